@@ -1,0 +1,40 @@
+"""sonde trains, distils, adapts, evaluates and serves monocular depth models.
+
+    model = sonde.load("sonde-tiny")
+    prediction = model.predict("photo.jpg")
+
+Nothing heavy is imported before it is used, so that `sonde --help` answers at once.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sonde.evaluate import evaluate as evaluate
+    from sonde.export import export as export
+    from sonde.models import load as load
+    from sonde.train import train as train
+
+MODULES = (
+    "types recipes geometry encoding align losses metrics files augment scenes datasets models "
+    "predict evaluate report train export doctor bench demo cli"
+).split()
+"""The house in reading order: a module imports only from modules before it."""
+
+
+class Verb(ModuleType):
+    """A module named after its one verb; calling it calls the function of the same name, so `sonde.train(recipe)`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return import_module("sonde.models").load
+    if name in MODULES:
+        return import_module(f"sonde.{name}")
+    raise AttributeError(f"sonde has no {name!r}")

@@ -1,0 +1,129 @@
+"""LoRA by PEFT on any depth network, under either of transformers' spellings, and a closed-form start for its output."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sonde.recipes import nearest
+from sonde.types import Depth, Mask
+
+SPELLINGS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "dense": "o_proj"}
+"""transformers 4 and earlier → transformers 5, for DINOv2's attention; GLPN and DPT keep the old words."""
+
+
+def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = ()) -> PeftModel:
+    """The network with trainable adapters (and the modules of `head`), everything else frozen.
+
+    Args:
+        network: a transformers depth model; changed in place.
+        lora: `peft.LoraConfig`'s names; `target_modules` in either spelling.
+        head: names of modules trained and saved whole beside the adapters.
+
+    Raises:
+        ValueError: an unknown key, or targets the network has not.
+    """
+    known = list(LoraConfig.__dataclass_fields__)
+    for key in lora:
+        if key not in known:
+            raise ValueError(f"Unknown key lora.{key}: {nearest(key, known)}")
+    targets = spelled(network, lora.get("target_modules") or list(SPELLINGS)[:3])
+    settings = {**lora, "target_modules": targets}
+    if head:
+        settings["modules_to_save"] = list(head)
+    return get_peft_model(network, LoraConfig(**settings))  # pyright: ignore[reportArgumentType]
+
+
+def spelled(network: nn.Module, targets: list[str] | str) -> list[str]:
+    """The targets in the network's own spelling: `query` where it has query, `q_proj` where it has that.
+
+    Raises:
+        ValueError: a target under neither spelling.
+    """
+    leaves = {
+        name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)
+    }
+    other = SPELLINGS | {new: old for old, new in SPELLINGS.items()}
+    found = []
+    for target in [targets] if isinstance(targets, str) else targets:
+        match = next((name for name in (target, other.get(target)) if name in leaves), None)
+        if match is None:
+            raise ValueError(
+                f"No linear layer {target!r} in this network for LoRA; {nearest(target, sorted(leaves))}"
+            )
+        found.append(match)
+    return found
+
+
+def load_adapter(network: nn.Module, folder: Path) -> PeftModel:
+    """The network with the adapter of a PEFT folder, whichever transformers spelled its keys.
+
+    Raises:
+        ValueError: the adapter is of another architecture.
+    """
+    config = LoraConfig.from_pretrained(str(folder))
+    config.target_modules = spelled(network, sorted(config.target_modules or []))
+    config.inference_mode = True
+    adapted = get_peft_model(network, config)  # pyright: ignore[reportArgumentType]
+    expected = {name for name, _ in adapted.named_parameters() if "lora_" in name}
+    state = {_respelled(key, expected): value for key, value in _adapter_state(folder).items()}
+    result = set_peft_model_state_dict(adapted, state)
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if missing or result.unexpected_keys:
+        raise ValueError(
+            f"{folder} is an adapter of another network: {len(missing)} of its layers are missing there and "
+            f"{len(result.unexpected_keys)} do not fit; load it with the base it was trained on."
+        )
+    return adapted
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """Keep batch norm's stored statistics while adapters train: they are the base's and are not saved with it."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+@torch.no_grad()
+def affine_start(layer: nn.Conv2d, scale: float, shift: float) -> None:
+    """Fold `scale · x + shift` into the last convolution, so that the first step starts from a fitted output."""
+    layer.weight.mul_(scale)
+    assert layer.bias is not None
+    layer.bias.mul_(scale).add_(shift)
+
+
+def fit_start(outputs: Depth, targets: Depth, mask: Mask) -> tuple[float, float]:
+    """Least-squares (scale, shift) of the last layer's output against its target, over all trusted pixels.
+
+    A scale that is not positive would turn the network's order round, so the fit then only shifts.
+    """
+    x, y = outputs[mask].double(), targets[mask].double()
+    if not len(x):
+        return 1.0, 0.0
+    centred = x - x.mean()
+    scale = float((centred * y).sum() / centred.square().sum().clamp_min(1e-12))
+    if scale <= 0:
+        scale = 1.0
+    return scale, float(y.mean() - scale * x.mean())
+
+
+def _adapter_state(folder: Path) -> dict[str, Tensor]:
+    path = folder / "adapter_model.safetensors"
+    if path.is_file():
+        return load_file(path)
+    return torch.load(folder / "adapter_model.bin", map_location="cpu", weights_only=True)
+
+
+def _respelled(key: str, expected: set[str]) -> str:
+    """An adapter's key in the present network's names."""
+    if "lora_" not in key or key.replace(".weight", ".default.weight") in expected:
+        return key
+    new = key.replace("attention.attention.", "attention.").replace(
+        "attention.output.dense", "attention.o_proj"
+    )
+    for old, present in SPELLINGS.items():
+        new = new.replace(f".{old}.", f".{present}.")
+    return new

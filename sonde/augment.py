@@ -1,0 +1,151 @@
+"""What training varies: colours of the image alone; the frame of image, depth, mask and intrinsics together.
+
+Every draw is a function of (seed, epoch, index), so that any epoch can be replayed and a resumed run goes on
+as it would have. Switching one variation on leaves the draws of the others as they were.
+
+The colour changes are affine in RGB (brightness, contrast, saturation, and hue as a turn of the colour plane
+of YIQ), so they are one 3x3 matrix and one offset: a single pass, whatever is switched on.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonde.geometry import crop_intrinsics, flip_intrinsics
+from sonde.recipes import AugmentRecipe
+from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
+
+Key = tuple[int, int, int]
+"""(seed, epoch, index)."""
+Pixels = Float[Tensor, "3 h w"]
+"""RGB in [0, 1]."""
+Box = tuple[int, int, int, int]
+"""Top, left, height, width, in pixels."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+"""RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
+
+
+class Draws(NamedTuple):
+    """One sample's luck: in [0, 1] for places and chances, in [-1, 1] for changes to either side."""
+
+    flip: float
+    top: float
+    left: float
+    blur: float
+    noise: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    gamma: float
+
+
+def augmented(
+    image: RGBArray,
+    depth: DepthArray,
+    mask: MaskArray,
+    intrinsics: MatrixArray,
+    recipe: AugmentRecipe,
+    key: Key,
+) -> tuple[Pixels, DepthArray, MaskArray, MatrixArray]:
+    """A varied capture: image in [0, 1] at its own size, depth in metres with untouched values.
+
+    A crop keeps the aspect, falls on whole depth pixels, and is never resampled in depth; the image is
+    enlarged back to its size. Its size is drawn once for all samples of an epoch, so that they still form
+    batches, and its place for each sample. (A crop makes the lens look longer: for metric depth from one
+    camera, leave it at 1.)
+
+    Args:
+        image: (h, w, 3) uint8.
+        depth: (H, W) metres; it may differ from the image in size.
+        mask: (H, W), True where trusted.
+        intrinsics: of the depth's pixels; NaN where unknown stays NaN.
+        recipe: what is varied, and how far.
+        key: (seed, epoch, index).
+    """
+    draws, generator = _draws(key)
+    if recipe.crop < 1:
+        box = _box(depth.shape, _side(recipe, key), draws)
+        top, left, height, width = box
+        image = _zoomed(image, depth.shape, box)
+        depth, mask = (values[top : top + height, left : left + width] for values in (depth, mask))
+        intrinsics = crop_intrinsics(intrinsics, top, left)
+    if draws.flip < recipe.flip:
+        image, depth, mask = (values[:, ::-1] for values in (image, depth, mask))
+        intrinsics = flip_intrinsics(intrinsics, depth.shape[1])
+    pixels = _coloured(_scaled(image), recipe, draws, generator)
+    return pixels, np.ascontiguousarray(depth), np.ascontiguousarray(mask), intrinsics
+
+
+def _draws(key: Key) -> tuple[Draws, torch.Generator]:
+    random = np.random.default_rng(key)
+    values = random.uniform(0, 1, 5).tolist() + random.uniform(-1, 1, 5).tolist()
+    return Draws(*values), torch.Generator().manual_seed(int(random.integers(2**63)))
+
+
+def _side(recipe: AugmentRecipe, key: Key) -> float:
+    seed, epoch, _ = key
+    return float(np.random.default_rng((seed, epoch)).uniform(recipe.crop, 1))
+
+
+def _box(shape: tuple[int, ...], side: float, draws: Draws) -> Box:
+    height, width = (max(1, round(side * length)) for length in shape)
+    top, left = round(draws.top * (shape[0] - height)), round(draws.left * (shape[1] - width))
+    return top, left, height, width
+
+
+def _zoomed(image: RGBArray, shape: tuple[int, ...], box: Box) -> RGBArray:
+    """The part of the image under a box of depth pixels, enlarged to the image's size.
+
+    Both maps cover the same view from edge to edge: image pixel u lies at box edge + (u + 1/2) / w of the
+    box.
+    """
+    (height, width), (top, left, box_height, box_width) = image.shape[:2], box
+    step_x, step_y = box_width / shape[1], box_height / shape[0]  # source pixels per pixel
+    start_x, start_y = left * width / shape[1], top * height / shape[0]
+    source = np.array([[step_x, 0, start_x + step_x / 2 - 0.5], [0, step_y, start_y + step_y / 2 - 0.5]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _scaled(image: RGBArray) -> Pixels:
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _coloured(pixels: Pixels, recipe: AugmentRecipe, draws: Draws, generator: torch.Generator) -> Pixels:
+    """Blur, one affine map of RGB, gamma, noise: each skipped where the recipe leaves it at 0."""
+    if recipe.blur:
+        blur = max(draws.blur * recipe.blur, 1e-3)
+        pixels = torch.stack(
+            [torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), blur)) for plane in pixels.numpy()]
+        )
+    if recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue:
+        matrix, offset = _affine(recipe, draws, mean=pixels.mean((1, 2)).double().numpy())
+        flat = torch.addmm(offset[:, None], matrix, pixels.view(3, -1))
+        pixels = flat.clamp_(0, 1).view_as(pixels)
+    if recipe.gamma:
+        pixels = pixels.pow(1 + draws.gamma * recipe.gamma)
+    if recipe.noise:
+        noise = torch.randn(pixels.shape, generator=generator)
+        pixels = pixels.add(noise, alpha=draws.noise * recipe.noise).clamp_(0, 1)
+    return pixels
+
+
+def _affine(recipe: AugmentRecipe, draws: Draws, mean: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Saturation and hue, which keep luma; then brightness; then contrast around the mean grey."""
+    turn = 2 * np.pi * recipe.hue * draws.hue
+    colour = 1 + recipe.saturation * draws.saturation
+    brightness = 1 + recipe.brightness * draws.brightness
+    contrast = 1 + recipe.contrast * draws.contrast
+    plane = colour * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    in_yiq = np.block([[np.ones((1, 1)), np.zeros((1, 2))], [np.zeros((2, 1)), plane]])
+    matrix = contrast * brightness * np.linalg.inv(YIQ) @ in_yiq @ YIQ
+    offset = np.full(3, (1 - contrast) * brightness * LUMA @ mean)
+    return torch.from_numpy(matrix).float(), torch.from_numpy(offset).float()

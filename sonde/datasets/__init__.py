@@ -1,0 +1,87 @@
+"""Captures on disk, whatever their layout, as one contract: `open_set(format, root)` -> DepthSet.
+
+captures = open_set("zivid", "data")
+parts = split(captures.ids, SplitRecipe())
+samples = Samples(Decoded(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sonde.datasets.cache import Decoded
+from sonde.datasets.contract import Capture, DepthSet
+from sonde.datasets.convert import convert
+from sonde.datasets.driving_stereo import open_driving_stereo
+from sonde.datasets.folder import open_folder
+from sonde.datasets.joined import Joined
+from sonde.datasets.nyu import open_nyu
+from sonde.datasets.pairs import PairSet
+from sonde.datasets.samples import Item, Samples, collate
+from sonde.datasets.splits import split
+from sonde.datasets.statistics import Figures, depth_range, figures
+from sonde.datasets.zivid import open_zivid
+from sonde.recipes import nearest
+
+__all__ = [
+    "DATASETS",
+    "Capture",
+    "Decoded",
+    "DepthSet",
+    "Figures",
+    "Item",
+    "Joined",
+    "PairSet",
+    "Samples",
+    "collate",
+    "convert",
+    "depth_range",
+    "figures",
+    "open_set",
+    "split",
+]
+
+
+def open_set(
+    format: str,
+    root: Path | str,
+    *,
+    min_depth: float | None = None,
+    max_depth: float | None = None,
+    strict: bool = True,
+) -> DepthSet:
+    """The captures of a folder.
+
+    Args:
+        format: a name in DATASETS.
+        root: the folder its layout describes.
+        min_depth: depths at or below are not trusted, in the set's unit; None takes the layout's own limit.
+        max_depth: depths at or above are not trusted, in the set's unit; None takes the layout's own limit.
+        strict: refuse a set with problems such as a missing partner, rather than leave captures out unseen.
+            When False they are listed in `problems` and the sound pairs are there.
+
+    Raises:
+        ValueError: an unknown format, no such folder, no captures, or (strict) problems, with the remedy.
+    """
+    if format not in DATASETS:
+        raise ValueError(f"No dataset format {format!r}; {nearest(format, list(DATASETS))}")
+    if not Path(root).is_dir():
+        raise ValueError(f"{root} is no folder: data.root names the folder of a {format} set.")
+    found = DATASETS[format](Path(root))
+    low, high = found.limits
+    low, high = low if min_depth is None else min_depth, high if max_depth is None else max_depth
+    if found.problems and strict:
+        shown = " ".join(found.problems[:3])
+        raise ValueError(f"{root} has {len(found.problems)} problems, see `sonde data check {root}`: {shown}")
+    if not found.pairs and not found.problems:
+        raise ValueError(f"{root} holds no captures in the {format} layout.")
+    return replace(found, limits=(low, high))
+
+
+DATASETS: dict[str, Callable[[Path], PairSet]] = {
+    "zivid": open_zivid,
+    "folder": open_folder,
+    "nyu": open_nyu,
+    "driving_stereo": open_driving_stereo,
+}
+"""Opener by name; each takes the root and gives every sound pair and a list of problems."""

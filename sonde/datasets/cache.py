@@ -1,0 +1,123 @@
+"""Captures decoded once: from the second epoch on, a memory map stands in for PNG, point cloud and resize.
+
+Each capture is one .npy record beside others in a folder that may be deleted at any time. Its name is a hash
+of all it was made from (files, their sizes and times, limits, image size), so that a changed file is simply
+another record; its checksum is compared once in each run, so that a damaged record is rebuilt and never
+trusted.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sonde.datasets.contract import Capture, DepthSet
+from sonde.files import atomic_write, resize_image
+from sonde.types import MatrixArray
+
+RESERVE_BYTES = 2**30
+"""Left free on the disk for others: large sets would fill it."""
+
+VERSION = 1
+"""Of the record; part of its name."""
+
+
+class Decoded:
+    """A DepthSet whose images are resized and whose captures are kept, decoded, in a folder.
+
+    Args:
+        captures: the set to read.
+        image_size: (height, width) of the images, or None to leave them as they are. Depth keeps its own
+            size.
+        folder: where the records lie; None decodes every time.
+    """
+
+    def __init__(
+        self, captures: DepthSet, image_size: Sequence[int] | None = None, folder: Path | str | None = None
+    ) -> None:
+        self.captures = captures
+        self.ids = captures.ids
+        self.image_size = (image_size[0], image_size[1]) if image_size else None
+        self.folder = Path(folder) if folder else None
+        self._compared = torch.zeros(len(captures), dtype=torch.bool).share_memory_()  # one for all workers
+
+    def __len__(self) -> int:
+        return len(self.captures)
+
+    def read(self, index: int) -> Capture:
+        """The capture, its image resized; from the record where there is a sound one."""
+        if self.folder is None:
+            return self._decoded(index)
+        record = self.folder / f"{self._key(index)}.npy"
+        kept = self._kept(record, index)
+        if kept is not None:
+            return kept
+        capture = self._decoded(index)
+        self._keep(record, capture)
+        return capture
+
+    def _decoded(self, index: int) -> Capture:
+        capture = self.captures.read(index)
+        size = self.image_size or (capture.image.shape[0], capture.image.shape[1])
+        return capture._replace(image=resize_image(capture.image, size))
+
+    def _key(self, index: int) -> str:
+        made_from = [VERSION, self.image_size, self.captures.key(index)]
+        return hashlib.blake2b(json.dumps(made_from).encode(), digest_size=16).hexdigest()
+
+    def _kept(self, path: Path, index: int) -> Capture | None:
+        try:
+            record = np.load(
+                path, mmap_mode="c", allow_pickle=False
+            )  # copy on write: torch wants writable memory
+            sound = bool(self._compared[index]) or record["checksum"][0] == _checksum(record)
+        except (OSError, ValueError, EOFError, IndexError):
+            return None
+        if not sound:
+            return None
+        self._compared[index] = True
+        matrix = record["intrinsics"][0]
+        depth = record["depth"][0]
+        intrinsics = None if np.isnan(matrix).any() else np.array(matrix)
+        return Capture(self.ids[index], record["image"][0], depth, depth > 0, intrinsics)
+
+    def _keep(self, path: Path, capture: Capture) -> None:
+        record = np.zeros(1, _layout(capture))
+        record["image"], record["depth"] = capture.image, capture.depth
+        record["intrinsics"] = unknown() if capture.intrinsics is None else capture.intrinsics
+        record["checksum"] = _checksum(record)
+        try:
+            with atomic_write(path) as sibling:
+                if shutil.disk_usage(path.parent).free < record.nbytes + RESERVE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                np.save(sibling, record)
+        except OSError as error:
+            warnings.warn(
+                f"Decoded captures cannot be kept in {self.folder} ({error.strerror}): each is decoded every "
+                "time. Free some space, or set data.cache to another folder or to null.",
+                stacklevel=2,
+            )
+            self.folder = None
+
+
+def unknown() -> MatrixArray:
+    """What stands for intrinsics nobody knows where a matrix is needed: NaN."""
+    return np.full((3, 3), np.nan)
+
+
+def _layout(capture: Capture) -> np.dtype:
+    fields = [("image", "u1", capture.image.shape), ("depth", "f4", capture.depth.shape)]
+    return np.dtype([*fields, ("intrinsics", "f8", (3, 3)), ("checksum", "u4")], align=True)
+
+
+def _checksum(record: np.ndarray) -> int:
+    end = record.dtype.fields["checksum"][1]  # type: ignore[index]
+    return zlib.crc32(record.view(np.uint8)[:end].data)

@@ -1,0 +1,104 @@
+"""Foreign pairs of image and depth, rewritten in the Zivid layout: images/NAME.png, depth/NAME.npy in mm."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sonde.datasets.contract import Capture
+from sonde.datasets.folder import Description, pair_set
+from sonde.datasets.pairs import listed, paired, without_role
+from sonde.files import IMAGE_SUFFIXES, write_rgb
+from sonde.files.depths import READERS
+from sonde.geometry import unproject
+from sonde.types import MatrixArray
+
+
+class Converted(NamedTuple):
+    """What became of the files."""
+
+    captures: list[str]
+    """Names written."""
+    problems: list[str]
+    """One line for each file left out: no partner, or not readable."""
+
+
+def convert(
+    images: Path | str,
+    depths: Path | str,
+    out: Path | str,
+    *,
+    depth_scale: float | None = None,
+    intrinsics: Mapping[str, MatrixArray] | None = None,
+    rotated_bits: int = 0,
+) -> Converted:
+    """Writes a Zivid set of every pair whose names agree, with or without words such as rgb and sync_depth.
+
+    Where intrinsics are known the depth file is the whole cloud, (H, W, 3) float32, and NaN where there is no
+    depth; else it is Z alone. The set appears under its name only when it is complete.
+
+    Args:
+        images: a folder, a file, or a pattern such as scans/*_color.jpg.
+        depths: likewise; 16-bit PNG or TIFF, .npy, .exr or .pfm.
+        out: a folder that does not exist yet, or is empty.
+        depth_scale: metres per level (0.001 for millimetres, 1/256 for KITTI); PNGs of ours and float maps in
+            metres need none.
+        intrinsics: of the depth's pixels, by a pattern of capture names; the first that fits: {"*": matrix}.
+        rotated_bits: 3 for SUN RGB-D, whose millimetres are stored with their bits turned.
+
+    Raises:
+        ValueError: `out` holds files already, or nothing could be converted.
+    """
+    images, depths, out = Path(images), Path(depths), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not empty: name a new folder, for nothing is overwritten.")
+    rgb, maps = _found(images, IMAGE_SUFFIXES), _found(depths, READERS)
+    pairs, problems = paired(rgb, maps)
+    if not pairs:
+        pairs, problems = paired(without_role(rgb), without_role(maps))
+    if not pairs:
+        raise ValueError(
+            f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps)."
+        )
+    source = pair_set(
+        images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was stopped
+    written = []
+    for index, name in enumerate(source.ids):
+        try:
+            capture = source.read(index)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        _write(partial, capture, _matching(name, intrinsics or {}))
+        written.append(name)
+    if not written:
+        raise ValueError(f"None of {len(pairs)} captures could be converted: {problems[-1]}")
+    partial.replace(out)
+    return Converted(written, problems)
+
+
+def _found(source: Path, suffixes: Iterable[str]) -> dict[str, Path]:
+    if source.is_dir():
+        return listed(source, suffixes)[0]
+    return {
+        path.stem: path for path in sorted(source.parent.glob(source.name)) if path.suffix.lower() in suffixes
+    }
+
+
+def _matching(name: str, intrinsics: Mapping[str, MatrixArray]) -> MatrixArray | None:
+    return next((matrix for pattern, matrix in intrinsics.items() if fnmatch(name, pattern)), None)
+
+
+def _write(root: Path, capture: Capture, intrinsics: MatrixArray | None) -> None:
+    write_rgb(root / "images" / f"{capture.id}.png", capture.image)
+    depth = np.where(capture.mask, capture.depth * np.float32(1000), np.float32(np.nan))
+    cloud = depth if intrinsics is None else unproject(depth, intrinsics).astype(np.float32)
+    path = root / "depth" / f"{capture.id}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, cloud)

@@ -1,0 +1,95 @@
+"""Any folder of images and depth maps: rgb/NAME.jpg with depth/NAME.png, described by dataset.json.
+
+    {"depth_scale": 0.001, "unit": "mm", "rotated_bits": 0,
+     "intrinsics": [[619.9, 0, 314.2], [0, 619.9, 238.9], [0, 0, 1]]}
+
+Every key is optional: depth PNGs of ours and float maps (.npy, .exr, .pfm; metres) need no scale. Names may
+carry their role: rgb_0001 belongs to depth_0001.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from sonde.datasets.contract import UNITS
+from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
+from sonde.files import IMAGE_SUFFIXES, read_depth, read_levels, reading
+from sonde.files.depths import READERS
+from sonde.types import DepthArray, MatrixArray
+
+IMAGE_FOLDERS = ("rgb", "images", "image", "color")
+
+LIMIT_M = 1000.0
+"""Farther is the sky."""
+
+
+class Description(BaseModel):
+    """What dataset.json may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    depth_scale: float | None = None
+    """Metres per level of integer maps, or per unit of float maps."""
+    unit: Literal["m", "cm", "mm"] = "m"
+    """The unit of limits and reports."""
+    intrinsics: list[list[float]] | None = None
+    """One matrix for all depth maps."""
+    rotated_bits: int = 0
+    """SUN RGB-D stores millimetres with their bits turned left by 3."""
+
+
+def open_folder(root: Path) -> PairSet:
+    """The pairs below `root`.
+
+    Raises:
+        ValueError: no such folders, or a dataset.json with an unknown key.
+    """
+    note = root / "dataset.json"
+    description = _read_description(note) if note.is_file() else Description()
+    rgb = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
+    if rgb is None or not (root / "depth").is_dir():
+        raise ValueError(
+            f"{root} holds no pairs: expected a folder {' or '.join(IMAGE_FOLDERS)}, and a folder depth."
+        )
+    images, twice = listed(rgb, IMAGE_SUFFIXES)
+    depths, again = listed(root / "depth", READERS)
+    pairs, problems = paired(images, depths)
+    if not pairs:
+        pairs, problems = paired(without_role(images), without_role(depths))
+    faults = [*twice, *again, *problems]
+    return pair_set(root, pairs, description, faults, (note,) if note.is_file() else ())
+
+
+def pair_set(
+    root: Path,
+    pairs: Sequence[Pair],
+    description: Description,
+    problems: list[str],
+    notes: tuple[Path, ...] = (),
+) -> PairSet:
+    """Pairs, wherever they lie, read as a description says."""
+    unit = description.unit
+    decode = partial(decode_described, description=description)
+    return PairSet("folder", root, pairs, decode, unit, (0.0, LIMIT_M / UNITS[unit]), problems, notes)
+
+
+def decode_described(
+    path: Path, size: Size, *, description: Description
+) -> tuple[DepthArray, MatrixArray | None]:
+    """One depth map in the description's unit, and the intrinsics it names."""
+    if bits := description.rotated_bits:
+        levels = read_levels(path)
+        metres = ((levels >> bits) | (levels << (16 - bits))) * np.float32(description.depth_scale or 0.001)
+    else:
+        metres = read_depth(path, description.depth_scale)
+    matrix = None if description.intrinsics is None else np.array(description.intrinsics, dtype=np.float64)
+    return metres / np.float32(UNITS[description.unit]), matrix
+
+
+def _read_description(path: Path) -> Description:
+    with reading(path, f"expected JSON with some of {', '.join(Description.model_fields)}"):
+        return Description.model_validate_json(path.read_text())

@@ -1,0 +1,33 @@
+"""NYU Depth V2 as BTS lays it out: SCENE/rgb_00000.jpg with SCENE/sync_depth_00000.png, 16-bit mm.
+
+Intrinsics are read from an optional intrinsics.txt in the root.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from sonde.datasets.pairs import PairSet, decode_levels, listed, one_camera, paired
+from sonde.files import IMAGE_SUFFIXES
+
+LIMITS = (0.0, 10_000.0)
+"""Millimetres: the field scores NYU up to 10 m."""
+
+
+def open_nyu(root: Path) -> PairSet:
+    """The frames of every scene below `root`.
+
+    Raises:
+        ValueError: intrinsics.txt is no camera matrix.
+    """
+    images, twice = _named("rgb_", root)
+    depths, again = _named("sync_depth_", root)
+    pairs, problems = paired(images, depths)
+    note, intrinsics = one_camera(root)
+    decode = partial(decode_levels, intrinsics=intrinsics)
+    return PairSet("nyu", root, pairs, decode, "mm", LIMITS, [*twice, *again, *problems], note)
+
+
+def _named(prefix: str, root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Files of one role, SCENE/rgb_00000 whatever the role."""
+    files, twice = listed(root, IMAGE_SUFFIXES, prefix)
+    return {name.replace(prefix, "rgb_"): path for name, path in files.items()}, twice

@@ -1,0 +1,195 @@
+"""Pairs of image and depth files: found by name, decoded as the layout says, checked by one set of rules."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sonde.datasets.contract import UNITS, Capture
+from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
+from sonde.recipes import nearest
+from sonde.types import DepthArray, MatrixArray
+
+Size = tuple[int, int]
+"""(height, width)."""
+Decode = Callable[[Path, Size], tuple[DepthArray, MatrixArray | None]]
+"""(depth file, image size) -> depth in the set's unit, anything where invalid; intrinsics if known."""
+
+ROLE = re.compile(
+    r"(?:^|(?<=[_\-.]))(?:rgb|colou?r|image|img|left|sync|depth|raw|xyz|cloud)(?=[_\-.]|$)", re.IGNORECASE
+)
+"""The part of a name that says what a file is, not which capture it belongs to."""
+
+
+class Pair(NamedTuple):
+    """The two files of a capture."""
+
+    id: str
+    image: Path
+    depth: Path
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """A DepthSet of file pairs that share one layout."""
+
+    layout: str
+    root: Path
+    pairs: Sequence[Pair]
+    decode: Decode
+    unit: str
+    limits: tuple[float, float]
+    problems: list[str] = field(default_factory=list)
+    description: tuple[Path, ...] = ()
+    """Files that say how the others are read, such as dataset.json."""
+
+    @property
+    def unit_m(self) -> float:
+        """Metres per unit."""
+        return UNITS[self.unit]
+
+    @property
+    def ids(self) -> list[str]:
+        """One name for each capture."""
+        return [pair.id for pair in self.pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def key(self, index: int) -> str:
+        """Layout, unit, limits, and the state of image, depth and description."""
+        paths = (*self.pairs[index][1:], *self.description)
+        with reading(self.pairs[index].depth, "the set changed since it was opened"):
+            states = [(path, path.stat()) for path in paths]
+        files = [(str(path.absolute()), state.st_mtime_ns, state.st_size) for path, state in states]
+        return json.dumps([self.layout, self.unit, self.limits, files])
+
+    def read(self, index: int) -> Capture:
+        """The whole capture."""
+        image = read_rgb(self.pairs[index].image)
+        depth, intrinsics = self._decoded(index, (image.shape[0], image.shape[1]))
+        return Capture(self.pairs[index].id, image, depth, depth > 0, intrinsics)
+
+    def read_depth(self, index: int) -> DepthArray:
+        """The depth alone; the image's size is checked from its header."""
+        return self._decoded(index, image_size(self.pairs[index].image))[0]
+
+    def groups(self, by: str) -> dict[str, str]:
+        """Capture id -> group; see `DepthSet.groups`."""
+        if by == "folder":
+            return {name: name.rpartition("/")[0] for name in self.ids}
+        return _column(self.root / "captures.csv", by, self.ids)
+
+    def _decoded(self, index: int, size: Size) -> tuple[DepthArray, MatrixArray | None]:
+        pair = self.pairs[index]
+        values, intrinsics = self.decode(pair.depth, size)
+        height, width = values.shape
+        if size[0] % height or size[1] % width or size[0] // height != size[1] // width:
+            raise ValueError(
+                f"{pair.depth} is {width}x{height} but {pair.image.name} is {size[1]}x{size[0]}: expected the "
+                "same, or an image of a whole multiple; export both from one capture."
+            )
+        return self._trusted(values, pair.depth), intrinsics
+
+    def _trusted(self, values: DepthArray, path: Path) -> DepthArray:
+        low, high = self.limits
+        trusted = (values > max(low, 0)) & (values < high)  # False for NaN
+        if not trusted.any():
+            finite = values[np.isfinite(values) & (values != 0)]
+            found = (
+                f"its values run from {finite.min():g} to {finite.max():g}"
+                if finite.size
+                else "it has no values"
+            )
+            raise ValueError(
+                f"{path} has no depth between {low:g} and {high:g} {self.unit} ({found}): check its unit and "
+                "data.max_depth, or remove the capture."
+            )
+        return np.where(trusted, values, 0).astype(np.float32) * np.float32(self.unit_m)
+
+
+def decode_levels(
+    path: Path,
+    size: Size,
+    *,
+    levels_per_unit: float = 1.0,
+    last: int = 65535,
+    intrinsics: MatrixArray | None = None,
+) -> tuple[DepthArray, MatrixArray | None]:
+    """A 16-bit map of levels, 0 and those above `last` invalid, in the set's unit; all of one camera."""
+    levels = read_levels(path)
+    return np.where(levels > last, 0, levels).astype(np.float32) / np.float32(levels_per_unit), intrinsics
+
+
+def one_camera(root: Path) -> tuple[tuple[Path, ...], MatrixArray | None]:
+    """The optional intrinsics.txt of a root, as a set's description and the matrix it holds."""
+    path = root / "intrinsics.txt"
+    return ((path,), read_intrinsics(path)) if path.is_file() else ((), None)
+
+
+def listed(folder: Path, suffixes: Iterable[str], prefix: str = "") -> tuple[dict[str, Path], list[str]]:
+    """Files below a folder by their relative path without suffix, and a line for each name held twice."""
+    found: dict[str, Path] = {}
+    problems = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in suffixes or path.name[0] == "." or not path.name.startswith(prefix):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            problems.append(f"{path} and {found[name].name} are the same capture: keep one of them.")
+        found.setdefault(name, path)
+    return found, problems
+
+
+def paired(images: Mapping[str, Path], depths: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
+    """Pairs of equal names, and a line for each file without a partner."""
+    pairs = [Pair(name, path, depths[name]) for name, path in sorted(images.items()) if name in depths]
+    problems = [
+        f"{path} has no {partner} of the same name: add it, or remove the file."
+        for files, others, partner in ((images, depths, "depth"), (depths, images, "image"))
+        for name, path in sorted(files.items())
+        if name not in others
+    ]
+    return pairs, problems
+
+
+def without_role(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The same files by their names without rgb, color, sync, depth …: 00000 for sync_depth_00000.
+
+    Raises:
+        ValueError: two files are left with one name.
+    """
+    short: dict[str, Path] = {}
+    for name, path in files.items():
+        folder, slash, stem = name.rpartition("/")
+        bare = re.sub(r"[_\-.]{2,}", "_", ROLE.sub("", stem)).strip("_-.")
+        key = folder + slash + bare
+        if key in short:
+            raise ValueError(
+                f"{path} and {short[key]} both look like capture {key!r}: give equal names to partners."
+            )
+        short[key] = path
+    return short
+
+
+def _column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
+    if not path.is_file():
+        raise ValueError(
+            f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder."
+        )
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = list(rows[0]) if rows else []
+    if by not in columns or "capture" not in columns:
+        wanted = by if "capture" in columns else "capture"
+        raise ValueError(f"{path} has no column {wanted!r}: {nearest(wanted, columns)}")
+    groups = {row["capture"]: row[by] for row in rows}
+    missing = [name for name in ids if name not in groups]
+    if missing:
+        raise ValueError(f"{path} lacks {len(missing)} captures, first {missing[0]!r}: add a row for each.")
+    return {name: groups[name] for name in ids}

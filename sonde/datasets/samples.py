@@ -1,0 +1,101 @@
+"""What a training loop draws from: captures as tensors, augmented by a function of (seed, epoch, index)."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from sonde.augment import augmented
+from sonde.datasets.cache import unknown
+from sonde.datasets.contract import Capture
+from sonde.recipes import AugmentRecipe
+from sonde.types import Sample
+
+
+class Item(TypedDict):
+    """One Sample before it is batched."""
+
+    image: Float[Tensor, "3 h w"]
+    """RGB in [0, 1]."""
+    depth: Float[Tensor, "H W"]
+    """Metres, 0 where untrusted; its own size, never resampled."""
+    mask: Bool[Tensor, "H W"]
+    intrinsics: Float[Tensor, "3 3"]
+    """For the depth's pixels; NaN where unknown, so that batches always collate."""
+
+
+class Readable(Protocol):
+    """A DepthSet, or one already `Decoded`."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Capture:
+        """The capture at `index`."""
+        ...
+
+
+class Samples(Dataset[Item]):
+    """The captures at `indices`, in that order, each augmented anew in every epoch.
+
+    Args:
+        captures: usually `Decoded(open_set(...), image_size, cache)`.
+        indices: which of them, by position in the set.
+        augment: what is varied; None varies nothing.
+        seed: with the epoch and the capture's index, decides every draw.
+    """
+
+    def __init__(
+        self, captures: Readable, indices: Sequence[int], augment: AugmentRecipe | None = None, seed: int = 0
+    ) -> None:
+        self.captures = captures
+        self.indices = list(indices)
+        self.augment = augment or AugmentRecipe()
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers already running
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws anew; the same epoch gives the same samples, in any process."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, position: int) -> Item:
+        index = self.indices[position]
+        capture = self.captures.read(index)
+        intrinsics = unknown() if capture.intrinsics is None else capture.intrinsics
+        image, depth, mask, intrinsics = augmented(
+            capture.image,
+            capture.depth,
+            capture.mask,
+            intrinsics,
+            self.augment,
+            (self.seed, int(self._epoch), index),
+        )
+        return {
+            "image": image,
+            "depth": torch.from_numpy(depth),
+            "mask": torch.from_numpy(mask),
+            "intrinsics": torch.from_numpy(intrinsics.astype(np.float32)),
+        }
+
+
+def collate(items: Sequence[Item]) -> Sample:
+    """A batch, (b, ...).
+
+    Raises:
+        ValueError: images or depth maps of different sizes, and what to do.
+    """
+    for name, remedy in (
+        ("image", "set model.input_size"),
+        ("depth", "set train.per_device_train_batch_size=1 and train.gradient_accumulation_steps instead"),
+    ):
+        sizes = {tuple(item[name].shape[-2:]) for item in items}
+        if len(sizes) > 1:
+            found = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            raise ValueError(f"One batch holds {name}s of {found}: {remedy}.")
+    return default_collate(list(items))

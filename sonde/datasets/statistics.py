@@ -1,0 +1,47 @@
+"""Ranges and per-capture figures of a set, read one capture at a time."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from sonde.datasets.contract import DepthSet
+
+
+class Figures(NamedTuple):
+    """Of one capture; depths in the set's unit."""
+
+    id: str
+    height: int
+    width: int
+    valid: float
+    """Share of trusted pixels."""
+    min: float
+    median: float
+    max: float
+
+
+def depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, float]:
+    """Smallest and largest trusted depth of these captures, metres.
+
+    Raises:
+        ValueError: a capture that cannot be read, or no capture at all.
+    """
+    low, high = np.inf, 0.0
+    for index in indices:
+        depth = captures.read_depth(index)
+        trusted = depth[depth > 0]
+        low, high = min(low, float(trusted.min())), max(high, float(trusted.max()))
+    if low > high:
+        raise ValueError(f"No captures of {captures.root} to take the depth range of.")
+    return low, high
+
+
+def figures(captures: DepthSet, index: int) -> Figures:
+    """The figures of one capture, from its depth alone."""
+    depth = captures.read_depth(index)
+    trusted = depth[depth > 0] / captures.unit_m
+    low, median, high = np.percentile(trusted, [0, 50, 100])
+    height, width = depth.shape
+    share = trusted.size / depth.size
+    return Figures(captures.ids[index], height, width, share, float(low), float(median), float(high))

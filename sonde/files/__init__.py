@@ -1,0 +1,41 @@
+"""Reading and writing the world: colour images, depth maps, point clouds.
+
+Every reader answers a bad file with one ValueError naming the file and the remedy; every writer writes a
+temporary sibling and renames it, so that no half-written file is ever seen under its own name.
+"""
+
+from sonde.files.cameras import read_intrinsics, write_intrinsics
+from sonde.files.clouds import read_xyz, read_z, write_glb, write_ply
+from sonde.files.depths import read_depth, read_levels, write_depth, write_depth_png
+from sonde.files.images import (
+    IMAGE_SUFFIXES,
+    colour_depth,
+    image_size,
+    read_rgb,
+    resize_image,
+    rgb_from_pil,
+    write_rgb,
+)
+from sonde.files.safely import atomic_write, reading
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "atomic_write",
+    "colour_depth",
+    "image_size",
+    "read_depth",
+    "read_intrinsics",
+    "read_levels",
+    "read_rgb",
+    "read_xyz",
+    "read_z",
+    "reading",
+    "resize_image",
+    "rgb_from_pil",
+    "write_depth",
+    "write_depth_png",
+    "write_glb",
+    "write_intrinsics",
+    "write_ply",
+    "write_rgb",
+]

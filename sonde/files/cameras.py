@@ -1,0 +1,31 @@
+"""Pinhole intrinsics as text: the three rows of the matrix, or fx fy cx cy."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sonde.files.safely import atomic_write, reading
+from sonde.types import MatrixArray
+
+
+def read_intrinsics(path: Path | str) -> MatrixArray:
+    """The matrix, in pixels, from nine numbers (its rows) or four (fx fy cx cy), apart by spaces or commas.
+
+    Raises:
+        ValueError: absent, or other than that.
+    """
+    with reading(path, "expected the three rows of the matrix, or fx fy cx cy"):
+        numbers = np.array(Path(path).read_text().replace(",", " ").split(), dtype=np.float64)
+        if numbers.size == 4:
+            fx, fy, cx, cy = numbers
+            numbers = np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1])
+        matrix = numbers.reshape(3, 3)
+        if not (matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1))):
+            raise ValueError("it is no camera matrix")
+        return matrix
+
+
+def write_intrinsics(path: Path | str, matrix: MatrixArray) -> None:
+    """The three rows, exactly."""
+    with atomic_write(path) as sibling:
+        sibling.write_text("".join(" ".join(repr(float(value)) for value in row) + "\n" for row in matrix))

@@ -1,0 +1,221 @@
+"""Depth maps on disk: 16-bit PNG that says what its numbers mean, .npy, EXR and PFM."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+from jaxtyping import UInt16
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sonde.files.safely import atomic_write, reading
+from sonde.types import DepthArray, MaskArray, Space
+
+LEVELS = 65535
+"""The largest code of a 16-bit PNG; code 0 says: no depth here."""
+
+QUANTITIES: dict[Space, tuple[str, str]] = {
+    "metric": ("depth", "m"),
+    "scale": ("depth up to a scale", "1"),
+    "affine": ("depth up to scale and shift", "1"),
+    "disparity": ("inverse depth up to scale and shift", "1"),
+}
+"""Quantity and unit, as the metadata of a PNG name them."""
+
+EXR_CHANNELS = ("Z", "depth", "Y", "V", "R")
+"""Which channel of an EXR is taken first."""
+
+REMEDY = "expected a 16-bit PNG, or .npy, .exr or .pfm of one float channel"
+
+
+def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
+    """Depth, (h, w) float32 metres, NaN where the file has none.
+
+    A PNG of ours is decoded by its own metadata (a relative map comes back in its own quantity).
+
+    Args:
+        path: .png, .tif, .npy, .exr or .pfm.
+        scale: metres per level or per unit of the file (0.001 for millimetres), in place of what the file
+            says. Integer files that say nothing need it; float files are in metres without it.
+
+    Raises:
+        ValueError: absent, corrupt, 8-bit, or of unknown unit; one sentence with the remedy.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{path} is no depth map: {REMEDY}.")
+    with reading(path, REMEDY):
+        array, notes = READERS[path.suffix.lower()](path)
+        if array.ndim != 2 or array.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
+        floating = array.dtype.kind == "f"
+        step = scale if scale is not None else float(notes.get("Scale", "1" if floating else "nan"))
+        offset = 0.0 if scale is not None else float(notes.get("Offset", "0"))
+    if math.isnan(step):
+        raise ValueError(
+            f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres."
+        )
+    depth = (array.astype(np.float64) * step + offset).astype(np.float32)
+    depth[~np.isfinite(depth) if floating else array == 0] = np.nan
+    return depth
+
+
+def read_levels(path: Path | str) -> UInt16[np.ndarray, "h w"]:
+    """The bare numbers of a 16-bit grey PNG or TIFF.
+
+    Raises:
+        ValueError: absent, truncated, or not 16-bit grey (a preview in colour, say).
+    """
+    with reading(path, "expected a 16-bit grey PNG"):
+        return _read_levels(Path(path))[0]
+
+
+def write_depth(
+    path: Path | str, depth: DepthArray, mask: MaskArray | None = None, *, space: Space = "metric"
+) -> None:
+    """Writes the format of the suffix; .npy, .exr and .pfm hold float32 with NaN where untrusted.
+
+    Raises:
+        ValueError: no writer for the suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".png":
+        write_depth_png(path, depth, mask, space=space)
+    elif suffix in WRITERS:
+        values = np.where(_trusted(depth, mask, space), depth, np.nan).astype(np.float32)
+        with atomic_write(path) as sibling:
+            WRITERS[suffix](sibling, values)
+    else:
+        raise ValueError(f"{path}: no depth format {suffix!r}; expected one of .png, {', '.join(WRITERS)}.")
+
+
+def write_depth_png(
+    path: Path | str,
+    depth: DepthArray,
+    mask: MaskArray | None = None,
+    *,
+    space: Space = "metric",
+    step: float | None = None,
+) -> float:
+    """Writes a 16-bit PNG, value = Scale * code + Offset, and says so in its text chunks; returns the step.
+
+    Nothing is clipped: the step is the power of ten, 1e-5 m or more, that fits the farthest trusted pixel
+    (1e-4 m up to 6.55 m); a relative map spans its own range. Code 0 marks pixels that are masked, not
+    finite, or, of a true depth, not positive; trusted pixels are rounded to the nearest code from 1 on.
+
+    Raises:
+        ValueError: a given `step` too small for the farthest pixel; the message has one that fits.
+    """
+    trusted = _trusted(depth, mask, space)
+    low, high = (float(depth[trusted].min()), float(depth[trusted].max())) if trusted.any() else (0.0, 0.0)
+    positive = space in ("metric", "scale")
+    fitting = (
+        _decimal_step(high) if space == "metric" else (high - (0 if positive else low)) / (LEVELS - 1) or 1.0
+    )
+    step = fitting if step is None else step
+    offset = 0.0 if positive else low - step  # the lowest trusted value takes code 1
+    codes = np.rint((np.where(trusted, depth, offset).astype(np.float64) - offset) / step)
+    if codes.max(initial=0) > LEVELS:
+        raise ValueError(
+            f"{path}: depth reaches {high:g}, and 16 bits in steps of {step:g} end at {step * LEVELS:g}: "
+            f"use a step of {fitting:g}, or write .npy."
+        )
+    codes = np.where(trusted, np.maximum(codes, 1), 0).astype(np.uint16)
+    with atomic_write(path) as sibling:
+        Image.fromarray(codes).save(sibling, format="PNG", pnginfo=_notes(space, step, offset))
+    return step
+
+
+def _trusted(depth: DepthArray, mask: MaskArray | None, space: Space) -> MaskArray:
+    trusted = np.isfinite(depth) if mask is None else mask & np.isfinite(depth)
+    return trusted & (depth > 0) if space in ("metric", "scale") else trusted
+
+
+def _decimal_step(high: float) -> float:
+    exponent = math.ceil(math.log10(high / LEVELS)) if high > 0 else -5
+    return float(f"1e{max(exponent, -5)}")
+
+
+def _notes(space: Space, step: float, offset: float) -> PngInfo:
+    quantity, unit = QUANTITIES[space]
+    notes = PngInfo()
+    for key, value in {
+        "Quantity": quantity,
+        "Unit": unit,
+        "Scale": repr(step),
+        "Offset": repr(offset),
+        "Invalid": "0",
+        "Space": space,
+        "Software": "sonde",
+        "Description": f"{quantity} = {step!r} * code + {offset!r} [{unit}]; code 0: none",
+    }.items():
+        notes.add_text(key, value)
+    return notes
+
+
+def _read_levels(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    with Image.open(path) as image:
+        levels = np.asarray(image)
+        if image.mode == "F":
+            return levels, {}
+        if not image.mode.startswith("I"):
+            raise ValueError(f"its pixels are {image.mode}, not 16-bit grey: a preview is no depth map")
+        if levels.min() < 0 or levels.max() > LEVELS:
+            raise ValueError(f"its levels leave [0, {LEVELS}]")
+        return levels.astype(np.uint16), dict(getattr(image, "text", {}))
+
+
+def _read_npy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    return np.lib.format.open_memmap(path, mode="r"), {}
+
+
+def _read_exr(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    known = [name for name in EXR_CHANNELS if name in channels] or list(channels)
+    return channels[known[0]], {}
+
+
+def _read_pfm(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    with path.open("rb") as file:
+        kind, size, scale = (file.readline(256).strip() for _ in range(3))
+        if kind != b"Pf":
+            raise ValueError(f"it begins with {kind[:8]!r}, expected b'Pf', one channel")
+        width, height = map(int, size.split())
+        order = "<" if float(scale) < 0 else ">"  # the sign is the byte order; its size is left to the reader
+        pixels = np.frombuffer(file.read(width * height * 4), f"{order}f4").reshape(height, width)
+    return pixels[::-1], {}  # rows run bottom to top
+
+
+def _write_npy(path: Path, depth: DepthArray) -> None:
+    np.save(path, depth)
+
+
+def _write_exr(path: Path, depth: DepthArray) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {"Z": np.ascontiguousarray(depth)}).write(str(path))
+
+
+def _write_pfm(path: Path, depth: DepthArray) -> None:
+    height, width = depth.shape
+    path.write_bytes(f"Pf\n{width} {height}\n-1.0\n".encode() + depth[::-1].astype("<f4").tobytes())
+
+
+READERS: dict[str, Callable[[Path], tuple[np.ndarray, dict[str, str]]]] = {
+    ".png": _read_levels,
+    ".tif": _read_levels,
+    ".tiff": _read_levels,
+    ".npy": _read_npy,
+    ".exr": _read_exr,
+    ".pfm": _read_pfm,
+}
+"""By suffix: the numbers, and what the file says of them."""
+
+WRITERS: dict[str, Callable[[Path, DepthArray], None]] = {
+    ".npy": _write_npy,
+    ".exr": _write_exr,
+    ".pfm": _write_pfm,
+}
+"""Float formats by suffix."""

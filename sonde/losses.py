@@ -1,0 +1,213 @@
+"""What training minimises. A loss maps (prediction, target, mask) to one value per image: (b h w)³ → (b,).
+
+No loss knows its weight or averages the batch. Prediction and target are the same quantity: encoded depth for
+`masked_l1` and `edge_gradient`, depth for `silog`, disparity for `ssi` and `gradient_matching`. Untrusted
+pixels may hold anything, NaN included: they are replaced before the arithmetic, so they reach neither value
+nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction never gives
+NaN. Half-precision predictions are raised to float32 first.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from sonde.recipes import nearest
+from sonde.types import Depth, Mask, PerImage
+
+Loss = Callable[[Depth, Depth, Mask], PerImage]
+Tokens = Float[Tensor, "b tokens channels"]
+Map = Literal["ssi", "raw", "log"]
+
+
+def weighted(pred: Depth, target: Depth, mask: Mask, weights: Mapping[str, float]) -> dict[str, PerImage]:
+    """Each named loss times its weight; their sum, averaged over the batch, is what a step minimises.
+
+    Raises:
+        ValueError: a name that is not in LOSSES.
+    """
+    for name in weights:
+        if name not in LOSSES:
+            raise ValueError(f"No loss {name!r}: {nearest(name, list(LOSSES))}")
+    return {name: weight * LOSSES[name](pred, target, mask) for name, weight in weights.items()}
+
+
+def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
+    """The prediction at the ground truth's (height, width): bicubic, align_corners=False."""
+    if tuple(pred.shape[1:]) == tuple(size):
+        return pred
+    return F.interpolate(_precise(pred)[:, None], size, mode="bicubic", align_corners=False)[:, 0]
+
+
+def masked_l1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+    """Mean |pred - target| over trusted pixels."""
+    return _absolute_sum(_inside(_precise(pred) - target, mask)) / _count(mask)
+
+
+def edge_gradient(
+    pred: Depth, target: Depth, mask: Mask, gamma: float = 10.0, tau: float = 0.02, eps: float = 1e-6
+) -> PerImage:
+    """Error of finite differences, 1 + gamma times dearer where the target steps by more than tau.
+
+    For x and for y: Σ M (1 + gamma [|∂target| > tau]) |∂pred - ∂target| / (Σ M + eps), where M asks that both
+    neighbours be trusted; the two are added.
+    """
+    error = _inside(_precise(pred) - target, mask)
+    total = error.new_zeros(len(error))
+    for dim in (1, 2):
+        both = _pairs(mask, dim)
+        edges = (target.diff(dim=dim).abs_() > tau).logical_and_(both)
+        weight = both.to(error.dtype).masked_fill_(edges, 1 + gamma)
+        total = total + _absolute_sum(error.diff(dim=dim) * weight) / (_count(both, 0) + eps)
+    return total
+
+
+def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5) -> PerImage:
+    """Scale-invariant log error √(mean d² - λ (mean d)²), d = log pred - log target (Eigen et al., 2014).
+
+    Only λ = 1 ignores a common scale of the prediction; λ = 0.5 halves the squared error a wrong scale costs,
+    and no λ ignores a shift. Depths below a micrometre count as one micrometre and pass no gradient. At a
+    perfect prediction, where the square root is infinitely steep, the gradient is 0.
+    """
+    log_ratio = _log(pred, mask) - _log(target, mask)
+    mean = log_ratio.sum((1, 2)) / _count(mask)
+    spread = _inside(log_ratio - mean[:, None, None], mask).square().sum((1, 2)) / _count(mask)
+    square = spread + (1 - lambda_) * mean.square()
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def ssi(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
+    """Scale-and-shift-invariant error: mean |normalised pred - normalised target| (MiDaS, 2020).
+
+    `trim` leaves out that share of each image's largest errors.
+    """
+    error = normalised(pred, mask) - normalised(target, mask)
+    return trimmed(error.abs(), mask, trim) if trim else _absolute_sum(error) / _count(mask)
+
+
+def gradient_matching(
+    pred: Depth, target: Depth, mask: Mask, on: Map = "ssi", strides: Iterable[int] = (1, 2, 4, 8)
+) -> PerImage:
+    """Σ over strides of Σ (|∂x R| + |∂y R|) / Σ M, R = pred - target (MiDaS, Ranftl et al., 2020).
+
+    Args:
+        pred: the prediction.
+        target: the ground truth, in the prediction's quantity.
+        mask: True where it is trusted.
+        on: what R compares: maps normalised as in `ssi`, the maps themselves, or their logarithms.
+        strides: R and M are taken at every n-th pixel; a difference needs both neighbours trusted.
+    """
+    error = _MAPS[on](pred, mask) - _MAPS[on](target, mask)
+    total = error.new_zeros(len(error))
+    for stride in strides:
+        coarse, trusted = error[:, ::stride, ::stride], mask[:, ::stride, ::stride]
+        slopes = [_absolute_sum(_inside(coarse.diff(dim=dim), _pairs(trusted, dim))) for dim in (1, 2)]
+        total = total + (slopes[0] + slopes[1]) / _count(trusted)
+    return total
+
+
+def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "ssi") -> PerImage:
+    """Mean |Sobel x of R| + |Sobel y of R| where all nine pixels are trusted, R as in `gradient_matching`."""
+    error = _MAPS[on](pred, mask) - _MAPS[on](target, mask)
+    whole = _pairs(_pairs(_pairs(_pairs(mask, 1), 1), 2), 2)
+    box = _sums(_sums(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]
+    slope_x, slope_y = _sums(box, 1).diff(dim=2), _sums(box, 2).diff(dim=1)
+    return (
+        (_absolute_sum(_inside(slope_x, whole)) + _absolute_sum(_inside(slope_y, whole))) / _count(whole) / 8
+    )
+
+
+def trimmed(error: Depth, mask: Mask, share: float = 0.1) -> PerImage:
+    """Mean error over trusted pixels without the largest `share` of each image's.
+
+    Pixels, and per image, are our choice: what Depth Anything V2 trims is not published. Ties with the
+    largest error kept are kept.
+    """
+    ordered = _inside(error.detach(), mask, torch.inf).flatten(1).sort(1).values
+    trusted = mask.sum((1, 2))
+    last = (trusted - (trusted * share).long() - 1).clamp_min(0)
+    limit = ordered.gather(1, last[:, None])
+    keep = mask & (error <= limit[:, None])
+    return _inside(error, keep).sum((1, 2)) / _count(keep)
+
+
+def feature_alignment(student: Tokens, teacher: Tokens, tolerance: float = 0.85) -> PerImage:
+    """Mean 1 - cos of student and frozen teacher tokens, those already above `tolerance` left alone.
+
+    Depth Anything (Yang et al., 2024): near-equal tokens are skipped so that parts of one object may differ
+    in depth though their meaning is the same.
+    """
+    cosine = F.cosine_similarity(_precise(student), _precise(teacher.detach()), dim=-1)
+    apart = cosine <= tolerance
+    return torch.where(apart, 1 - cosine, 0.0).sum(1) / apart.sum(1).clamp_min(1)
+
+
+def normalised(values: Depth, mask: Mask) -> Depth:
+    """(values - median) / mean absolute deviation, both over trusted pixels; 0 where untrusted or constant.
+
+    The median is the lower of the two middle values, as in MiDaS.
+    """
+    values = _inside(_precise(values), mask)
+    median = torch.where(mask, values, torch.nan).flatten(1).nanmedian(1).values
+    centred = _inside(values - median[:, None, None], mask)
+    deviation = _absolute_sum(centred) / _count(mask)
+    return centred / deviation.clamp_min(1e-6)[:, None, None]
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _inside(values: Depth, mask: Mask, fill: float = 0.0) -> Depth:
+    return torch.where(mask, values, fill)
+
+
+def _log(values: Depth, mask: Mask) -> Depth:
+    return _inside(_precise(values), mask, 1.0).clamp_min(1e-6).log()
+
+
+def _absolute_sum(values: Depth) -> PerImage:
+    return values.abs().sum((1, 2))  # vector_norm would be faster, and wrong in the fourth digit
+
+
+def _count(mask: Mask, least: int = 1) -> PerImage:
+    return mask.sum((1, 2), dtype=torch.int32).clamp_min(least).float()
+
+
+def _pairs(mask: Tensor, dim: int) -> Tensor:
+    """Both a pixel and its next along `dim`: the mask of `diff(dim=dim)`."""
+    length = mask.shape[dim] - 1
+    return mask.narrow(dim, 0, length) & mask.narrow(dim, 1, length)
+
+
+def _sums(values: Tensor, dim: int) -> Tensor:
+    """A pixel plus its next along `dim`."""
+    length = values.shape[dim] - 1
+    return values.narrow(dim, 0, length) + values.narrow(dim, 1, length)
+
+
+_MAPS: dict[Map, Callable[[Depth, Mask], Depth]] = {
+    "ssi": normalised,
+    "raw": lambda values, mask: _inside(_precise(values), mask),
+    "log": _log,
+}
+
+LOSSES: dict[str, Loss] = {
+    "masked_l1": masked_l1,
+    "edge_gradient": edge_gradient,
+    "silog": silog,
+    "ssi": ssi,
+    "ssi_trimmed": partial(ssi, trim=0.1),
+    "gradient_matching": gradient_matching,
+    "gradient_matching_raw": partial(gradient_matching, on="raw"),
+    "gradient_matching_log": partial(gradient_matching, on="log"),
+    "gradient_matching_sobel": gradient_matching_sobel,
+    "gradient_matching_sobel_raw": partial(gradient_matching_sobel, on="raw"),
+    "gradient_matching_sobel_log": partial(gradient_matching_sobel, on="log"),
+}
+"""Name → loss, as a recipe's `loss:` spells it."""

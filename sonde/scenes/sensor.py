@@ -1,0 +1,75 @@
+"""From light to data: the photograph's flaws, and the holes in a structured-light scan."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool
+
+from sonde.scenes.shading import Radiance, surfaces
+from sonde.scenes.tracer import Hits, Photo, Scanner, Tracer, _unit
+from sonde.types import DepthArray, RGBArray
+
+
+def photograph(light: Radiance, photo: Photo, rng: np.random.Generator) -> RGBArray:
+    """8-bit sRGB of linear light: exposure, lens, noise, tone and compression."""
+    height, width = light.shape[:2]
+    light = light * np.float32(photo.tint) * _falloff(height, width, photo.vignette)
+    grey = light.mean(-1)
+    middle = np.exp(np.log(np.maximum(grey, 1e-4)).mean())
+    exposure = photo.brightness**2.2 / max(0.5 * middle + 0.25 * float(grey.mean()) * 2, 1e-6)
+    shown = np.clip(light * np.float32(exposure), 0, None)
+    shown = shown / (1 + 0.25 * np.maximum(shown - 0.6, 0))  # a shoulder in the highlights, as cameras have
+    shown = np.clip(shown, 0, 1) ** np.float32(1 / 2.2)
+    shown = 0.5 + (shown - 0.5) * np.float32(photo.contrast)
+    shown = shown.mean(-1, keepdims=True) * np.float32(1 - photo.saturation) + shown * np.float32(
+        photo.saturation
+    )
+    sigma = photo.blur_px * width / 224
+    if sigma > 0.2:
+        shown = cv2.GaussianBlur(shown, (0, 0), sigma)
+    shown = shown + rng.standard_normal(shown.shape, np.float32) * np.float32(photo.noise)
+    image = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return _compressed(image, photo.jpeg) if photo.jpeg else image
+
+
+def scanned(
+    depth: DepthArray, tracer: Tracer, hits: Hits, scanner: Scanner, rng: np.random.Generator
+) -> DepthArray:
+    """The depth map with NaN where a structured-light sensor would see nothing."""
+    towards = np.subtract(scanner.projector, tracer.camera.position).astype(np.float32) - hits.point
+    distance = np.sqrt((towards * towards).sum(1))
+    towards = towards / distance[:, None]
+    view = -_unit(hits.point)
+    surface = surfaces(hits, tracer, depth.shape[1], rng)
+    to_projector, to_camera = (hits.flat * towards).sum(1), (hits.flat * view).sum(1)
+    halfway = _unit(towards + view)
+    returned = surface.albedo.mean(1) * np.maximum(to_projector, 0) / distance**2 * (1 - surface.gloss)
+    glare = surface.gloss * np.maximum((surface.normal * halfway).sum(1), 0) ** (4 * surface.sharpness)
+    lost = (to_projector < scanner.grazing) | (to_camera < scanner.grazing) | (returned < scanner.dark)
+    lost |= (glare > 0.25) | (hits.depth > scanner.far)
+    lost |= rng.random(len(lost), np.float32) < scanner.speckle * (1 + 2 * (to_camera < 0.4))
+    start = hits.point + hits.flat * np.float32(5e-4)
+    lost |= ~tracer.open(start, towards * distance[:, None], 0.98)
+    seen = np.ones(depth.size, bool)
+    seen[hits.ray] = ~lost
+    kept = seen.reshape(depth.shape) & np.isfinite(depth) & ~_edges(depth, rng)
+    return np.where(kept, depth, np.float32(np.nan))
+
+
+def _edges(depth: DepthArray, rng: np.random.Generator) -> Bool[np.ndarray, "h w"]:
+    """Half of the pixels where the depth jumps by over 3 %: their light mixes two surfaces."""
+    filled = np.where(np.isfinite(depth), depth, np.float32(100))
+    kernel = np.ones((3, 3), np.uint8)
+    jump = cv2.dilate(filled, kernel) - cv2.erode(filled, kernel) > 0.03 * filled
+    return jump & (rng.random(depth.shape, np.float32) < 0.5)
+
+
+def _falloff(height: int, width: int, vignette: float) -> np.ndarray:
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return (1 - vignette * (x * x + y * y) / 2).astype(np.float32)[..., None]
+
+
+def _compressed(image: RGBArray, quality: int) -> RGBArray:
+    _, packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])

@@ -1,0 +1,258 @@
+"""What scenes are built from: meshes, and groups of meshes with their materials.
+
+World frame: x right, y away, z up, metres. Unit shapes (by trimesh) stand on the origin: x, y in [-½, ½], z in
+[0, 1]; `Group.add` stretches, turns and places them, one or many at a time. Texture coordinates are metres along
+the surface, so a brick stays a brick on a wall of any size.
+"""
+
+from functools import cache
+from typing import NamedTuple, Self
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Float32, Int
+
+from sonde.scenes.materials import Material
+
+CREASE = np.cos(np.radians(38))
+"""Faces meeting at a smaller angle are shaded as one smooth surface."""
+UPRIGHT = np.eye(3)
+
+
+class Mesh(NamedTuple):
+    """Triangles with what shading needs at each of their corners."""
+
+    vertices: Float32[np.ndarray, "n 3"]
+    """Metres."""
+    faces: Int[np.ndarray, "m 3"]
+    """Rows of `vertices`."""
+    normals: Float32[np.ndarray, "m 3 3"]
+    """Unit normal at each corner of each face."""
+    uv: Float32[np.ndarray, "m 3 2"]
+    """Texture coordinates, metres along the surface."""
+    uv_axis: Int[np.ndarray, "m 2"]
+    """Which component of a size stretches each texture coordinate."""
+
+
+def turn(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float[np.ndarray, "3 3"]:
+    """Rotation: roll about y, then pitch about x (positive lifts y), then yaw about z; radians."""
+    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
+    about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_y = np.array([[cr, 0, sr], [0, 1, 0], [-sr, 0, cr]])
+    return about_z @ about_x @ about_y
+
+
+@cache
+def unit(name: str) -> Mesh:
+    """A unit shape by name: box, panel, cylinder, pole, tube, cone, ball, pebble, capsule, ring, bolt or roof."""
+    mesh = _UNITS[name]()
+    low, high = mesh.bounds
+    span = np.where(high > low, high - low, 1.0)
+    centre = (low + high) / 2
+    vertices = (mesh.vertices - [centre[0], centre[1], low[2]]) / span
+    return _shaded(vertices, np.asarray(mesh.faces), round_about_z=name not in _FLAT)
+
+
+def grid(points: Float[np.ndarray, "a b 3"], uv: Float[np.ndarray, "a b 2"], closed: bool = False) -> Mesh:
+    """The surface through a net of points; `closed` joins the last column to the first.
+
+    Neighbours along `a` by neighbours along `b` must turn counter-clockwise seen from outside. Rows repeated in
+    place make a crease there; the empty faces between them are dropped.
+    """
+    rows, columns = points.shape[:2]
+    index = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
+    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    vertices = points.reshape(-1, 3)
+    edges = vertices[faces]
+    cross = np.cross(edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0])
+    area = np.linalg.norm(cross, axis=1)
+    kept = area > 1e-12
+    faces, cross, area = faces[kept], cross[kept], area[kept]
+    smooth = np.zeros_like(vertices)
+    for corner in range(3):
+        for axis in range(3):
+            smooth[:, axis] += np.bincount(faces[:, corner], cross[:, axis], len(vertices))
+    if closed:
+        seam = smooth.reshape(rows, columns, 3)
+        seam[:, 0] = seam[:, -1] = seam[:, 0] + seam[:, -1]
+    smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-20)
+    flat = (cross / area[:, None])[:, None]
+    normals = smooth[faces]
+    normals = np.where((normals * flat).sum(-1, keepdims=True) > CREASE, normals, flat)
+    axes = np.broadcast_to(np.array([0, 2]), (len(faces), 2))
+    return Mesh(_f32(vertices), faces, _f32(normals), _f32(uv.reshape(-1, 2)[faces]), axes)
+
+
+def lathe(profile: Float[np.ndarray, "p 2"], segments: int = 16) -> Mesh:
+    """A profile of (radius, height) turned about z; it runs upwards for a surface seen from outside."""
+    profile = _creased(np.asarray(profile, float))
+    angle = np.linspace(0, 2 * np.pi, segments + 1)
+    radius, height = profile[:, 0, None], profile[:, 1, None]
+    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(profile, axis=0), axis=1))]
+    points = np.stack(np.broadcast_arrays(radius * np.cos(angle), radius * np.sin(angle), height), -1)
+    uv = np.stack(np.broadcast_arrays(angle * max(profile[:, 0].max(), 1e-6), along[:, None]), -1)
+    return grid(points, uv, closed=True)
+
+
+def extrusion(side: Float[np.ndarray, "p 3"], width: float) -> Mesh:
+    """A body `width` wide along x from its side view: rows of (y, lower z, upper z), y rising.
+
+    Rows repeated at one y make a step.
+    """
+    y, lower, upper = np.asarray(side, float).T
+    half = width / 2
+    outline = np.concatenate([np.stack([y, upper], 1), np.stack([y, lower], 1)[::-1]])
+    outline = _creased(np.concatenate([outline, outline[:1]]))
+    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))]
+    band = np.stack([np.column_stack([np.full(len(outline), x), outline]) for x in (half, -half)], 1)
+    band_uv = np.stack([np.column_stack([np.full(len(outline), x), along]) for x in (half, -half)], 1)
+    cheeks = []
+    for x, order in ((-half, (lower, upper)), (half, (upper, lower))):
+        points = np.stack([np.column_stack([np.full(len(y), x), y, z]) for z in order], 1)
+        cheeks.append(grid(points, points[..., 1:]))
+    return joined([grid(band, band_uv), *cheeks])
+
+
+def joined(meshes: list[Mesh]) -> Mesh:
+    """Several meshes of one frame as one."""
+    shift = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, shift, strict=True)])
+    parts = [np.concatenate([mesh[field] for mesh in meshes]) for field in (0, 2, 3, 4)]
+    return Mesh(parts[0], faces, parts[1], parts[2], parts[3])
+
+
+class Group:
+    """Meshes with their materials in one frame: a cup, a car, a street."""
+
+    def __init__(self) -> None:
+        self.meshes: list[Mesh] = []
+        self.materials: list[Material] = []
+
+    def add(
+        self,
+        mesh: Mesh | str,
+        material: Material,
+        at=(0.0, 0.0, 0.0),
+        size=(1.0, 1.0, 1.0),
+        yaw=0.0,
+        rotation=None,
+    ) -> Self:
+        """Stretch a mesh (or a unit shape by name) by `size`, turn it, put its origin `at`; metres and radians.
+
+        Any of them may have one row per copy: `at` (k, 3), `size` (k, 3), `yaw` (k,), `rotation` (k, 3, 3).
+        """
+        mesh = unit(mesh) if isinstance(mesh, str) else mesh
+        at, size, yaw = np.atleast_2d(at), np.atleast_2d(size), np.atleast_1d(yaw)
+        turns = _about_z(yaw) if rotation is None else np.asarray(rotation, float).reshape(-1, 3, 3)
+        copies = max(len(at), len(size), len(turns))
+        vertices = (mesh.vertices * size[:, None]) @ turns.transpose(0, 2, 1) + at[:, None]  # (k, n, 3)
+        vertices = np.broadcast_to(vertices, (copies, *mesh.vertices.shape))
+        normals = (mesh.normals.reshape(-1, 3) / size[:, None]) @ turns.transpose(0, 2, 1)
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+        normals = np.broadcast_to(normals, (copies, *normals.shape[1:])).reshape(-1, 3, 3)
+        uv = np.broadcast_to(mesh.uv * size[:, mesh.uv_axis][:, :, None], (copies, *mesh.uv.shape))
+        faces = mesh.faces + (np.arange(copies) * len(mesh.vertices))[:, None, None]
+        axes = np.broadcast_to(mesh.uv_axis, (copies, *mesh.uv_axis.shape)).reshape(-1, 2)
+        self.meshes.append(
+            Mesh(
+                _f32(vertices).reshape(-1, 3),
+                faces.reshape(-1, 3),
+                _f32(normals),
+                _f32(uv).reshape(-1, 3, 2),
+                axes,
+            )
+        )
+        self.materials.append(material)
+        return self
+
+    def include(
+        self, other: "Group", at=(0.0, 0.0, 0.0), yaw: float = 0.0, rotation=None, scale: float = 1.0
+    ) -> Self:
+        """Place another group's meshes in this one."""
+        matrix = _f32(_about_z(np.atleast_1d(yaw))[0] if rotation is None else rotation)
+        for mesh, material in zip(other.meshes, other.materials, strict=True):
+            vertices = (mesh.vertices * np.float32(scale)) @ matrix.T + np.float32(at)
+            self.meshes.append(mesh._replace(vertices=vertices, normals=mesh.normals @ matrix.T))
+            self.materials.append(material)
+        return self
+
+    def bounds(self) -> Float[np.ndarray, "2 3"]:
+        """Lowest and highest corner, metres."""
+        low = np.min([mesh.vertices.min(0) for mesh in self.meshes], axis=0)
+        return np.stack([low, np.max([mesh.vertices.max(0) for mesh in self.meshes], axis=0)]).astype(float)
+
+    def boxes(self) -> Float[np.ndarray, "k 2 3"]:
+        """Bounds of each mesh, metres."""
+        return np.array([(mesh.vertices.min(0), mesh.vertices.max(0)) for mesh in self.meshes], float)
+
+
+def _about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:
+    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros(len(yaw)), np.ones(len(yaw))
+    return np.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).reshape(-1, 3, 3)
+
+
+def _f32(array) -> Float32[np.ndarray, "..."]:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _creased(profile: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "q 2"]:
+    """The profile with its sharp corners repeated, so that normals break there."""
+    step = np.diff(profile, axis=0)
+    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-12)
+    sharp = np.r_[False, (step[1:] * step[:-1]).sum(1) < CREASE, False]
+    return np.repeat(profile, np.where(sharp, 2, 1), axis=0)
+
+
+def _shaded(vertices: np.ndarray, faces: np.ndarray, round_about_z: bool) -> Mesh:
+    """A mesh with smooth normals up to the crease angle, and coordinates around z or on the nearest plane."""
+    corners = vertices[faces]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat = flat / np.maximum(area, 1e-20)
+    normals = np.empty((*faces.shape, 3))
+    for vertex in range(len(vertices)):
+        face, corner = np.nonzero(faces == vertex)
+        near = flat[face] @ flat[face].T > CREASE
+        total = near @ (flat[face] * area[face])
+        normals[face, corner] = total / np.linalg.norm(total, axis=1, keepdims=True)
+    plane = np.argmax(np.abs(flat), axis=1)
+    axes = np.array([[1, 2], [0, 2], [0, 1]])[plane]
+    uv = np.take_along_axis(corners, axes[:, None], axis=2)
+    if round_about_z:
+        side = plane != 2
+        angle = np.arctan2(corners[..., 1], corners[..., 0])
+        angle = np.where((np.ptp(angle, axis=1) > np.pi)[:, None], angle % (2 * np.pi), angle)
+        uv[side] = np.stack([angle * 0.5, corners[..., 2]], -1)[side]
+        axes = np.where(side[:, None], np.array([0, 2]), axes)
+    return Mesh(_f32(vertices), faces, _f32(normals), _f32(uv), axes)
+
+
+def _panel() -> trimesh.Trimesh:
+    square = [[-0.5, 0, 0], [0.5, 0, 0], [0.5, 0, 1], [-0.5, 0, 1]]
+    return trimesh.Trimesh(square, [[0, 1, 2], [0, 2, 3]], process=False)
+
+
+def _roof() -> trimesh.Trimesh:
+    ends = [[x, y, z] for y in (-0.5, 0.5) for x, z in ((-0.5, 0), (0.5, 0), (0, 1))]
+    return trimesh.Trimesh(
+        ends, [[0, 1, 2], [3, 5, 4], [0, 2, 5], [0, 5, 3], [1, 4, 5], [1, 5, 2], [0, 3, 4], [0, 4, 1]]
+    )
+
+
+_FLAT = {"box", "panel", "roof"}
+_UNITS = {
+    "box": lambda: trimesh.creation.box((1, 1, 1)),
+    "panel": _panel,
+    "roof": _roof,
+    "cylinder": lambda: trimesh.creation.cylinder(0.5, 1, sections=18),
+    "pole": lambda: trimesh.creation.cylinder(0.5, 1, sections=7),
+    "bolt": lambda: trimesh.creation.cylinder(0.5, 1, sections=6),
+    "tube": lambda: trimesh.creation.annulus(0.4, 0.5, 1, sections=18),
+    "cone": lambda: trimesh.creation.cone(0.5, 1, sections=14),
+    "ball": lambda: trimesh.creation.icosphere(subdivisions=2, radius=0.5),
+    "pebble": lambda: trimesh.creation.icosphere(subdivisions=1, radius=0.5),
+    "capsule": lambda: trimesh.creation.capsule(1, 0.5, count=[8, 8]),
+    "ring": lambda: trimesh.creation.torus(0.4, 0.1, major_sections=20, minor_sections=8),
+}

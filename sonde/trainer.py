@@ -1,0 +1,188 @@
+"""The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
+
+from sonde import losses
+from sonde.adapters import freeze_norms
+from sonde.align import ALIGN
+from sonde.datasets import collate
+from sonde.datasets.contract import UNITS
+from sonde.metrics import METRICS
+from sonde.models import DepthModel
+from sonde.types import Depth, Mask, PerImage, Sample
+
+SCORES = ("mae", "abs_rel", "delta1")
+"""What validation reports beside the loss; `mae` in the set's unit."""
+
+
+class DepthTrainer(Trainer):
+    """Minimises weighted LOSSES of a `DepthModel` on Samples; validates in the set's own unit.
+
+    The trained module is the network itself (a PeftModel where adapters train), so that checkpoints and the
+    restored best model are transformers' and PEFT's own.
+    """
+
+    def __init__(
+        self,
+        model: DepthModel,
+        weights: Mapping[str, float],
+        args: TrainingArguments,
+        *,
+        train: Dataset[Any],
+        validation: Dataset[Any] | None,
+        callbacks: list[TrainerCallback],
+    ):
+        super().__init__(
+            model=model.network,  # pyright: ignore[reportArgumentType]
+            args=args,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=collate,  # pyright: ignore[reportArgumentType]
+            callbacks=callbacks,
+        )
+        self.depth_model = model.to(args.device)
+        self.loss_weights = weights
+        self.loss_is_scaled_for_ga = (
+            False  # ours is a mean over the batch, whatever forward's signature suggests
+        )
+        self._terms: dict[str, list[Tensor]] = {}
+        self._scores: dict[str, list[PerImage]] = {}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Sample,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The batch's mean of the weighted losses, at the ground truth's size."""
+        if model.training and isinstance(self.depth_model.network, PeftModel):
+            freeze_norms(model)
+        depth, mask = inputs["depth"], inputs["mask"]
+        pred = losses.resized(self.depth_model.respond(model, inputs["image"]), depth.shape[-2:])
+        terms = losses.weighted(pred, self._target(depth, mask), mask, self.loss_weights)
+        for name, term in terms.items():
+            self._terms.setdefault(name, []).append(term.detach().mean())
+        if not model.training:
+            self._score(pred.detach(), depth, mask)
+        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        return (loss, pred) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' loop, with the scores of every validation image among its metrics."""
+        self._scores, kept = {}, self._terms
+        output = super().evaluation_loop(*args, **kwargs)
+        self._terms = kept
+        for name, values in self._scores.items():
+            output.metrics[f"eval_{name}"] = torch.cat(values).nanmean().item()
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of each loss term since the last log."""
+        if "loss" in logs:
+            logs |= {name: torch.stack(values).mean().item() for name, values in self._terms.items()}
+            self._terms = {}
+        super().log(logs, start_time)
+
+    def _target(self, depth: Depth, mask: Mask) -> Depth:
+        """What the network should answer: the encoded depth, or disparity for a relative model."""
+        safe = torch.where(mask, depth, 1.0)
+        encoding = self.depth_model.encoding
+        if encoding is not None:
+            return encoding.encode(safe)
+        return 1 / safe if self.depth_model.space == "disparity" else safe
+
+    def _score(self, pred: Depth, depth: Depth, mask: Mask) -> None:
+        encoding, unit = self.depth_model.encoding, self.depth_model.meaning.unit
+        if encoding is not None:
+            answer = encoding.decode(pred)
+        else:
+            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](
+                pred, depth, mask
+            )
+        for name in SCORES:
+            score = METRICS[name](answer, depth, mask)
+            key = f"mae_{unit}" if name == "mae" else name
+            self._scores.setdefault(key, []).append(score / UNITS[unit] if name == "mae" else score)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint aside and rename it into place whole: whatever bears its name is complete."""
+        folder = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        with _redirected(self.args, folder / ".partial"):
+            super()._save_checkpoint(model, trial)
+        if not self.args.should_save:
+            return
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+            self.state.save_to_json(str(folder / ".partial" / name / "trainer_state.json"))
+        shutil.rmtree(folder / name, ignore_errors=True)  # of a run that was resumed from before it
+        os.replace(folder / ".partial" / name, folder / name)
+        rotate_checkpoints(
+            str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False
+        )
+
+
+class JsonLines(TrainerCallback):
+    """Appends every log to `metrics.jsonl` of the run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """One line: step, epoch and the numbers."""
+        logs = kwargs.get("logs") or {}
+        line = {
+            "step": state.global_step,
+            **{key: value for key, value in logs.items() if key != "total_flos"},
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Progress(TrainerCallback):
+    """Tells a listener the step, of how many, and the newest numbers."""
+
+    def __init__(self, listener: Callable[[int, int, dict[str, float]], None]):
+        self.listener = listener
+        self.latest: dict[str, float] = {}
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After every optimizer step."""
+        self.listener(state.global_step, state.max_steps, self.latest)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The newest loss and validation scores."""
+        shown = ("loss", "eval_loss", "eval_mae_mm", "eval_mae_m", "eval_abs_rel", "eval_delta1")
+        self.latest |= {key: value for key, value in (kwargs.get("logs") or {}).items() if key in shown}
+        self.listener(state.global_step, state.max_steps, self.latest)
+
+
+@contextmanager
+def _redirected(args: TrainingArguments, folder: Path) -> Iterator[None]:
+    """While inside, the trainer's output folder is another, empty one."""
+    kept, args.output_dir = args.output_dir, str(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        args.output_dir = kept

@@ -1,0 +1,241 @@
+"""Losses answer one value per image, know only trusted pixels, and never give NaN."""
+
+from math import log, sqrt
+
+import pytest
+import torch
+from torch import Tensor
+
+from sonde.losses import LOSSES, edge_gradient, feature_alignment, resized, silog, ssi, trimmed, weighted
+
+Maps = tuple[Tensor, Tensor, Tensor]
+INVARIANT = ["ssi", "ssi_trimmed", "gradient_matching", "gradient_matching_sobel"]
+
+
+def random_maps(seed: int = 0, b: int = 2, h: int = 19, w: int = 23) -> Maps:
+    generator = torch.Generator().manual_seed(seed)
+    pred = torch.rand(b, h, w, generator=generator) + 0.5
+    target = torch.rand(b, h, w, generator=generator) + 0.5
+    return pred, target, torch.rand(b, h, w, generator=generator) > 0.2
+
+
+def gradient(name: str, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    pred = pred.clone().requires_grad_()
+    LOSSES[name](pred, target, mask).sum().backward()
+    assert pred.grad is not None
+    return pred.grad
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[None, None]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_image_is_scored_by_itself(name: str):
+    pred, target, mask = random_maps(b=3)
+    together = LOSSES[name](pred, target, mask)
+    alone = [LOSSES[name](pred[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert together.dtype == torch.float32
+    assert (together > 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("junk", [0.0, -5.0, 1e30, torch.nan, torch.inf])
+def test_untrusted_pixels_reach_neither_value_nor_gradient(name: str, junk: float):
+    pred, target, mask = random_maps()
+    spoilt_pred, spoilt_target = (torch.where(mask, values, junk) for values in (pred, target))
+    torch.testing.assert_close(
+        LOSSES[name](spoilt_pred, spoilt_target, mask), LOSSES[name](pred, target, mask), rtol=1e-6, atol=0
+    )
+    slope = gradient(name, spoilt_pred, spoilt_target, mask)
+    assert slope.isfinite().all()
+    assert (slope[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_empty_mask_gives_zero_and_a_zero_gradient(name: str):
+    pred, target, mask = random_maps()
+    mask[0] = False
+    assert LOSSES[name](pred, target, mask)[0] == 0
+    slope = gradient(name, pred, target, mask)
+    assert (slope[0] == 0).all()
+    assert slope[1].isfinite().all()
+    assert (slope[1] != 0).any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("pred_value", [0.0, 0.7])
+@pytest.mark.parametrize("target_value", [0.0, 0.7])
+def test_constant_and_zero_maps_stay_finite(name: str, pred_value: float, target_value: float):
+    mask = torch.ones(1, 12, 12, dtype=torch.bool)
+    pred, target = torch.full((1, 12, 12), pred_value), torch.full((1, 12, 12), target_value)
+    assert LOSSES[name](pred, target, mask).isfinite().all()
+    assert gradient(name, pred, target, mask).isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(name: str):
+    _, target, mask = random_maps()
+    assert (LOSSES[name](target, target, mask) == 0).all()
+    assert (gradient(name, target, target, mask) == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_agree_with_finite_differences(name: str):
+    pred, target, mask = (values[:, :10, :10] for values in random_maps(b=1))
+    pred = pred.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: LOSSES[name](p, target.double(), mask), pred)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_predictions_are_scored_in_single(name: str):
+    pred, target, mask = random_maps()
+    half = pred.bfloat16()
+    torch.testing.assert_close(LOSSES[name](half, target, mask), LOSSES[name](half.float(), target, mask))
+
+
+def test_masked_l1_is_the_mean_over_trusted_pixels():
+    mask = torch.tensor([[[True, True, False]]])
+    assert LOSSES["masked_l1"](row(1, 2, 9), row(1.5, 1, 0), mask).item() == pytest.approx(0.75)
+
+
+def test_edge_gradient_golden_vector():
+    mask = torch.tensor([[[True, True, True, False]]])
+    pred, target = row(0.0, 0.01, 0.05, 0.9), row(0.0, 0.01, 0.11, 0.1)
+    # Steps: prediction .01 .04, target .01 .10; only the second is an edge; the third has an untrusted end.
+    assert edge_gradient(pred, target, mask).item() == pytest.approx(11 * 0.06 / (2 + 1e-6))
+    assert edge_gradient(pred.mT, target.mT, mask.mT).item() == pytest.approx(11 * 0.06 / (2 + 1e-6))
+    assert edge_gradient(pred, target, mask, gamma=0).item() == pytest.approx(0.06 / (2 + 1e-6))
+
+
+def test_edge_gradient_agrees_with_the_formula_written_out():
+    pred, target, mask = (values.double() for values in random_maps(b=1, h=6, w=7))
+    expected = 0.0
+    for pairs in ([(y, x, y, x + 1) for y in range(6) for x in range(6)],
+                  [(y, x, y + 1, x) for y in range(5) for x in range(7)]):  # fmt: skip
+        above, below = 0.0, 1e-6
+        for y0, x0, y1, x1 in pairs:
+            both = float(mask[0, y0, x0] * mask[0, y1, x1])
+            step = float(target[0, y1, x1] - target[0, y0, x0])
+            error = abs(float(pred[0, y1, x1] - pred[0, y0, x0]) - step)
+            above += both * (1 + 10 * (abs(step) > 0.02)) * error
+            below += both
+        expected += above / below
+    assert edge_gradient(pred, target, mask.bool()).item() == pytest.approx(expected)
+
+
+def test_edge_gradient_ignores_a_shift():
+    pred, target, mask = random_maps()
+    torch.testing.assert_close(edge_gradient(pred + 0.25, target, mask), edge_gradient(pred, target, mask))
+
+
+def test_silog_golden_vector():
+    target, pred = row(1, 2, 4, 8), row(1.1, 1.9, 5, 6)
+    assert silog(pred, target, pred > 0).item() == pytest.approx(0.18987917838, abs=1e-11)
+
+
+def test_silog_of_a_scaled_prediction_is_what_lambda_leaves_of_the_scale():
+    _, target, mask = random_maps()
+    for lambda_, expected in ((0.0, log(2)), (0.5, log(2) * sqrt(0.5)), (1.0, 0.0)):
+        value = silog(2 * target, target, mask, lambda_)
+        torch.testing.assert_close(value, torch.full((2,), expected), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_scale_and_shift_of_the_prediction_cost_nothing(name: str):
+    pred, target, mask = random_maps()
+    for scale, shift in ((0.01, 0.0), (3.0, -2.0), (500.0, 70.0)):
+        torch.testing.assert_close(
+            LOSSES[name](scale * pred.double() + shift, target, mask),
+            LOSSES[name](pred.double(), target, mask),
+            rtol=0,
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("scale, shift", [(0.1, 0.0), (3.0, 0.0), (1.0, 0.5), (7.0, 2.0)])
+def test_ssi_keeps_its_invariance_in_single_precision(scale: float, shift: float):
+    pred, target, mask = random_maps()
+    torch.testing.assert_close(
+        ssi(scale * pred + shift, target, mask), ssi(pred, target, mask), atol=1e-6, rtol=0
+    )
+
+
+def test_ssi_golden_vector():
+    mask = torch.tensor([[[True, True, True, False]]])
+    # Medians 2 and 4, mean absolute deviations 1 and 1: (-1, 0, 2) against (-2, 0, 1).
+    assert ssi(row(1, 2, 4, 99), row(2, 4, 5, -99), mask).item() == pytest.approx(2 / 3)
+    assert ssi(row(10, 20, 40, 99), row(2, 4, 5, -99), mask).item() == pytest.approx(2 / 3)
+
+
+def test_ssi_median_counts_trusted_pixels_only():
+    pred, target, _ = random_maps(b=1)
+    mask = torch.zeros_like(pred, dtype=torch.bool)
+    mask[:, :3, :3] = True
+    torch.testing.assert_close(
+        ssi(pred, target, mask), ssi(pred[:, :3, :3], target[:, :3, :3], mask[:, :3, :3])
+    )
+
+
+def test_gradient_matching_golden_vector():
+    mask = torch.tensor([[[True, True, True, True, False]]])
+    pred, target = row(0, 1, 3, 3, 9), row(0, 0, 0, 0, 0)
+    # Stride 1: 1 + 2 + 0 over four pixels; stride 2: 3 over two, its third being untrusted; then none.
+    value = LOSSES["gradient_matching_raw"](pred, target, mask)
+    assert value.item() == pytest.approx(3 / 4 + 3 / 2)
+
+
+def test_sobel_of_a_ramp_is_its_slope():
+    ramp = torch.arange(6.0)[None, None].expand(1, 5, 6) * 0.3
+    mask = torch.ones_like(ramp, dtype=torch.bool)
+    for pred in (ramp, ramp.mT):
+        value = LOSSES["gradient_matching_sobel_raw"](pred, torch.zeros_like(pred), mask.reshape(pred.shape))
+        assert value.item() == pytest.approx(0.6)  # a central difference spans two pixels
+
+
+def test_trimming_drops_the_largest_errors_of_each_image():
+    error = torch.stack([torch.arange(1.0, 11.0), torch.full((10,), 3.0)])[:, None]
+    mask = torch.ones_like(error, dtype=torch.bool)
+    torch.testing.assert_close(trimmed(error, mask), torch.tensor([5.0, 3.0]))
+    mask[0, 0, 9] = False  # nine trusted pixels: a tenth of them is none
+    torch.testing.assert_close(trimmed(error, mask), torch.tensor([5.0, 3.0]))
+    torch.testing.assert_close(trimmed(error, mask, 0.34), torch.tensor([3.5, 3.0]))
+
+
+def test_feature_alignment_skips_tokens_that_agree_already():
+    teacher = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]])
+    student = torch.tensor([[[1.0, 0.1], [0.0, 1.0], [-1.0, 0.0]]], requires_grad=True)
+    value = feature_alignment(student, teacher)
+    assert value.item() == pytest.approx(1.5)
+    value.sum().backward()
+    assert student.grad is not None
+    assert (student.grad[0, 0] == 0).all()
+    assert (student.grad[0, 1] != 0).any()
+
+
+def test_feature_alignment_survives_zeros_and_agreement():
+    zeros = torch.zeros(2, 4, 8, requires_grad=True)
+    feature_alignment(zeros, torch.zeros(2, 4, 8)).sum().backward()
+    assert zeros.grad is not None
+    assert zeros.grad.isfinite().all()
+    same = torch.ones(2, 4, 8)
+    assert (feature_alignment(same, same) == 0).all()
+
+
+def test_resized_reaches_the_ground_truth_and_keeps_a_fitting_map():
+    pred = torch.full((1, 4, 6), 0.3, dtype=torch.float16)
+    torch.testing.assert_close(resized(pred, (9, 13)), torch.full((1, 9, 13), 0.3), atol=1e-3, rtol=0)
+    assert resized(pred, (4, 6)) is pred
+
+
+def test_weighted_multiplies_and_names():
+    maps = random_maps()
+    terms = weighted(*maps, {"masked_l1": 1.0, "edge_gradient": 3.0})
+    torch.testing.assert_close(terms["edge_gradient"], 3 * edge_gradient(*maps))
+    assert list(terms) == ["masked_l1", "edge_gradient"]
+
+
+def test_a_wrong_name_answers_with_the_right_one():
+    with pytest.raises(ValueError, match="did you mean 'masked_l1'"):
+        weighted(*random_maps(), {"mask_l1": 1.0})
