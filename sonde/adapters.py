@@ -1,4 +1,4 @@
-"""LoRA by PEFT on any depth network, under either of transformers' spellings, and a closed-form start for its output."""
+"""LoRA by PEFT on any depth network, in either of transformers' spellings, and a fitted start for its output."""
 
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,13 @@ def spelled(network: nn.Module, targets: list[str] | str) -> list[str]:
     Raises:
         ValueError: a target under neither spelling.
     """
-    leaves = {
-        name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)
-    }
+    leaves = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     other = SPELLINGS | {new: old for old, new in SPELLINGS.items()}
     found = []
     for target in [targets] if isinstance(targets, str) else targets:
         match = next((name for name in (target, other.get(target)) if name in leaves), None)
         if match is None:
-            raise ValueError(
-                f"No linear layer {target!r} in this network for LoRA; {nearest(target, sorted(leaves))}"
-            )
+            raise ValueError(f"No linear layer {target!r} in this network for LoRA; {nearest(target, sorted(leaves))}")
         found.append(match)
     return found
 
@@ -121,9 +117,7 @@ def _respelled(key: str, expected: set[str]) -> str:
     """An adapter's key in the present network's names."""
     if "lora_" not in key or key.replace(".weight", ".default.weight") in expected:
         return key
-    new = key.replace("attention.attention.", "attention.").replace(
-        "attention.output.dense", "attention.o_proj"
-    )
+    new = key.replace("attention.attention.", "attention.").replace("attention.output.dense", "attention.o_proj")
     for old, present in SPELLINGS.items():
         new = new.replace(f".{old}.", f".{present}.")
     return new

@@ -1,11 +1,122 @@
-"""stub"""
+"""Alignments: the best-fitting transform of a prediction onto trusted ground truth, one fit per image.
+
+Each maps (prediction, target depth, mask) to depth of the same shape: (b h w)³ → (b h w). Fits run in float64 over
+trusted pixels alone; the rest may hold anything. Scores after an alignment have seen the answer, so they are named
+by it. An image without trusted pixels keeps its prediction (`disparity`: gets 0), and a constant prediction gets
+the constant that fits best, so that no answer is infinite or NaN.
+
+A scale below zero says that the prediction runs the other way, such as disparity taken for depth: ask
+`fit_affine` or `fit_disparity` for it.
+"""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
 from sonde.types import Depth, Mask, PerImage
 
+Alignment = Callable[[Depth, Depth, Mask], Depth]
 
-def centre(values: Depth, mask: Mask) -> PerImage:
-    hidden = torch.where(mask, values, torch.nan).flatten(1)
-    lower = hidden.nanmedian(1).values
-    upper = -(-hidden).nanmedian(1).values
-    return torch.where(mask.flatten(1).any(1), (lower + upper) / 2, 0.0)
+
+def none(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """The prediction as it is: metric depth."""
+    return pred
+
+
+def median(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """Scaled by median(target) / median(pred), as Monodepth2 does."""
+    return _applied(pred, _or_one(masked_median(target, mask) / masked_median(pred, mask)))
+
+
+def median_of_ratios(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """Scaled by median(target / pred): the other "median scaling", and not the same."""
+    ratio = _inside(target, mask, 1.0) / _inside(pred, mask, 1.0)
+    return _applied(pred, _or_one(masked_median(ratio, mask)))
+
+
+def scale(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """Scaled by the least-squares s of |s pred - target|²."""
+    x, y = _inside(pred, mask), _inside(target, mask)
+    return _applied(pred, _or_one((x * y).sum((1, 2)) / x.square().sum((1, 2))))
+
+
+def affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """Scaled and shifted by the least squares of |s pred + t - target|², in depth (Marigold)."""
+    return _applied(pred, *fit_affine(pred, target, mask))
+
+
+def disparity(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """Depth from a prediction of disparity: 1 / max(s pred + t, 1 / largest trusted depth) (MiDaS, DAv2).
+
+    s and t are `fit_disparity`'s. The clamp comes before the inversion, since s pred + t may well be negative.
+    """
+    fitted = _applied(pred, *fit_disparity(pred, target, mask))
+    farthest = _inside(target, mask).amax((1, 2))
+    return (1 / fitted.maximum((1 / farthest)[:, None, None])).to(fitted.dtype)
+
+
+def log_affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
+    """exp(s log pred + t), s and t by least squares in log depth; predictions below a micrometre count as one."""
+    log = pred.double().clamp_min(1e-6).log()
+    slope, shift = fit_affine(log, _inside(target, mask, 1.0).clamp_min(1e-6).log(), mask)
+    return _applied(log, slope, shift).exp().to(_result(pred))
+
+
+def fit_affine(pred: Depth, target: Depth, mask: Mask) -> tuple[PerImage, PerImage]:
+    """Least-squares (scale, shift) of each image: the s and t of min Σ (s pred + t - target)².
+
+    (0, mean of target) for a constant prediction, (1, 0) for an empty mask.
+    """
+    count = mask.sum((1, 2)).clamp_min(1)
+    x, y = _inside(pred, mask), _inside(target, mask)
+    mean_x, mean_y = x.sum((1, 2)) / count, y.sum((1, 2)) / count
+    x = _inside(x - mean_x[:, None, None], mask)  # centred, so that the normal equations do not cancel
+    spread = x.square().sum((1, 2)) / count
+    flat = spread <= 1e-20 * mean_x.square()
+    slope = torch.where(flat, 0.0, (x * y).sum((1, 2)) / count / torch.where(flat, 1.0, spread))
+    shift = mean_y - slope * mean_x
+    empty = ~mask.flatten(1).any(1)
+    return torch.where(empty, 1.0, slope), torch.where(empty, 0.0, shift)
+
+
+def fit_disparity(pred: Depth, target: Depth, mask: Mask) -> tuple[PerImage, PerImage]:
+    """Least-squares (scale, shift) of each image in disparity: min Σ (s pred + t - 1/target)², target in depth."""
+    return fit_affine(pred, 1 / _inside(target, mask, 1.0), mask)
+
+
+def masked_median(values: Depth, mask: Mask) -> PerImage:
+    """Median over trusted pixels, the mean of the middle two where their number is even; NaN for an empty mask."""
+    trusted = torch.where(mask, values, torch.nan).flatten(1)
+    lower, upper = trusted.nanmedian(1).values, -(-trusted).nanmedian(1).values
+    return (lower.double() + upper.double()) / 2
+
+
+def _inside(values: Tensor, mask: Mask, fill: float = 0.0) -> Tensor:
+    return torch.where(mask, values.double(), fill)
+
+
+def _applied(pred: Depth, slope: PerImage, shift: PerImage | float = 0.0) -> Depth:
+    shift = shift[:, None, None] if isinstance(shift, Tensor) else shift
+    return (slope[:, None, None] * pred + shift).to(_result(pred))
+
+
+def _result(pred: Depth) -> torch.dtype:
+    return torch.promote_types(pred.dtype, torch.float32)
+
+
+def _or_one(slope: PerImage) -> PerImage:
+    """Nothing to fit: the prediction stays."""
+    return torch.where(slope.isfinite(), slope, 1.0)
+
+
+ALIGN: dict[str, Alignment] = {
+    "none": none,
+    "median": median,
+    "median_of_ratios": median_of_ratios,
+    "scale": scale,
+    "affine": affine,
+    "disparity": disparity,
+    "log_affine": log_affine,
+}
+"""Name → alignment, as a protocol's `align:` spells it."""

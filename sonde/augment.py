@@ -12,16 +12,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from sonde.geometry import crop_intrinsics, flip_intrinsics
 from sonde.recipes import AugmentRecipe
-from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
+from sonde.types import DepthArray, MaskArray, MatrixArray
 
 Key = tuple[int, int, int]
 """(seed, epoch, index)."""
-Pixels = Float[Tensor, "3 h w"]
+Colours = UInt8[np.ndarray, "height width 3"]
+"""RGB; the depth's (h, w) may be another size."""
+Pixels = Float[Tensor, "3 height width"]
 """RGB in [0, 1]."""
 Box = tuple[int, int, int, int]
 """Top, left, height, width, in pixels."""
@@ -47,13 +49,13 @@ class Draws(NamedTuple):
 
 
 def augmented(
-    image: RGBArray,
+    image: Colours,
     depth: DepthArray,
     mask: MaskArray,
     intrinsics: MatrixArray,
     recipe: AugmentRecipe,
     key: Key,
-) -> tuple[Pixels, DepthArray, MaskArray, MatrixArray]:
+) -> tuple[Pixels, Float[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"], MatrixArray]:
     """A varied capture: image in [0, 1] at its own size, depth in metres with untouched values.
 
     A crop keeps the aspect, falls on whole depth pixels, and is never resampled in depth; the image is
@@ -77,9 +79,10 @@ def augmented(
         depth, mask = (values[top : top + height, left : left + width] for values in (depth, mask))
         intrinsics = crop_intrinsics(intrinsics, top, left)
     if draws.flip < recipe.flip:
-        image, depth, mask = (values[:, ::-1] for values in (image, depth, mask))
+        image, depth = cv2.flip(image, 1), cv2.flip(depth, 1)
+        mask = cv2.flip(mask.astype(np.uint8), 1).astype(bool)
         intrinsics = flip_intrinsics(intrinsics, depth.shape[1])
-    pixels = _coloured(_scaled(image), recipe, draws, generator)
+    pixels = _coloured(_scaled(image, 1 + draws.gamma * recipe.gamma), recipe, draws, generator)
     return pixels, np.ascontiguousarray(depth), np.ascontiguousarray(mask), intrinsics
 
 
@@ -100,7 +103,7 @@ def _box(shape: tuple[int, ...], side: float, draws: Draws) -> Box:
     return top, left, height, width
 
 
-def _zoomed(image: RGBArray, shape: tuple[int, ...], box: Box) -> RGBArray:
+def _zoomed(image: Colours, shape: tuple[int, ...], box: Box) -> Colours:
     """The part of the image under a box of depth pixels, enlarged to the image's size.
 
     Both maps cover the same view from edge to edge: image pixel u lies at box edge + (u + 1/2) / w of the
@@ -114,24 +117,24 @@ def _zoomed(image: RGBArray, shape: tuple[int, ...], box: Box) -> RGBArray:
     return cv2.warpAffine(image, source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _scaled(image: RGBArray) -> Pixels:
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+def _scaled(image: Colours, gamma: float) -> Pixels:
+    """(v / 255)^gamma; of 256 levels, so by a table where it is not 1."""
+    if gamma == 1:
+        planes = torch.from_numpy(image).permute(2, 0, 1)
+        return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    table = (np.linspace(0, 1, 256) ** gamma).astype(np.float32)
+    return torch.from_numpy(cv2.LUT(image, table)).permute(2, 0, 1).contiguous()
 
 
 def _coloured(pixels: Pixels, recipe: AugmentRecipe, draws: Draws, generator: torch.Generator) -> Pixels:
-    """Blur, one affine map of RGB, gamma, noise: each skipped where the recipe leaves it at 0."""
+    """Blur, one affine map of RGB, noise: each skipped where the recipe leaves it at 0."""
     if recipe.blur:
         blur = max(draws.blur * recipe.blur, 1e-3)
-        pixels = torch.stack(
-            [torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), blur)) for plane in pixels.numpy()]
-        )
+        pixels = torch.stack([torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), blur)) for plane in pixels.numpy()])
     if recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue:
         matrix, offset = _affine(recipe, draws, mean=pixels.mean((1, 2)).double().numpy())
         flat = torch.addmm(offset[:, None], matrix, pixels.view(3, -1))
         pixels = flat.clamp_(0, 1).view_as(pixels)
-    if recipe.gamma:
-        pixels = pixels.pow(1 + draws.gamma * recipe.gamma)
     if recipe.noise:
         noise = torch.randn(pixels.shape, generator=generator)
         pixels = pixels.add(noise, alpha=draws.noise * recipe.noise).clamp_(0, 1)

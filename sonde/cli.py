@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,7 +27,7 @@ data_app = typer.Typer(help="Check, describe, convert and render captures.", no_
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
-Overrides = Annotated[Optional[list[str]], typer.Argument(help="key=value, dotted: train.learning_rate=1e-4")]  # noqa: UP045
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted: train.learning_rate=1e-4")]
 Format = Annotated[str, typer.Option(help="Layout of the folder: zivid, folder, nyu, driving_stereo.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
 
@@ -49,7 +49,9 @@ def main() -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the data set and the run go.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the data set and the run go.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """The main job offline: render a bench, adapt sonde-tiny to it by LoRA, score held-out captures in mm."""
     from sonde import demo
@@ -66,7 +68,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, a YAML file or a run folder.")],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Continue from the newest complete checkpoint.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, say what would happen, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, say what would happen, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train or adapt a model by a recipe."""
@@ -86,10 +90,10 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, or any model's name.")],
     protocol: Annotated[str, typer.Option(help="How it is scored.")] = "zivid-mm",
-    data: Annotated[Optional[Path], typer.Option(help="The captures; a run's own test captures by default.")] = None,  # noqa: UP045
-    data_format: Annotated[Optional[str], typer.Option("--format", help="Layout of --data.")] = None,  # noqa: UP045
-    align: Annotated[Optional[str], typer.Option(help="Align each image before scoring; names the result.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,  # noqa: UP045
+    data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
+    data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
+    align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model under a protocol: one row per image, and their mean."""
@@ -106,7 +110,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("predictions"),
     save: Annotated[str, typer.Option(help="Any of png16,npy,preview,ply,glb.")] = "png16,preview",
     intrinsics: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds."),
     ] = None,
     as_json: Json = False,
@@ -125,8 +129,14 @@ def predict(
             intrinsics=camera,
             progress=lambda done, total: show(done, total, {}),
         )
-    summary = {"written": [str(p) for p in outcome.written], "failed": {str(p): why for p, why in outcome.failed}}
-    _show(summary if as_json else {"written": len(outcome.written), "folder": str(out), **summary["failed"]}, as_json)
+    summary = {
+        "written": [str(p) for p in outcome.written],
+        "failed": {str(p): why for p, why in outcome.failed},
+    }
+    _show(
+        summary if as_json else {"written": len(outcome.written), "folder": str(out), **summary["failed"]},
+        as_json,
+    )
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -135,7 +145,7 @@ def predict(
 def export(
     model: Annotated[str, typer.Argument(help="A run folder or any model's name.")],
     to: Annotated[str, typer.Option(help="hf: a merged folder that plain transformers loads.")] = "hf",
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The folder; MODEL-hf by default.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; MODEL-hf by default.")] = None,
 ) -> None:
     """Write a model for use without sonde, compared with the original on the way."""
     from sonde import export
@@ -153,7 +163,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    only: Annotated[Optional[str], typer.Option(help="One row: decoding or training.")] = None,  # noqa: UP045
+    only: Annotated[str | None, typer.Option(help="One row: decoding or training.")] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -189,7 +199,7 @@ def convert(
     depth: Annotated[Path, typer.Argument(help="Folder of depth maps, matched by name.")],
     out: Annotated[Path, typer.Argument(help="New folder in the Zivid layout.")],
     depth_scale: Annotated[float, typer.Option(help="Metres per level of the depth PNG: 1e-4, 1e-3, 0.0002 …")] = 1e-3,
-    intrinsics: Annotated[Optional[str], typer.Option(help="fx,fy,cx,cy, or a file of a 3x3 matrix.")] = None,  # noqa: UP045
+    intrinsics: Annotated[str | None, typer.Option(help="fx,fy,cx,cy, or a file of a 3x3 matrix.")] = None,
     as_json: Json = False,
 ) -> None:
     """Bring RGB + depth images into the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
@@ -205,7 +215,9 @@ def synth(
     count: Annotated[int, typer.Option("-n", "--count")] = 100,
     seed: int = 0,
     size: Annotated[str, typer.Option(help="height,width")] = "168,224",
-    layout: Annotated[Optional[str], typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")] = None,  # noqa: UP045
+    layout: Annotated[
+        str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
+    ] = None,
     rigs: Annotated[int, typer.Option(help="Different cameras of a bench; 0: a new one for every image.")] = 1,
 ) -> None:
     """Render scenes with exact depth in the layout of the real set they stand for."""
@@ -226,7 +238,13 @@ def _bar(task: str, quiet: bool = False) -> Iterator[Callable[[int, int, dict[st
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, quiet=quiet)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"))
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(task, total=None, numbers="")
         told = 0

@@ -57,9 +57,7 @@ def check(captures: DepthSet) -> list[Problem]:
         problems += [Problem(name, known, message) for known, message in answers if message]
         twin = first.setdefault(_content(capture), name)
         if twin != name:
-            message = (
-                f"{name} has the content of {twin}: remove one, or both may end up on two sides of a split."
-            )
+            message = f"{name} has the content of {twin}: remove one, or both may end up on two sides of a split."
             problems.append(Problem(name, "duplicate", message))
     return problems
 
@@ -69,9 +67,7 @@ def constant(captures: DepthSet, capture: Capture) -> str | None:
     depth = capture.depth[capture.mask]
     if depth.min() < depth.max():
         return None
-    return (
-        f"{capture.id} is {depth[0] / captures.unit_m:g} {captures.unit} everywhere: export its depth again."
-    )
+    return f"{capture.id} is {depth[0] / captures.unit_m:g} {captures.unit} everywhere: export its depth again."
 
 
 def unit(captures: DepthSet, capture: Capture) -> str | None:

@@ -112,7 +112,10 @@ def gradient_matching(
 
 
 def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "ssi") -> PerImage:
-    """Mean |Sobel x of R| + |Sobel y of R| where all nine pixels are trusted, R as in `gradient_matching`."""
+    """Mean |Sobel x of R| + |Sobel y of R| where all nine pixels are trusted, R as in `gradient_matching`.
+
+    The kernels are scaled by 1/8, so that the Sobel of a ramp is its slope per pixel.
+    """
     error = _MAPS[on](pred, mask) - _MAPS[on](target, mask)
     whole = _pairs(_pairs(_pairs(_pairs(mask, 1), 1), 2), 2)
     box = _sums(_sums(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]

@@ -119,9 +119,7 @@ class DepthModel(nn.Module):
         height, width = rgb.shape[-2:]
         size = self.meaning.network_size(height, width)
         if size != (height, width):
-            rgb = functional.interpolate(
-                rgb, size, mode="bicubic", align_corners=False, antialias=True
-            ).clamp(0, 1)
+            rgb = functional.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         return (rgb - self.mean) / self.std
 
     def respond(self, network: nn.Module, rgb: Image) -> Depth:
@@ -135,9 +133,7 @@ class DepthModel(nn.Module):
     def finish(self, raw: Depth, height: int, width: int) -> Prediction:
         """A raw answer, resized and decoded."""
         if raw.shape[-2:] != (height, width):
-            resized = functional.interpolate(
-                raw[:, None], (height, width), mode="bicubic", align_corners=False
-            )
+            resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
             # Bicubic overshoots: kept inside the answer's own range, so no disparity turns negative.
             raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
         encoding = self.encoding
@@ -210,7 +206,9 @@ def save(model: DepthModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     meaning = asdict(model.meaning)
     if isinstance(model.network, PeftModel):
-        model.network.save_pretrained(folder)
+        # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
+        model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
+        model.network.save_pretrained(folder, save_embedding_layers=False)
     else:
         model.network.config.sonde = meaning
         model.network.save_pretrained(folder)
@@ -243,9 +241,7 @@ def meaning_of(network: PreTrainedModel) -> Meaning:
     if stored is not None:
         return _thawed(stored)
     if config.model_type not in FAMILIES:
-        raise ValueError(
-            f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}."
-        )
+        raise ValueError(f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}.")
     meaning = FAMILIES[config.model_type].meaning
     metric = getattr(config, "depth_estimation_type", None) == "metric"
     return replace(meaning, space="metric") if metric else meaning
@@ -268,9 +264,7 @@ def as_array(image: str | Path | PILImage.Image | RGBArray) -> RGBArray:
 
 def _from_folder(folder: Path, init: str) -> DepthModel:
     if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} is no model: expected config.json, adapter_config.json or a run folder with best/."
-        )
+        raise ValueError(f"{folder} is no model: expected config.json, adapter_config.json or a run folder with best/.")
     if init == "pretrained" and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ValueError(f"{folder} holds a config but no weights (model.safetensors): the file is missing.")
     network = _network(str(folder), init, local_files_only=True)
@@ -285,14 +279,10 @@ def _from_hub(name: str, init: str) -> DepthModel:
             network = _network(snapshot_download(name, local_files_only=True), init, local_files_only=True)
     except LocalEntryNotFoundError:
         reason = "it cannot be reached, and the model is not in the local cache"
-        raise ValueError(
-            f"{name} could not be had from the Hugging Face hub: {reason}. {ALTERNATIVES}"
-        ) from None
+        raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason}. {ALTERNATIVES}") from None
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}"
-        ) from None
+        raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}") from None
     return DepthModel(network, meaning_of(network), name)
 
 
@@ -315,9 +305,7 @@ def _network(name: str, init: str, local_files_only: bool = False) -> PreTrained
         network = AutoModelForDepthEstimation.from_config(config)
         revive(network)
         return network
-    return AutoModelForDepthEstimation.from_pretrained(
-        name, local_files_only=local_files_only, dtype=torch.float32
-    )
+    return AutoModelForDepthEstimation.from_pretrained(name, local_files_only=local_files_only, dtype=torch.float32)
 
 
 def _from_official(path: Path) -> DepthModel:
@@ -338,9 +326,7 @@ def _from_official(path: Path) -> DepthModel:
 def _from_adapter(folder: Path) -> DepthModel:
     path = folder / MEANING
     if not path.is_file():
-        raise ValueError(
-            f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network."
-        )
+        raise ValueError(f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network.")
     meaning = _thawed(json.loads(path.read_text()))
     base = load(meaning.base or "sonde-tiny")
     if meaning.fingerprint not in (None, fingerprint(base.network)):
@@ -352,9 +338,7 @@ def _from_adapter(folder: Path) -> DepthModel:
 
 
 def _thawed(stored: dict[str, Any]) -> Meaning:
-    return Meaning(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    )
+    return Meaning(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
 
 
 def revive(network: nn.Module) -> None:
@@ -382,15 +366,15 @@ def _depth_pro(outputs: Any, width: int) -> Depth:
     return 1 / inverse.clamp(1e-4, 1e4)
 
 
-ALTERNATIVES = "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth file."
+ALTERNATIVES = (
+    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth file."
+)
 MEANING = "sonde.json"
 
 FAMILIES: dict[str, Family] = {
     "depth_anything": Family(Meaning("disparity", 518, 14), ("head",), "head.conv3"),
     "dpt": Family(Meaning("disparity", 384, 32, *HALF), ("head",), "head.head.4"),
-    "glpn": Family(
-        Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", sigmoid=True
-    ),
+    "glpn": Family(Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", sigmoid=True),
     "zoedepth": Family(Meaning("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3"),
     "depth_pro": Family(
         Meaning("metric", None, 1536, *HALF, input_size=(1536, 1536)),

@@ -1,1 +1,364 @@
-"""stub"""
+"""One self-contained HTML page about a run: what it scored against what, its curves, and its worst cases as pictures.
+
+The page loads nothing, so that it can be mailed; numbers are those of `metrics.json`, beside it.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from jaxtyping import Float
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sonde import files
+from sonde.datasets import Capture
+from sonde.datasets.contract import UNITS
+from sonde.evaluate import ADAPTED, Evaluation, Run, columns, read_run, scoreboard, table
+from sonde.files.images import INVALID_GREY
+from sonde.types import DepthArray, MaskArray, RGBArray
+
+TEMPLATE = Path(__file__).parent / "report.html"
+
+INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
+"""Colours of a chart that the page replaces by its own, light or dark."""
+
+ERRORS = "RdBu_r"
+"""Error in colour: blue where the prediction is too near, red where it is too far."""
+
+
+class Panel(NamedTuple):
+    """One capture in small: every n-th pixel, so that invalid pixels stay what they are. Metres."""
+
+    id: str
+    scores: dict[str, float]
+    image: RGBArray
+    depth: DepthArray
+    mask: MaskArray
+    prediction: DepthArray
+
+
+class Gallery:
+    """Keeps, of captures as they are scored, the worst ones in small and a sample of errors against depth.
+
+    Args:
+        worst: how many captures to keep, by mean absolute error.
+        width: of a kept picture, at most, in pixels.
+        pixels: how many of each capture enter the sample, about.
+    """
+
+    def __init__(self, worst: int = 12, width: int = 420, pixels: int = 4000):
+        self.worst, self.width, self.pixels = worst, width, pixels
+        self.panels: list[Panel] = []
+        """Worst first."""
+        self._errors: list[Float[np.ndarray, "n 2"]] = []
+
+    def add(self, capture: Capture, prediction: DepthArray, row: dict[str, Any]) -> None:
+        """Look at one scored capture; `evaluate` calls this."""
+        truth = capture.depth[capture.mask]
+        pairs = np.stack([truth, prediction[capture.mask] - truth], axis=1)
+        self._errors.append(pairs[:: max(1, len(pairs) // self.pixels)])
+        step = max(1, -(-capture.depth.shape[1] // self.width))
+        small = capture.depth[::step, ::step]
+        image = files.resize_image(capture.image, (small.shape[0], small.shape[1]))
+        scores = {name: value for name, value in row.items() if name not in ("id", "pixels")}
+        mask = capture.mask[::step, ::step]
+        self.panels.append(Panel(capture.id, scores, image, small, mask, prediction[::step, ::step]))
+        self.panels.sort(key=lambda panel: -next(iter(panel.scores.values())))
+        del self.panels[self.worst :]
+
+    @property
+    def errors(self) -> Float[np.ndarray, "n 2"]:
+        """True depth and signed error (prediction - truth) of the sampled pixels, metres."""
+        return np.concatenate([np.zeros((0, 2)), *self._errors])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Numbers by step, from `metrics.jsonl`; of a step logged twice, as after a resume, the later."""
+
+    series: dict[str, dict[int, float]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Curves":
+        """Every number the trainer logged; nothing where it logged nothing."""
+        series: dict[str, dict[int, float]] = {}
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for entry in map(json.loads, lines):
+            for name, value in entry.items():
+                if name not in ("step", "epoch"):
+                    series.setdefault(name, {})[entry["step"]] = value
+        return cls(series)
+
+    def points(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values in order."""
+        found = self.series.get(name, {})
+        return sorted(found), [found[step] for step in sorted(found)]
+
+
+def finish(folder: Path) -> Path | None:
+    """Score a finished run on its held-out captures: `metrics.json`, `per_image.csv` and `report.html`.
+
+    Where no captures were kept for the test, those that chose the checkpoint are scored, and the page says so;
+    where there are none either, nothing is written.
+    """
+    run = read_run(folder)
+    part = run and next((part for part in ("test", "validation") if run.parts[part]), None)
+    if part is None:
+        return None
+    gallery = Gallery()
+    board = scoreboard(folder, part=part, watch=gallery.add)
+    board[ADAPTED].write(folder, board)
+    return write(folder, board, gallery)
+
+
+def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Path:
+    """Write FOLDER/report.html.
+
+    Args:
+        folder: a run folder; `recipe.yaml`, `split.json`, `metrics.jsonl` and `environment.json` are read where
+            they are there.
+        board: what was scored, by what it is called; the last row is the run's own model.
+        gallery: of the captures scored with the run's own model.
+    """
+    own, run = list(board.values())[-1], read_run(folder)
+    unit = own.unit
+    curves = Curves.read(folder / "metrics.jsonl")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    html = page.from_string(TEMPLATE.read_text()).render(
+        title=folder.resolve().name,
+        unit=unit,
+        own=own,
+        headline=headline(board),
+        caution=_caution(run, own),
+        facts=_facts(run, own),
+        rows=_rows(board),
+        charts=_charts(curves, gallery, unit),
+        panels=_panels(gallery.panels, unit),
+        gradients={"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
+        settings=_settings(folder, run, own),
+    )
+    path = folder / "report.html"
+    with files.atomic_write(path) as sibling:
+        sibling.write_text(html, encoding="utf-8")
+    return path
+
+
+def headline(board: Mapping[str, Evaluation]) -> list[str]:
+    """One sentence for each rival of the last row: how the mean errors compare."""
+    unit = list(board.values())[-1].unit
+    *rivals, (name, own) = ((label, scored.metrics[f"mae_{unit}"]) for label, scored in board.items())
+    sentences = []
+    for label, error in rivals:
+        better = f"{error / own:.1f} times lower" if own < error else "not lower"
+        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({error:.3g} {unit}).")
+    return sentences
+
+
+def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    """The table, with the best of every column marked."""
+    numbers = table(board)
+    best = {
+        name: (max if name.startswith("δ") else min)(row[name] for row in numbers.values())
+        for name in next(iter(numbers.values()))
+    }
+    return [
+        {
+            "label": label,
+            "cells": [(name, f"{value:.4g}", value == best[name]) for name, value in row.items()],
+        }
+        for label, row in numbers.items()
+    ]
+
+
+def _caution(run: Run | None, own: Evaluation) -> str:
+    """What must be known before the numbers are believed."""
+    if run is None:
+        return ""
+    scored = set(own.settings["ids"])
+    if scored & set(run.parts["train"]):
+        return "Captures the model was trained on are among those scored: these numbers flatter it."
+    if scored & set(run.parts["validation"]) or not run.parts["validation"]:
+        return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
+    if len(scored) < 5:
+        return f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
+    return ""
+
+
+def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
+    facts = [("protocol", own.protocol), ("scored", f"{len(own.rows)} captures of {own.settings['data']}")]
+    if run is None:
+        return facts
+    lora = run.recipe.lora
+    adapters = f"LoRA r={lora.get('r', 8)}" if lora else "every weight"
+    head = " and the head" if lora and run.recipe.model.train_head else ""
+    counts = ", ".join(f"{len(ids)} {part}" for part, ids in run.parts.items())
+    return [("model", run.recipe.model.name), ("trained", adapters + head), ("captures", counts), *facts]
+
+
+def _settings(folder: Path, run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
+    """Titles and texts of what it takes to do it again."""
+    settings = [("Protocol", yaml.safe_dump(own.settings["protocol"], sort_keys=False))]
+    if run is not None:
+        seed = run.recipe.data.split.seed
+        parts = [f"{part} ({len(ids)}): {' '.join(ids)}" for part, ids in run.parts.items()]
+        settings.append(("Split", "\n".join([f"seed {seed}", *parts])))
+        settings.append(("Recipe", (folder / "recipe.yaml").read_text()))
+    meaning = folder / "best" / "sonde.json"
+    if meaning.is_file():
+        settings.append(("Model", yaml.safe_dump(json.loads(meaning.read_text()), sort_keys=False)))
+    environment = folder / "environment.json"
+    versions = json.loads(environment.read_text()) if environment.is_file() else own.settings["versions"]
+    return [*settings, ("Environment", yaml.safe_dump(versions, sort_keys=False))]
+
+
+def _panels(panels: list[Panel], unit: str) -> list[dict[str, Any]]:
+    """Pictures as data URIs with their scales; the error's is one for all, so that captures compare."""
+    errors = [np.abs(panel.prediction - panel.depth)[panel.mask] for panel in panels if panel.mask.any()]
+    span = float(np.percentile(np.concatenate(errors), 98)) if errors else 0.0
+    return [_panel(panel, span, unit) for panel in panels]
+
+
+def _panel(panel: Panel, span: float, unit: str) -> dict[str, Any]:
+    values = panel.depth[panel.mask]
+    low, high = (float(end) for end in np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
+    depths = _scale("depth", low, high, unit)
+    truth = files.colour_depth(panel.depth, panel.mask, low, high)
+    prediction = files.colour_depth(panel.prediction, None, low, high)
+    error = colour_error(panel.prediction - panel.depth, panel.mask, span)
+    pictures = [
+        ("RGB", panel.image, None),
+        ("ground truth", truth, depths),
+        ("prediction", prediction, depths),
+        ("prediction - ground truth", error, _scale("error", -span, span, unit)),
+    ]
+    return {
+        "id": panel.id,
+        "scores": " · ".join(f"{label} {panel.scores[name]:.3g}" for label, name in columns(unit).items()),
+        "pictures": [{"title": t, "uri": _data_uri(picture), "scale": scale} for t, picture, scale in pictures],
+    }
+
+
+def _scale(kind: str, low: float, high: float, unit: str) -> dict[str, str]:
+    sign = "+" if kind == "error" else ""
+    return {"kind": kind, **{end: f"{at / UNITS[unit]:{sign}.4g}" for end, at in (("low", low), ("high", high))}}
+
+
+def colour_error(error: DepthArray, mask: MaskArray, span: float) -> RGBArray:
+    """Signed error in colour, white at 0; full colour at -span and span; untrusted pixels grey."""
+    share = np.clip(np.where(mask, error, 0) / (2 * span or 1) + 0.5, 0, 1)
+    colours = (colormaps[ERRORS](share)[..., :3] * 255).astype(np.uint8)
+    colours[~mask] = INVALID_GREY
+    return colours
+
+
+def _gradient(name: str) -> str:
+    """The stops of a CSS gradient."""
+    return ", ".join(to_hex(colormaps[name](share)) for share in np.linspace(0, 1, 17))
+
+
+def _data_uri(image: RGBArray) -> str:
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", quality=88, method=4)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _charts(curves: Curves, gallery: Gallery, unit: str) -> list[dict[str, Any]]:
+    charts = []
+    if curves.points("loss")[0] or curves.points("eval_loss")[0]:
+        charts.append(("Loss", "Training and validation loss by step.", lambda figure: _losses(figure, curves)))
+    name = f"eval_mae_{unit}"
+    if curves.points(name)[0]:
+        draw = lambda figure: _validation(figure, curves, name, unit)  # noqa: E731
+        charts.append(("Validation error", f"Mean absolute error in {unit} on the validation captures.", draw))
+    if len(gallery.errors):
+        draw = lambda figure: _against_depth(figure, gallery.errors, unit)  # noqa: E731
+        charts.append(("Error against depth", "Mean error; the band holds 80 % of the pixels.", draw))
+    return [{"title": t, "caption": c, "svg": chart(draw, n)} for n, (t, c, draw) in enumerate(charts)]
+
+
+def chart(draw: Callable[[Figure], None], number: int) -> Markup:
+    """An SVG that takes text colour, accent and font from the page it stands in."""
+    buffer = BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sonde", "font.size": 9}):
+        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        draw(figure)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>chart{number}-", svg)
+    for colour, name in ((INK, "ink"), (ACCENT, "accent"), (QUIET, "quiet")):
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg)
+
+
+def _losses(figure: Figure, curves: Curves) -> None:
+    axes = _axes(figure, "step", "loss")
+    for name, label, colour in (("loss", "training", QUIET), ("eval_loss", "validation", ACCENT)):
+        steps, values = curves.points(name)
+        axes.plot(steps, values, color=colour, linewidth=1.6, label=label)
+    if all(value > 0 for name in ("loss", "eval_loss") for value in curves.points(name)[1]):
+        axes.set_yscale("log")
+    _best(axes, curves)
+    axes.legend(frameon=False, labelcolor=INK)
+
+
+def _validation(figure: Figure, curves: Curves, name: str, unit: str) -> None:
+    axes = _axes(figure, "step", f"MAE ({unit})")
+    axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
+    axes.set_ylim(bottom=0)
+    _best(axes, curves)
+
+
+def _best(axes: Axes, curves: Curves) -> None:
+    """A line at the checkpoint that was kept."""
+    steps, values = curves.points("eval_loss")
+    if steps:
+        axes.axvline(steps[int(np.argmin(values))], color=INK, linewidth=0.8, linestyle=":")
+
+
+def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str) -> None:
+    truth, error = errors[:, 0] / UNITS[unit], np.abs(errors[:, 1]) / UNITS[unit]
+    edges = np.linspace(*np.percentile(truth, [0.5, 99.5]), 25)
+    edges = np.unique(edges) if edges[0] < edges[-1] else edges[:1] + np.array([-0.5, 0.5])
+    bins = np.digitize(truth, edges) - 1
+    held = [error[bins == n] for n in range(len(edges) - 1)]
+    kept = [n for n, values in enumerate(held) if len(values) >= 10]
+    top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    _style(top, "", f"|error| ({unit})")
+    _style(bottom, f"true depth ({unit})", "pixels")
+    middles = (edges[:-1] + edges[1:]) / 2
+    low, high = (np.array([np.percentile(held[n], share) for n in kept]) for share in (10, 90))
+    top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
+    top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
+    top.set_ylim(bottom=0)
+    bottom.bar(middles, [len(values) for values in held], width=np.diff(edges) * 0.9, color=QUIET)
+    bottom.set_yticks([])
+
+
+def _axes(figure: Figure, x: str, y: str) -> Axes:
+    axes = figure.subplots()
+    _style(axes, x, y)
+    return axes
+
+
+def _style(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(which="both", colors=INK)
+    axes.grid(axis="y", color=QUIET, alpha=0.25, linewidth=0.6)

@@ -77,11 +77,7 @@ class Plan(NamedTuple):
         """Optimizer steps of the whole run, as transformers counts them."""
         batches = math.ceil(len(self.parts["train"]) / self.args.per_device_train_batch_size)
         per_epoch = max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
-        return (
-            self.args.max_steps
-            if self.args.max_steps > 0
-            else math.ceil(self.args.num_train_epochs * per_epoch)
-        )
+        return self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
 
 
 def train(
@@ -118,9 +114,7 @@ def train(
     return run
 
 
-def dry_run(
-    recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None
-) -> dict[str, Any]:
+def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> dict[str, Any]:
     """Build everything a run needs and say what it would do, without a step and without a file."""
     plan = prepare(recipes.load(recipe, overrides))
     parameters = list(plan.model.network.parameters())
@@ -134,8 +128,7 @@ def dry_run(
         "learning_rate": {"lowest": min(rates), "highest": max(rates), "last": rates[-1]},
         "split": {name: len(ids) for name, ids in plan.parts.items()},
         "chosen_by": plan.chooser,
-        "range": encoding
-        and [bound / plan.captures.unit_m for bound in (encoding.min_depth, encoding.max_depth)],
+        "range": encoding and [bound / plan.captures.unit_m for bound in (encoding.min_depth, encoding.max_depth)],
         "unit": plan.captures.unit,
         "output_dir": str(plan.run),
     }
@@ -163,12 +156,10 @@ def open_captures(recipe: Recipe) -> DepthSet:
     data = recipe.data
     parts = [(data.format, data.root), *((part.format, part.root) for part in data.also)]
     for family, count in data.render.items():
-        layout = scenes.LAYOUT_OF[family]
+        layout = scenes.layouts.FAMILY_LAYOUT.get(family)
         root = next((Path(root) for format_, root in parts if format_ == layout), None)
         if root is None:
-            raise ValueError(
-                f"data.render.{family} writes the {layout} layout, but no part of data has that format."
-            )
+            raise ValueError(f"data.render.{family} writes the {layout} layout, but no part of data has that format.")
         if not root.exists():
             log.info("rendering %d %s captures into %s", count, family, root)
             scenes.synth(family, root, count, seed=recipe.seed, rigs=0)
@@ -226,9 +217,7 @@ def _precision(settings: dict[str, Any]) -> dict[str, Any]:
     wanted = [name for name in ("fp16", "bf16") if settings.get(name)]
     native = torch.cpu._is_avx512_bf16_supported()
     if "fp16" in wanted or ("bf16" in wanted and not native):
-        log.warning(
-            "no GPU: training in fp32 (%s is asked for, which this CPU would ignore or crawl in)", wanted[0]
-        )
+        log.warning("no GPU: training in fp32 (%s is asked for, which this CPU would ignore or crawl in)", wanted[0])
         return settings | {name: False for name in wanted}
     return settings
 
@@ -272,12 +261,9 @@ def _adapt(plan: Plan) -> None:
             _start(plan)
         return
     if isinstance(model.network, adapters.PeftModel):
-        raise ValueError(
-            f"{model.name} is an adapter already: export it with --to hf, and adapt that folder."
-        )
+        raise ValueError(f"{model.name} is an adapter already: export it with --to hf, and adapt that folder.")
     base = recipe.model.name
     model.meaning = replace(model.meaning, base=base, fingerprint=models.fingerprint(model.network))
-    model.network.name_or_path = base  # PEFT's record of the base: the name, not a machine's path
     if recipe.model.affine_start:
         _start(plan)
     head = model.family.head if recipe.model.train_head else ()
@@ -351,9 +337,7 @@ def _memory_remedy(plan: Plan) -> str:
 
 def _newest(run: Path) -> Path:
     """The newest complete checkpoint; one that was being written never bears its name."""
-    found = sorted(
-        (run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
-    )
+    found = sorted((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     if not found:
         raise ValueError(f"{run} has no complete checkpoint to resume from: start it without --resume.")
     return found[-1]

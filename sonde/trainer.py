@@ -1,7 +1,6 @@
 """The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import rotate_checkpoints
 
 from sonde import losses
@@ -53,11 +59,10 @@ class DepthTrainer(Trainer):
             data_collator=collate,  # pyright: ignore[reportArgumentType]
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
         self.depth_model = model.to(args.device)
         self.loss_weights = weights
-        self.loss_is_scaled_for_ga = (
-            False  # ours is a mean over the batch, whatever forward's signature suggests
-        )
+        self.loss_is_scaled_for_ga = False  # ours is a mean over the batch, whatever forward's signature suggests
         self._terms: dict[str, list[Tensor]] = {}
         self._scores: dict[str, list[PerImage]] = {}
 
@@ -110,9 +115,7 @@ class DepthTrainer(Trainer):
         if encoding is not None:
             answer = encoding.decode(pred)
         else:
-            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](
-                pred, depth, mask
-            )
+            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](pred, depth, mask)
         for name in SCORES:
             score = METRICS[name](answer, depth, mask)
             key = f"mae_{unit}" if name == "mae" else name
@@ -130,10 +133,8 @@ class DepthTrainer(Trainer):
             self.state.best_model_checkpoint = str(folder / name)
             self.state.save_to_json(str(folder / ".partial" / name / "trainer_state.json"))
         shutil.rmtree(folder / name, ignore_errors=True)  # of a run that was resumed from before it
-        os.replace(folder / ".partial" / name, folder / name)
-        rotate_checkpoints(
-            str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False
-        )
+        (folder / ".partial" / name).replace(folder / name)
+        rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False)
 
 
 class JsonLines(TrainerCallback):
@@ -142,9 +143,7 @@ class JsonLines(TrainerCallback):
     def __init__(self, path: Path):
         self.path = path
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """One line: step, epoch and the numbers."""
         logs = kwargs.get("logs") or {}
         line = {
@@ -162,15 +161,11 @@ class Progress(TrainerCallback):
         self.listener = listener
         self.latest: dict[str, float] = {}
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After every optimizer step."""
         self.listener(state.global_step, state.max_steps, self.latest)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The newest loss and validation scores."""
         shown = ("loss", "eval_loss", "eval_mae_mm", "eval_mae_m", "eval_abs_rel", "eval_delta1")
         self.latest |= {key: value for key, value in (kwargs.get("logs") or {}).items() if key in shown}

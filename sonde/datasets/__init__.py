@@ -46,8 +46,8 @@ def open_set(
     format: str,
     root: Path | str,
     *,
-    min_depth: float | None = None,
-    max_depth: float | None = None,
+    min_depth: int | float | None = None,
+    max_depth: int | float | None = None,
     strict: bool = True,
 ) -> DepthSet:
     """The captures of a folder.
@@ -75,7 +75,7 @@ def open_set(
         raise ValueError(f"{root} has {len(found.problems)} problems, see `sonde data check {root}`: {shown}")
     if not found.pairs and not found.problems:
         raise ValueError(f"{root} holds no captures in the {format} layout.")
-    return replace(found, limits=(low, high))
+    return replace(found, limits=(float(low), float(high)))
 
 
 DATASETS: dict[str, Callable[[Path], PairSet]] = {

@@ -75,9 +75,7 @@ class Decoded:
 
     def _kept(self, path: Path, index: int) -> Capture | None:
         try:
-            record = np.load(
-                path, mmap_mode="c", allow_pickle=False
-            )  # copy on write: torch wants writable memory
+            record = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable memory
             sound = bool(self._compared[index]) or record["checksum"][0] == _checksum(record)
         except (OSError, ValueError, EOFError, IndexError):
             return None

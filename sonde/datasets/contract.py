@@ -1,7 +1,7 @@
 """What every set of captures answers, whatever its layout on disk."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
 
@@ -22,6 +22,7 @@ class Capture(NamedTuple):
     """For the depth's pixels."""
 
 
+@runtime_checkable
 class DepthSet(Protocol):
     """A set of captures, read one at a time. Faults of a file are ValueErrors naming it and the remedy."""
 

@@ -60,12 +60,8 @@ def convert(
     if not pairs:
         pairs, problems = paired(without_role(rgb), without_role(maps))
     if not pairs:
-        raise ValueError(
-            f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps)."
-        )
-    source = pair_set(
-        images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems
-    )
+        raise ValueError(f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps).")
+    source = pair_set(images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was stopped
     written = []
@@ -86,9 +82,7 @@ def convert(
 def _found(source: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     if source.is_dir():
         return listed(source, suffixes)[0]
-    return {
-        path.stem: path for path in sorted(source.parent.glob(source.name)) if path.suffix.lower() in suffixes
-    }
+    return {path.stem: path for path in sorted(source.parent.glob(source.name)) if path.suffix.lower() in suffixes}
 
 
 def _matching(name: str, intrinsics: Mapping[str, MatrixArray]) -> MatrixArray | None:

@@ -30,12 +30,10 @@ def open_driving_stereo(root: Path) -> PairSet:
     found = [(root / left, root / depth) for left, depth in FOLDERS if (root / left).is_dir()]
     if not found or not found[0][1].is_dir():
         expected = " or ".join(" with ".join(pair) for pair in FOLDERS)
-        raise ValueError(
-            f"{root} is no DrivingStereo set: expected {expected}, each with one folder per drive."
-        )
+        raise ValueError(f"{root} is no DrivingStereo set: expected {expected}, each with one folder per drive.")
     images, twice = listed(found[0][0], IMAGE_SUFFIXES)
     depths, again = listed(found[0][1], [".png"])
     pairs, problems = paired(images, depths)
     note, intrinsics = one_camera(root)
-    decode = partial(decode_levels, levels_per_unit=256, last=65500, intrinsics=intrinsics)
+    decode = partial(decode_levels, levels_per_unit=256.0, last=65500, intrinsics=intrinsics)
     return PairSet("driving_stereo", root, pairs, decode, "m", LIMITS, [*twice, *again, *problems], note)

@@ -52,9 +52,7 @@ def open_folder(root: Path) -> PairSet:
     description = _read_description(note) if note.is_file() else Description()
     rgb = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
     if rgb is None or not (root / "depth").is_dir():
-        raise ValueError(
-            f"{root} holds no pairs: expected a folder {' or '.join(IMAGE_FOLDERS)}, and a folder depth."
-        )
+        raise ValueError(f"{root} holds no pairs: expected a folder {' or '.join(IMAGE_FOLDERS)}, and a folder depth.")
     images, twice = listed(rgb, IMAGE_SUFFIXES)
     depths, again = listed(root / "depth", READERS)
     pairs, problems = paired(images, depths)
@@ -77,9 +75,7 @@ def pair_set(
     return PairSet("folder", root, pairs, decode, unit, (0.0, LIMIT_M / UNITS[unit]), problems, notes)
 
 
-def decode_described(
-    path: Path, size: Size, *, description: Description
-) -> tuple[DepthArray, MatrixArray | None]:
+def decode_described(path: Path, size: Size, *, description: Description) -> tuple[DepthArray, MatrixArray | None]:
     """One depth map in the description's unit, and the intrinsics it names."""
     if bits := description.rotated_bits:
         levels = read_levels(path)

@@ -19,9 +19,7 @@ class Joined:
         self.parts = list(parts)
         self._starts = [0, *accumulate(len(part) for part in parts)]
         self._names = [f"{index}-{part.root.name}" for index, part in enumerate(parts)]
-        self.ids = [
-            f"{name}/{id_}" for name, part in zip(self._names, parts, strict=True) for id_ in part.ids
-        ]
+        self.ids = [f"{name}/{id_}" for name, part in zip(self._names, parts, strict=True) for id_ in part.ids]
 
     @property
     def root(self) -> Path:

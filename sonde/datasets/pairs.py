@@ -101,11 +101,7 @@ class PairSet:
         trusted = (values > max(low, 0)) & (values < high)  # False for NaN
         if not trusted.any():
             finite = values[np.isfinite(values) & (values != 0)]
-            found = (
-                f"its values run from {finite.min():g} to {finite.max():g}"
-                if finite.size
-                else "it has no values"
-            )
+            found = f"its values run from {finite.min():g} to {finite.max():g}" if finite.size else "it has no values"
             raise ValueError(
                 f"{path} has no depth between {low:g} and {high:g} {self.unit} ({found}): check its unit and "
                 "data.max_depth, or remove the capture."
@@ -170,18 +166,14 @@ def without_role(files: Mapping[str, Path]) -> dict[str, Path]:
         bare = re.sub(r"[_\-.]{2,}", "_", ROLE.sub("", stem)).strip("_-.")
         key = folder + slash + bare
         if key in short:
-            raise ValueError(
-                f"{path} and {short[key]} both look like capture {key!r}: give equal names to partners."
-            )
+            raise ValueError(f"{path} and {short[key]} both look like capture {key!r}: give equal names to partners.")
         short[key] = path
     return short
 
 
 def _column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
     if not path.is_file():
-        raise ValueError(
-            f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder."
-        )
+        raise ValueError(f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder.")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = list(rows[0]) if rows else []

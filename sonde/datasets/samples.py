@@ -1,7 +1,7 @@
 """What a training loop draws from: captures as tensors, augmented by a function of (seed, epoch, index)."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Item(TypedDict):
     """For the depth's pixels; NaN where unknown, so that batches always collate."""
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A DepthSet, or one already `Decoded`."""
 

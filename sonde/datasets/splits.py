@@ -9,9 +9,7 @@ Blocks = list[list[str]]
 """Captures that must stay together: one each, or one group each."""
 
 
-def split(
-    ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | None = None
-) -> dict[str, list[str]]:
+def split(ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | None = None) -> dict[str, list[str]]:
     """Three disjoint lists that cover `ids`: train, validation and test, each in the order of `ids`.
 
     The captures (or whole groups) are shuffled by the seed; the test set is cut first, then validation: 58

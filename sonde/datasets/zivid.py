@@ -56,6 +56,4 @@ def _grid_intrinsics(xyz: XYZArray) -> MatrixArray | None:
     stride = max(1, int((xyz.shape[0] * xyz.shape[1] / FIT_PIXELS) ** 0.5))
     grid = np.array(xyz[::stride, ::stride], dtype=np.float64)
     matrix = fit_intrinsics(grid)
-    return (
-        None if matrix is None else np.diag([stride, stride, 1.0]) @ matrix
-    )  # pixel u of the grid is u * stride
+    return None if matrix is None else np.diag([stride, stride, 1.0]) @ matrix  # pixel u of the grid is u * stride

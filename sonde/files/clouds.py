@@ -29,9 +29,7 @@ PLY_TYPES = {
 }
 PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
-SIZE_NOTE = re.compile(
-    r"(?:comment|obj_info)\W+(?:num_?)?(width|height|cols|columns|rows)\W+(\d+)", re.IGNORECASE
-)
+SIZE_NOTE = re.compile(r"(?:comment|obj_info)\W+(?:num_?)?(width|height|cols|columns|rows)\W+(\d+)", re.IGNORECASE)
 """How PLY writers note an organised cloud: `comment width 640`, `obj_info num_cols 640`."""
 
 
@@ -102,18 +100,14 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         named = [name for known in ARRAY_NAMES for name in archive.files if name.lower() == known]
         fitting = (array for name in named or archive.files if _fits(array := archive[name]))
         array = next(fitting, None)
         if array is None:
-            raise ValueError(
-                f"it holds {', '.join(archive.files)}, none of (height, width, 3) or (height, width)"
-            )
+            raise ValueError(f"it holds {', '.join(archive.files)}, none of (height, width, 3) or (height, width)")
         if not named and next(fitting, None) is not None:
-            raise ValueError(
-                f"it holds {', '.join(archive.files)}: which is the cloud is not clear; name it xyz"
-            )
+            raise ValueError(f"it holds {', '.join(archive.files)}: which is the cloud is not clear; name it xyz")
         return array
 
 
@@ -142,9 +136,7 @@ def _read_pcd(path: Path) -> np.ndarray:
         header = {key: values for key, *values in map(str.split, _header(file, "DATA")) if values}
         data = header["DATA"][0]
         if data not in ("ascii", "binary"):
-            raise ValueError(
-                f"its data is {data}; pcl_convert_pcd_ascii_binary in.pcd out.pcd 1 makes it binary"
-            )
+            raise ValueError(f"its data is {data}; pcl_convert_pcd_ascii_binary in.pcd out.pcd 1 makes it binary")
         names, kinds = header["FIELDS"], header["TYPE"]
         counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
         types = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, header["SIZE"], strict=True)]
@@ -199,9 +191,7 @@ def _organised(points: Points, size: tuple[int, int] | None) -> np.ndarray:
     for factor in (1, 2, 4):
         if len(points) * factor**2 == height * width and height % factor == width % factor == 0:
             return points.reshape(height // factor, width // factor, 3)
-    raise ValueError(
-        f"its {len(points)} points are not organised: no width and height, and no image they fit"
-    )
+    raise ValueError(f"its {len(points)} points are not organised: no width and height, and no image they fit")
 
 
 CLOUDS: dict[str, Callable[[Path], np.ndarray]] = {

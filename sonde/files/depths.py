@@ -54,9 +54,7 @@ def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
         step = scale if scale is not None else float(notes.get("Scale", "1" if floating else "nan"))
         offset = 0.0 if scale is not None else float(notes.get("Offset", "0"))
     if math.isnan(step):
-        raise ValueError(
-            f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres."
-        )
+        raise ValueError(f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres.")
     depth = (array.astype(np.float64) * step + offset).astype(np.float32)
     depth[~np.isfinite(depth) if floating else array == 0] = np.nan
     return depth
@@ -72,9 +70,7 @@ def read_levels(path: Path | str) -> UInt16[np.ndarray, "h w"]:
         return _read_levels(Path(path))[0]
 
 
-def write_depth(
-    path: Path | str, depth: DepthArray, mask: MaskArray | None = None, *, space: Space = "metric"
-) -> None:
+def write_depth(path: Path | str, depth: DepthArray, mask: MaskArray | None = None, *, space: Space = "metric") -> None:
     """Writes the format of the suffix; .npy, .exr and .pfm hold float32 with NaN where untrusted.
 
     Raises:
@@ -111,9 +107,7 @@ def write_depth_png(
     trusted = _trusted(depth, mask, space)
     low, high = (float(depth[trusted].min()), float(depth[trusted].max())) if trusted.any() else (0.0, 0.0)
     positive = space in ("metric", "scale")
-    fitting = (
-        _decimal_step(high) if space == "metric" else (high - (0 if positive else low)) / (LEVELS - 1) or 1.0
-    )
+    fitting = _decimal_step(high) if space == "metric" else (high - (0 if positive else low)) / (LEVELS - 1) or 1.0
     step = fitting if step is None else step
     offset = 0.0 if positive else low - step  # the lowest trusted value takes code 1
     codes = np.rint((np.where(trusted, depth, offset).astype(np.float64) - offset) / step)
@@ -172,8 +166,11 @@ def _read_npy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _read_exr(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    with OpenEXR.File(str(path), separate_channels=True) as file:
-        channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    try:
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
     known = [name for name in EXR_CHANNELS if name in channels] or list(channels)
     return channels[known[0]], {}
 

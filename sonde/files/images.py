@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageOps
 
@@ -63,7 +63,7 @@ def write_rgb(path: Path | str, image: RGBArray) -> None:
         Image.fromarray(image).save(sibling)
 
 
-def resize_image(image: RGBArray, size: tuple[int, int]) -> RGBArray:
+def resize_image(image: RGBArray, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
     """The image at (height, width), bicubic and antialiased.
 
     Within one level of `Image.resize(..., BICUBIC)`, of the Hugging Face processors and of the same
@@ -71,9 +71,7 @@ def resize_image(image: RGBArray, size: tuple[int, int]) -> RGBArray:
     """
     if image.shape[:2] == tuple(size):
         return image
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[
-        None
-    ]  # channels last: the fast kernel
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # channels last: the fast kernel
     resized = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 

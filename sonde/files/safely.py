@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ FAULTS = (
     zlib.error,
     zipfile.BadZipFile,
     pickle.UnpicklingError,
+    tokenize.TokenError,  # NumPy reads headers as Python
     Image.DecompressionBombError,
 )
 """What the libraries below raise for a corrupt, truncated or foreign file."""

@@ -132,9 +132,7 @@ class Recipe(Strict):
 
 def names() -> list[str]:
     """Names of the packaged recipes."""
-    return sorted(
-        path.name.removesuffix(".yaml") for path in RECIPES.iterdir() if path.name.endswith(".yaml")
-    )
+    return sorted(path.name.removesuffix(".yaml") for path in RECIPES.iterdir() if path.name.endswith(".yaml"))
 
 
 def load(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> Recipe:
@@ -166,9 +164,7 @@ def _read(name: str) -> dict[str, Any]:
         path = path / "recipe.yaml"  # a run folder repeats its own run
     source = path if path.is_file() else RECIPES / f"{name}.yaml"
     if not source.is_file():
-        raise ValueError(
-            f"No recipe {name!r}: it is neither a file nor a packaged recipe; {nearest(name, names())}"
-        )
+        raise ValueError(f"No recipe {name!r}: it is neither a file nor a packaged recipe; {nearest(name, names())}")
     try:
         fields = yaml.safe_load(source.read_text())
     except yaml.YAMLError as error:

@@ -7,18 +7,32 @@ render, and what was rendered before, change nothing.
 A family of your own is a function from a generator to a Scene: `FAMILIES["shelf"] = shelf`.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import cv2
 import numpy as np
 
+from sonde import __version__
 from sonde.recipes import nearest
-from sonde.scenes import bench, road, room
+from sonde.scenes import bench, layouts, road, room
+from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
-from sonde.scenes.shading import radiance, visibility
-from sonde.scenes.tracer import Scene, Tracer
+from sonde.scenes.shading import radiance
+from sonde.scenes.shapes import Group
+from sonde.scenes.tracer import Camera, Light, Photo, Scanner, Scene, Sky, Tracer, look_at
 from sonde.types import DepthArray, MatrixArray, RGBArray
+
+__all__ = [
+    "FAMILIES", "LAYOUTS", "RIGS", "Camera", "Group", "Light", "Photo", "Render", "Scanner", "Scene", "Sky",
+    "look_at", "photographed", "render", "synth",
+]  # fmt: skip
 
 Builder = Callable[[np.random.Generator], Scene]
 
@@ -33,7 +47,9 @@ class Render(NamedTuple):
     """Pixels; the centre of the top-left pixel is (0, 0)."""
 
 
-def render(family: str, seed: int, index: int, *, height: int = 168, width: int = 224, rigs: int = 1) -> Render:
+def render(
+    family: str, seed: int, index: int, *, height: int = 168, width: int = 224, rigs: int = 1
+) -> Render:
     """Picture `index` of a family.
 
     Args:
@@ -48,33 +64,130 @@ def render(family: str, seed: int, index: int, *, height: int = 168, width: int 
     Raises:
         ValueError: an unknown family.
     """
-    build, rng = builder(family, seed, index, rigs)
-    return taken(build(rng), rng, height, width)
+    return _job(family, seed, index, rigs).render(height, width)
 
 
-def taken(scene: Scene, rng: np.random.Generator, height: int, width: int) -> Render:
-    """The picture of a scene; `rng` moves only noise and the jitter of shadows."""
+def photographed(scene: Scene, rng: np.random.Generator, height: int, width: int) -> Render:
+    """The picture of a scene; `rng` moves only the noise and the jitter of shadows."""
     tracer = Tracer(scene)
-    hits = tracer.hits(scene.camera.rays(height, width))
+    v, u = np.divmod(np.arange(height * width, dtype=np.float32), np.float32(width))
+    hits = tracer.hits(scene.camera.rays(u, v, height, width))
     depth = np.full(height * width, np.inf, np.float32)
     depth[hits.ray] = hits.depth
     depth = depth.reshape(height, width)
-    light = radiance(tracer, visibility(tracer, hits, height, width, rng), height, width, rng)
-    image = photograph(light, scene.photo, rng)
+    image = photograph(radiance(tracer, hits, height, width, rng), scene.photo, rng)
     if scene.scanner is not None:
         depth = scanned(depth, tracer, hits, scene.scanner, rng)
     return Render(image, depth, scene.camera.intrinsics(height, width))
 
 
-def builder(family: str, seed: int, index: int, rigs: int) -> tuple[Builder, np.random.Generator]:
-    """What builds picture `index`'s scene, and the generator to build it from."""
+def synth(
+    family: str,
+    out: Path | str,
+    count: int,
+    *,
+    seed: int = 0,
+    height: int = 168,
+    width: int = 224,
+    layout: str | None = None,
+    workers: int | None = None,
+    rigs: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Writes `count` renders as a dataset and answers its folder; pairs already there are kept.
+
+    Args:
+        family: a name in FAMILIES.
+        out: the folder; made where absent.
+        count: how many pictures.
+        seed: of the whole set.
+        height: of the pictures, pixels.
+        width: of the pictures, pixels.
+        layout: a name in LAYOUTS; by default the family's own.
+        workers: processes; by default one per core. The bytes do not depend on it.
+        rigs: as in `render`.
+        progress: called with the number of pictures done.
+
+    Raises:
+        ValueError: an unknown family or layout.
+    """
+    out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")
+    if layout not in LAYOUTS:
+        raise ValueError(f"Unknown layout {layout!r}; {nearest(layout, list(LAYOUTS))}")
+    one_camera = family in RIGS and rigs == 1
+    camera = _job(family, seed, 0, rigs).scene().camera if one_camera else None
+    card = {
+        "format": layout, "family": family, "seed": seed, "count": count, "size": [height, width], "rigs": rigs,
+        "intrinsics": camera.intrinsics(height, width).tolist() if camera else None, "sonde": __version__,
+    }  # fmt: skip
+    layouts.write_card(out, card)
+    pairs = {index: LAYOUTS[layout](index) for index in range(count)}
+    todo = {
+        i: pair
+        for i, pair in pairs.items()
+        if not ((out / pair.depth).exists() and (out / pair.picture).exists())
+    }
+    jobs = [_Write(_job(family, seed, i, rigs), out, pair, height, width) for i, pair in todo.items()]
+    with _mapping(workers, len(jobs)) as mapped:
+        for done, _ in enumerate(mapped(_Write.__call__, jobs), count - len(jobs) + 1):
+            if progress:
+                progress(done)
+    return out
+
+
+class _Job(NamedTuple):
+    """What renders picture `index`; holds functions rather than names, so that a user's family reaches every process."""
+
+    family: Builder
+    rig: Callable[[np.random.Generator], Builder] | None
+    seeds: tuple[list[int], list[int]]
+    """Of the picture, and of its rig."""
+
+    def scene(self, rng: np.random.Generator | None = None) -> Scene:
+        rng = rng or np.random.default_rng(self.seeds[0])
+        build = self.rig(np.random.default_rng(self.seeds[1])) if self.rig else self.family
+        return build(rng)
+
+    def render(self, height: int, width: int) -> Render:
+        rng = np.random.default_rng(self.seeds[0])
+        return photographed(self.scene(rng), rng, height, width)
+
+
+class _Write(NamedTuple):
+    job: _Job
+    root: Path
+    pair: Pair
+    height: int
+    width: int
+
+    def __call__(self) -> None:
+        layouts.write(self.root, self.pair, *self.job.render(self.height, self.width))
+
+
+def _job(family: str, seed: int, index: int, rigs: int) -> _Job:
     if family not in FAMILIES:
         raise ValueError(f"Unknown family {family!r}; {nearest(family, list(FAMILIES))}")
     name = crc32(family.encode())
-    rng = np.random.default_rng([seed, name, index])
-    if rigs and family in RIGS:
-        return RIGS[family](np.random.default_rng([seed, name, 2**32 + index % rigs])), rng
-    return FAMILIES[family], rng
+    rig_seed = [seed, name, 2**32 + (index % rigs if rigs else index)]
+    return _Job(FAMILIES[family], RIGS.get(family) if rigs else None, ([seed, name, index], rig_seed))
+
+
+@contextmanager
+def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
+    """A `map` over processes of one thread each; in this process where one is enough."""
+    workers = min(workers or os.cpu_count() or 1, -(-jobs // 4))
+    if workers <= 1:
+        yield map
+        return
+    # threads of torch do not survive fork: a fresh server is forked instead, where the system has one
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    context = get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield lambda function, items: pool.map(function, items, chunksize=4)
 
 
 FAMILIES: dict[str, Builder] = {"bench": bench.scene, "room": room.scene, "road": road.scene}

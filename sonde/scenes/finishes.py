@@ -10,7 +10,9 @@ from sonde.scenes.materials import Colour, Material
 Rng = np.random.Generator
 
 
-def hue(rng: Rng, saturation=(0.3, 0.9), value=(0.15, 0.9), around: float | None = None, spread: float = 0.06) -> Colour:
+def hue(
+    rng: Rng, saturation=(0.3, 0.9), value=(0.15, 0.9), around: float | None = None, spread: float = 0.06
+) -> Colour:
     """A linear RGB colour; `around` is a hue in turns, else any."""
     turn = rng.random() if around is None else around + rng.normal(0, spread)
     shown = colorsys.hsv_to_rgb(turn % 1, rng.uniform(*saturation), rng.uniform(*value))
@@ -54,7 +56,13 @@ def plain(rng: Rng, colour: Colour | None = None, gloss: float | None = None) ->
 
 def plaster(rng: Rng) -> Material:
     """Walls and ceilings."""
-    colour = any_of(rng, grey(rng, 0.65, 0.95), hue(rng, (0.03, 0.2), (0.6, 0.95)), hue(rng, (0.1, 0.55), (0.35, 0.9)), p=[0.5, 0.3, 0.2])
+    colour = any_of(
+        rng,
+        grey(rng, 0.65, 0.95),
+        hue(rng, (0.03, 0.2), (0.6, 0.95)),
+        hue(rng, (0.1, 0.55), (0.35, 0.9)),
+        p=[0.5, 0.3, 0.2],
+    )
     return Material(
         shaded(colour, rng.uniform(0.75, 0.95)), colour, shaded(colour, 0.6), any_of(rng, "cloud", "rough", "fine"), "blotches",
         tile=rng.uniform(0.4, 3), marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=float(rng.choice([0, 0, 0.2])),
@@ -75,9 +83,16 @@ def papered(rng: Rng) -> Material:
 def masonry(rng: Rng) -> Material:
     """Bricks, tiles, slabs or blocks, with joints in relief."""
     pattern = any_of(rng, "bricks", "bricks", "tiles", "slabs", "cobbles", "herringbone")
-    base = any_of(rng, hue(rng, (0.3, 0.7), (0.3, 0.7), around=0.03, spread=0.02), grey(rng, 0.3, 0.85), hue(rng, (0.05, 0.4), (0.4, 0.9)))
+    base = any_of(
+        rng,
+        hue(rng, (0.3, 0.7), (0.3, 0.7), around=0.03, spread=0.02),
+        grey(rng, 0.3, 0.85),
+        hue(rng, (0.05, 0.4), (0.4, 0.9)),
+    )
     joint = grey(rng, 0.3, 0.8)
-    tile = {"bricks": rng.uniform(0.9, 1.3), "cobbles": rng.uniform(0.8, 1.6)}.get(pattern, rng.uniform(0.5, 2.4))
+    tile = {"bricks": rng.uniform(0.9, 1.3), "cobbles": rng.uniform(0.8, 1.6)}.get(
+        pattern, rng.uniform(0.5, 2.4)
+    )
     return Material(
         joint, base, shaded(base, 0.4), pattern, any_of(rng, "blotches", "rough"), tile=tile, marks_tile=rng.uniform(1, 4),
         shift=rng.random(), marked=float(rng.choice([0, 0.2, 0.4])), gloss=float(rng.choice([0, 0, 0.04])), relief=rng.uniform(0.2, 1.2),
@@ -99,7 +114,17 @@ def wood(rng: Rng, boards: bool = False) -> Material:
 def fabric(rng: Rng, colour: Colour | None = None) -> Material:
     """Cloth, carpet, upholstery."""
     colour = colour or paint(rng)
-    pattern = any_of(rng, "weave", "fine", "rough", "plaid", "stripes", "dots", "marble", p=[0.3, 0.2, 0.2, 0.08, 0.08, 0.06, 0.08])
+    pattern = any_of(
+        rng,
+        "weave",
+        "fine",
+        "rough",
+        "plaid",
+        "stripes",
+        "dots",
+        "marble",
+        p=[0.3, 0.2, 0.2, 0.08, 0.08, 0.06, 0.08],
+    )
     tile = rng.uniform(0.15, 0.4) if pattern == "weave" else rng.uniform(0.3, 1.2)
     return Material(
         shaded(colour, rng.uniform(0.4, 0.9)), colour, paint(rng), pattern, "blotches", tile=tile, marks_tile=rng.uniform(0.3, 1.5),
@@ -109,7 +134,9 @@ def fabric(rng: Rng, colour: Colour | None = None) -> Material:
 
 def metal(rng: Rng, colour: Colour | None = None) -> Material:
     """Bare or coated metal."""
-    colour = colour or any_of(rng, grey(rng, 0.35, 0.85), hue(rng, (0.2, 0.6), (0.5, 0.85), around=0.1, spread=0.02), p=[0.85, 0.15])
+    colour = colour or any_of(
+        rng, grey(rng, 0.35, 0.85), hue(rng, (0.2, 0.6), (0.5, 0.85), around=0.1, spread=0.02), p=[0.85, 0.15]
+    )
     return Material(
         shaded(colour, 0.7), colour, hue(rng, (0.5, 0.8), (0.2, 0.5), around=0.06, spread=0.01), any_of(rng, "scratches", "wood", "cloud", "fine"), "blotches",
         tile=rng.uniform(0.1, 0.6), marks_tile=rng.uniform(0.2, 1), shift=rng.random(), marked=float(rng.choice([0, 0, 0, 0.3])),
@@ -159,7 +186,13 @@ def earth(rng: Rng) -> Material:
     """Grass, soil, sand, gravel, fallen leaves, snow."""
     kind = any_of(rng, "grass", "soil", "leaves", "gravel", "snow", p=[0.5, 0.2, 0.12, 0.13, 0.05])
     around = {"grass": 0.24, "soil": 0.08, "leaves": 0.09, "gravel": 0.1, "snow": 0.6}[kind]
-    saturation = {"grass": (0.35, 0.75), "soil": (0.2, 0.6), "leaves": (0.4, 0.9), "gravel": (0, 0.2), "snow": (0, 0.06)}[kind]
+    saturation = {
+        "grass": (0.35, 0.75),
+        "soil": (0.2, 0.6),
+        "leaves": (0.4, 0.9),
+        "gravel": (0, 0.2),
+        "snow": (0, 0.06),
+    }[kind]
     value = (0.85, 0.97) if kind == "snow" else (0.3, 0.65)
     colour = hue(rng, saturation, value, around, 0.03)
     pattern = {"soil": "rough", "snow": "cloud"}.get(kind, kind)
@@ -171,7 +204,13 @@ def earth(rng: Rng) -> Material:
 
 def foliage(rng: Rng) -> Material:
     """Crowns, hedges and house plants."""
-    colour = hue(rng, (0.4, 0.85), (0.25, 0.6), float(rng.choice([0.25, 0.27, 0.3, 0.12, 0.05], p=[0.35, 0.3, 0.2, 0.1, 0.05])), 0.02)
+    colour = hue(
+        rng,
+        (0.4, 0.85),
+        (0.25, 0.6),
+        float(rng.choice([0.25, 0.27, 0.3, 0.12, 0.05], p=[0.35, 0.3, 0.2, 0.1, 0.05])),
+        0.02,
+    )
     return Material(
         shaded(colour, 0.3), shaded(colour, 1.4), hue(rng, (0.4, 0.9), (0.3, 0.7), 0.2, 0.05), any_of(rng, "leaves", "rough", "grass"), "blotches",
         tile=rng.uniform(0.5, 1.6), marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.4), relief=0.8,

@@ -54,8 +54,8 @@ class Material(NamedTuple):
     """Tilt of the normal by the first pattern's slope."""
 
 
-def atlas_table(materials: list[Material]) -> Float32[np.ndarray, "k 24"]:
-    """One row of numbers per material, as the shading reads them."""
+def table(materials: list[Material]) -> Float32[np.ndarray, "c k"]:
+    """One column of numbers per material, as the shading reads them."""
     rows = [
         (
             *m.dark, *m.light, *m.mark,
@@ -64,7 +64,7 @@ def atlas_table(materials: list[Material]) -> Float32[np.ndarray, "k 24"]:
         )
         for m in materials
     ]  # fmt: skip
-    return np.array(rows, np.float32)
+    return np.array(rows, np.float32).T.copy()
 
 
 @cache
@@ -283,7 +283,7 @@ def _herringbone(rng: np.random.Generator) -> Grey:
 
 
 PATTERNS: dict[str, Callable[[np.random.Generator], Grey]] = {
-    "cloud": lambda rng: spectral(rng, 1.9),
+    "cloud": lambda rng: spectral(rng, 1.7),
     "rough": lambda rng: spectral(rng, 1.2),
     "fine": lambda rng: spectral(rng, 0.4),
     "ridges": lambda rng: 1 - np.abs(spectral(rng, 1.6) - 0.5) * 3,

@@ -5,7 +5,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from sonde.scenes.shading import Radiance, surfaces
-from sonde.scenes.tracer import Hits, Photo, Scanner, Tracer, _unit
+from sonde.scenes.tracer import Hits, Photo, Scanner, Tracer
+from sonde.scenes.vectors import dot, norm, unit
 from sonde.types import DepthArray, RGBArray
 
 
@@ -13,7 +14,7 @@ def photograph(light: Radiance, photo: Photo, rng: np.random.Generator) -> RGBAr
     """8-bit sRGB of linear light: exposure, lens, noise, tone and compression."""
     height, width = light.shape[:2]
     light = light * np.float32(photo.tint) * _falloff(height, width, photo.vignette)
-    grey = light.mean(-1)
+    grey = light @ np.full(3, 1 / 3, np.float32)
     middle = np.exp(np.log(np.maximum(grey, 1e-4)).mean())
     exposure = photo.brightness**2.2 / max(0.5 * middle + 0.25 * float(grey.mean()) * 2, 1e-6)
     shown = np.clip(light * np.float32(exposure), 0, None)
@@ -35,20 +36,17 @@ def scanned(
     depth: DepthArray, tracer: Tracer, hits: Hits, scanner: Scanner, rng: np.random.Generator
 ) -> DepthArray:
     """The depth map with NaN where a structured-light sensor would see nothing."""
-    towards = np.subtract(scanner.projector, tracer.camera.position).astype(np.float32) - hits.point
-    distance = np.sqrt((towards * towards).sum(1))
-    towards = towards / distance[:, None]
-    view = -_unit(hits.point)
+    towards = tracer.towards(scanner.projector) - hits.point
+    distance = norm(towards)
+    towards = towards / distance
     surface = surfaces(hits, tracer, depth.shape[1], rng)
-    to_projector, to_camera = (hits.flat * towards).sum(1), (hits.flat * view).sum(1)
-    halfway = _unit(towards + view)
-    returned = surface.albedo.mean(1) * np.maximum(to_projector, 0) / distance**2 * (1 - surface.gloss)
-    glare = surface.gloss * np.maximum((surface.normal * halfway).sum(1), 0) ** (4 * surface.sharpness)
+    to_projector, to_camera = dot(hits.flat, towards), dot(hits.flat, hits.view)
+    returned = surface.albedo.mean(0) * np.maximum(to_projector, 0) / distance**2 * (1 - surface.gloss)
+    facing = np.maximum(dot(surface.normal, unit(towards + hits.view)), 0)
     lost = (to_projector < scanner.grazing) | (to_camera < scanner.grazing) | (returned < scanner.dark)
-    lost |= (glare > 0.25) | (hits.depth > scanner.far)
+    lost |= (surface.gloss * facing ** (4 * surface.sharpness) > 0.25) | (hits.depth > scanner.far)
     lost |= rng.random(len(lost), np.float32) < scanner.speckle * (1 + 2 * (to_camera < 0.4))
-    start = hits.point + hits.flat * np.float32(5e-4)
-    lost |= ~tracer.open(start, towards * distance[:, None], 0.98)
+    lost |= ~tracer.open(hits.point + hits.flat * np.float32(5e-4), towards * distance, 0.98)
     seen = np.ones(depth.size, bool)
     seen[hits.ray] = ~lost
     kept = seen.reshape(depth.shape) & np.isfinite(depth) & ~_edges(depth, rng)

@@ -16,7 +16,6 @@ from sonde.scenes.materials import Material
 
 CREASE = np.cos(np.radians(38))
 """Faces meeting at a smaller angle are shaded as one smooth surface."""
-UPRIGHT = np.eye(3)
 
 
 class Mesh(NamedTuple):
@@ -45,7 +44,7 @@ def turn(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float[np.nd
 
 @cache
 def unit(name: str) -> Mesh:
-    """A unit shape by name: box, panel, cylinder, pole, tube, cone, ball, pebble, capsule, ring, bolt or roof."""
+    """A unit shape by name: box, cylinder, ball and the rest of `_UNITS`."""
     mesh = _UNITS[name]()
     low, high = mesh.bounds
     span = np.where(high > low, high - low, 1.0)
@@ -123,72 +122,122 @@ def joined(meshes: list[Mesh]) -> Mesh:
     return Mesh(parts[0], faces, parts[1], parts[2], parts[3])
 
 
+class Batch(NamedTuple):
+    """Copies of one mesh in one material: each stretched, then turned, then moved."""
+
+    mesh: Mesh
+    material: Material
+    at: Float[np.ndarray, "k 3"]
+    size: Float[np.ndarray, "k 3"]
+    rotation: Float[np.ndarray, "k 3 3"]
+
+
 class Group:
     """Meshes with their materials in one frame: a cup, a car, a street."""
 
     def __init__(self) -> None:
-        self.meshes: list[Mesh] = []
-        self.materials: list[Material] = []
+        self.batches: list[Batch] = []
 
     def add(
-        self,
-        mesh: Mesh | str,
-        material: Material,
-        at=(0.0, 0.0, 0.0),
-        size=(1.0, 1.0, 1.0),
-        yaw=0.0,
-        rotation=None,
+        self, mesh: Mesh | str, material: Material, at=(0, 0, 0), size=(1, 1, 1), yaw=0.0, rotation=None
     ) -> Self:
         """Stretch a mesh (or a unit shape by name) by `size`, turn it, put its origin `at`; metres and radians.
 
         Any of them may have one row per copy: `at` (k, 3), `size` (k, 3), `yaw` (k,), `rotation` (k, 3, 3).
         """
         mesh = unit(mesh) if isinstance(mesh, str) else mesh
-        at, size, yaw = np.atleast_2d(at), np.atleast_2d(size), np.atleast_1d(yaw)
-        turns = _about_z(yaw) if rotation is None else np.asarray(rotation, float).reshape(-1, 3, 3)
-        copies = max(len(at), len(size), len(turns))
-        vertices = (mesh.vertices * size[:, None]) @ turns.transpose(0, 2, 1) + at[:, None]  # (k, n, 3)
-        vertices = np.broadcast_to(vertices, (copies, *mesh.vertices.shape))
-        normals = (mesh.normals.reshape(-1, 3) / size[:, None]) @ turns.transpose(0, 2, 1)
-        normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-        normals = np.broadcast_to(normals, (copies, *normals.shape[1:])).reshape(-1, 3, 3)
-        uv = np.broadcast_to(mesh.uv * size[:, mesh.uv_axis][:, :, None], (copies, *mesh.uv.shape))
-        faces = mesh.faces + (np.arange(copies) * len(mesh.vertices))[:, None, None]
-        axes = np.broadcast_to(mesh.uv_axis, (copies, *mesh.uv_axis.shape)).reshape(-1, 2)
-        self.meshes.append(
-            Mesh(
-                _f32(vertices).reshape(-1, 3),
-                faces.reshape(-1, 3),
-                _f32(normals),
-                _f32(uv).reshape(-1, 3, 2),
-                axes,
-            )
+        at, size = np.array(at, float, ndmin=2), np.array(size, float, ndmin=2)
+        rotation = (
+            about_z(np.array(yaw, float, ndmin=1)) if rotation is None else np.array(rotation, float, ndmin=3)
         )
-        self.materials.append(material)
+        self.batches.append(Batch(mesh, material, at, size, rotation))
         return self
 
     def include(
-        self, other: "Group", at=(0.0, 0.0, 0.0), yaw: float = 0.0, rotation=None, scale: float = 1.0
+        self, other: "Group", at=(0, 0, 0), yaw: float = 0.0, rotation=None, scale: float = 1.0
     ) -> Self:
         """Place another group's meshes in this one."""
-        matrix = _f32(_about_z(np.atleast_1d(yaw))[0] if rotation is None else rotation)
-        for mesh, material in zip(other.meshes, other.materials, strict=True):
-            vertices = (mesh.vertices * np.float32(scale)) @ matrix.T + np.float32(at)
-            self.meshes.append(mesh._replace(vertices=vertices, normals=mesh.normals @ matrix.T))
-            self.materials.append(material)
+        matrix = about_z(np.array([yaw]))[0] if rotation is None else np.asarray(rotation, float)
+        for batch in other.batches:
+            moved = (batch.at * scale) @ matrix.T + at
+            self.batches.append(
+                batch._replace(at=moved, size=batch.size * scale, rotation=matrix @ batch.rotation)
+            )
         return self
 
     def bounds(self) -> Float[np.ndarray, "2 3"]:
-        """Lowest and highest corner, metres."""
-        low = np.min([mesh.vertices.min(0) for mesh in self.meshes], axis=0)
-        return np.stack([low, np.max([mesh.vertices.max(0) for mesh in self.meshes], axis=0)]).astype(float)
+        """Lowest and highest corner of a box around everything, metres."""
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        for batch in self.batches:
+            span = np.stack([batch.mesh.vertices.min(0), batch.mesh.vertices.max(0)])
+            stretch = batch.rotation * batch.size[:, None]
+            centre = stretch @ span.mean(0) + batch.at
+            half = np.abs(stretch) @ (np.ptp(span, axis=0) / 2)
+            low, high = np.minimum(low, (centre - half).min(0)), np.maximum(high, (centre + half).max(0))
+        return np.stack([low, high])
 
-    def boxes(self) -> Float[np.ndarray, "k 2 3"]:
-        """Bounds of each mesh, metres."""
-        return np.array([(mesh.vertices.min(0), mesh.vertices.max(0)) for mesh in self.meshes], float)
+    def flattened(self) -> "Flat":
+        """All copies as one triangle soup; copies of one mesh are transformed together."""
+        same: dict[int, list[Batch]] = {}
+        for batch in self.batches:
+            same.setdefault(id(batch.mesh), []).append(batch)
+        numbers: dict[Material, int] = {}
+        pieces = [_placed(batches, numbers) for batches in same.values()]
+        starts = np.cumsum([0] + [len(piece.vertices) for piece in pieces[:-1]])
+        faces = [piece.faces + np.int32(start) for piece, start in zip(pieces, starts, strict=True)]
+        corners, material = (np.concatenate([piece[field] for piece in pieces]) for field in (2, 3))
+        return Flat(
+            np.concatenate([p.vertices for p in pieces]),
+            np.concatenate(faces),
+            corners,
+            material,
+            list(numbers),
+        )
 
 
-def _about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:
+class Flat(NamedTuple):
+    """A group's triangles in its own frame."""
+
+    vertices: Float[np.ndarray, "n 3"]
+    faces: Int[np.ndarray, "m 3"]
+    corners: Float32[np.ndarray, "m 3 5"]
+    """Normal and texture coordinates at each corner."""
+    material: Int[np.ndarray, " m"]
+    """Index into `materials`."""
+    materials: list[Material]
+
+
+def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
+    """All copies of one mesh."""
+    mesh = batches[0].mesh
+    counts = [max(len(batch.at), len(batch.size), len(batch.rotation)) for batch in batches]
+    at, size, rotation = (
+        np.concatenate(
+            [
+                np.broadcast_to(batch[f], (k, *batch[f].shape[1:]))
+                for batch, k in zip(batches, counts, strict=True)
+            ]
+        )
+        for f in (2, 3, 4)
+    )
+    label = [numbers.setdefault(batch.material, len(numbers)) for batch in batches]
+    copies, triangles = len(at), len(mesh.faces)
+    stretch = (rotation * size[:, None]).transpose(0, 2, 1)
+    vertices = mesh.vertices @ stretch + at[:, None]  # (k, n, 3)
+    corners = np.empty((copies, triangles * 3, 5), np.float32)
+    shrink = (rotation / np.maximum(size, 1e-9)[:, None]).transpose(0, 2, 1) * size.min(1)[:, None, None]
+    np.matmul(mesh.normals.reshape(-1, 3), shrink.astype(np.float32), out=corners[..., :3])
+    stretched = np.float32(size)[:, mesh.uv_axis][:, :, None]  # (k, m, 1, 2)
+    corners.reshape(copies, triangles, 3, 5)[..., 3:] = mesh.uv * stretched
+    faces = (
+        mesh.faces.astype(np.int32) + (np.arange(copies, dtype=np.int32) * len(mesh.vertices))[:, None, None]
+    )
+    material = np.repeat(np.repeat(label, counts), triangles)
+    return Flat(vertices.reshape(-1, 3), faces.reshape(-1, 3), corners.reshape(-1, 3, 5), material, [])
+
+
+def about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:
+    """Rotations about the vertical, radians."""
     c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros(len(yaw)), np.ones(len(yaw))
     return np.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).reshape(-1, 3, 3)
 
@@ -230,29 +279,76 @@ def _shaded(vertices: np.ndarray, faces: np.ndarray, round_about_z: bool) -> Mes
 
 
 def _panel() -> trimesh.Trimesh:
+    """A square upright sheet in the x, z plane."""
     square = [[-0.5, 0, 0], [0.5, 0, 0], [0.5, 0, 1], [-0.5, 0, 1]]
     return trimesh.Trimesh(square, [[0, 1, 2], [0, 2, 3]], process=False)
 
 
 def _roof() -> trimesh.Trimesh:
+    """A gable roof, its ridge along y."""
     ends = [[x, y, z] for y in (-0.5, 0.5) for x, z in ((-0.5, 0), (0.5, 0), (0, 1))]
-    return trimesh.Trimesh(
-        ends, [[0, 1, 2], [3, 5, 4], [0, 2, 5], [0, 5, 3], [1, 4, 5], [1, 5, 2], [0, 3, 4], [0, 4, 1]]
-    )
+    faces = [[0, 1, 2], [3, 5, 4], [0, 2, 5], [0, 5, 3], [1, 4, 5], [1, 5, 2], [0, 3, 4], [0, 4, 1]]
+    return trimesh.Trimesh(ends, faces, process=False)
 
 
-_FLAT = {"box", "panel", "roof"}
+def _wedge() -> trimesh.Trimesh:
+    """A ramp that rises along y."""
+    mesh = _roof()
+    return trimesh.Trimesh(mesh.vertices + np.outer(mesh.vertices[:, 2] * 0.5, [1, 0, 0]), mesh.faces, process=False)
+
+
+def _cushion(power: float) -> trimesh.Trimesh:
+    """A ball swollen towards its cube."""
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    return trimesh.Trimesh(np.sign(ball.vertices) * np.abs(ball.vertices) ** power, ball.faces, process=False)
+
+
+def _lump(seed: int, subdivisions: int, amount: float) -> trimesh.Trimesh:
+    """A ball with dents and bumps: stones, crowns, crumpled things."""
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions)
+    waves = np.random.default_rng(seed).normal(0, 2.2, (6, 3))
+    bumps = 1 + amount * np.sin(ball.vertices @ waves.T + np.arange(6)).mean(1)
+    return trimesh.Trimesh(ball.vertices * bumps[:, None], ball.faces, process=False)
+
+
+def _leaves(seed: int, count: int, length: float, upward: float) -> trimesh.Trimesh:
+    """Pointed leaves, two triangles each: scattered in a ball, or from one root where `upward` is positive."""
+    rng = np.random.default_rng(seed)
+    outward = rng.normal(size=(count, 3)) + [0, 0, 2.5 * upward]
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    side = np.cross(outward, rng.normal(size=(count, 3)))
+    side *= length * 0.2 / np.linalg.norm(side, axis=1, keepdims=True)
+    root = np.zeros_like(outward) if upward else outward * rng.random((count, 1)) ** 0.5
+    tip = root + outward * length * rng.uniform(0.5, 1, (count, 1)) - [0, 0, 0.25 * length]
+    middle = (root + tip) / 2 + [0, 0, 0.15 * length]
+    vertices = np.stack([root, middle + side, tip, middle - side], 1).reshape(-1, 3)
+    quads = np.arange(count)[:, None] * 4
+    return trimesh.Trimesh(vertices, np.concatenate([quads + [0, 1, 2], quads + [0, 2, 3]]), process=False)
+
+
+_FLAT = {"box", "panel", "roof", "wedge", "tuft", "sprig", "grass"}
 _UNITS = {
     "box": lambda: trimesh.creation.box((1, 1, 1)),
     "panel": _panel,
     "roof": _roof,
+    "wedge": _wedge,
     "cylinder": lambda: trimesh.creation.cylinder(0.5, 1, sections=18),
     "pole": lambda: trimesh.creation.cylinder(0.5, 1, sections=7),
     "bolt": lambda: trimesh.creation.cylinder(0.5, 1, sections=6),
-    "tube": lambda: trimesh.creation.annulus(0.4, 0.5, 1, sections=18),
+    "tube": lambda: trimesh.creation.annulus(0.42, 0.5, 1, sections=18),
+    "nut": lambda: trimesh.creation.annulus(0.25, 0.5, 1, sections=6),
     "cone": lambda: trimesh.creation.cone(0.5, 1, sections=14),
     "ball": lambda: trimesh.creation.icosphere(subdivisions=2, radius=0.5),
     "pebble": lambda: trimesh.creation.icosphere(subdivisions=1, radius=0.5),
+    "cushion": lambda: _cushion(0.45),
+    "pillow": lambda: _cushion(0.7),
     "capsule": lambda: trimesh.creation.capsule(1, 0.5, count=[8, 8]),
     "ring": lambda: trimesh.creation.torus(0.4, 0.1, major_sections=20, minor_sections=8),
+    "hoop": lambda: trimesh.creation.torus(0.48, 0.02, major_sections=20, minor_sections=4),
+    "stone": lambda: _lump(1, 1, 0.8),
+    "crown": lambda: _lump(2, 2, 0.9),
+    "heap": lambda: _lump(3, 2, 0.6),
+    "tuft": lambda: _leaves(4, 70, 0.45, 0.0),
+    "sprig": lambda: _leaves(5, 16, 1.0, 0.6),
+    "grass": lambda: _leaves(6, 24, 1.0, 1.5),
 }

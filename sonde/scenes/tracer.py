@@ -1,7 +1,7 @@
 """Light transport: what a pinhole camera sees of a scene, and the exact depth of every pixel.
 
 Rays are left unnormalised with a unit component along the optical axis, so the parameter Embree answers *is* the
-depth. Depth is traced through pixel centres; colour through four points per pixel, which are then averaged.
+depth.
 """
 
 from dataclasses import dataclass, field
@@ -12,21 +12,18 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from jaxtyping import Bool, Float, Float32, Int
 
-from sonde.scenes import materials
-from sonde.scenes.materials import Colour
+from sonde.scenes.materials import Colour, table
 from sonde.scenes.shapes import Group, turn
+from sonde.scenes.vectors import Scalars, Vectors, column, dot, rows, unit
 
-Points = Float32[np.ndarray, "n 3"]
-Scalars = Float32[np.ndarray, " n"]
-
-OVERSAMPLING = 2
-"""Colour samples along a pixel's side."""
+Position = tuple[float, float, float]
+"""Metres in the world frame."""
 
 
 class Camera(NamedTuple):
     """A pinhole camera in the world frame (x right, y away, z up)."""
 
-    position: tuple[float, float, float]
+    position: Position
     """Metres."""
     yaw: float = 0.0
     pitch: float = 0.0
@@ -45,14 +42,12 @@ class Camera(NamedTuple):
         right, forward, up = turn(self.yaw, self.pitch, self.roll).T
         return np.stack([right, -up, forward], 1)
 
-    def rays(self, height: int, width: int, oversampling: int = 1) -> Points:
-        """World directions through the (sub)pixels' centres, row by row, of unit length along the optical axis."""
+    def rays(self, u: Scalars, v: Scalars, height: int, width: int) -> Vectors:
+        """World directions through points of the image in pixels, of unit length along the optical axis."""
         matrix = self.intrinsics(height, width)
-        u = (np.arange(width * oversampling) + 0.5) / oversampling - 0.5
-        v = (np.arange(height * oversampling) + 0.5) / oversampling - 0.5
-        x, y = np.meshgrid((u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1])
-        rays = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3) @ self.axes().T
-        return np.ascontiguousarray(rays, np.float32)
+        x, y = (u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1]
+        right, down, forward = self.axes().T[:, :, None]
+        return (right * x + down * y + forward).astype(np.float32)
 
 
 def look_at(position, target, fov_deg: float = 60.0, roll: float = 0.0) -> Camera:
@@ -70,7 +65,7 @@ def look_at(position, target, fov_deg: float = 60.0, roll: float = 0.0) -> Camer
 class Light(NamedTuple):
     """A lamp, or the sun where `fades` is False."""
 
-    position: tuple[float, float, float]
+    position: Position
     """Metres; for the sun any far point."""
     colour: Colour = (1.0, 1.0, 1.0)
     """Irradiance at one metre, or everywhere for the sun."""
@@ -118,7 +113,7 @@ class Photo(NamedTuple):
 class Scanner(NamedTuple):
     """A structured-light sensor: sees a point only where its projector's pattern reaches it and comes back."""
 
-    projector: tuple[float, float, float]
+    projector: Position
     """Metres, world frame."""
     far: float = 4.0
     """Largest depth measured, metres."""
@@ -148,66 +143,57 @@ class Hits(NamedTuple):
     ray: Int[np.ndarray, " n"]
     """Index of the ray."""
     depth: Scalars
-    point: Points
+    """Metres along the optical axis."""
+    point: Vectors
     """Metres from the camera, world axes."""
-    normal: Points
+    view: Vectors
+    """Unit direction to the camera."""
+    normal: Vectors
     """Smooth unit normal, towards the camera."""
-    flat: Points
+    flat: Vectors
     """The triangle's own unit normal, towards the camera."""
-    uv: Float32[np.ndarray, "n 2"]
+    uv: Float32[np.ndarray, "2 n"]
+    """Texture coordinates, metres."""
     material: Int[np.ndarray, " n"]
+    """Row of the tracer's table."""
 
 
 class Tracer:
     """A scene's triangles in Embree, their origin moved to the camera so that float32 is finest there."""
 
     def __init__(self, scene: Scene) -> None:
-        meshes = scene.group.meshes
-        starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-        vertices = np.concatenate([mesh.vertices for mesh in meshes])
-        faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)])
-        self.camera, self.scene = scene.camera, scene
-        self.vertices = (vertices - scene.camera.position).astype(np.float32)
-        self.faces = np.ascontiguousarray(faces, np.int32)
-        self.corners = np.concatenate(
-            [np.concatenate([mesh.normals, mesh.uv], -1).reshape(-1, 15) for mesh in meshes]
-        )
-        self.material, self.table = _numbered(scene.group)
+        flat = scene.group.flattened()
+        self.scene = scene
+        self.corners = flat.corners.reshape(-1, 15)
+        self.material = flat.material
+        self.table = table(flat.materials)
         self.embree = EmbreeScene(robust=True)
-        TriangleMesh(self.embree, self.vertices, self.faces)
+        TriangleMesh(self.embree, (flat.vertices - scene.camera.position).astype(np.float32), flat.faces)
 
-    def hits(self, rays: Points) -> Hits:
+    def hits(self, rays: Vectors) -> Hits:
         """First surfaces along rays from the camera."""
-        found = self.embree.run(np.zeros_like(rays), rays, output=1)
+        found = self.embree.run(np.zeros((rays.shape[1], 3), np.float32), rows(rays), output=1)
         ray = np.flatnonzero(found["primID"] >= 0)
         face = found["primID"][ray]
-        rays, depth = rays[ray], found["tfar"][ray]
-        u, v = found["u"][ray, None], found["v"][ray, None]
-        corners = np.take(self.corners, face, axis=0)
-        at = corners[:, :5] * (1 - u - v) + corners[:, 5:10] * u + corners[:, 10:] * v
-        flat = _facing(found["Ng"][ray], rays)
-        normal = at[:, :3]
-        normal = np.where((normal * flat).sum(1, keepdims=True) < 0, -normal, normal)
-        return Hits(ray, depth, rays * depth[:, None], _unit(normal), flat, at[:, 3:], self.material[face])
+        rays, depth = rays[:, ray], found["tfar"][ray]
+        view = unit(-rays)
+        flat = _facing(unit(found["Ng"][ray].T), view)
+        second, third = found["u"][ray], found["v"][ray]
+        corners = np.ascontiguousarray(np.take(self.corners, face, axis=0).T)
+        at = corners[:5] * (1 - second - third) + corners[5:10] * second + corners[10:] * third
+        return Hits(
+            ray, depth, rays * depth, view, _facing(unit(at[:3]), flat), flat, at[3:], self.material[face]
+        )
 
-    def open(self, origins: Points, directions: Points, reach: float = 1.0) -> Bool[np.ndarray, " n"]:
+    def open(self, origins: Vectors, directions: Vectors, reach: float = 1.0) -> Bool[np.ndarray, " n"]:
         """Whether nothing lies between each origin and `reach` times its direction away."""
-        dists = np.full(len(origins), reach, np.float32)
-        return self.embree.run(origins, directions, dists=dists, query="OCCLUDED") < 0
+        dists = np.full(origins.shape[1], reach, np.float32)
+        return self.embree.run(rows(origins), rows(directions), dists=dists, query="OCCLUDED") < 0
+
+    def towards(self, position: Position) -> Float32[np.ndarray, "3 1"]:
+        """A point of the world frame in the hits' frame."""
+        return column(np.subtract(position, self.scene.camera.position))
 
 
-def _numbered(group: Group) -> tuple[Int[np.ndarray, " m"], Float32[np.ndarray, "k c"]]:
-    """The material's row for every face, and the rows."""
-    rows: dict[materials.Material, int] = {}
-    numbers = [rows.setdefault(material, len(rows)) for material in group.materials]
-    per_face = np.repeat(numbers, [len(mesh.faces) for mesh in group.meshes])
-    return per_face, materials.atlas_table(list(rows))
-
-
-def _unit(vectors: Points) -> Points:
-    return vectors / np.maximum(np.sqrt((vectors * vectors).sum(1, keepdims=True)), np.float32(1e-12))
-
-
-def _facing(normals: Points, rays: Points) -> Points:
-    normals = _unit(normals)
-    return np.where((normals * rays).sum(1, keepdims=True) > 0, -normals, normals)
+def _facing(normals: Vectors, towards: Vectors) -> Vectors:
+    return np.where(dot(normals, towards) < 0, -normals, normals)

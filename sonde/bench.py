@@ -1,0 +1,249 @@
+"""The performance table: sonde against the plain alternative, as ratios measured in one run on this machine.
+
+Each side of the training row runs in a process of its own, so that its peak memory is its own.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from sonde import architectures, models
+from sonde.recipes import nearest
+
+CAPTURE = (1200, 1944)
+"""(height, width) of the published captures."""
+PUBLISHED = (756, 1260)
+"""(height, width) the published recipe's network sees."""
+
+
+def bench(only: str | None = None, *, quick: bool = False) -> dict[str, Any]:
+    """Every row of the table, or one: sonde, the plain alternative, and the ratio.
+
+    Raises:
+        ValueError: a row that is not there.
+    """
+    if only is not None and only not in ROWS:
+        raise ValueError(f"No row {only!r}: {nearest(only, list(ROWS))}")
+    return {name: row(quick) for name, row in ROWS.items() if only in (None, name)}
+
+
+def decoding(quick: bool) -> dict[str, Any]:
+    """Training samples a second at 1200x1944: from the second epoch on, against decoding each time."""
+    from sonde.datasets import Decoded, Samples, open_set
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = _captures(Path(folder) / "set", CAPTURE, 2 if quick else 6)
+        captures = open_set("zivid", root)
+        samples = Samples(Decoded(captures, PUBLISHED, Path(folder) / "cache"), range(len(captures)))
+        plain = PlainCaptures(root, PUBLISHED)
+        for index in range(len(samples)):
+            samples[index]  # the first epoch
+        ours, theirs = _interleaved(lambda i: samples[i], lambda i: plain[i], len(samples), rounds=1 if quick else 3)
+    return {"sonde": 1 / ours, "plain": 1 / theirs, "unit": "samples/s", "ratio": theirs / ours}
+
+
+def training(quick: bool) -> dict[str, Any]:
+    """A step of the published recipe on Depth Anything V2 Small, data included, against Trainer + PEFT alone."""
+    size = (126, 210) if quick else (378, 630)
+    with tempfile.TemporaryDirectory() as folder:
+        network = _random_small(Path(folder) / "small")
+        root = _captures(Path(folder) / "set", (120, 194) if quick else CAPTURE, 4)
+        sides: dict[str, list[dict[str, float]]] = {"sonde": [], "plain": []}
+        for _ in range(1 if quick else 3):  # in turn, so that a machine that drifts drifts under both
+            for side, measured in sides.items():
+                measured.append(_in_a_process(side, network, root, size, Path(folder)))
+    best = {
+        side: {key: float(np.median([run[key] for run in runs])) for key in runs[0]} for side, runs in sides.items()
+    }
+    return {
+        "sonde": best["sonde"]["seconds"],
+        "plain": best["plain"]["seconds"],
+        "unit": f"s per capture at {size[0]}x{size[1]}",
+        "ratio": best["plain"]["seconds"] / best["sonde"]["seconds"],
+        "memory_mb": {side: best[side]["peak_mb"] for side in best},
+    }
+
+
+class PlainCaptures(torch.utils.data.Dataset[dict[str, Any]]):
+    """What the published notebook reads: the whole point cloud, PIL, and transformers' image processor, every time."""
+
+    def __init__(self, root: Path, size: tuple[int, int]):
+        self.images = sorted((root / "images").glob("*.png"))
+        self.depths = [root / "depth" / f"{path.stem}.npy" for path in self.images]
+        meaning = models.Meaning("disparity", None, 14, input_size=size)
+        self.processor = models.image_processor(meaning)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        xyz = np.load(self.depths[index], allow_pickle=False).astype(np.float32)
+        depth = xyz[..., 2]
+        mask = np.isfinite(depth) & (depth > 0) & (depth < 10_000)
+        image = Image.open(self.images[index]).convert("RGB")
+        pixels = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+        inverse = 1 / (np.where(mask, depth, 1.0) + 1e-6)
+        low, high = 1 / 3907.45, 1 / 251.74
+        target = np.clip((inverse - low) / (high - low), 0, 1).astype(np.float32)
+        return {
+            "pixel_values": pixels,
+            "depth": torch.from_numpy(np.where(mask, target, 0).astype(np.float32)),
+            "mask": torch.from_numpy(mask),
+        }
+
+
+def plain_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The published loss in plain torch: masked L1 + 3 x edge-weighted gradient error."""
+    pred = nn.functional.interpolate(pred[:, None], target.shape[-2:], mode="bicubic", align_corners=False)[:, 0]
+    total = (pred[mask] - target[mask]).abs().mean()
+    for dim in (1, 2):
+        valid = mask.narrow(dim, 1, mask.shape[dim] - 1) & mask.narrow(dim, 0, mask.shape[dim] - 1)
+        step, truth = pred.diff(dim=dim), target.diff(dim=dim)
+        weight = 1 + 10.0 * (truth.abs() > 0.02).float()
+        error = (step - truth).abs() * weight * valid.float()
+        total = total + 3 * error.sum() / (valid.float().sum() + 1e-6)
+    return total
+
+
+def _plain_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
+    """Seconds per capture of a Trainer + PEFT script."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForDepthEstimation, Trainer
+
+    class Plain(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None):
+            pred = model(pixel_values=inputs["pixel_values"]).predicted_depth
+            return plain_loss(pred, inputs["depth"], inputs["mask"])
+
+    lora = LoraConfig(
+        r=16, lora_alpha=32, lora_dropout=0.05, bias="none", target_modules=["q_proj", "k_proj", "v_proj"]
+    )
+    model = get_peft_model(AutoModelForDepthEstimation.from_pretrained(network), lora)
+    trainer = Plain(model=model, args=_arguments(folder), train_dataset=PlainCaptures(Path(root), size))
+    return _timed(trainer)
+
+
+def _sonde_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
+    """Seconds per capture of the same recipe in sonde, from the second epoch on."""
+    from sonde import train
+    from sonde.trainer import DepthTrainer
+
+    settings = [
+        f"model.name={network}",
+        f"model.input_size=[{size[0]},{size[1]}]",
+        f"data.root={root}",
+        f"data.cache={folder / 'cache'}",
+        "data.range=[251.74,3907.45]",
+        "data.split.test=0.25",
+        f"output_dir={folder / 'run'}",
+    ]
+    plan = train.prepare(train.recipes.load("lora-zivid", settings))
+    samples = plan.samples("train")
+    for index in range(len(samples)):
+        samples[index]
+    trainer = DepthTrainer(
+        plan.model, plan.recipe.loss, _arguments(folder), train=samples, validation=None, callbacks=[]
+    )
+    return _timed(trainer)
+
+
+def _arguments(folder: Path) -> Any:
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=1,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=3,
+        learning_rate=5e-5,
+        remove_unused_columns=False,
+        label_names=["depth"],
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _timed(trainer: Any) -> float:
+    """Seconds per capture: one step to warm up, then another."""
+    trainer.train()
+    start = time.perf_counter()
+    trainer.train()
+    return (time.perf_counter() - start) / trainer.args.gradient_accumulation_steps
+
+
+def _in_a_process(side: str, network: Path, root: Path, size: tuple[int, int], folder: Path) -> dict[str, float]:
+    words = [sys.executable, "-m", "sonde.bench", side, str(network), str(root), *map(str, size), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"The {side} side of the bench failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _interleaved(
+    ours: Callable[[int], Any], theirs: Callable[[int], Any], count: int, rounds: int
+) -> tuple[float, float]:
+    """Median seconds of one call of each, taken in turn."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for index in range(count):
+            for function, taken in zip((ours, theirs), seconds, strict=True):
+                start = time.perf_counter()
+                function(index)
+                taken.append(time.perf_counter() - start)
+    return float(np.median(seconds[0])), float(np.median(seconds[1]))
+
+
+def _captures(root: Path, size: tuple[int, int], count: int) -> Path:
+    """Captures as large as real ones: smooth depth with drop-outs, textured colour."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "depth").mkdir()
+    v, u = np.mgrid[:height, :width].astype(np.float32)
+    for index in range(count):
+        z = 900 + 0.3 * v + 80 * np.sin(u / 90 + index)
+        xyz = np.stack([(u - width / 2) / 1800 * z, (v - height / 2) / 1800 * z, z], -1).astype(np.float32)
+        xyz[rng.random(size) < 0.05] = np.nan
+        np.save(root / "depth" / f"{index:03}.npy", xyz)
+        grain = rng.integers(0, 255, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+        image = cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(root / "images" / f"{index:03}.png"), image)
+    return root
+
+
+def _random_small(folder: Path) -> Path:
+    """Depth Anything V2 Small with random weights: the same arithmetic, no download."""
+    from transformers import AutoModelForDepthEstimation
+
+    torch.manual_seed(0)
+    network = AutoModelForDepthEstimation.from_config(architectures.depth_anything("small"))
+    models.revive(network)
+    network.save_pretrained(folder)
+    return folder
+
+
+def _main(side: str, network: str, root: str, height: str, width: str, folder: str) -> None:
+    seconds = RUNS[side](network, root, (int(height), int(width)), Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+
+
+RUNS = {"plain": _plain_run, "sonde": _sonde_run}
+ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {"decoding": decoding, "training": training}
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

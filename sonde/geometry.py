@@ -1,0 +1,141 @@
+"""Depth, distance, points and the pinhole camera: one image at a time, NumPy arrays in and out.
+
+Camera frame: x right, y down, z forward. Intrinsics are (3, 3) in pixels, without skew; the centre of the top-left
+pixel is (0, 0), so an image of width w spans -½ to w - ½. Sizes are (height, width). Lengths keep the unit and
+dtype they come in. Unknown intrinsics are NaN, and stay NaN.
+"""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray, XYZArray
+
+Points = Float[np.ndarray, "n 3"]
+Colours = UInt8[np.ndarray, "n 3"]
+Size = tuple[int, int]
+"""Height, width."""
+
+LEAST_PIXELS = 16
+"""Fewer trusted pixels tell nothing about a camera."""
+
+
+def depth_from_xyz(xyz: XYZArray, min_depth: float = 0.0, max_depth: float = np.inf) -> tuple[DepthArray, MaskArray]:
+    """Z of an organised cloud, 0 where untrusted, and the mask: finite and min_depth < Z < max_depth."""
+    z = xyz[..., 2]
+    mask = (z > min_depth) & (z < max_depth)  # no comparison holds for NaN, nor both for infinity
+    return np.where(mask, z, z.dtype.type(0)), mask
+
+
+def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray | None:
+    """The pinhole camera whose pixel grid an organised cloud lies on: u = fx X/Z + cx, v = fy Y/Z + cy.
+
+    Least squares, and once more without the pixels that lie far off the first fit.
+
+    Args:
+        xyz: (h, w, 3) in any unit; NaN where nothing was seen.
+        mask: True where trusted; finite points in front of the camera by default.
+
+    Returns:
+        The (3, 3) intrinsics, or None where fewer than 16 pixels are trusted or no pinhole camera at the origin
+        fits: lines of sight that hardly vary, a mirrored axis, residuals beyond 2 % of the longer side.
+    """
+    height, width = xyz.shape[:2]
+    trusted = np.isfinite(xyz).all(-1) & (xyz[..., 2] > 0)
+    v, u = np.nonzero(trusted if mask is None else trusted & mask)
+    if len(u) < LEAST_PIXELS:
+        return None
+    x, y, z = xyz[v, u].astype(np.float64).T
+    across, down = _line(x / z, u), _line(y / z, v)
+    if across is None or down is None:
+        return None
+    (fx, cx, miss_x), (fy, cy, miss_y) = across, down
+    if min(fx, fy) <= 0 or max(miss_x, miss_y) > 0.02 * max(height, width):
+        return None
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def unproject(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
+    """X, Y, Z of every pixel, (h, w, 3), in depth's unit."""
+    x, y = _slopes(depth.shape, intrinsics, depth.dtype)
+    return np.stack([x * depth, y * depth, depth], axis=-1)
+
+
+def distance_to_depth(distance: DepthArray, intrinsics: MatrixArray) -> DepthArray:
+    """Depth along the optical axis from Euclidean distance along each pixel's line of sight.
+
+    Hypersim, for one, stores distance: f = 886.81 on 1024×768, principal point (511.5, 383.5).
+    """
+    return distance / _obliquity(distance, intrinsics)
+
+
+def depth_to_distance(depth: DepthArray, intrinsics: MatrixArray) -> DepthArray:
+    """Euclidean distance along each pixel's line of sight from depth along the optical axis."""
+    return depth * _obliquity(depth, intrinsics)
+
+
+def scale_intrinsics(intrinsics: MatrixArray, before: Size, after: Size) -> MatrixArray:
+    """Intrinsics after resizing from size `before` to `after`, edge to edge: u' = (u + ½) s - ½."""
+    scaled = intrinsics.copy()
+    for row, (old, new) in enumerate(zip(before[::-1], after[::-1], strict=True)):
+        scaled[row] *= new / old
+        scaled[row, 2] += (new / old - 1) / 2
+    return scaled
+
+
+def crop_intrinsics(intrinsics: MatrixArray, top: int, left: int) -> MatrixArray:
+    """Intrinsics after cutting off `top` rows and `left` columns; a negative count pads."""
+    return intrinsics - np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
+
+
+def flip_intrinsics(intrinsics: MatrixArray, width: int) -> MatrixArray:
+    """Intrinsics after mirroring an image of that width left to right: the scene is mirrored, not the lens."""
+    flipped = intrinsics.copy()
+    flipped[0, 2] = width - 1 - flipped[0, 2]
+    return flipped
+
+
+def point_cloud(
+    depth: DepthArray, intrinsics: MatrixArray, mask: MaskArray | None = None, rgb: RGBArray | None = None
+) -> tuple[Points, Colours | None]:
+    """The trusted pixels as points (n, 3) in depth's unit, row by row, and their colours (n, 3) where rgb is given.
+
+    Raises:
+        ValueError: rgb and depth differ in size.
+    """
+    if rgb is not None and rgb.shape[:2] != depth.shape:
+        raise ValueError(
+            f"Colours of {rgb.shape[:2]} pixels for depth of {depth.shape}: resize the image to the depth's size."
+        )
+    keep = (depth > 0) & np.isfinite(depth)
+    keep = keep if mask is None else keep & mask
+    return unproject(depth, intrinsics)[keep], None if rgb is None else rgb[keep]
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float] | None:
+    """Slope, intercept and median |residual| of y over x, fitted twice; None where x hardly varies."""
+    near, off = np.ones(len(x), bool), np.zeros(len(x))
+    slope = intercept = 0.0
+    for _ in range(2):
+        mean_x, mean_y = x[near].mean(), y[near].mean()
+        spread = np.square(x[near] - mean_x).sum()
+        if spread <= 1e-12 * near.sum():
+            return None
+        slope = ((x[near] - mean_x) * (y[near] - mean_y)).sum() / spread
+        intercept = mean_y - slope * mean_x
+        off = np.abs(slope * x + intercept - y)
+        near = off <= max(5 * np.median(off), 1e-3)
+    return float(slope), float(intercept), float(np.median(off))
+
+
+def _slopes(shape: tuple[int, ...], intrinsics: MatrixArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """X/Z of every column (w,) and Y/Z of every row (h, 1)."""
+    height, width = shape
+    (fx, _, cx), (_, fy, cy) = intrinsics[:2]
+    x, y = (np.arange(width) - cx) / fx, (np.arange(height) - cy) / fy
+    return x.astype(dtype), y.astype(dtype)[:, None]
+
+
+def _obliquity(values: DepthArray, intrinsics: MatrixArray) -> DepthArray:
+    """Distance per depth of every pixel: 1 on the optical axis, more beside it."""
+    x, y = _slopes(values.shape, intrinsics, values.dtype)
+    return np.sqrt(1 + x * x + y * y)

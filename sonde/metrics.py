@@ -1,0 +1,232 @@
+"""What evaluation reports. A metric maps (prediction, target, mask) to one float64 value per image: (b h w)³ → (b,).
+
+Depths are metres; with p the prediction, g the target, e = ln p - ln g and means over trusted pixels:
+
+    abs_rel   mean |p - g| / g        delta1, 2, 3   share of max(p/g, g/p) < 1.25, 1.25², 1.25³ (strictly)
+    sq_rel    mean (p - g)² / g       delta105       share of max(p/g, g/p) < 1.05 (strictly)
+    mae       mean |p - g|            log10          mean |log10 p - log10 g|
+    rmse      √ mean (p - g)²         rmse_log       √ mean e²
+    irmse     √ mean (1/p - 1/g)²     rmse_log10     √ mean (log10 p - log10 g)², Metric3D's rmse_log
+
+The scale-invariant log error has four dialects, and a number without its dialect says nothing:
+
+    silog             100 √(mean e² - (mean e)²)        BTS, ZoeDepth, Marigold, KITTI's benchmark
+    silog_half        √(mean e² - ½ (mean e)²)          Depth Anything V2, GLPDepth, and `losses.silog`
+    silog_unbiased    100 × sample deviation of e       UniDepth
+    silog_log10       deviation of log10 p - log10 g    Metric3D
+
+`boundary_f1` is Depth Pro's. Alignment, crops and clamping come before; none happens here, but where a logarithm, a
+ratio or an inverse needs a positive prediction, one below a micrometre counts as a micrometre. An image without
+trusted pixels has no score: NaN. So has one whose prediction is NaN at a trusted pixel, except that a δ and
+`boundary_f1` count it as a miss.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonde.recipes import nearest
+from sonde.types import Depth, Mask, PerImage
+
+Metric = Callable[[Depth, Depth, Mask], PerImage]
+Values = Float[Tensor, "b n"]
+
+BLOCK = 1 << 16
+"""Pixels scored at a time: few enough to stay in the cache, and to bound memory whatever the image's size."""
+
+
+class Pixels:
+    """A block of pixels in float64. Where untrusted, both maps are 1: every term of a mean is then 0."""
+
+    def __init__(self, pred: Tensor, target: Tensor, mask: Tensor) -> None:
+        self.pred = torch.where(mask, pred.double(), 1.0)
+        self.target = torch.where(mask, target.double(), 1.0)
+
+    @cached_property
+    def difference(self) -> Values:
+        """p - g, metres."""
+        return self.pred - self.target
+
+    @cached_property
+    def positive(self) -> Values:
+        """p, at least a micrometre."""
+        return self.pred.clamp_min(1e-6)
+
+    @cached_property
+    def log_ratio(self) -> Values:
+        """ln p - ln g."""
+        return self.positive.log() - self.target.log()
+
+    @cached_property
+    def worse_ratio(self) -> Values:
+        """max(p/g, g/p)."""
+        return (self.positive / self.target).maximum(self.target / self.positive)
+
+
+Term = Callable[[Pixels], Values]
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A metric made of means over trusted pixels, so that many share one pass over the maps."""
+
+    terms: tuple[Term, ...]
+    """What is averaged; each is 0 where prediction and target agree."""
+    finish: Callable[..., PerImage] = lambda count, mean: mean
+    """(number of trusted pixels, mean of each term) → the metric."""
+
+    def __call__(self, pred: Depth, target: Depth, mask: Mask) -> PerImage:
+        """This metric alone."""
+        return _pointwise(pred, target, mask, {"": self})[""]
+
+
+def score(pred: Depth, target: Depth, mask: Mask, names: Iterable[str] | None = None) -> dict[str, PerImage]:
+    """The named metrics, or all of METRICS, in one pass over the maps: far cheaper than one by one.
+
+    Raises:
+        ValueError: a name that is not in METRICS.
+    """
+    chosen = list(METRICS if names is None else names)
+    for name in chosen:
+        if name not in METRICS:
+            raise ValueError(f"No metric {name!r}: {nearest(name, list(METRICS))}")
+    pointwise = {name: metric for name in chosen if isinstance(metric := METRICS[name], Pointwise)}
+    scores = _pointwise(pred, target, mask, pointwise)
+    return {name: scores[name] if name in scores else METRICS[name](pred, target, mask) for name in chosen}
+
+
+def boundary_f1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+    """F1 of occluding edges (Depth Pro, Bochkovskii et al., 2024), in [0, 1], larger is better.
+
+    A pixel occludes its neighbour where it is more than t times nearer. For each t of ten from 1.05 to 1.25,
+    precision and recall are averaged over the four directions; their F1 is weighted by t. Only neighbours that
+    are both trusted count, which for a full mask is the published formula.
+    """
+    return torch.stack([_boundary_f1(*maps) for maps in zip(pred, target, mask, strict=True)])
+
+
+def _pointwise(pred: Depth, target: Depth, mask: Mask, metrics: dict[str, Pointwise]) -> dict[str, PerImage]:
+    terms = {term: 0.0 for metric in metrics.values() for term in metric.terms}
+    blocks = zip(*(values.flatten(1).split(BLOCK, dim=1) for values in (pred, target, mask)), strict=True)
+    for block in blocks:
+        pixels = Pixels(*block)
+        terms = {term: total + term(pixels).sum(1, dtype=torch.float64) for term, total in terms.items()}
+    count = mask.sum((1, 2)).double()
+    return {
+        name: metric.finish(count, *(terms[term] / count for term in metric.terms)) for name, metric in metrics.items()
+    }
+
+
+def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """One image's score, (h, w)³ → ()."""
+    thresholds = torch.linspace(1.05, 1.25, 10, dtype=torch.float64, device=pred.device)
+    near_pred, near_target = (1 / torch.where(mask, maps.double(), 1.0).clamp_min(1e-6) for maps in (pred, target))
+    precision = recall = torch.zeros_like(thresholds)
+    for dim, back in ((0, False), (0, True), (1, False), (1, True)):
+        trusted = _neighbours(mask, dim, False)
+        both = trusted[0] & trusted[1]
+        found, true = (
+            torch.bucketize(torch.where(both, ahead / behind, 0.0), thresholds)
+            for ahead, behind in (_neighbours(near, dim, back) for near in (near_pred, near_target))
+        )
+        hits = _above(found.minimum(true))
+        precision = precision + hits / _above(found).clamp_min(1) / 4
+        recall = recall + hits / _above(true).clamp_min(1) / 4
+    f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-300)
+    answer = (f1 * thresholds).sum() / thresholds.sum()
+    return torch.where(mask.any(), answer, torch.nan)
+
+
+def _neighbours(values: Tensor, dim: int, back: bool) -> tuple[Tensor, Tensor]:
+    length = values.shape[dim] - 1
+    first, second = values.narrow(dim, 0, length), values.narrow(dim, 1, length)
+    return (first, second) if back else (second, first)
+
+
+def _above(levels: Tensor) -> Tensor:
+    """Of pixels that pass so many thresholds each, how many pass each of the ten."""
+    return torch.bincount(levels.flatten(), minlength=11).flip(0).cumsum(0).flip(0)[1:]
+
+
+def _absolute(x: Pixels) -> Values:
+    return x.difference.abs()
+
+
+def _relative(x: Pixels) -> Values:
+    return x.difference.abs() / x.target
+
+
+def _squared(x: Pixels) -> Values:
+    return x.difference.square()
+
+
+def _squared_relative(x: Pixels) -> Values:
+    return x.difference.square() / x.target
+
+
+def _inverse_squared(x: Pixels) -> Values:
+    return (1 / x.positive - 1 / x.target).square()
+
+
+def _log(x: Pixels) -> Values:
+    return x.log_ratio
+
+
+def _log_absolute(x: Pixels) -> Values:
+    return x.log_ratio.abs()
+
+
+def _log_squared(x: Pixels) -> Values:
+    return x.log_ratio.square()
+
+
+def _root(count: Tensor, mean: Tensor) -> PerImage:
+    return mean.sqrt()
+
+
+LN10 = 2.302585092994046
+
+
+def _silog(scale: float, share: float = 1.0, unbiased: bool = False) -> Pointwise:
+    """scale √(mean e² - share (mean e)²), with n - 1 in place of n where unbiased."""
+
+    def finish(count: Tensor, mean: Tensor, mean_square: Tensor) -> PerImage:
+        variance = (mean_square - share * mean.square()).clamp_min(0)
+        return scale * (variance * count / (count - 1) if unbiased else variance).sqrt()
+
+    return Pointwise((_log, _log_squared), finish)
+
+
+def _delta(limit: float) -> Pointwise:
+    """Share of pixels whose worse ratio is below the limit; misses are counted, since untrusted pixels are none."""
+
+    def misses(x: Pixels) -> Values:
+        return ~(x.worse_ratio < limit)  # NaN is a miss
+
+    return Pointwise((misses,), lambda count, missed: 1 - missed)
+
+
+METRICS: dict[str, Metric] = {
+    "abs_rel": Pointwise((_relative,)),
+    "sq_rel": Pointwise((_squared_relative,)),
+    "mae": Pointwise((_absolute,)),
+    "rmse": Pointwise((_squared,), _root),
+    "rmse_log": Pointwise((_log_squared,), _root),
+    "rmse_log10": Pointwise((_log_squared,), lambda count, mean: mean.sqrt() / LN10),
+    "log10": Pointwise((_log_absolute,), lambda count, mean: mean / LN10),
+    "irmse": Pointwise((_inverse_squared,), _root),
+    "delta1": _delta(1.25),
+    "delta2": _delta(1.25**2),
+    "delta3": _delta(1.25**3),
+    "delta105": _delta(1.05),
+    "silog": _silog(100),
+    "silog_half": _silog(1, share=0.5),
+    "silog_unbiased": _silog(100, unbiased=True),
+    "silog_log10": _silog(1 / LN10),
+    "boundary_f1": boundary_f1,
+}
+"""Name → metric, as a protocol's `metrics:` spells it."""

@@ -1,0 +1,104 @@
+"""How a render is written: each family in the layout of the real set it stands for.
+
+A layout names picture `index`'s two files, and turns depth into the array its depth file holds. The depth is written
+last, so that a depth file means a whole pair.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import UInt16
+
+from sonde.files import atomic_write
+from sonde.types import DepthArray, MatrixArray, RGBArray, XYZArray
+
+PER_FOLDER = 250
+"""Renders in one scene or drive folder."""
+QUALITY = 92
+"""Of JPEG pictures."""
+
+
+class Pair(NamedTuple):
+    """Where one render goes."""
+
+    picture: Path
+    """Relative to the set's root; .png or .jpg."""
+    depth: Path
+    """Relative to the set's root; .npy or .png."""
+    encode: Callable[[DepthArray, MatrixArray], np.ndarray]
+    """Depth in metres and intrinsics -> the array in the depth file."""
+
+
+def zivid(index: int) -> Pair:
+    """images/NAME.png and depth/NAME.npy: (h, w, 3) float32 X, Y, Z in mm, NaN where nothing was seen."""
+    name = f"capture_{index:05d}"
+    return Pair(Path("images", f"{name}.png"), Path("depth", f"{name}.npy"), xyz_mm)
+
+
+def nyu(index: int) -> Pair:
+    """The BTS sync layout: SCENE/rgb_NNNNN.jpg and SCENE/sync_depth_NNNNN.png, uint16 mm, 0 where unknown."""
+    scene, number = f"scene_{index // PER_FOLDER:04d}", f"{index % PER_FOLDER:05d}"
+    return Pair(Path(scene, f"rgb_{number}.jpg"), Path(scene, f"sync_depth_{number}.png"), _millimetres)
+
+
+def driving_stereo(index: int) -> Pair:
+    """Half-size folders, DRIVE/NAME in each: uint16 of 1/256 m, 0 where unknown, sky or beyond 250 m."""
+    drive, number = f"drive_{index // PER_FOLDER:04d}", f"{index % PER_FOLDER:06d}"
+    left, depth = Path("left-image-half-size", drive), Path("depth-map-half-size", drive)
+    return Pair(left / f"{number}.jpg", depth / f"{number}.png", _metres_256)
+
+
+def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics: MatrixArray) -> None:
+    """Writes one render; each file appears whole or not at all."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if pair.picture.suffix == ".jpg" else []
+    _write_picture(root / pair.picture, image[..., ::-1], settings)
+    encoded = pair.encode(depth, intrinsics)
+    if pair.depth.suffix == ".npy":
+        with atomic_write(root / pair.depth) as sibling:
+            np.save(sibling, encoded)
+    else:
+        _write_picture(root / pair.depth, encoded, [])
+
+
+def write_card(root: Path, card: dict[str, Any]) -> None:
+    """dataset.json: how the set was made."""
+    with atomic_write(root / "dataset.json") as sibling:
+        sibling.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def xyz_mm(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
+    """X right, Y down, Z forward in mm, float32; NaN in all three where depth is not finite."""
+    v, u = np.indices(depth.shape)
+    millimetres = np.where(np.isfinite(depth), depth, np.nan).astype(float) * 1000
+    x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
+    return np.stack([x * millimetres, y * millimetres, millimetres], -1).astype(np.float32)
+
+
+def _millimetres(depth: DepthArray, intrinsics: MatrixArray) -> UInt16[np.ndarray, "h w"]:
+    return _levels(depth, 1000, 65.0)
+
+
+def _metres_256(depth: DepthArray, intrinsics: MatrixArray) -> UInt16[np.ndarray, "h w"]:
+    return _levels(depth, 256, 250.0)
+
+
+def _levels(depth: DepthArray, per_metre: int, far: float) -> UInt16[np.ndarray, "h w"]:
+    known = np.nan_to_num(depth, nan=0, posinf=0)
+    return np.rint(np.where(known <= far, known, 0) * per_metre).astype(np.uint16)
+
+
+def _write_picture(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
+    with atomic_write(path) as sibling:
+        if not cv2.imwrite(str(sibling), pixels, settings):
+            raise OSError(f"Cannot write {path}: is the disk full?")
+
+
+LAYOUTS: dict[str, Callable[[int], Pair]] = {"zivid": zivid, "nyu": nyu, "driving_stereo": driving_stereo}
+"""Name -> files and encoding of picture `index`."""
+FAMILY_LAYOUT = {"bench": "zivid", "room": "nyu", "road": "driving_stereo"}
+"""A family's layout where none is asked for; others are written as zivid."""

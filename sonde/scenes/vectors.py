@@ -1,0 +1,37 @@
+"""Arithmetic on many vectors at once, one row per component: (3, n) is several times faster here than (n, 3)."""
+
+import numpy as np
+from jaxtyping import Float32
+
+Vectors = Float32[np.ndarray, "3 n"]
+Scalars = Float32[np.ndarray, " n"]
+
+
+def dot(a: Vectors, b: Vectors) -> Scalars:
+    """Inner products."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def norm(a: Vectors) -> Scalars:
+    """Lengths."""
+    return np.sqrt(dot(a, a))
+
+
+def unit(a: Vectors) -> Vectors:
+    """The vectors at length 1."""
+    return a * (1 / np.maximum(norm(a), np.float32(1e-12)))
+
+
+def cross(a: Vectors, b: Vectors) -> Vectors:
+    """Vector products."""
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+def column(values) -> Float32[np.ndarray, "c 1"]:
+    """A few numbers to be combined with every vector, such as a colour or a position."""
+    return np.asarray(values, np.float32)[:, None]
+
+
+def rows(a: Vectors) -> Float32[np.ndarray, "n 3"]:
+    """One vector per row, as Embree reads them."""
+    return np.ascontiguousarray(a.T, np.float32)

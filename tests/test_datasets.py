@@ -1,0 +1,253 @@
+"""Sets: every layout answers one contract, and every fault is one line naming the file and the remedy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
+from sonde import files
+from sonde.datasets import DATASETS, Joined, depth_range, figures, open_set
+
+
+def levels(path: Path, metres: np.ndarray, per_metre: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(metres * per_metre).astype(np.uint16)).save(path)
+
+
+# zivid
+
+
+@pytest.mark.parametrize("rewrite", ["float64", "z", "npz"])
+def test_a_zivid_capture_is_z_in_metres_where_it_was_seen(tmp_path: Path, rewrite: str) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    path, xyz = root / "depth" / "c00.npy", bench_cloud(0)
+    if rewrite == "npz":
+        path.unlink()
+        np.savez(path.with_suffix(".npz"), xyz=xyz)
+    else:
+        np.save(path, xyz.astype(np.float64) if rewrite == "float64" else xyz[..., 2])
+    captures = open_set("zivid", root)
+    capture = captures.read(0)
+    assert (captures.ids, captures.unit, captures.unit_m, captures.limits) == (["c00"], "mm", 1e-3, (0, 10_000))
+    np.testing.assert_array_equal(capture.image, picture(0))
+    np.testing.assert_array_equal(capture.mask, np.isfinite(xyz[..., 2]))
+    np.testing.assert_allclose(capture.depth[capture.mask], plane_depth(24, 32)[capture.mask], rtol=1e-6)
+    assert (capture.depth[~capture.mask] == 0).all() and capture.depth.dtype == np.float32
+    np.testing.assert_array_equal(captures.read_depth(0), capture.depth)
+    if rewrite == "z":
+        assert capture.intrinsics is None
+    else:
+        np.testing.assert_allclose(capture.intrinsics, INTRINSICS, atol=1e-3)  # type: ignore[arg-type]
+
+
+def test_the_trusted_range_is_open_and_can_be_set(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    z = np.array([[0, -5, 500, 501], [np.nan, np.inf, 899, 900]], np.float32).repeat(8, 1).repeat(12, 0)
+    np.save(root / "depth" / "c00.npy", z)
+    mask = open_set("zivid", root, min_depth=500, max_depth=900).read(0).mask
+    np.testing.assert_array_equal(mask, (z == 501) | (z == 899))
+
+
+def test_colour_may_be_a_whole_multiple_of_depth(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    files.write_rgb(root / "images" / "c00.png", picture(0, 48, 64))
+    capture = open_set("zivid", root).read(0)
+    assert capture.image.shape == (48, 64, 3) and capture.depth.shape == (24, 32)
+
+
+def test_the_intrinsics_of_a_large_cloud_are_those_of_its_own_pixels(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    large = bench_cloud(0, 240, 320)
+    np.save(root / "depth" / "c00.npy", large)
+    files.write_rgb(root / "images" / "c00.png", picture(0, 240, 320))
+    np.testing.assert_allclose(open_set("zivid", root).read(0).intrinsics, INTRINSICS, atol=1e-2)  # type: ignore[arg-type]
+
+
+def overwrite(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_bytes(content)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickled": (
+        lambda root: np.save(root / "depth" / "c00.npy", np.array([{}]), allow_pickle=True),
+        r"depth/c00.npy cannot be read \(.*Python objects.*\): save the capture again",
+    ),
+    "not an array": (overwrite("depth/c00.npy", b"hello"), r"c00.npy cannot be read .*: save the capture again"),
+    "empty": (overwrite("depth/c00.npy", b""), r"c00.npy cannot be read .*: save the capture again"),
+    "wrong shape": (
+        lambda root: np.save(root / "depth" / "c00.npy", np.zeros((7, 3, 2))),
+        r"c00.npy .*\(7, 3, 2\).*\(height, width, 3\)",
+    ),
+    "another size": (
+        lambda root: np.save(root / "depth" / "c00.npy", bench_cloud(0, 24, 30)),
+        r"c00.npy is 30x24 but c00.png is 32x24: .*export both from one capture",
+    ),
+    "nothing seen": (
+        lambda root: np.save(root / "depth" / "c00.npy", np.full((24, 32, 3), np.nan, np.float32)),
+        r"c00.npy has no depth between 0 and 10000 mm \(it has no values\): .*remove the capture",
+    ),
+    "micrometres": (
+        lambda root: np.save(root / "depth" / "c00.npy", bench_cloud(0) * 1000),
+        r"c00.npy has no depth .*its values run from .*check its unit",
+    ),
+    "no image": (overwrite("images/c00.png", b"\x89PNG\r\n\x1a\n"), r"c00.png cannot be read .*: save it again"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_file_is_one_line_with_the_remedy(tmp_path: Path, fault: str) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    spoil, message = FAULTS[fault]
+    spoil(root)
+    with pytest.raises(ValueError, match=message) as caught:
+        open_set("zivid", root).read(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_partners_are_refused_or_listed(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 3)
+    (root / "images" / "c00.png").unlink()
+    (root / "depth" / "c02.npy").unlink()
+    with pytest.raises(ValueError, match=r"2 problems, see `sonde data check.*c02.png has no depth of the same name"):
+        open_set("zivid", root)
+    captures = open_set("zivid", root, strict=False)
+    assert captures.ids == ["c01"] and len(captures) == 1
+    assert any("c00.npy has no image of the same name: add it, or remove" in line for line in captures.problems)
+
+
+def test_two_files_of_one_name_are_a_problem(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    files.write_rgb(root / "images" / "c00.jpg", picture(0))
+    (line,) = open_set("zivid", root, strict=False).problems
+    assert "c00.png and c00.jpg are the same capture: keep one" in line
+
+
+def test_subfolders_and_hidden_files(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 2)
+    for folder, suffix in (("images", ".png"), ("depth", ".npy")):
+        (root / folder / "day1").mkdir()
+        (root / folder / f"c00{suffix}").rename(root / folder / "day1" / f"c00{suffix}")
+        (root / folder / f"._c01{suffix}").write_bytes(b"left by a Mac")
+    captures = open_set("zivid", root)
+    assert captures.ids == ["c01", "day1/c00"]
+    assert captures.groups("folder") == {"c01": "", "day1/c00": "day1"}
+
+
+def test_groups_come_from_a_table(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 2)
+    captures = open_set("zivid", root)
+    with pytest.raises(ValueError, match=r"group=tyre needs .*captures.csv"):
+        captures.groups("tyre")
+    (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\n")
+    assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
+    with pytest.raises(
+        ValueError, match="no column 'tyres'; did you mean 'tyre'|no column 'tyres': did you mean 'tyre'"
+    ):
+        captures.groups("tyres")
+    (root / "captures.csv").write_text("capture,tyre\nc00,summer\n")
+    with pytest.raises(ValueError, match="lacks 1 captures, first 'c01'"):
+        captures.groups("tyre")
+
+
+@pytest.mark.parametrize(
+    ("format_", "folder", "message"),
+    [
+        ("zivvid", "", "No dataset format 'zivvid'; did you mean 'zivid'?"),
+        ("zivid", "nowhere", "nowhere is no folder"),
+        ("zivid", "", r"images does not exist: a Zivid set is .*sonde data convert"),
+        ("folder", "", "expected a folder rgb or images"),
+        ("driving_stereo", "", "no DrivingStereo set: expected left-image-half-size with depth-map-half-size"),
+        ("nyu", "", "holds no captures in the nyu layout"),
+    ],
+)
+def test_a_wrong_format_or_root_says_what_is_expected(tmp_path: Path, format_: str, folder: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_set(format_, tmp_path / folder)
+
+
+# the other layouts
+
+
+def test_nyu_is_read_from_scenes_in_millimetres(tmp_path: Path) -> None:
+    (tmp_path / "bath").mkdir()
+    files.write_rgb(tmp_path / "bath" / "rgb_00007.jpg", picture(0))
+    levels(tmp_path / "bath" / "sync_depth_00007.png", plane_depth(24, 32), 1000)
+    captures = open_set("nyu", tmp_path)
+    assert captures.ids == ["bath/rgb_00007"] and captures.unit == "mm"
+    np.testing.assert_allclose(captures.read_depth(0), plane_depth(24, 32), atol=6e-4)
+    assert captures.read(0).intrinsics is None
+    files.write_intrinsics(tmp_path / "intrinsics.txt", INTRINSICS)
+    np.testing.assert_array_equal(open_set("nyu", tmp_path).read(0).intrinsics, INTRINSICS)  # type: ignore[arg-type]
+
+
+def test_driving_stereo_is_256_levels_a_metre_up_to_80_m(tmp_path: Path) -> None:
+    metres = np.tile(np.array([[0.0, 5.5, 79.9, 80.0, 255.9]]), (4, 1))
+    levels(tmp_path / "depth-map-half-size" / "drive" / "a.png", metres, 256)
+    (tmp_path / "left-image-half-size" / "drive").mkdir(parents=True)
+    files.write_rgb(tmp_path / "left-image-half-size" / "drive" / "a.jpg", picture(0, 4, 5))
+    captures = open_set("driving_stereo", tmp_path)
+    assert captures.ids == ["drive/a"] and captures.unit == "m"
+    np.testing.assert_allclose(captures.read_depth(0)[0], [0, 5.5, 79.9, 0, 0], atol=2e-3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".exr", ".pfm"])
+def test_a_folder_of_our_own_depth_needs_no_description(tmp_path: Path, suffix: str) -> None:
+    files.write_rgb(tmp_path / "images" / "a.png", picture(0)) if (tmp_path / "images").mkdir() is None else None
+    depth = plane_depth(24, 32).astype(np.float32)
+    files.write_depth(tmp_path / "depth" / f"a{suffix}", depth, depth > 0.7)
+    captures = open_set("folder", tmp_path)
+    np.testing.assert_allclose(captures.read_depth(0), np.where(depth > 0.7, depth, 0), atol=1e-4)
+    assert captures.unit == "m"
+
+
+def test_a_folder_says_its_scale_unit_and_camera(tmp_path: Path) -> None:
+    levels(tmp_path / "depth" / "depth_01.png", plane_depth(24, 32), 5000)
+    (tmp_path / "rgb").mkdir()
+    files.write_rgb(tmp_path / "rgb" / "rgb_01.png", picture(0))
+    with pytest.raises(ValueError, match="does not say its unit"):
+        open_set("folder", tmp_path).read_depth(0)
+    description = {"depth_scale": 1 / 5000, "unit": "mm", "intrinsics": INTRINSICS.tolist()}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    captures = open_set("folder", tmp_path)
+    assert captures.ids == ["01"] and captures.limits == (0, 1e6)
+    np.testing.assert_allclose(captures.read(0).depth, plane_depth(24, 32), atol=2e-4)
+    np.testing.assert_array_equal(captures.read(0).intrinsics, INTRINSICS)  # type: ignore[arg-type]
+    (tmp_path / "dataset.json").write_text(json.dumps({"depth_scal": 1}))
+    with pytest.raises(
+        ValueError, match=r"dataset.json cannot be read .*depth_scal.*: expected JSON with .*depth_scale"
+    ):
+        open_set("folder", tmp_path)
+
+
+def test_every_format_is_opened_by_name() -> None:
+    assert set(DATASETS) == {"zivid", "folder", "nyu", "driving_stereo"}
+
+
+# several sets, and figures
+
+
+def test_joined_sets_keep_every_capture_and_its_own_limits(tmp_path: Path) -> None:
+    first, second = write_bench(tmp_path / "a", 2), write_bench(tmp_path / "b", 3)
+    joined = Joined([open_set("zivid", first), open_set("zivid", second, max_depth=850)])
+    assert len(joined) == len(set(joined.ids)) == 5 and joined.ids[3] == "1-b/c01"
+    assert joined.read(3).id == "1-b/c01"
+    assert joined.read_depth(3).max() < 0.85 < joined.read_depth(1).max()
+    assert joined.key(3) != joined.key(1)
+    assert set(joined.groups("folder").values()) == {"0-a/", "1-b/"}
+
+
+def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> None:
+    captures = open_set("zivid", write_bench(tmp_path / "set", 3))
+    z = [bench_cloud(index)[..., 2] for index in range(3)]
+    low, high = depth_range(captures, [0, 2])
+    assert low == pytest.approx(np.nanmin(z[0]) / 1000) and high == pytest.approx(np.nanmax(z[2]) / 1000)
+    shown = figures(captures, 1)
+    assert (shown.id, shown.height, shown.width) == ("c01", 24, 32)
+    assert shown.valid == pytest.approx(np.isfinite(z[1]).mean())
+    assert (shown.min, shown.median, shown.max) == pytest.approx((np.nanmin(z[1]), np.nanmedian(z[1]), np.nanmax(z[1])))
+    with pytest.raises(ValueError, match="No captures"):
+        depth_range(captures, [])
