@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from sonde.models import load as load
     from sonde.train import train as train
 
-MODULES = (
-    "types recipes geometry encoding align losses metrics files augment scenes datasets models "
-    "predict evaluate report train export doctor bench demo cli"
-).split()
+MODULES: tuple[str, ...] = tuple(
+    "types recipes geometry encoding align losses metrics files augment scenes datasets architectures adapters "
+    "models predict baselines protocols evaluate report trainer train export doctor bench demo cli".split()
+)
 """The house in reading order: a module imports only from modules before it."""
 
 
@@ -29,6 +29,7 @@ class Verb(ModuleType):
     """A module named after its one verb; calling it calls the function of the same name, so `sonde.train(recipe)`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The verb itself."""
         return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 

@@ -20,12 +20,12 @@ Alignment = Callable[[Depth, Depth, Mask], Depth]
 
 
 def none(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """The prediction as it is: metric depth."""
+    """Metric depth: the prediction as it is."""
     return pred
 
 
 def median(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Scaled by median(target) / median(pred), as Monodepth2 does."""
+    """Scaled by the ratio of the medians, target over prediction, as Monodepth2 does."""
     return _applied(pred, _or_one(masked_median(target, mask) / masked_median(pred, mask)))
 
 

@@ -67,7 +67,7 @@ def _means(total: Plane, count: Plane) -> DepthArray:
     return np.where(count > 0, total / np.maximum(count, 1), overall).astype(np.float32)
 
 
-def _nearest(depth: DepthArray, shape: tuple[int, ...]) -> DepthArray:
+def _nearest(depth: DepthArray, shape: tuple[int, ...]) -> Float[np.ndarray, "H W"]:
     """On another grid without mixing depth with untrusted zeros."""
     if depth.shape == shape:
         return depth

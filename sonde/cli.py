@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 app = typer.Typer(
@@ -28,7 +30,8 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted: train.learning_rate=1e-4")]
-Format = Annotated[str, typer.Option(help="Layout of the folder: zivid, folder, nyu, driving_stereo.")]
+Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
+Format = Annotated[str, typer.Option("--format", help="Layout of the folder: zivid, folder, nyu, driving_stereo.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
 
 
@@ -39,12 +42,10 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars would run through ours
     try:
         app()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        Console(stderr=True).print(f"[bold red]error[/] {' '.join(str(error).split())}", soft_wrap=True)
+    except (ValueError, OSError) as error:
+        sentence = escape(" ".join(str(error).split()))
+        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {sentence}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was finished is kept")
-        sys.exit(130)
 
 
 @app.command()
@@ -52,15 +53,16 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the data set and the run go.")] = Path(
         "runs/demo"
     ),
+    as_json: Json = False,
 ) -> None:
     """The main job offline: render a bench, adapt sonde-tiny to it by LoRA, score held-out captures in mm."""
     from sonde import demo
 
-    with _bar("rendering") as show:
+    with _bar("rendering", quiet=as_json) as show:
         root = demo.render(output, lambda done: show(done, demo.CAPTURES, {}))
-    with _bar("adapting") as show:
+    with _bar("adapting", quiet=as_json) as show:
         run = demo.adapt(root, output, show)
-    _print_scores(run)
+    _show_run(run, as_json)
 
 
 @app.command()
@@ -80,10 +82,7 @@ def train(
         return _show(train.dry_run(recipe, overrides), as_json)
     with _bar("training", quiet=as_json) as show:
         run = train.train(recipe, overrides, resume=resume, listener=show)
-    if as_json:
-        scores = run / "metrics.json"
-        return _show({"run": str(run), **(json.loads(scores.read_text()) if scores.is_file() else {})}, True)
-    _print_scores(run)
+    _show_run(run, as_json)
 
 
 @app.command("eval")
@@ -129,15 +128,12 @@ def predict(
             intrinsics=camera,
             progress=lambda done, total: show(done, total, {}),
         )
-    summary = {
-        "written": [str(p) for p in outcome.written],
-        "failed": {str(p): why for p, why in outcome.failed},
-    }
-    _show(
-        summary if as_json else {"written": len(outcome.written), "folder": str(out), **summary["failed"]},
-        as_json,
-    )
-    if outcome.failed:
+    failed = {str(path): reason for path, reason in outcome.failed}
+    if as_json:
+        _show({"written": [str(path) for path in outcome.written], "failed": failed}, True)
+    else:
+        _show({"written": f"{len(outcome.written)} files to {out}", "failed": list(failed.values())}, False)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -146,11 +142,12 @@ def export(
     model: Annotated[str, typer.Argument(help="A run folder or any model's name.")],
     to: Annotated[str, typer.Option(help="hf: a merged folder that plain transformers loads.")] = "hf",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; MODEL-hf by default.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a model for use without sonde, compared with the original on the way."""
     from sonde import export
 
-    _show({"written": str(export.export(model, to=to, out=out))}, False)
+    _show({"written": str(export.export(model, to=to, out=out))}, as_json)
 
 
 @app.command()
@@ -174,62 +171,82 @@ def bench(
 
 
 @data_app.command("check")
-def check(root: Path, data_format: Annotated[str, typer.Option("--format")] = "zivid", as_json: Json = False) -> None:
+def check(root: Root, data_format: Format = "zivid", as_json: Json = False) -> None:
     """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
     from sonde import datasets, doctor
 
     captures = datasets.open_set(data_format, root, strict=False)
-    problems = [str(problem) for problem in doctor.check(captures)]
+    problems = [problem.message for problem in doctor.check(captures)]
     _show({"captures": len(captures), "problems": problems}, as_json)
     if problems:
         raise typer.Exit(1)
 
 
 @data_app.command("stats")
-def stats(root: Path, data_format: Annotated[str, typer.Option("--format")] = "zivid", as_json: Json = False) -> None:
+def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> None:
     """Depth range, valid share and sizes of a set, in its own unit."""
     from sonde import datasets
 
-    _show(datasets.describe(datasets.open_set(data_format, root)), as_json)
+    captures = datasets.open_set(data_format, root)
+    rows = [datasets.figures(captures, index) for index in range(len(captures))]
+    summary = {
+        "captures": len(rows),
+        "unit": captures.unit,
+        "min": min(row.min for row in rows),
+        "max": max(row.max for row in rows),
+        "valid": sum(row.valid for row in rows) / len(rows),
+        "sizes": sorted({f"{row.height}x{row.width}" for row in rows}),
+    }
+    _show(summary | ({"each": [row._asdict() for row in rows]} if as_json else {}), as_json)
 
 
 @data_app.command("convert")
 def convert(
-    images: Annotated[Path, typer.Argument(help="Folder of colour images.")],
-    depth: Annotated[Path, typer.Argument(help="Folder of depth maps, matched by name.")],
+    images: Annotated[Path, typer.Argument(help="Folder, file or pattern of colour images.")],
+    depth: Annotated[Path, typer.Argument(help="Likewise of depth maps, matched by name.")],
     out: Annotated[Path, typer.Argument(help="New folder in the Zivid layout.")],
-    depth_scale: Annotated[float, typer.Option(help="Metres per level of the depth PNG: 1e-4, 1e-3, 0.0002 …")] = 1e-3,
-    intrinsics: Annotated[str | None, typer.Option(help="fx,fy,cx,cy, or a file of a 3x3 matrix.")] = None,
+    depth_scale: Annotated[float | None, typer.Option(help="Metres per level of the depth: 1e-3, 1e-4 …")] = None,
+    intrinsics: Annotated[
+        list[str] | None,
+        typer.Option(help="fx,fy,cx,cy or a file of the matrix; PATTERN=… for captures of that name; repeatable."),
+    ] = None,
+    rotated_bits: Annotated[int, typer.Option(help="3 for SUN RGB-D, whose levels are stored turned.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Bring RGB + depth images into the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
-    from sonde import datasets
+    from sonde import datasets, predict
 
-    _show(datasets.convert_to_zivid(images, depth, out, depth_scale, intrinsics), as_json)
+    words = [text.rpartition("=") for text in intrinsics or []]
+    cameras = {pattern or "*": predict.parse_intrinsics(camera) for pattern, _, camera in words}
+    done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
+    _show({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
+    if done.problems:
+        raise typer.Exit(1)
 
 
 @data_app.command("synth")
 def synth(
     family: Annotated[str, typer.Argument(help="bench, room or road.")],
-    out: Path,
-    count: Annotated[int, typer.Option("-n", "--count")] = 100,
-    seed: int = 0,
-    size: Annotated[str, typer.Option(help="height,width")] = "168,224",
+    out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[str, typer.Option(help="height,width in pixels.")] = "168,224",
     layout: Annotated[
         str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
     ] = None,
-    rigs: Annotated[int, typer.Option(help="Different cameras of a bench; 0: a new one for every image.")] = 1,
+    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench; 0: a new one for every image.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Render scenes with exact depth in the layout of the real set they stand for."""
     from sonde import scenes
 
-    height, width = (int(side) for side in size.split(","))
-    with _bar("rendering") as show:
+    height, width = _size(size)
+    with _bar("rendering", quiet=as_json) as show:
         scenes.synth(
             family, out, count, seed=seed, height=height, width=width, layout=layout, rigs=rigs,
             progress=lambda done: show(done, count, {}),
         )  # fmt: skip
-    _show({"written": str(out), "captures": count}, False)
+    _show({"written": str(out), "captures": count}, as_json)
 
 
 @contextmanager
@@ -260,44 +277,55 @@ def _bar(task: str, quiet: bool = False) -> Iterator[Callable[[int, int, dict[st
         yield show
 
 
+def _size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.split(",") if side.strip().isdecimal()]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"Size {text!r}: expected height,width in pixels, such as 168,224.")
+    return sides[0], sides[1]
+
+
 def _show(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(document, indent=2, default=str))
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in _flat(document):
-        table.add_row(name, value)
-    Console().print(table)
+        return print(json.dumps(document, indent=2, default=str))
+    lines = list(_flat(document))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}".rstrip())
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in document.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], str):
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
             yield f"{prefix}{name}", str(len(value))
             yield from (("", item) for item in value)
         else:
             yield f"{prefix}{name}", f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _print_scores(run: Path) -> None:
-    """The run's folder, then its table; nothing after."""
+def _show_run(run: Path, as_json: bool) -> None:
+    """The run's folder, then its table of scores; nothing after."""
     path = run / "metrics.json"
-    if not path.is_file():
-        return print(f"run  {run}")
-    scores = json.loads(path.read_text())
+    scores = json.loads(path.read_text()) if path.is_file() else {}
+    if as_json:
+        return _show({"run": str(run), **scores}, True)
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
-    if "table" not in scores:
-        return _show(scores["metrics"], False)
-    table = Table(title=f"{scores['images']} held-out captures", title_justify="left")
-    table.add_column("")
-    names = list(next(iter(scores["table"].values())))
+    if "table" in scores:
+        return _show_table(f"{scores['images']} held-out captures", scores["table"])
+    if scores:
+        _show(scores["metrics"], False)
+
+
+def _show_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    names = list(next(iter(rows.values())))
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
         table.add_column(name, justify="right")
-    for row, values in scores["table"].items():
+    for row, values in rows.items():
         table.add_row(row, *(f"{values[name]:.4g}" for name in names))
-    Console().print(table)
+    console = Console()
+    console.print(table, width=max(console.width, 100))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ class Problem(NamedTuple):
     message: str
     """What is wrong and what to do, one line."""
 
+    def __str__(self) -> str:
+        return self.message
+
 
 Check = Callable[[DepthSet, Capture], str | None]
 """What is wrong with a capture that can be read, or None."""

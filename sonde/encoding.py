@@ -127,9 +127,7 @@ class Log(Encoding):
         return math.log(self.max_depth / self.min_depth)
 
 
-ENCODINGS: dict[str, type[Encoding]] = {
-    encoding.name: encoding for encoding in (Inverse, InverseNotebook, Linear, Log)
-}
+ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Inverse, InverseNotebook, Linear, Log)}
 """Name → class taking (min_depth, max_depth) in metres."""
 
 

@@ -16,15 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image as PILImage
+from torch import Tensor
 
-from sonde import Verb, baselines, files, models, protocols, recipes
+from sonde import Verb, baselines, files, metrics, models, protocols, recipes
 from sonde.align import ALIGN
 from sonde.datasets import Capture, DepthSet, Joined, open_set
 from sonde.datasets.contract import UNITS
 from sonde.losses import resized
-from sonde.metrics import METRICS
 from sonde.models import DepthModel
+from sonde.predict import MANIFEST
 from sonde.protocols import Protocol
 from sonde.recipes import Recipe, nearest
 from sonde.types import Depth, DepthArray, Mask, Prediction, Space
@@ -51,9 +53,6 @@ ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 MEAN_MAP = "mean depth map of the training set"
 UNADAPTED = "unadapted model, aligned per image"
 ADAPTED = "adapted model"
-
-MANIFEST = "predictions.json"
-"""Written beside predictions; says their space and unit."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def score(
     if rules.align == "disparity" and prediction.space != "disparity":
         values = _disparity(values, mask, capture.id)
     depth = ALIGN[rules.align](values, target, mask)
-    scores = {name: METRICS[name](depth, target, mask).item() for name in rules.metrics}
+    scores = {name: value.item() for name, value in metrics.score(depth, target, mask, rules.metrics).items()}
     return {name: value / unit_m if name in LENGTHS else value for name, value in scores.items()}, (
         depth[0].float().numpy()
     )
@@ -359,7 +358,7 @@ def _check_space(space: Space, rules: Protocol) -> None:
     )
 
 
-def _at(values: Depth, size: tuple[int, ...], keep_range: bool) -> Depth:
+def _at(values: Depth, size: tuple[int, ...], keep_range: bool) -> Float[Tensor, "b H W"]:
     """At (height, width); bicubic overshoots, which must not turn a disparity negative."""
     if values.shape[-2:] == size:
         return values

@@ -8,8 +8,9 @@ dtype they come in. Unknown intrinsics are NaN, and stay NaN.
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray, XYZArray
+from sonde.types import DepthArray, MaskArray, MatrixArray, XYZArray
 
+Image = UInt8[np.ndarray, "H W 3"]
 Points = Float[np.ndarray, "n 3"]
 Colours = UInt8[np.ndarray, "n 3"]
 Size = tuple[int, int]
@@ -19,7 +20,9 @@ LEAST_PIXELS = 16
 """Fewer trusted pixels tell nothing about a camera."""
 
 
-def depth_from_xyz(xyz: XYZArray, min_depth: float = 0.0, max_depth: float = np.inf) -> tuple[DepthArray, MaskArray]:
+def depth_from_xyz(
+    xyz: XYZArray, min_depth: float | int = 0, max_depth: float | int = np.inf
+) -> tuple[DepthArray, MaskArray]:
     """Z of an organised cloud, 0 where untrusted, and the mask: finite and min_depth < Z < max_depth."""
     z = xyz[..., 2]
     mask = (z > min_depth) & (z < max_depth)  # no comparison holds for NaN, nor both for infinity
@@ -29,7 +32,8 @@ def depth_from_xyz(xyz: XYZArray, min_depth: float = 0.0, max_depth: float = np.
 def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray | None:
     """The pinhole camera whose pixel grid an organised cloud lies on: u = fx X/Z + cx, v = fy Y/Z + cy.
 
-    Least squares, and once more without the pixels that lie far off the first fit.
+    Least squares of X/Z over u and Y/Z over v, since pixels are exact and points are not; then again without
+    the points that lie far off.
 
     Args:
         xyz: (h, w, 3) in any unit; NaN where nothing was seen.
@@ -37,20 +41,18 @@ def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray 
 
     Returns:
         The (3, 3) intrinsics, or None where fewer than 16 pixels are trusted or no pinhole camera at the origin
-        fits: lines of sight that hardly vary, a mirrored axis, residuals beyond 2 % of the longer side.
+        fits: a mirrored axis, all pixels in one column or row, or typically off by 2 % of the longer side.
     """
-    height, width = xyz.shape[:2]
     trusted = np.isfinite(xyz).all(-1) & (xyz[..., 2] > 0)
     v, u = np.nonzero(trusted if mask is None else trusted & mask)
     if len(u) < LEAST_PIXELS:
         return None
     x, y, z = xyz[v, u].astype(np.float64).T
-    across, down = _line(x / z, u), _line(y / z, v)
+    largest_miss = 0.02 * max(xyz.shape[:2])
+    across, down = _axis(u, x / z, largest_miss), _axis(v, y / z, largest_miss)
     if across is None or down is None:
         return None
-    (fx, cx, miss_x), (fy, cy, miss_y) = across, down
-    if min(fx, fy) <= 0 or max(miss_x, miss_y) > 0.02 * max(height, width):
-        return None
+    (fx, cx), (fy, cy) = across, down
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
@@ -63,7 +65,7 @@ def unproject(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
 def distance_to_depth(distance: DepthArray, intrinsics: MatrixArray) -> DepthArray:
     """Depth along the optical axis from Euclidean distance along each pixel's line of sight.
 
-    Hypersim, for one, stores distance: f = 886.81 on 1024×768, principal point (511.5, 383.5).
+    Hypersim, for one, stores distance: f = 886.81 on 1024x768, principal point (511.5, 383.5).
     """
     return distance / _obliquity(distance, intrinsics)
 
@@ -95,7 +97,7 @@ def flip_intrinsics(intrinsics: MatrixArray, width: int) -> MatrixArray:
 
 
 def point_cloud(
-    depth: DepthArray, intrinsics: MatrixArray, mask: MaskArray | None = None, rgb: RGBArray | None = None
+    depth: DepthArray, intrinsics: MatrixArray, mask: MaskArray | None = None, rgb: Image | None = None
 ) -> tuple[Points, Colours | None]:
     """The trusted pixels as points (n, 3) in depth's unit, row by row, and their colours (n, 3) where rgb is given.
 
@@ -111,20 +113,23 @@ def point_cloud(
     return unproject(depth, intrinsics)[keep], None if rgb is None else rgb[keep]
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float] | None:
-    """Slope, intercept and median |residual| of y over x, fitted twice; None where x hardly varies."""
-    near, off = np.ones(len(x), bool), np.zeros(len(x))
-    slope = intercept = 0.0
-    for _ in range(2):
-        mean_x, mean_y = x[near].mean(), y[near].mean()
-        spread = np.square(x[near] - mean_x).sum()
-        if spread <= 1e-12 * near.sum():
+def _axis(pixel: np.ndarray, slope: np.ndarray, largest_miss: float) -> tuple[float, float] | None:
+    """Focal length and centre in pixels of slope = (pixel - centre) / focal; None where the median miss is large."""
+    near = np.ones(len(pixel), bool)
+    focal = centre = 0.0
+    for _ in range(3):
+        mean_pixel, mean_slope = pixel[near].mean(), slope[near].mean()
+        spread = np.square(pixel[near] - mean_pixel).sum()
+        rise = ((pixel[near] - mean_pixel) * slope[near]).sum()
+        if rise <= 1e-12 * spread:
             return None
-        slope = ((x[near] - mean_x) * (y[near] - mean_y)).sum() / spread
-        intercept = mean_y - slope * mean_x
-        off = np.abs(slope * x + intercept - y)
-        near = off <= max(5 * np.median(off), 1e-3)
-    return float(slope), float(intercept), float(np.median(off))
+        focal = spread / rise
+        centre = mean_pixel - focal * mean_slope
+        miss = np.abs(focal * slope + centre - pixel)
+        if np.median(miss) > largest_miss:
+            return None
+        near = miss <= max(5 * np.median(miss), 1e-3)
+    return float(focal), float(centre)
 
 
 def _slopes(shape: tuple[int, ...], intrinsics: MatrixArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ Tokens = Float[Tensor, "b tokens channels"]
 Map = Literal["ssi", "raw", "log"]
 
 
-def weighted(pred: Depth, target: Depth, mask: Mask, weights: Mapping[str, float]) -> dict[str, PerImage]:
+def weighted(pred: Depth, target: Depth, mask: Mask, weights: Mapping[str, float | int]) -> dict[str, PerImage]:
     """Each named loss times its weight; their sum, averaged over the batch, is what a step minimises.
 
     Raises:
@@ -120,9 +120,7 @@ def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "s
     whole = _pairs(_pairs(_pairs(_pairs(mask, 1), 1), 2), 2)
     box = _sums(_sums(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]
     slope_x, slope_y = _sums(box, 1).diff(dim=2), _sums(box, 2).diff(dim=1)
-    return (
-        (_absolute_sum(_inside(slope_x, whole)) + _absolute_sum(_inside(slope_y, whole))) / _count(whole) / 8
-    )
+    return (_absolute_sum(_inside(slope_x, whole)) + _absolute_sum(_inside(slope_y, whole))) / _count(whole) / 8
 
 
 def trimmed(error: Depth, mask: Mask, share: float = 0.1) -> PerImage:

@@ -12,7 +12,7 @@ The scale-invariant log error has four dialects, and a number without its dialec
 
     silog             100 √(mean e² - (mean e)²)        BTS, ZoeDepth, Marigold, KITTI's benchmark
     silog_half        √(mean e² - ½ (mean e)²)          Depth Anything V2, GLPDepth, and `losses.silog`
-    silog_unbiased    100 × sample deviation of e       UniDepth
+    silog_unbiased    100 sample deviation of e         UniDepth
     silog_log10       deviation of log10 p - log10 g    Metric3D
 
 `boundary_f1` is Depth Pro's. Alignment, crops and clamping come before; none happens here, but where a logarithm, a
@@ -24,6 +24,7 @@ trusted pixels has no score: NaN. So has one whose prediction is NaN at a truste
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,7 +36,7 @@ from sonde.types import Depth, Mask, PerImage
 Metric = Callable[[Depth, Depth, Mask], PerImage]
 Values = Float[Tensor, "b n"]
 
-BLOCK = 1 << 16
+BLOCK = 1 << 15
 """Pixels scored at a time: few enough to stay in the cache, and to bound memory whatever the image's size."""
 
 
@@ -57,17 +58,22 @@ class Pixels:
         return self.pred.clamp_min(1e-6)
 
     @cached_property
+    def ratio(self) -> Values:
+        """p/g."""
+        return self.positive / self.target
+
+    @cached_property
     def log_ratio(self) -> Values:
         """ln p - ln g."""
-        return self.positive.log() - self.target.log()
+        return self.ratio.log()
 
     @cached_property
     def worse_ratio(self) -> Values:
         """max(p/g, g/p)."""
-        return (self.positive / self.target).maximum(self.target / self.positive)
+        return self.ratio.maximum(self.target / self.positive)
 
 
-Term = Callable[[Pixels], Values]
+Term = Callable[[Pixels], Tensor]
 
 
 @dataclass(frozen=True)
@@ -110,46 +116,57 @@ def boundary_f1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
 
 
 def _pointwise(pred: Depth, target: Depth, mask: Mask, metrics: dict[str, Pointwise]) -> dict[str, PerImage]:
-    terms = {term: 0.0 for metric in metrics.values() for term in metric.terms}
-    blocks = zip(*(values.flatten(1).split(BLOCK, dim=1) for values in (pred, target, mask)), strict=True)
-    for block in blocks:
+    terms: dict[Term, Any] = {term: 0 for metric in metrics.values() for term in metric.terms}
+    width = max(1, BLOCK // max(1, len(pred)))
+    for block in zip(*(maps.flatten(1).split(width, dim=1) for maps in (pred, target, mask)), strict=True):
         pixels = Pixels(*block)
-        terms = {term: total + term(pixels).sum(1, dtype=torch.float64) for term, total in terms.items()}
+        terms = {term: total + _sum(term(pixels)) for term, total in terms.items()}
     count = mask.sum((1, 2)).double()
     return {
         name: metric.finish(count, *(terms[term] / count for term in metric.terms)) for name, metric in metrics.items()
     }
 
 
+def _sum(values: Tensor) -> PerImage:
+    whole = torch.int32 if values.dtype == torch.bool else None  # the default, int64, is six times slower
+    return values.sum(1, dtype=whole).double()
+
+
 def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """One image's score, (h, w)³ → ()."""
-    thresholds = torch.linspace(1.05, 1.25, 10, dtype=torch.float64, device=pred.device)
-    near_pred, near_target = (1 / torch.where(mask, maps.double(), 1.0).clamp_min(1e-6) for maps in (pred, target))
-    precision = recall = torch.zeros_like(thresholds)
-    for dim, back in ((0, False), (0, True), (1, False), (1, True)):
-        trusted = _neighbours(mask, dim, False)
-        both = trusted[0] & trusted[1]
-        found, true = (
-            torch.bucketize(torch.where(both, ahead / behind, 0.0), thresholds)
-            for ahead, behind in (_neighbours(near, dim, back) for near in (near_pred, near_target))
-        )
-        hits = _above(found.minimum(true))
-        precision = precision + hits / _above(found).clamp_min(1) / 4
-        recall = recall + hits / _above(true).clamp_min(1) / 4
+    steps = torch.linspace(1.05, 1.25, 10, dtype=torch.float64, device=pred.device)
+    maps = [torch.where(mask, depth, 1.0).clamp_min(1e-6) for depth in (pred, target)]
+    precision = recall = torch.zeros_like(steps)
+    for dim in (0, 1):
+        both = _first(mask, dim) & _second(mask, dim)
+        for near, far in ((_first, _second), (_second, _first)):
+            found, true = (_edges(near(depth, dim), far(depth, dim)) for depth in maps)
+            few = (both & (found | true)).nonzero(as_tuple=True)  # whose exact ratio matters
+            found, true = (
+                torch.bucketize(far(depth, dim)[few].double() / near(depth, dim)[few], steps) for depth in maps
+            )
+            hits = _passing(found.minimum(true))
+            precision = precision + hits / _passing(found).clamp_min(1) / 4
+            recall = recall + hits / _passing(true).clamp_min(1) / 4
     f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-300)
-    answer = (f1 * thresholds).sum() / thresholds.sum()
-    return torch.where(mask.any(), answer, torch.nan)
+    return torch.where(mask.any(), (f1 * steps).sum() / steps.sum(), torch.nan)
 
 
-def _neighbours(values: Tensor, dim: int, back: bool) -> tuple[Tensor, Tensor]:
-    length = values.shape[dim] - 1
-    first, second = values.narrow(dim, 0, length), values.narrow(dim, 1, length)
-    return (first, second) if back else (second, first)
+def _edges(near: Tensor, far: Tensor) -> Tensor:
+    return far > 1.049 * near  # a little below the first threshold, to be safe from rounding
 
 
-def _above(levels: Tensor) -> Tensor:
-    """Of pixels that pass so many thresholds each, how many pass each of the ten."""
-    return torch.bincount(levels.flatten(), minlength=11).flip(0).cumsum(0).flip(0)[1:]
+def _first(values: Tensor, dim: int) -> Tensor:
+    return values.narrow(dim, 0, values.shape[dim] - 1)
+
+
+def _second(values: Tensor, dim: int) -> Tensor:
+    return values.narrow(dim, 1, values.shape[dim] - 1)
+
+
+def _passing(levels: Tensor) -> Tensor:
+    """How many pixels pass each of the ten thresholds, from the number that each pixel passes."""
+    return torch.bincount(levels, minlength=11).flip(0).cumsum(0).flip(0)[1:].double()
 
 
 def _absolute(x: Pixels) -> Values:
@@ -204,7 +221,7 @@ def _silog(scale: float, share: float = 1.0, unbiased: bool = False) -> Pointwis
 def _delta(limit: float) -> Pointwise:
     """Share of pixels whose worse ratio is below the limit; misses are counted, since untrusted pixels are none."""
 
-    def misses(x: Pixels) -> Values:
+    def misses(x: Pixels) -> Tensor:
         return ~(x.worse_ratio < limit)  # NaN is a miss
 
     return Pointwise((misses,), lambda count, missed: 1 - missed)
@@ -223,9 +240,9 @@ METRICS: dict[str, Metric] = {
     "delta2": _delta(1.25**2),
     "delta3": _delta(1.25**3),
     "delta105": _delta(1.05),
-    "silog": _silog(100),
-    "silog_half": _silog(1, share=0.5),
-    "silog_unbiased": _silog(100, unbiased=True),
+    "silog": _silog(100.0),
+    "silog_half": _silog(1.0, share=0.5),
+    "silog_unbiased": _silog(100.0, unbiased=True),
     "silog_log10": _silog(1 / LN10),
     "boundary_f1": boundary_f1,
 }

@@ -7,6 +7,7 @@ read the network through it, so they cannot disagree on sizes, means or units.
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -20,9 +21,10 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 from huggingface_hub.errors import LocalEntryNotFoundError
+from jaxtyping import Float
 from peft import PeftModel
 from PIL import Image as PILImage
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, DPTImageProcessorPil, PreTrainedModel
 
@@ -114,7 +116,7 @@ class DepthModel(nn.Module):
         """How this network's architecture is read."""
         return FAMILIES[self.network.config.model_type]
 
-    def prepare(self, rgb: Image) -> Image:
+    def prepare(self, rgb: Image) -> Float[Tensor, "b 3 H W"]:
         """The network's input: resized (bicubic, antialiased) and standardised."""
         height, width = rgb.shape[-2:]
         size = self.meaning.network_size(height, width)
@@ -122,7 +124,7 @@ class DepthModel(nn.Module):
             rgb = functional.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         return (rgb - self.mean) / self.std
 
-    def respond(self, network: nn.Module, rgb: Image) -> Depth:
+    def respond(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
         """The raw answer at the network's own size; `network` is this model's, or a wrapper around it."""
         return self.family.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
 
@@ -172,6 +174,8 @@ def load(name: str | Path, *, init: str = "pretrained") -> DepthModel:
     path = Path(name)
     if str(name) == "sonde-tiny":
         model = _from_folder(WEIGHTS, init)
+    elif not str(name):
+        raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
     elif path.suffix == ".pth":
         model = _from_official(path)
     elif (path / "best").is_dir():
@@ -243,6 +247,9 @@ def meaning_of(network: PreTrainedModel) -> Meaning:
     if config.model_type not in FAMILIES:
         raise ValueError(f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}.")
     meaning = FAMILIES[config.model_type].meaning
+    if config.model_type == "dpt":  # cuts its tokens into a square: it sees only the size it was trained at
+        side = (config.backbone_config or config).image_size
+        meaning = replace(meaning, input_size=(side, side))
     metric = getattr(config, "depth_estimation_type", None) == "metric"
     return replace(meaning, space="metric") if metric else meaning
 
@@ -256,7 +263,7 @@ def as_array(image: str | Path | PILImage.Image | RGBArray) -> RGBArray:
     if isinstance(image, str | Path):
         return files.read_rgb(Path(image))
     if isinstance(image, PILImage.Image):
-        return files.as_rgb(image)
+        return files.rgb_from_pil(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"Expected an (h, w, 3) uint8 image, got {image.dtype} of shape {image.shape}.")
     return image
@@ -312,7 +319,8 @@ def _from_official(path: Path) -> DepthModel:
     if not path.is_file():
         raise ValueError(f"No file {path}: expected an official depth_anything_v2_*.pth.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read as weights ({str(error).splitlines()[0]}); download it anew."

@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from sonde import files
@@ -138,7 +140,7 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
     curves = Curves.read(folder / "metrics.jsonl")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = page.from_string(TEMPLATE.read_text()).render(
-        title=folder.resolve().name,
+        title=_title(folder, run),
         unit=unit,
         own=own,
         headline=headline(board),
@@ -162,9 +164,14 @@ def headline(board: Mapping[str, Evaluation]) -> list[str]:
     *rivals, (name, own) = ((label, scored.metrics[f"mae_{unit}"]) for label, scored in board.items())
     sentences = []
     for label, error in rivals:
-        better = f"{error / own:.1f} times lower" if own < error else "not lower"
+        better = f"{error / own:.2g} times lower" if own < error else "not lower"
         sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({error:.3g} {unit}).")
     return sentences
+
+
+def _title(folder: Path, run: Run | None) -> str:
+    name = folder.resolve().name
+    return name if run is None else f"{run.recipe.model.name} on {Path(run.recipe.data.root).name} · {name}"
 
 
 def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
@@ -227,7 +234,7 @@ def _settings(folder: Path, run: Run | None, own: Evaluation) -> list[tuple[str,
 def _panels(panels: list[Panel], unit: str) -> list[dict[str, Any]]:
     """Pictures as data URIs with their scales; the error's is one for all, so that captures compare."""
     errors = [np.abs(panel.prediction - panel.depth)[panel.mask] for panel in panels if panel.mask.any()]
-    span = float(np.percentile(np.concatenate(errors), 98)) if errors else 0.0
+    span = float(f"{np.percentile(np.concatenate(errors), 98):.2g}") if errors else 0.0
     return [_panel(panel, span, unit) for panel in panels]
 
 
@@ -242,7 +249,7 @@ def _panel(panel: Panel, span: float, unit: str) -> dict[str, Any]:
         ("RGB", panel.image, None),
         ("ground truth", truth, depths),
         ("prediction", prediction, depths),
-        ("prediction - ground truth", error, _scale("error", -span, span, unit)),
+        ("prediction \N{MINUS SIGN} ground truth", error, _scale("error", -span, span, unit)),
     ]
     return {
         "id": panel.id,
@@ -276,24 +283,39 @@ def _data_uri(image: RGBArray) -> str:
 
 
 def _charts(curves: Curves, gallery: Gallery, unit: str) -> list[dict[str, Any]]:
-    charts = []
-    if curves.points("loss")[0] or curves.points("eval_loss")[0]:
-        charts.append(("Loss", "Training and validation loss by step.", lambda figure: _losses(figure, curves)))
-    name = f"eval_mae_{unit}"
-    if curves.points(name)[0]:
-        draw = lambda figure: _validation(figure, curves, name, unit)  # noqa: E731
-        charts.append(("Validation error", f"Mean absolute error in {unit} on the validation captures.", draw))
-    if len(gallery.errors):
-        draw = lambda figure: _against_depth(figure, gallery.errors, unit)  # noqa: E731
-        charts.append(("Error against depth", "Mean error; the band holds 80 % of the pixels.", draw))
-    return [{"title": t, "caption": c, "svg": chart(draw, n)} for n, (t, c, draw) in enumerate(charts)]
+    mae = f"eval_mae_{unit}"
+    charts = [
+        (
+            "Loss",
+            "Training and validation; the dotted line is the checkpoint that was kept.",
+            bool(curves.points("eval_loss")[0]),
+            partial(_losses, curves=curves),
+        ),
+        (
+            "Validation error",
+            "Mean absolute error on the captures that chose the checkpoint.",
+            bool(curves.points(mae)[0]),
+            partial(_validation, curves=curves, name=mae, unit=unit),
+        ),
+        (
+            "Error against depth",
+            "Mean error by true depth; the band holds 80 % of pixels.",
+            len(gallery.errors) > 0,
+            partial(_against_depth, errors=gallery.errors, unit=unit),
+        ),
+    ]
+    return [
+        {"title": title, "caption": caption, "svg": chart(draw, number)}
+        for number, (title, caption, known, draw) in enumerate(charts)
+        if known
+    ]
 
 
 def chart(draw: Callable[[Figure], None], number: int) -> Markup:
     """An SVG that takes text colour, accent and font from the page it stands in."""
     buffer = BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sonde", "font.size": 9}):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.2, 3.0), layout="constrained")
         draw(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue().decode()
@@ -312,6 +334,9 @@ def _losses(figure: Figure, curves: Curves) -> None:
         axes.plot(steps, values, color=colour, linewidth=1.6, label=label)
     if all(value > 0 for name in ("loss", "eval_loss") for value in curves.points(name)[1]):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     _best(axes, curves)
     axes.legend(frameon=False, labelcolor=INK)
 
@@ -331,22 +356,26 @@ def _best(axes: Axes, curves: Curves) -> None:
 
 
 def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str) -> None:
-    truth, error = errors[:, 0] / UNITS[unit], np.abs(errors[:, 1]) / UNITS[unit]
-    edges = np.linspace(*np.percentile(truth, [0.5, 99.5]), 25)
-    edges = np.unique(edges) if edges[0] < edges[-1] else edges[:1] + np.array([-0.5, 0.5])
-    bins = np.digitize(truth, edges) - 1
-    held = [error[bins == n] for n in range(len(edges) - 1)]
+    middles, held = binned(errors / UNITS[unit])
     kept = [n for n, values in enumerate(held) if len(values) >= 10]
     top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     _style(top, "", f"|error| ({unit})")
     _style(bottom, f"true depth ({unit})", "pixels")
-    middles = (edges[:-1] + edges[1:]) / 2
-    low, high = (np.array([np.percentile(held[n], share) for n in kept]) for share in (10, 90))
+    low, high = ([np.percentile(held[n], share) for n in kept] for share in (10, 90))
     top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
     top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
     top.set_ylim(bottom=0)
-    bottom.bar(middles, [len(values) for values in held], width=np.diff(edges) * 0.9, color=QUIET)
+    bottom.bar(middles, [len(values) for values in held], width=0.9 * (middles[1] - middles[0]), color=QUIET)
     bottom.set_yticks([])
+
+
+def binned(errors: Float[np.ndarray, "n 2"], bins: int = 24) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
+    """Middles of equal steps of depth, and the absolute errors in each; the outermost 0.5 % are left out."""
+    low, high = np.percentile(errors[:, 0], [0.5, 99.5])
+    edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
+    place = np.digitize(errors[:, 0], edges[:-1]) - 1
+    place[errors[:, 0] > edges[-1]] = bins
+    return (edges[:-1] + edges[1:]) / 2, [np.abs(errors[place == n, 1]) for n in range(bins)]
 
 
 def _axes(figure: Figure, x: str, y: str) -> Axes:

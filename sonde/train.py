@@ -154,21 +154,14 @@ def prepare(recipe: Recipe) -> Plan:
 def open_captures(recipe: Recipe) -> DepthSet:
     """The recipe's captures, rendered first where it says so and the folder is absent."""
     data = recipe.data
-    parts = [(data.format, data.root), *((part.format, part.root) for part in data.also)]
-    for family, count in data.render.items():
-        layout = scenes.layouts.FAMILY_LAYOUT.get(family)
-        root = next((Path(root) for format_, root in parts if format_ == layout), None)
-        if root is None:
-            raise ValueError(f"data.render.{family} writes the {layout} layout, but no part of data has that format.")
-        if not root.exists():
-            log.info("rendering %d %s captures into %s", count, family, root)
-            scenes.synth(family, root, count, seed=recipe.seed, rigs=0)
-    sets = [
-        open_set(format_, root, min_depth=data.min_depth, max_depth=data.max_depth)
-        if index == 0
-        else open_set(format_, root)
-        for index, (format_, root) in enumerate(parts)
-    ]
+    sets = []
+    for part in (data, *data.also):
+        if part.render and not Path(part.root).exists():
+            for family, count in part.render.items():
+                log.info("rendering %d %s captures into %s", count, family, part.root)
+                scenes.synth(family, part.root, count, seed=recipe.seed, rigs=0, layout=part.format)
+        limits = {"min_depth": data.min_depth, "max_depth": data.max_depth} if part is data else {}
+        sets.append(open_set(part.format, part.root, **limits))
     return sets[0] if len(sets) == 1 else datasets.Joined(sets)
 
 

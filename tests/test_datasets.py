@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 from PIL import Image
 
-from captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 from sonde import files
-from sonde.datasets import DATASETS, Joined, depth_range, figures, open_set
+from sonde.datasets import DATASETS, Joined, depth_range, describe, figures, open_set
 
 
 def levels(path: Path, metres: np.ndarray, per_metre: float) -> None:
@@ -144,9 +144,7 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
         captures.groups("tyre")
     (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\n")
     assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
-    with pytest.raises(
-        ValueError, match="no column 'tyres'; did you mean 'tyre'|no column 'tyres': did you mean 'tyre'"
-    ):
+    with pytest.raises(ValueError, match=r"no column 'tyres': did you mean 'tyre'\?"):
         captures.groups("tyres")
     (root / "captures.csv").write_text("capture,tyre\nc00,summer\n")
     with pytest.raises(ValueError, match="lacks 1 captures, first 'c01'"):
@@ -249,5 +247,9 @@ def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> No
     assert (shown.id, shown.height, shown.width) == ("c01", 24, 32)
     assert shown.valid == pytest.approx(np.isfinite(z[1]).mean())
     assert (shown.min, shown.median, shown.max) == pytest.approx((np.nanmin(z[1]), np.nanmedian(z[1]), np.nanmax(z[1])))
+    whole = describe(captures)
+    assert (whole["captures"], whole["unit"], whole["sizes"]) == (3, "mm", ["32x24"])
+    assert (whole["min"], whole["max"]) == pytest.approx((low * 1000, high * 1000))
+    assert json.loads(json.dumps(whole))["per_capture"][1]["id"] == "c01"
     with pytest.raises(ValueError, match="No captures"):
         depth_range(captures, [])

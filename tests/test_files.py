@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from captures import bench_cloud, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captures import bench_cloud, picture
 from sonde import files
 from sonde.files.clouds import CLOUDS
 from sonde.types import SPACES
@@ -121,7 +121,7 @@ def test_depth_png_says_what_its_numbers_mean(tmp_path: Path) -> None:
 
 
 def test_depth_png_refuses_to_clip(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="reaches 5.*end at 0.65535.*step of 0.0001"):
+    with pytest.raises(ValueError, match=r"reaches 5.*end at 0.65535.*step of 0.0001"):
         files.write_depth_png(tmp_path / "depth.png", DEPTH, step=1e-5)
     assert not list(tmp_path.iterdir())
 
@@ -194,7 +194,7 @@ def _pcd(kind: str) -> Callable[[Path, np.ndarray], None]:
     def write(path: Path, xyz: np.ndarray) -> None:
         height, width = xyz.shape[:2]
         rows = np.concatenate([np.zeros((height * width, 1)), xyz.reshape(-1, 3)], axis=1).astype("<f4")
-        header = f"# .PCD v0.7\nVERSION 0.7\nFIELDS label x y z\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\n"
+        header = "# .PCD v0.7\nVERSION 0.7\nFIELDS label x y z\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\n"
         header += f"WIDTH {width}\nHEIGHT {height}\nPOINTS {height * width}\nDATA {kind}\n"
         text = "\n".join(" ".join(map(repr, map(float, row))) for row in rows.tolist())
         path.write_bytes(header.encode() + (text.encode() if kind == "ascii" else rows.tobytes()))
@@ -233,7 +233,7 @@ def test_a_cloud_without_a_size_takes_the_images(tmp_path: Path) -> None:
     _ply("binary_little_endian", note="")(tmp_path / "a.ply", CLOUD)
     np.testing.assert_array_equal(files.read_xyz(tmp_path / "a.ply", (6, 8)), CLOUD)
     np.testing.assert_array_equal(files.read_xyz(tmp_path / "a.ply", (12, 16)), CLOUD)
-    with pytest.raises(ValueError, match="48 points are not organised.*export the capture again as an organised"):
+    with pytest.raises(ValueError, match=r"48 points are not organised.*export the capture again as an organised"):
         files.read_xyz(tmp_path / "a.ply", (6, 9))
 
 
@@ -319,7 +319,7 @@ def test_damaged_files_are_read_or_refused_never_worse(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [files.read_rgb, files.read_depth, files.read_levels, files.read_intrinsics])
 def test_an_absent_file_is_said_to_be_absent(tmp_path: Path, read: Callable[[Path], object]) -> None:
-    with pytest.raises(ValueError, match="none.png does not exist"):
+    with pytest.raises(ValueError, match=r"none.png does not exist"):
         read(tmp_path / "none.png")
 
 
@@ -342,7 +342,7 @@ def test_intrinsics_come_back_exactly_and_from_four_numbers(tmp_path: Path) -> N
     (tmp_path / "four.txt").write_text("619.87, 619.88, 314.24, 238.9\n")
     np.testing.assert_array_equal(files.read_intrinsics(tmp_path / "four.txt"), matrix)
     (tmp_path / "bad.txt").write_text("1 2 3")
-    with pytest.raises(ValueError, match="bad.txt cannot be read .*expected the three rows"):
+    with pytest.raises(ValueError, match=r"bad.txt cannot be read .*expected the three rows"):
         files.read_intrinsics(tmp_path / "bad.txt")
 
 

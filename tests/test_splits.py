@@ -89,4 +89,4 @@ def test_captures_of_one_group_stay_on_one_side() -> None:
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert len(parts["test"]) >= 12 and len(parts["validation"]) >= 6
     with pytest.raises(ValueError, match="58 captures in 2 groups leave none"):
-        split(IDS, SplitRecipe(), {capture: capture[1] < "3" and "a" or "b" for capture in IDS})
+        split(IDS, SplitRecipe(), {capture: (capture[1] < "3" and "a") or "b" for capture in IDS})

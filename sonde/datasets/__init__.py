@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sonde.datasets.cache import Decoded
 from sonde.datasets.contract import Capture, DepthSet
-from sonde.datasets.convert import convert
+from sonde.datasets.convert import cameras, convert
 from sonde.datasets.driving_stereo import open_driving_stereo
 from sonde.datasets.folder import open_folder
 from sonde.datasets.joined import Joined
@@ -19,7 +19,7 @@ from sonde.datasets.nyu import open_nyu
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.samples import Item, Samples, collate
 from sonde.datasets.splits import split
-from sonde.datasets.statistics import Figures, depth_range, figures
+from sonde.datasets.statistics import Figures, depth_range, describe, figures
 from sonde.datasets.zivid import open_zivid
 from sonde.recipes import nearest
 
@@ -33,9 +33,11 @@ __all__ = [
     "Joined",
     "PairSet",
     "Samples",
+    "cameras",
     "collate",
     "convert",
     "depth_range",
+    "describe",
     "figures",
     "open_set",
     "split",

@@ -11,7 +11,7 @@ import numpy as np
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
 from sonde.datasets.pairs import listed, paired, without_role
-from sonde.files import IMAGE_SUFFIXES, write_rgb
+from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS
 from sonde.geometry import unproject
 from sonde.types import MatrixArray
@@ -77,6 +77,16 @@ def convert(
         raise ValueError(f"None of {len(pairs)} captures could be converted: {problems[-1]}")
     partial.replace(out)
     return Converted(written, problems)
+
+
+def cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
+    """Intrinsics by a pattern of capture names, from FILE or PATTERN=FILE; a FILE alone is for all captures.
+
+    Raises:
+        ValueError: a file that is absent or holds no camera matrix.
+    """
+    pairs = [text.rpartition("=") for text in texts]
+    return {pattern or "*": read_intrinsics(path) for pattern, _, path in pairs}
 
 
 def _found(source: Path, suffixes: Iterable[str]) -> dict[str, Path]:

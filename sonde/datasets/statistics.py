@@ -1,7 +1,7 @@
 """Ranges and per-capture figures of a set, read one capture at a time."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,3 +45,22 @@ def figures(captures: DepthSet, index: int) -> Figures:
     height, width = depth.shape
     share = trusted.size / depth.size
     return Figures(captures.ids[index], height, width, share, float(low), float(median), float(high))
+
+
+def describe(captures: DepthSet) -> dict[str, Any]:
+    """The figures of the whole set and of every capture, in the set's unit, ready for JSON.
+
+    Raises:
+        ValueError: a capture that cannot be read.
+    """
+    rows = [figures(captures, index) for index in range(len(captures))]
+    return {
+        "captures": len(rows),
+        "unit": captures.unit,
+        "sizes": sorted({f"{row.width}x{row.height}" for row in rows}),
+        "valid": float(np.mean([row.valid for row in rows])),
+        "min": min(row.min for row in rows),
+        "median": float(np.median([row.median for row in rows])),
+        "max": max(row.max for row in rows),
+        "per_capture": [row._asdict() for row in rows],
+    }

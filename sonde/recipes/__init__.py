@@ -64,6 +64,8 @@ class Part(Strict):
     """A name in DATASETS."""
     root: str
     """Its folder."""
+    render: dict[str, int] = {}
+    """Renders to make when the folder is absent: family -> count."""
 
 
 class DataRecipe(Strict):
@@ -79,10 +81,10 @@ class DataRecipe(Strict):
     """Renders to make when the folder is absent: family -> count, as `sonde data synth` would."""
     range: Literal["train", "all"] | tuple[float, float] = "train"
     """Depth range of the encoding: of the training captures, of all captures, or given in the set's unit."""
-    min_depth: float = 0.0
-    """Depths at or below are not trusted, in the set's unit."""
-    max_depth: float = 10_000.0
-    """Depths at or above are not trusted, in the set's unit."""
+    min_depth: float | None = None
+    """Depths at or below are not trusted, in the set's unit; None takes the layout's limit (0 for zivid)."""
+    max_depth: float | None = None
+    """Depths at or above are not trusted, in the set's unit; None takes the layout's limit (10000 mm for zivid)."""
     split: SplitRecipe = SplitRecipe()
     """Train, validation and test."""
     cache: str | None = ".cache/sonde"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sonde.scenes import finishes
+from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.shapes import Group, lathe, turn
 
@@ -77,7 +78,7 @@ def screen(rng: Rng) -> Group:
     """A monitor or television on its foot."""
     width = rng.uniform(0.4, 0.75)
     height, case = width * rng.uniform(0.55, 0.75), finishes.plain(rng, finishes.grey(rng, 0.05, 0.6))
-    face = finishes.printed(rng, width)._replace(glow=float(rng.choice([0, 0, 1.5])), gloss=0.05)
+    face = finishes.printed(rng, width)._replace(glow=any_of(rng, 0.0, 0.0, 1.5), gloss=0.05)
     if rng.random() < 0.4:
         face = finishes.plain(rng, (0.01, 0.01, 0.012), gloss=0.08)
     group = Group().add("box", case, at=(0, 0, 0.1), size=(width, 0.04, height))
@@ -133,7 +134,7 @@ def plant(rng: Rng) -> Group:
 def lamp(rng: Rng) -> Group:
     """A table lamp with a shade."""
     tall, wide = rng.uniform(0.3, 0.55), rng.uniform(0.15, 0.35)
-    shade = finishes.fabric(rng, finishes.hue(rng, (0.05, 0.4), (0.7, 0.95), 0.12, 0.05))._replace(glow=float(rng.choice([0, 2.0])))
+    shade = finishes.fabric(rng, finishes.hue(rng, (0.05, 0.4), (0.7, 0.95), 0.12, 0.05))._replace(glow=any_of(rng, 0.0, 2.0))
     group = Group().add("cylinder", finishes.metal(rng), size=(wide * 0.5, wide * 0.5, 0.02))
     group.add("pole", finishes.metal(rng), size=(0.02, 0.02, tall))
     return group.add(lathe(np.array([(wide / 2, tall * 0.6), (wide * 0.3, tall)]), 14), shade)
@@ -218,7 +219,7 @@ def scattered(rng: Rng, count: int, width: float, depth: float, things: tuple[Th
     """Different things spread over a rectangle centred on the origin, seldom overlapping."""
     group, taken = Group(), []
     for _ in range(count):
-        thing = any_of(rng, *(things or TABLETOP))(rng)
+        thing = variant(any_of(rng, *(things or TABLETOP)), rng)
         low, high = thing.bounds()
         radius = float(np.hypot(*(high - low)[:2]) / 2)
         for _ in range(4):

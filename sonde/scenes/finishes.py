@@ -21,8 +21,8 @@ def hue(
 
 def grey(rng: Rng, low: float = 0.1, high: float = 0.9) -> Colour:
     """A nearly neutral linear colour; bounds as displayed."""
-    value = rng.uniform(low, high) + rng.normal(0, 0.025, 3)
-    return tuple(float(channel) ** 2.2 for channel in np.clip(value, 0.02, 0.97))
+    value = rng.uniform(low, high)
+    return tuple(min(max(value + shift, 0.02), 0.97) ** 2.2 for shift in rng.normal(0, 0.025, 3).tolist())
 
 
 def paint(rng: Rng) -> Colour:
@@ -39,18 +39,25 @@ def shaded(colour: Colour, factor: float) -> Colour:
 
 
 def any_of(rng: Rng, *choices, p: Sequence[float] | None = None):
-    """One of the choices."""
-    return choices[int(rng.choice(len(choices), p=p))]
+    """One of the choices, equally likely or by `p`."""
+    if p is None:
+        return choices[rng.integers(len(choices))]
+    left = rng.random()
+    for choice, share in zip(choices, p, strict=True):
+        left -= share
+        if left < 0:
+            return choice
+    return choices[-1]
 
 
 def plain(rng: Rng, colour: Colour | None = None, gloss: float | None = None) -> Material:
     """Painted, moulded or printed in one colour, barely uneven."""
     colour = colour or paint(rng)
-    gloss = float(rng.choice([0.0, 0.02, 0.05, 0.1])) if gloss is None else gloss
+    gloss = any_of(rng, 0.0, 0.02, 0.05, 0.1) if gloss is None else gloss
     return Material(
         shaded(colour, 0.85), shaded(colour, 1.1), grey(rng), any_of(rng, "rough", "cloud", "fine"), "blotches",
         tile=rng.uniform(0.2, 1.5), marks_tile=rng.uniform(0.5, 3), shift=rng.random(),
-        marked=float(rng.choice([0, 0, 0.15])), gloss=gloss, sharpness=rng.uniform(8, 90),
+        marked=any_of(rng, 0.0, 0.0, 0.15), gloss=gloss, sharpness=rng.uniform(8, 90),
     )  # fmt: skip
 
 
@@ -65,8 +72,8 @@ def plaster(rng: Rng) -> Material:
     )
     return Material(
         shaded(colour, rng.uniform(0.75, 0.95)), colour, shaded(colour, 0.6), any_of(rng, "cloud", "rough", "fine"), "blotches",
-        tile=rng.uniform(0.4, 3), marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=float(rng.choice([0, 0, 0.2])),
-        relief=float(rng.choice([0, 0, 0.4, 1.0])),
+        tile=rng.uniform(0.4, 3), marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.2),
+        relief=any_of(rng, 0.0, 0.0, 0.4, 1.0),
     )  # fmt: skip
 
 
@@ -76,7 +83,7 @@ def papered(rng: Rng) -> Material:
     pattern = any_of(rng, "stripes", "plaid", "marble", "dots", "ribs", "tiles", "planks", "leaves")
     return Material(
         shaded(colour, rng.uniform(0.4, 0.9)), colour, pattern=pattern, tile=rng.uniform(0.4, 2.0), shift=rng.random(),
-        contrast=rng.uniform(0.3, 1), angle=float(rng.choice([0, np.pi / 2])),
+        contrast=rng.uniform(0.3, 1), angle=any_of(rng, 0.0, np.pi / 2),
     )  # fmt: skip
 
 
@@ -95,7 +102,7 @@ def masonry(rng: Rng) -> Material:
     )
     return Material(
         joint, base, shaded(base, 0.4), pattern, any_of(rng, "blotches", "rough"), tile=tile, marks_tile=rng.uniform(1, 4),
-        shift=rng.random(), marked=float(rng.choice([0, 0.2, 0.4])), gloss=float(rng.choice([0, 0, 0.04])), relief=rng.uniform(0.2, 1.2),
+        shift=rng.random(), marked=any_of(rng, 0.0, 0.2, 0.4), gloss=any_of(rng, 0.0, 0.0, 0.04), relief=rng.uniform(0.2, 1.2),
     )  # fmt: skip
 
 
@@ -106,8 +113,8 @@ def wood(rng: Rng, boards: bool = False) -> Material:
         colour = grey(rng, 0.3, 0.9)
     return Material(
         shaded(colour, rng.uniform(0.3, 0.7)), colour, shaded(colour, 0.5), any_of(rng, "planks", "planks", "herringbone") if boards else "wood", "blotches",
-        tile=rng.uniform(0.6, 1.4), stretch=rng.uniform(1, 2.5), angle=float(rng.choice([0, np.pi / 2])), shift=rng.random(),
-        contrast=rng.uniform(0.5, 1.2), marked=float(rng.choice([0, 0.1])), gloss=float(rng.choice([0.0, 0.03, 0.06, 0.1])), sharpness=rng.uniform(10, 120),
+        tile=rng.uniform(0.6, 1.4), stretch=rng.uniform(1, 2.5), angle=any_of(rng, 0.0, np.pi / 2), shift=rng.random(),
+        contrast=rng.uniform(0.5, 1.2), marked=any_of(rng, 0.0, 0.1), gloss=any_of(rng, 0.0, 0.03, 0.06, 0.1), sharpness=rng.uniform(10, 120),
     )  # fmt: skip
 
 
@@ -128,7 +135,7 @@ def fabric(rng: Rng, colour: Colour | None = None) -> Material:
     tile = rng.uniform(0.15, 0.4) if pattern == "weave" else rng.uniform(0.3, 1.2)
     return Material(
         shaded(colour, rng.uniform(0.4, 0.9)), colour, paint(rng), pattern, "blotches", tile=tile, marks_tile=rng.uniform(0.3, 1.5),
-        angle=rng.uniform(0, 0.2), shift=rng.random(), marked=float(rng.choice([0, 0, 0.3])), relief=float(rng.choice([0, 0.3])),
+        angle=rng.uniform(0, 0.2), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.3), relief=any_of(rng, 0.0, 0.3),
     )  # fmt: skip
 
 
@@ -139,7 +146,7 @@ def metal(rng: Rng, colour: Colour | None = None) -> Material:
     )
     return Material(
         shaded(colour, 0.7), colour, hue(rng, (0.5, 0.8), (0.2, 0.5), around=0.06, spread=0.01), any_of(rng, "scratches", "wood", "cloud", "fine"), "blotches",
-        tile=rng.uniform(0.1, 0.6), marks_tile=rng.uniform(0.2, 1), shift=rng.random(), marked=float(rng.choice([0, 0, 0, 0.3])),
+        tile=rng.uniform(0.1, 0.6), marks_tile=rng.uniform(0.2, 1), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.0, 0.3),
         gloss=rng.uniform(0.15, 0.6), sharpness=rng.uniform(15, 150),
     )  # fmt: skip
 
@@ -149,7 +156,7 @@ def cardboard(rng: Rng) -> Material:
     colour = hue(rng, (0.35, 0.55), (0.5, 0.8), around=0.085, spread=0.01)
     return Material(
         shaded(colour, 0.8), colour, grey(rng, 0.05, 0.3), any_of(rng, "rough", "cloud", "ribs"), any_of(rng, "text", "barcode", "blotches"),
-        tile=rng.uniform(0.2, 0.6), marks_tile=rng.uniform(0.3, 0.7), shift=rng.random(), contrast=0.6, marked=float(rng.choice([0, 0.5, 0.8])),
+        tile=rng.uniform(0.2, 0.6), marks_tile=rng.uniform(0.3, 0.7), shift=rng.random(), contrast=0.6, marked=any_of(rng, 0.0, 0.5, 0.8),
     )  # fmt: skip
 
 
@@ -158,7 +165,7 @@ def printed(rng: Rng, tile: float) -> Material:
     return Material(
         paint(rng), paint(rng), any_of(rng, paint(rng), grey(rng, 0.02, 0.1), grey(rng, 0.9, 0.97)), any_of(rng, "picture", "poster", "screen", "cloud", "stripes"),
         any_of(rng, "text", "barcode", "picture", "poster", "blotches"), tile=tile * rng.uniform(0.7, 1.3), marks_tile=tile * rng.uniform(0.5, 1.6),
-        shift=rng.random(), contrast=rng.uniform(0.8, 2.5), marked=rng.uniform(0.3, 1), gloss=float(rng.choice([0, 0.03, 0.08])), sharpness=rng.uniform(20, 100),
+        shift=rng.random(), contrast=rng.uniform(0.8, 2.5), marked=rng.uniform(0.3, 1), gloss=any_of(rng, 0.0, 0.03, 0.08), sharpness=rng.uniform(20, 100),
     )  # fmt: skip
 
 
@@ -178,7 +185,7 @@ def stone(rng: Rng) -> Material:
         shaded(colour, rng.uniform(0.5, 0.9)), shaded(colour, 1.15), shaded(colour, rng.uniform(0.4, 0.7)),
         any_of(rng, "rough", "fine", "speckle", "marble", "cloud", "gravel"), any_of(rng, "blotches", "ridges", "cloud"),
         tile=rng.uniform(0.4, 1.5), marks_tile=rng.uniform(1.5, 6), shift=rng.random(), contrast=rng.uniform(0.4, 1),
-        marked=rng.uniform(0, 0.5), gloss=float(rng.choice([0, 0, 0.04, 0.1])), sharpness=rng.uniform(10, 80),
+        marked=rng.uniform(0, 0.5), gloss=any_of(rng, 0.0, 0.0, 0.04, 0.1), sharpness=rng.uniform(10, 80),
     )  # fmt: skip
 
 
@@ -208,7 +215,7 @@ def foliage(rng: Rng) -> Material:
         rng,
         (0.4, 0.85),
         (0.25, 0.6),
-        float(rng.choice([0.25, 0.27, 0.3, 0.12, 0.05], p=[0.35, 0.3, 0.2, 0.1, 0.05])),
+        any_of(rng, 0.25, 0.27, 0.3, 0.12, 0.05, p=[0.35, 0.3, 0.2, 0.1, 0.05]),
         0.02,
     )
     return Material(

@@ -113,7 +113,7 @@ def bookcase(rng: Rng) -> Piece:
         kind = rng.random()
         if kind < 0.6:
             span = (width - 0.1) * rng.uniform(0.4, 1)
-            shift = rng.choice([-1, 1]) * (width - 0.1 - span) / 2
+            shift = any_of(rng, -1, 1) * (width - 0.1 - span) / 2
             group.include(clutter.row_of_books(rng, span, min(gap - 0.03, 0.35)), (shift, -0.02, level + 0.02))
         elif kind < 0.9:
             things = (clutter.package, clutter.vessel, clutter.can, clutter.books, clutter.bottle)
@@ -156,7 +156,7 @@ def kitchen(rng: Rng) -> Piece:
 def floor_lamp(rng: Rng) -> Piece:
     """A lamp on a pole."""
     tall, wide = rng.uniform(1.3, 1.8), rng.uniform(0.25, 0.5)
-    shade = finishes.fabric(rng, finishes.hue(rng, (0.05, 0.4), (0.7, 0.95), 0.12, 0.05))._replace(glow=float(rng.choice([0, 2.0])))
+    shade = finishes.fabric(rng, finishes.hue(rng, (0.05, 0.4), (0.7, 0.95), 0.12, 0.05))._replace(glow=any_of(rng, 0.0, 2.0))
     group = Group().add("cylinder", finishes.metal(rng), size=(0.3, 0.3, 0.03)).add("pole", finishes.metal(rng), size=(0.03, 0.03, tall))
     return Piece(group.add(lathe(np.array([(wide / 2, tall - 0.3), (wide * 0.35, tall)]), 14), shade), 0.35, 0.35, tall)
 

@@ -20,6 +20,8 @@ PER_FOLDER = 250
 """Renders in one scene or drive folder."""
 QUALITY = 92
 """Of JPEG pictures."""
+SKY = 999.0
+"""Metres, in the layout `folder`: inside its limits, farther than anything rendered."""
 
 
 class Pair(NamedTuple):
@@ -52,6 +54,12 @@ def driving_stereo(index: int) -> Pair:
     return Pair(left / f"{number}.jpg", depth / f"{number}.png", _metres_256)
 
 
+def folder(index: int) -> Pair:
+    """rgb/NAME.jpg and depth/NAME.npy: float32 metres, NaN where unknown; the sky, at SKY, can be learnt from."""
+    name = f"{index:06d}"
+    return Pair(Path("rgb", f"{name}.jpg"), Path("depth", f"{name}.npy"), _metres)
+
+
 def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics: MatrixArray) -> None:
     """Writes one render; each file appears whole or not at all."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if pair.picture.suffix == ".jpg" else []
@@ -65,8 +73,8 @@ def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics
 
 
 def write_card(root: Path, card: dict[str, Any]) -> None:
-    """dataset.json: how the set was made."""
-    with atomic_write(root / "dataset.json") as sibling:
+    """render.json: how the set was made."""
+    with atomic_write(root / "render.json") as sibling:
         sibling.write_text(json.dumps(card, indent=1) + "\n")
 
 
@@ -81,6 +89,10 @@ def xyz_mm(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
 
 def _millimetres(depth: DepthArray, intrinsics: MatrixArray) -> UInt16[np.ndarray, "h w"]:
     return _levels(depth, 1000, 65.0)
+
+
+def _metres(depth: DepthArray, intrinsics: MatrixArray) -> DepthArray:
+    return np.where(np.isposinf(depth), np.float32(SKY), depth).astype(np.float32)
 
 
 def _metres_256(depth: DepthArray, intrinsics: MatrixArray) -> UInt16[np.ndarray, "h w"]:
@@ -98,7 +110,9 @@ def _write_picture(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
             raise OSError(f"Cannot write {path}: is the disk full?")
 
 
-LAYOUTS: dict[str, Callable[[int], Pair]] = {"zivid": zivid, "nyu": nyu, "driving_stereo": driving_stereo}
+LAYOUTS: dict[str, Callable[[int], Pair]] = {
+    "zivid": zivid, "nyu": nyu, "driving_stereo": driving_stereo, "folder": folder,
+}  # fmt: skip
 """Name -> files and encoding of picture `index`."""
 FAMILY_LAYOUT = {"bench": "zivid", "room": "nyu", "road": "driving_stereo"}
 """A family's layout where none is asked for; others are written as zivid."""

@@ -91,6 +91,8 @@ def sample(
     column = level_start()[level.astype(np.intp)]
     x = (u - np.floor(u)) * side + column - 0.5
     y = (v - np.floor(v)) * side + row * (TILE + 2) + 0.5
+    if not len(u):
+        return np.zeros(0, np.float32)
     width = 224  # remap wants two-dimensional maps narrower than 32768
     count = -(-len(x) // width) * width
     x, y = (np.resize(a, count).reshape(-1, width) for a in (x, y))

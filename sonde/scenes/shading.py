@@ -1,6 +1,6 @@
 """From hits to radiance: textures, lamps with soft shadows, ambient light with occlusion, gloss, air and sky.
 
-Pixels are shaded at their centres; where the surface breaks inside a pixel's neighbourhood, three more points are
+Pixels are shaded at their centres; where the surface breaks inside a pixel's neighbourhood, two more points are
 shaded and averaged in, so edges are smooth and the rest is cheap.
 """
 
@@ -18,7 +18,7 @@ Radiance = Float32[np.ndarray, "h w 3"]
 
 LIFT = 2e-4
 """How far above a surface secondary rays start, metres per metre of depth."""
-CORNERS = ((-0.33, -0.12), (0.06, 0.34), (0.28, -0.22))
+CORNERS = ((-0.33, -0.15), (0.3, 0.2))
 """Extra samples about an edge pixel's centre, pixels."""
 BRIGHTEST = np.float32(6.0)
 """Radiance above this is clipped before averaging, so that edges against lamps stay smooth."""
@@ -86,29 +86,14 @@ def surfaces(hits: Hits, tracer: Tracer, width: int, rng: np.random.Generator) -
     y = (u * m[15] + v * m[14]) * m[12] + m[16] * np.float32(0.7)
     level = _mip(footprint * m[11], dither)
     value = materials.sample(m[9], x, y, level)
+    amount = m[18] * materials.sample(m[10], u * m[13] + m[16], v * m[13] + m[16], _mip(footprint * m[13], dither))
     mix = np.clip((value - np.float32(0.5)) * m[17] + np.float32(0.5), 0, 1)
-    albedo = m[0:3] + (m[3:6] - m[0:3]) * mix
-    marked = np.flatnonzero(m[18])
-    if len(marked):
-        k = m[:, marked]
-        amount = k[18] * materials.sample(
-            k[10],
-            u[marked] * k[13] + k[16],
-            v[marked] * k[13] + k[16],
-            _mip(footprint[marked] * k[13], dither[marked]),
-        )
-        albedo[:, marked] += (k[6:9] - albedo[:, marked]) * amount
-    normal = hits.normal
-    bumpy = np.flatnonzero(m[22])
-    if len(bumpy):
-        row, relief = m[9, bumpy], m[22, bumpy]
-        step = np.exp2(level[bumpy]) / materials.TILE
-        here, x, y, level = value[bumpy], x[bumpy], y[bumpy], level[bumpy]
-        slope_x = (materials.sample(row, x + step, y, level) - here) * relief
-        slope_y = (materials.sample(row, x, y + step, level) - here) * relief
-        normal = normal.copy()
-        normal[:, bumpy] = _tilted(normal[:, bumpy], slope_x, slope_y)
-    return Surface(albedo, normal, m[19], m[20], m[21])
+    albedo = [low + (high - low) * mix for low, high in zip(m[0:3], m[3:6], strict=True)]
+    albedo = np.stack([base + (mark - base) * amount for base, mark in zip(albedo, m[6:9], strict=True)])
+    step = np.exp2(level) * np.float32(1 / materials.TILE)
+    slope_x = (materials.sample(m[9], x + step, y, level) - value) * m[22]
+    slope_y = (materials.sample(m[9], x, y + step, level) - value) * m[22]
+    return Surface(albedo, _tilted(hits.normal, slope_x, slope_y), m[19], m[20], m[21])
 
 
 def lit(tracer: Tracer, hits: Hits, surface: Surface, visible: Visibility) -> Vectors:
@@ -117,37 +102,33 @@ def lit(tracer: Tracer, hits: Hits, surface: Surface, visible: Visibility) -> Ve
     surroundings = visible.ambient * np.float32(sky.ambient)
     diffuse = _around(sky, normal) * surroundings
     facing = np.clip(dot(normal, hits.view), 0, 1)
-    glossy = np.flatnonzero(surface.gloss > 0)
-    mirrored = 2 * facing[glossy] * normal[:, glossy] - hits.view[:, glossy]
+    glossy = np.flatnonzero(surface.gloss)
+    gloss, sharpness, point = surface.gloss[glossy], surface.sharpness[glossy], np.take(hits.point, glossy, axis=1)
+    mirrored = 2 * facing[glossy] * np.take(normal, glossy, axis=1) - np.take(hits.view, glossy, axis=1)
     shine = _around(sky, mirrored) * surroundings[glossy]
     for light, seen in zip(tracer.scene.lights, visible.lamps, strict=True):
-        towards = tracer.towards(light.position) - hits.point
-        distance2 = dot(towards, towards)
-        towards *= 1 / np.sqrt(distance2)
-        strength = seen / np.maximum(distance2, np.float32(0.05)) if light.fades else seen
-        diffuse += column(light.colour) * (np.maximum(dot(normal, towards), 0) * strength)
-        sharpness = surface.sharpness[glossy]
-        lobe = np.maximum(dot(mirrored, towards[:, glossy]), 0) ** sharpness * ((sharpness + 2) / 8)
-        shine += column(light.colour) * (lobe * strength[glossy])
+        position, colour = tracer.towards(light.position), column(light.colour)
+        strength, towards = _arriving(light, position - hits.point, seen)
+        diffuse += colour * (np.maximum(dot(normal, towards), 0) * strength)
+        strength, towards = _arriving(light, position - point, seen[glossy])
+        shine += colour * (np.maximum(dot(mirrored, towards), 0) ** sharpness * ((sharpness + 2) / 8) * strength)
     light = diffuse * surface.albedo
-    gloss = surface.gloss[glossy]
     share = gloss + (1 - gloss) * (1 - facing[glossy]) ** 5 * np.minimum(gloss * 4, 1)
-    light[:, glossy] += (shine - light[:, glossy]) * share
+    for channel, mirror in zip(light, shine, strict=True):
+        channel[glossy] += (mirror - channel[glossy]) * share
     return light + surface.albedo * surface.glow
 
 
 def visibility(tracer: Tracer, hits: Hits, height: int, width: int, rng: np.random.Generator) -> Visibility:
-    """Two jittered rays per pixel and lamp and two for the surroundings, smoothed over neighbouring pixels."""
+    """One jittered ray per pixel to each lamp and one to the surroundings, smoothed over neighbouring pixels."""
     start = hits.point + hits.flat * (np.float32(LIFT) * hits.depth)
-    seen = [_lamp(tracer, light, hits, start, rng) for light in tracer.scene.lights]
+    lamps = [_lamp(tracer, light, hits, start, rng) for light in tracer.scene.lights]
     reach = float(np.clip(0.25 * np.median(hits.depth), 0.15, 1.5)) if len(hits.ray) else 1.0
-    around = np.zeros(len(hits.ray), np.float32)
-    for _ in range(2):
-        scattered = hits.normal + unit(rng.standard_normal(start.shape, np.float32))
-        around += tracer.open(start, unit(scattered), reach) * np.float32(0.5)
-    smooth = [_smoothed(values, hits.ray, height, width) for values in (*seen, around, around)]
-    ambient = 0.25 + 0.75 * _smoothed(smooth[-1][hits.ray], hits.ray, height, width)
-    return Visibility(np.stack(smooth[:-1])[: len(seen)], ambient)
+    scattered = unit(hits.normal + unit(rng.standard_normal(start.shape, np.float32)))
+    around = tracer.open(start, scattered, reach).astype(np.float32)
+    lamps = [_smoothed(seen, hits.ray, height, width, 3) for seen in lamps]
+    ambient = 0.25 + 0.75 * _smoothed(around, hits.ray, height, width, 5)
+    return Visibility(np.array(lamps, np.float32).reshape(-1, height * width), ambient)
 
 
 def sky_radiance(sky: Sky, directions: Vectors) -> Vectors:
@@ -194,6 +175,13 @@ def _seen(
     return np.minimum(image, BRIGHTEST)
 
 
+def _arriving(light: Light, towards: Vectors, seen: Scalars) -> tuple[Scalars, Vectors]:
+    """Strength of a lamp at points, and the unit directions to it."""
+    distance2 = dot(towards, towards)
+    strength = seen / np.maximum(distance2, np.float32(0.05)) if light.fades else seen
+    return strength, towards * (1 / np.sqrt(distance2))
+
+
 def _around(sky: Sky, normals: Vectors) -> Vectors:
     """Light arriving from the half-space about each normal."""
     above = (column(sky.zenith) + column(sky.horizon)) / 2
@@ -202,24 +190,22 @@ def _around(sky: Sky, normals: Vectors) -> Vectors:
 
 
 def _lamp(tracer: Tracer, light: Light, hits: Hits, start: Vectors, rng: np.random.Generator) -> Scalars:
-    """Share of the lamp each hit sees, by two rays to random points of it."""
-    position = tracer.towards(light.position)
-    facing = np.flatnonzero(dot(position - start, hits.flat) > 0)
-    start, seen = start[:, facing], np.zeros(len(hits.ray), np.float32)
-    for _ in range(2):
-        point = position + rng.standard_normal(start.shape, np.float32) * np.float32(light.radius * 0.6)
-        seen[facing] += tracer.open(start, point - start, 0.98) * np.float32(0.5)
+    """Whether each hit sees a random point of the lamp."""
+    point = rng.standard_normal(start.shape, np.float32) * np.float32(light.radius * 0.6) + tracer.towards(light.position)
+    towards = point - start
+    facing = np.flatnonzero(dot(towards, hits.flat) > 0)
+    seen = np.zeros(len(hits.ray), np.float32)
+    seen[facing] = tracer.open(np.take(start, facing, axis=1), np.take(towards, facing, axis=1), 0.98)
     return seen
 
 
-def _smoothed(
-    values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int
-) -> Float32[np.ndarray, " p"]:
-    """Values at hits as an image, averaged over 3x3 pixels that were hit; 1 elsewhere."""
-    image = np.zeros((2, height * width), np.float32)
-    image[0, ray], image[1, ray] = values, 1
-    total, count = (cv2.blur(plane.reshape(height, width), (3, 3)) for plane in image)
-    return np.where(count > 0, total / np.maximum(count, np.float32(1e-6)), np.float32(1)).ravel()
+def _smoothed(values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int, size: int) -> Float32[np.ndarray, " p"]:
+    """Values at hits as an image, averaged over the neighbours that were hit, near ones more; 1 elsewhere."""
+    image = np.zeros((height * width, 2), np.float32)
+    image[ray, 0], image[ray, 1] = values, 1
+    sums = cv2.GaussianBlur(image.reshape(height, width, 2), (2 * size - 1, 2 * size - 1), size / 3)
+    total, count = np.ascontiguousarray(sums.reshape(-1, 2).T)
+    return np.where(count > 0, total / np.maximum(count, np.float32(1e-6)), np.float32(1))
 
 
 def _tilted(normals: Vectors, slope_x: Scalars, slope_y: Scalars) -> Vectors:

@@ -137,6 +137,7 @@ class Group:
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
+        self._bounds: tuple[int, np.ndarray] | None = None
 
     def add(
         self, mesh: Mesh | str, material: Material, at=(0, 0, 0), size=(1, 1, 1), yaw=0.0, rotation=None
@@ -166,15 +167,12 @@ class Group:
         return self
 
     def bounds(self) -> Float[np.ndarray, "2 3"]:
-        """Lowest and highest corner of a box around everything, metres."""
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for batch in self.batches:
-            span = np.stack([batch.mesh.vertices.min(0), batch.mesh.vertices.max(0)])
-            stretch = batch.rotation * batch.size[:, None]
-            centre = stretch @ span.mean(0) + batch.at
-            half = np.abs(stretch) @ (np.ptp(span, axis=0) / 2)
-            low, high = np.minimum(low, (centre - half).min(0)), np.maximum(high, (centre + half).max(0))
-        return np.stack([low, high])
+        """Lowest and highest corner of a box around everything, metres; kept until something is added."""
+        if self._bounds is None or self._bounds[0] != len(self.batches):
+            spans = [_span(batch) for batch in self.batches]
+            low, high = np.min([low for low, _ in spans], axis=0), np.max([high for _, high in spans], axis=0)
+            self._bounds = len(self.batches), np.stack([low, high])
+        return self._bounds[1]
 
     def flattened(self) -> "Flat":
         """All copies as one triangle soup; copies of one mesh are transformed together."""
@@ -205,6 +203,14 @@ class Flat(NamedTuple):
     material: Int[np.ndarray, " m"]
     """Index into `materials`."""
     materials: list[Material]
+
+
+def _span(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a box around a batch, from its mesh's own box."""
+    low, high = batch.mesh.vertices.min(0), batch.mesh.vertices.max(0)
+    stretch = batch.rotation * batch.size[:, None]
+    centre, half = stretch @ ((low + high) / 2) + batch.at, np.abs(stretch) @ ((high - low) / 2)
+    return (centre - half).min(0), (centre + half).max(0)
 
 
 def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
@@ -238,8 +244,12 @@ def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
 
 def about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:
     """Rotations about the vertical, radians."""
-    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros(len(yaw)), np.ones(len(yaw))
-    return np.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).reshape(-1, 3, 3)
+    matrix = np.zeros((len(yaw), 3, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = np.cos(yaw)
+    matrix[:, 1, 0] = np.sin(yaw)
+    matrix[:, 0, 1] = -matrix[:, 1, 0]
+    matrix[:, 2, 2] = 1
+    return matrix
 
 
 def _f32(array) -> Float32[np.ndarray, "..."]:
@@ -299,8 +309,14 @@ def _wedge() -> trimesh.Trimesh:
 
 def _cushion(power: float) -> trimesh.Trimesh:
     """A ball swollen towards its cube."""
-    ball = trimesh.creation.icosphere(subdivisions=2)
-    return trimesh.Trimesh(np.sign(ball.vertices) * np.abs(ball.vertices) ** power, ball.faces, process=False)
+    axis = np.tan(np.linspace(-np.pi / 4, np.pi / 4, 4))
+    square = np.stack(np.meshgrid(axis, axis, [1.0]), -1).reshape(-1, 3)
+    quads = np.array([[i, i + 1, i + 5, i + 4] for i in range(11) if i % 4 != 3])
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    sides = [square @ turn(yaw, pitch).T for yaw, pitch in ((0, 0), (0, np.pi), *((k * np.pi / 2, np.pi / 2) for k in range(4)))]
+    cube = trimesh.Trimesh(np.concatenate(sides), np.concatenate([faces + 16 * k for k in range(6)]))
+    ball = cube.vertices / np.linalg.norm(cube.vertices, axis=1, keepdims=True)
+    return trimesh.Trimesh(np.sign(ball) * np.abs(ball) ** power, cube.faces)
 
 
 def _lump(seed: int, subdivisions: int, amount: float) -> trimesh.Trimesh:
@@ -342,13 +358,13 @@ _UNITS = {
     "pebble": lambda: trimesh.creation.icosphere(subdivisions=1, radius=0.5),
     "cushion": lambda: _cushion(0.45),
     "pillow": lambda: _cushion(0.7),
-    "capsule": lambda: trimesh.creation.capsule(1, 0.5, count=[8, 8]),
+    "capsule": lambda: trimesh.creation.capsule(3, 0.5, count=[8, 4]),
     "ring": lambda: trimesh.creation.torus(0.4, 0.1, major_sections=20, minor_sections=8),
     "hoop": lambda: trimesh.creation.torus(0.48, 0.02, major_sections=20, minor_sections=4),
     "stone": lambda: _lump(1, 1, 0.8),
-    "crown": lambda: _lump(2, 2, 0.9),
+    "crown": lambda: _lump(2, 1, 0.9),
     "heap": lambda: _lump(3, 2, 0.6),
-    "tuft": lambda: _leaves(4, 70, 0.45, 0.0),
+    "tuft": lambda: _leaves(4, 44, 0.5, 0.0),
     "sprig": lambda: _leaves(5, 16, 1.0, 0.6),
     "grass": lambda: _leaves(6, 24, 1.0, 1.5),
 }

@@ -164,7 +164,7 @@ class Tracer:
     def __init__(self, scene: Scene) -> None:
         flat = scene.group.flattened()
         self.scene = scene
-        self.corners = flat.corners.reshape(-1, 15)
+        self.corners = np.ascontiguousarray(flat.corners.reshape(-1, 15).T)
         self.material = flat.material
         self.table = table(flat.materials)
         self.embree = EmbreeScene(robust=True)
@@ -174,16 +174,15 @@ class Tracer:
         """First surfaces along rays from the camera."""
         found = self.embree.run(np.zeros((rays.shape[1], 3), np.float32), rows(rays), output=1)
         ray = np.flatnonzero(found["primID"] >= 0)
-        face = found["primID"][ray]
-        rays, depth = rays[:, ray], found["tfar"][ray]
-        view = unit(-rays)
-        flat = _facing(unit(found["Ng"][ray].T), view)
-        second, third = found["u"][ray], found["v"][ray]
-        corners = np.ascontiguousarray(np.take(self.corners, face, axis=0).T)
-        at = corners[:5] * (1 - second - third) + corners[5:10] * second + corners[10:] * third
-        return Hits(
-            ray, depth, rays * depth, view, _facing(unit(at[:3]), flat), flat, at[3:], self.material[face]
-        )
+        face, depth, second, third = (found[name][ray] for name in ("primID", "tfar", "u", "v"))
+        rays = np.take(rays, ray, axis=1)
+        view = -unit(rays)
+        flat = _facing(unit(np.ascontiguousarray(found["Ng"].T)[:, ray]), view)
+        corners = np.take(self.corners, face, axis=1)
+        first = 1 - second - third
+        at = [corners[i] * first + corners[i + 5] * second + corners[i + 10] * third for i in range(5)]
+        normal = _facing(unit(np.stack(at[:3])), flat)
+        return Hits(ray, depth, rays * depth, view, normal, flat, np.stack(at[3:]), self.material[face])
 
     def open(self, origins: Vectors, directions: Vectors, reach: float = 1.0) -> Bool[np.ndarray, " n"]:
         """Whether nothing lies between each origin and `reach` times its direction away."""
@@ -196,4 +195,4 @@ class Tracer:
 
 
 def _facing(normals: Vectors, towards: Vectors) -> Vectors:
-    return np.where(dot(normals, towards) < 0, -normals, normals)
+    return np.copysign(np.float32(1), dot(normals, towards)) * normals

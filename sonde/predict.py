@@ -1,0 +1,316 @@
+"""Depth maps, previews and point clouds of images on disk; one bad file does not stop the rest.
+
+Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.ply, NAME.glb;
+where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png. `predictions.json` lists
+them.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+
+from sonde import Verb, files
+from sonde.datasets.contract import UNITS
+from sonde.geometry import Colours, Points, point_cloud
+from sonde.models import DepthModel
+from sonde.recipes import nearest
+from sonde.types import DepthArray, MatrixArray, RGBArray, Space
+
+Progress = Callable[[int, int], None]
+"""(images done, of images)."""
+
+MANIFEST = "predictions.json"
+CLOUDS = ("ply", "glb")
+"""What needs metric depth and intrinsics."""
+
+
+class Outcome(NamedTuple):
+    """What became of the images."""
+
+    written: list[Path]
+    """Every file written, the manifest last."""
+    failed: list[tuple[Path, str]]
+    """Images that gave nothing, and why."""
+
+
+class Answer(NamedTuple):
+    """One image and its depth, ready to be written."""
+
+    image: RGBArray
+    depth: DepthArray
+    """The image's size; metres where the space is metric."""
+    space: Space
+    unit: str
+    """Of what is written for people and programs: a key of UNITS where metric, else 1."""
+    intrinsics: MatrixArray | None
+
+    @property
+    def own(self) -> DepthArray:
+        """The depth in its own unit."""
+        return self.depth / np.float32(UNITS[self.unit]) if self.space == "metric" else self.depth
+
+
+def predict(
+    source: str | Path | Sequence[str | Path],
+    model: DepthModel,
+    out: str | Path,
+    *,
+    save: Sequence[str] = ("png16", "preview"),
+    intrinsics: Sequence[float] | MatrixArray | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Predict the depth of every image at its own size, and write it below `out`.
+
+    Args:
+        source: an image, a folder (with all below it), or several of either.
+        model: what predicts.
+        out: a folder; made where absent.
+        save: names in SAVERS. `npy` is float32 in the model's own unit (mm where its captures were measured in mm),
+            `png16` says its unit itself, point clouds are in metres.
+        intrinsics: fx, fy, cx, cy or the (3, 3) matrix, in pixels of the images; point clouds need it.
+        progress: told after every image.
+
+    Raises:
+        ValueError: before any work: nothing to predict, an unknown name in `save`, or a point cloud that cannot be.
+    """
+    out = Path(out)
+    camera = None if intrinsics is None else _matrix(intrinsics)
+    _check_request(model, save, camera)
+    stems = outputs_of(find_images([source] if isinstance(source, str | Path) else source, out), out)
+    _check_overwrite(stems, save)
+    entries: list[dict[str, Any]] = []
+    failed: list[tuple[Path, str]] = []
+    for done, (path, stem) in enumerate(stems.items(), start=1):
+        try:
+            answer = _answer(model, files.read_rgb(path), camera)
+        except ValueError as error:
+            failed.append((path, str(error)))
+        else:
+            entries.append(_entry(path, answer, [_written(stem, name, answer) for name in save]))
+        if progress is not None:
+            progress(done, len(stems))
+    manifest = _write_manifest(out, model, entries, failed)
+    return Outcome([*(output for entry in entries for output in entry["outputs"]), manifest], failed)
+
+
+def parse_intrinsics(text: str) -> MatrixArray:
+    """The (3, 3) matrix of `fx,fy,cx,cy` in pixels, or of the file of that name.
+
+    Raises:
+        ValueError: anything but four numbers with focal lengths above zero.
+    """
+    if Path(text).is_file():
+        return files.read_intrinsics(text)
+    try:
+        return _matrix([float(number) for number in text.split(",")])
+    except ValueError:
+        raise ValueError(f"Intrinsics {text!r}: {FOUR}.") from None
+
+
+def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
+    """Image -> its place below the folder all have in common, sorted; what lies below `out` is not a source.
+
+    Raises:
+        ValueError: a source that does not exist, or no image at all.
+    """
+    found: set[Path] = set()
+    for source in map(Path, sources):
+        if not source.exists():
+            raise ValueError(f"{source} does not exist: expected an image or a folder of images.")
+        if source.is_file():
+            found.add(source.absolute())
+        elif source.resolve() == out.resolve():
+            raise ValueError(f"{source} is both source and output: give another folder for the output.")
+        else:
+            found |= {path.absolute() for path in source.rglob("*") if _is_image(path) and not _below(path, out)}
+    if not found:
+        known = ", ".join(files.IMAGE_SUFFIXES)
+        raise ValueError(f"No images in {', '.join(map(str, sources))}: expected files that end in {known}.")
+    folders = [Path(source).absolute() for source in sources]
+    base = os.path.commonpath([folder if folder.is_dir() else folder.parent for folder in folders])
+    return {path: path.relative_to(base) for path in sorted(found)}
+
+
+def outputs_of(images: dict[Path, Path], out: Path) -> dict[Path, Path]:
+    """Image -> where its outputs go, to be followed by a suffix: no two alike, whatever the case of letters."""
+    chosen = {path: place.with_suffix("") for path, place in images.items()}
+    while True:
+        count = Counter(str(name).lower() for name in chosen.values())
+        clash = [path for path, name in chosen.items() if count[str(name).lower()] > 1 and name != images[path]]
+        if not clash:
+            return {path: out / name for path, name in chosen.items()}
+        chosen |= {path: images[path] for path in clash}  # a whole name may be another's stem: look again
+
+
+def preview(answer: Answer) -> RGBArray:
+    """Depth in colour, near red and far violet, above a bar that says what the colours mean."""
+    low, high = (float(end) for end in np.percentile(answer.own, [2, 98]))
+    picture = files.colour_depth(answer.own, None, low, high, space=answer.space)
+    if answer.space == "metric":
+        labels = [f"{value:.4g} {answer.unit}" for value in np.linspace(low, high, 2 + picture.shape[1] // 240)]
+    else:
+        labels = ["near", "far"]
+    return np.concatenate([picture, _bar(picture.shape[1], labels)])
+
+
+FOUR = "expected fx,fy,cx,cy in pixels of the image, such as 1780,1780,960,600"
+
+
+def _check_request(model: DepthModel, save: Sequence[str], camera: MatrixArray | None) -> None:
+    for name in save:
+        if name not in SAVERS:
+            raise ValueError(f"Cannot save {name!r}: {nearest(name, list(SAVERS))}")
+    clouds = [name for name in save if name in CLOUDS]
+    if clouds and model.space != "metric":
+        raise ValueError(
+            f"{model.name} answers relative depth ({model.space}), and a .{clouds[0]} point cloud needs metres: adapt "
+            "the model to metric captures (sonde train lora-few), or leave the cloud out."
+        )
+    if clouds and camera is None:
+        raise ValueError(f"A .{clouds[0]} point cloud needs the camera's intrinsics (--intrinsics): {FOUR}.")
+
+
+def _check_overwrite(stems: dict[Path, Path], save: Sequence[str]) -> None:
+    sources = {path.resolve() for path in stems}
+    for stem in stems.values():
+        for name in save:
+            target = _target(stem, name)
+            if target.resolve() in sources:
+                raise ValueError(f"{target} is one of the images and would be overwritten: give another output folder.")
+
+
+def _matrix(intrinsics: Sequence[float] | MatrixArray) -> MatrixArray:
+    numbers = np.asarray(intrinsics, dtype=np.float64)
+    if numbers.shape == (4,):
+        fx, fy, cx, cy = numbers
+        numbers = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    if numbers.shape != (3, 3) or not (np.isfinite(numbers).all() and numbers[0, 0] > 0 and numbers[1, 1] > 0):
+        raise ValueError(f"Intrinsics {np.asarray(intrinsics).tolist()}: {FOUR}.")
+    return numbers
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in files.IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _below(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
+
+
+def _answer(model: DepthModel, image: RGBArray, camera: MatrixArray | None) -> Answer:
+    height, width = image.shape[:2]
+    if camera is not None and not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
+        raise ValueError(
+            f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
+            "they belong to another size; scale them to this one."
+        )
+    prediction = model.predict(image)
+    unit = model.meaning.unit if prediction.space == "metric" else "1"
+    return Answer(image, prediction.depth, prediction.space, unit, camera)
+
+
+def _target(stem: Path, name: str) -> Path:
+    return stem.with_name(stem.name + SAVERS[name].suffix)
+
+
+def _written(stem: Path, name: str, answer: Answer) -> Path:
+    target = _target(stem, name)
+    SAVERS[name].write(target, answer)
+    return target
+
+
+def _entry(source: Path, answer: Answer, outputs: list[Path]) -> dict[str, Any]:
+    height, width = answer.depth.shape
+    low, median, high = (float(value) for value in np.percentile(answer.own, [0, 50, 100]))
+    figures = {"min": low, "median": median, "max": high}
+    return {"source": source, "outputs": outputs, "width": width, "height": height, **figures}
+
+
+def _write_manifest(
+    out: Path, model: DepthModel, entries: list[dict[str, Any]], failed: list[tuple[Path, str]]
+) -> Path:
+    """Outputs relative to the manifest; everything in the unit it names, but point clouds and PNGs."""
+    document = {
+        "model": model.name,
+        "space": model.space,
+        "unit": model.meaning.unit if model.space == "metric" else "1",
+        "predictions": [
+            {
+                **entry,
+                "source": str(entry["source"]),
+                "outputs": [path.relative_to(out).as_posix() for path in entry["outputs"]],
+            }
+            for entry in entries
+        ],
+        "failed": {str(path): reason for path, reason in failed},
+    }
+    with files.atomic_write(out / MANIFEST) as sibling:
+        sibling.write_text(json.dumps(document, indent=1) + "\n")
+    return out / MANIFEST
+
+
+def _bar(width: int, labels: list[str]) -> RGBArray:
+    """A strip (height, width, 3) of the colours from near to far, with labels at equal steps below."""
+    size = max(10, min(18, width // 40))
+    canvas = Image.new("RGB", (width, 3 * size), "white")
+    ramp = colormaps["Spectral"](np.linspace(0, 1, width), bytes=True)[None, :, :3]
+    canvas.paste(Image.fromarray(np.repeat(ramp, size, axis=0)), (0, size // 4))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size)
+    for place, label in zip(np.linspace(0, width, len(labels)), labels, strict=True):
+        length = draw.textlength(label, font)
+        left = min(max(place - length / 2, 4), width - length - 4)
+        draw.text((left, 1.4 * size), label, "black", font)
+    return np.array(canvas)
+
+
+def _save_png16(path: Path, answer: Answer) -> None:
+    files.write_depth_png(path, answer.depth, space=answer.space)
+
+
+def _save_npy(path: Path, answer: Answer) -> None:
+    with files.atomic_write(path) as sibling:
+        np.save(sibling, answer.own)
+
+
+def _save_preview(path: Path, answer: Answer) -> None:
+    files.write_rgb(path, preview(answer))
+
+
+def _save_ply(path: Path, answer: Answer) -> None:
+    files.write_ply(path, *_cloud(answer))
+
+
+def _save_glb(path: Path, answer: Answer) -> None:
+    files.write_glb(path, *_cloud(answer))
+
+
+def _cloud(answer: Answer) -> tuple[Points, Colours | None]:
+    assert answer.intrinsics is not None
+    return point_cloud(answer.depth, answer.intrinsics, rgb=answer.image)
+
+
+class Saver(NamedTuple):
+    """One kind of output."""
+
+    suffix: str
+    write: Callable[[Path, Answer], None]
+
+
+SAVERS: dict[str, Saver] = {
+    "png16": Saver(".depth.png", _save_png16),
+    "npy": Saver(".npy", _save_npy),
+    "preview": Saver(".preview.png", _save_preview),
+    "ply": Saver(".ply", _save_ply),
+    "glb": Saver(".glb", _save_glb),
+}
+"""What `save` may name."""
+
+sys.modules[__name__].__class__ = Verb

@@ -1,0 +1,43 @@
+"""Networks of the real architectures, small enough for a test, drawn from a seed."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, GLPNConfig
+
+from sonde import models
+
+GLPN = GLPNConfig(
+    hidden_sizes=(8, 16, 24, 32),
+    num_attention_heads=(1, 1, 1, 2),
+    depths=(1, 1, 1, 1),
+    decoder_hidden_size=8,
+    max_depth=1,
+    drop_path_rate=0.0,
+)
+DEPTH_ANYTHING = DepthAnythingConfig(
+    backbone_config={
+        "model_type": "dinov2",
+        "image_size": 56,
+        "patch_size": 14,
+        "hidden_size": 24,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 4,
+        "out_indices": [1, 2, 3, 4],
+        "reshape_hidden_states": False,
+    },
+    reassemble_hidden_size=24,
+    neck_hidden_sizes=[8, 12, 16, 24],
+    fusion_hidden_size=8,
+    head_hidden_size=8,
+)
+CONFIGS = {"glpn": GLPN, "depth_anything": DEPTH_ANYTHING}
+
+
+def saved(family: str, folder: Path) -> Path:
+    """A Hugging Face folder of the family, always of the same weights."""
+    torch.manual_seed(0)
+    network = AutoModelForDepthEstimation.from_config(CONFIGS[family])
+    models.revive(network)
+    network.save_pretrained(folder)
+    return folder

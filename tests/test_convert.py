@@ -1,0 +1,119 @@
+"""Conversion: real captures of other layouts become Zivid sets, losslessly, and nothing is overwritten."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from captures import INTRINSICS, cloud, picture, plane_depth
+from PIL import Image
+
+from sonde import files
+from sonde.datasets import cameras, convert, open_set
+
+
+def write_pair(root: Path, image: str, depth: str, metres: np.ndarray, per_metre: float = 1000) -> None:
+    (root / "rgb").mkdir(parents=True, exist_ok=True)
+    (root / "depth").mkdir(exist_ok=True)
+    files.write_rgb(root / "rgb" / image, picture(0, *metres.shape))
+    Image.fromarray(np.rint(metres * per_metre).astype(np.uint16)).save(root / "depth" / depth)
+
+
+def test_a_pair_with_its_camera_becomes_a_cloud(tmp_path: Path) -> None:
+    metres = plane_depth(24, 32)
+    metres[:4, :4] = 0
+    write_pair(tmp_path, "rgb_01.png", "sync_depth_01.png", metres, 10_000)
+    done = convert(
+        tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=1e-4, intrinsics={"*": INTRINSICS}
+    )
+    assert done == (["01"], [])
+    xyz = files.read_xyz(tmp_path / "out" / "depth" / "01.npy")
+    assert xyz.dtype == np.float32 and np.isnan(xyz[:4, :4]).all()
+    np.testing.assert_allclose(xyz[4:], 1000 * cloud(metres)[4:], atol=0.06, rtol=1e-4)
+    capture = open_set("zivid", tmp_path / "out").read(0)
+    np.testing.assert_array_equal(capture.image, picture(0))
+    np.testing.assert_allclose(capture.intrinsics, INTRINSICS, atol=1e-3)  # type: ignore[arg-type]
+
+
+def test_the_first_fitting_pattern_names_the_camera_and_none_leaves_z_alone(tmp_path: Path) -> None:
+    for name in ("left-0.png", "right-0.png"):
+        write_pair(tmp_path, name, name, plane_depth(24, 32))
+    convert(
+        tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=0.001, intrinsics={"right-*": INTRINSICS}
+    )
+    assert files.read_xyz(tmp_path / "out" / "depth" / "left-0.npy").shape == (24, 32)
+    assert files.read_xyz(tmp_path / "out" / "depth" / "right-0.npy").shape == (24, 32, 3)
+
+
+def test_cameras_are_named_by_file_or_by_pattern_and_file(tmp_path: Path) -> None:
+    files.write_intrinsics(tmp_path / "k.txt", INTRINSICS)
+    named = cameras([f"right-*={tmp_path / 'k.txt'}", str(tmp_path / "k.txt")])
+    assert list(named) == ["right-*", "*"]
+    np.testing.assert_array_equal(named["*"], INTRINSICS)
+
+
+def test_single_files_and_patterns_are_sources_too(tmp_path: Path) -> None:
+    write_pair(tmp_path, "SUN_color.jpg", "SUN_depth.png", plane_depth(24, 32))
+    (tmp_path / "depth" / "SUN_depth.png").rename(tmp_path / "rgb" / "SUN_depth.png")
+    folder = tmp_path / "rgb"
+    done = convert(folder / "*_color.jpg", folder / "SUN_depth.png", tmp_path / "out", depth_scale=1e-3)
+    assert done.captures == ["SUN"]
+
+
+def test_turned_bits_are_turned_back(tmp_path: Path) -> None:
+    millimetres = (plane_depth(24, 32) * 9000).astype(np.uint16)
+    turned = (millimetres << 3) | (millimetres >> 13)
+    write_pair(tmp_path, "a.png", "a.png", turned / 1000)
+    convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=0.001, rotated_bits=3)
+    np.testing.assert_allclose(files.read_z(tmp_path / "out" / "depth" / "a.npy"), millimetres, rtol=1e-6)
+
+
+def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    sources = (tmp_path / "rgb", tmp_path / "depth")
+    with pytest.raises(ValueError, match=r"None of 1 captures could be converted: .*does not say its unit"):
+        convert(*sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    convert(*sources, tmp_path / "out", depth_scale=0.001)
+    with pytest.raises(ValueError, match="out is not empty: name a new folder"):
+        convert(*sources, tmp_path / "out", depth_scale=0.001)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "out", "rgb"]
+
+
+def test_files_left_out_are_listed(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_pair(tmp_path, name, name, plane_depth(24, 32))
+    (tmp_path / "depth" / "b.png").write_bytes(b"")
+    (tmp_path / "depth" / "c.png").unlink()
+    done = convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=0.001)
+    assert done.captures == ["a"] and len(done.problems) == 2
+    assert "c.png has no depth" in done.problems[0] and "b.png cannot be read" in done.problems[1]
+    with pytest.raises(ValueError, match=r"No name in .*rgb \(3 images\) agrees with one in .*nowhere \(0 maps\)"):
+        convert(tmp_path / "rgb", tmp_path / "nowhere", tmp_path / "other", depth_scale=0.001)
+
+
+REAL = {
+    "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
+    "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),
+    "nyu": (("rgb", "depth", 1e-3, 0), (1300, 6700)),
+    "kitti": (("rgb", "depth", 1 / 256, 0), (5000, 85000)),
+    "sunrgbd": (("SUN_color.jpg", "SUN_depth.png", 1e-3, 3), (1000, 9900)),
+    "redwood_synthetic": (("rgb", "depth", 1e-3, 0), (900, 2710)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_captures_of_every_kind_convert(realdata: Path, tmp_path: Path, name: str) -> None:
+    (images, depths, scale, bits), (low, high) = REAL[name]
+    arc = {"pj_*": "pj_camera-0.intrinsics.txt", "suction_*": "suction_intrinsics.txt"} if name == "arc" else {}
+    known = cameras(f"{pattern}={realdata / name / file}" for pattern, file in arc.items())
+    done = convert(
+        *(realdata / name / images, realdata / name / depths, tmp_path / "out"),
+        **{"depth_scale": scale, "rotated_bits": bits, "intrinsics": known},
+    )
+    assert done.captures and not done.problems
+    captures = open_set("zivid", tmp_path / "out", max_depth=1e5)
+    for index, capture in enumerate(map(captures.read, range(len(captures)))):
+        assert low < capture.depth[capture.mask].min() * 1000 and capture.depth.max() * 1000 < high
+        if name == "arc":
+            expected = next(camera for key, camera in known.items() if captures.ids[index].startswith(key[:-1]))
+            np.testing.assert_allclose(capture.intrinsics, expected, rtol=1e-4)  # type: ignore[arg-type]

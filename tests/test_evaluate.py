@@ -1,0 +1,266 @@
+"""Scores are those of the protocol, in its unit, of the captures asked for; what cannot be compared is refused."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captures import write_bench
+from transformers import GLPNConfig, GLPNForDepthEstimation
+
+from sonde import baselines, evaluate, files, models, predict, protocols, recipes
+from sonde.datasets import Capture, open_set
+from sonde.encoding import ENCODINGS
+from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, scoreboard, table
+from sonde.models import DepthModel, Meaning
+from sonde.types import Prediction
+
+TINY = {
+    "hidden_sizes": (8, 16, 24, 32),
+    "num_attention_heads": (1, 1, 1, 2),
+    "depths": (1, 1, 1, 1),
+    "decoder_hidden_size": 8,
+    "max_depth": 1,
+}
+
+
+def relative_model() -> DepthModel:
+    torch.manual_seed(0)
+    network = GLPNForDepthEstimation(GLPNConfig(**TINY))
+    return DepthModel(network, Meaning("disparity", 32, 32, (0.0,) * 3, (1.0,) * 3), "relative")
+
+
+def ten_millimetres_far(capture: Capture) -> Prediction:
+    return Prediction(capture.depth + np.float32(0.01), "metric")
+
+
+def true_disparity(capture: Capture) -> Prediction:
+    """Affine in 1 / depth, and nonsense where depth is not trusted."""
+    return Prediction(np.where(capture.mask, 3 / np.maximum(capture.depth, 1e-3) + 7, 1e6), "disparity")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_bench(tmp_path / "bench", 5)
+
+
+def make_run(root: Path, run: Path, test: list[str], validation: list[str]) -> Path:
+    """A run folder as training leaves it, its model a relative one given a depth range."""
+    base = run.parent / "base"
+    models.save(relative_model(), base)
+    encoding = ENCODINGS["inverse"](0.5, 1.5).to_dict()
+    adapted = replace(relative_model().meaning, space="metric", encoding=encoding, unit="mm")
+    models.save(DepthModel(relative_model().network, adapted, "adapted"), run / "best")
+    data = {"root": str(root)}
+    recipe = recipes.load({"model": {"name": str(base)}, "data": data, "output_dir": str(run)})
+    (run / "recipe.yaml").write_text(recipes.dump(recipe))
+    parts = {"train": ["c00", "c01"], "validation": validation, "test": test}
+    (run / "split.json").write_text(json.dumps(parts))
+    return run
+
+
+def test_ten_millimetres_too_far_is_a_mean_error_of_ten(root):
+    result = evaluate.evaluate(ten_millimetres_far, "zivid-mm", root)
+    assert result.metrics["mae_mm"] == pytest.approx(10, abs=1e-4)
+    assert result.metrics["rmse_mm"] == pytest.approx(10, abs=1e-4)
+    assert result.metrics["delta1"] == 1
+    assert len(result.rows) == 5
+
+
+def test_a_perfect_prediction_scores_perfectly(root):
+    result = evaluate.evaluate(lambda capture: Prediction(capture.depth, "metric"), "zivid-mm", root)
+    assert result.metrics["mae_mm"] == result.metrics["abs_rel"] == 0
+    assert result.metrics["delta105"] == 1
+
+
+def test_the_mean_is_over_images_not_over_pixels(root):
+    def off_by_its_number(capture: Capture) -> Prediction:
+        return Prediction(capture.depth + np.float32(0.001 * int(capture.id[1:])), "metric")
+
+    result = evaluate.evaluate(off_by_its_number, "zivid-mm", root)
+    assert [row["mae_mm"] for row in result.rows] == pytest.approx([0, 1, 2, 3, 4], abs=1e-3)
+    assert result.metrics["mae_mm"] == pytest.approx(2, abs=1e-3)
+
+
+def test_a_disparity_is_refused_under_a_metric_protocol_and_told_the_way_out(root):
+    with pytest.raises(ValueError, match=r"sonde train .*align='disparity'.*zivid-mm\+disparity"):
+        evaluate.evaluate(true_disparity, "zivid-mm", root)
+
+
+def test_an_alignment_that_was_asked_for_renames_the_result(root):
+    result = evaluate.evaluate(true_disparity, "zivid-mm", root, align="disparity")
+    assert result.protocol == "zivid-mm+disparity"
+    assert result.metrics["mae_mm"] < 0.01
+
+
+def test_the_protocols_own_alignment_keeps_its_name(root):
+    result = evaluate.evaluate(true_disparity, "affine-disparity", root, align="disparity")
+    assert result.protocol == "affine-disparity"
+    assert result.metrics["abs_rel"] < 1e-5
+
+
+def test_metric_depth_is_scored_as_disparity_after_inversion(root):
+    result = evaluate.evaluate(
+        lambda capture: Prediction(2 * np.maximum(capture.depth, 0.1), "metric"), "affine-disparity", root
+    )
+    assert result.metrics["abs_rel"] < 1e-5
+
+
+@pytest.mark.parametrize("space", ["affine", "scale"])
+def test_depth_up_to_a_scale_is_not_metric(root, space):
+    with pytest.raises(ValueError, match="cannot be scored"):
+        evaluate.evaluate(lambda capture: Prediction(capture.depth, space), "zivid-mm", root)
+
+
+def test_a_prediction_of_another_size_is_resized_to_the_ground_truth(root):
+    small = evaluate.evaluate(lambda capture: Prediction(np.full((3, 4), 0.8, np.float32), "metric"), data=root)
+    full = evaluate.evaluate(lambda capture: Prediction(np.full((24, 32), 0.8, np.float32), "metric"), data=root)
+    assert small.metrics == pytest.approx(full.metrics)
+
+
+def test_holes_in_a_prediction_are_an_error_not_a_better_score(root):
+    def with_a_hole(capture: Capture) -> Prediction:
+        depth = capture.depth.copy()
+        depth[-1, -1] = np.nan
+        return Prediction(depth, "metric")
+
+    with pytest.raises(ValueError, match=r"c00 has no value at 1 of \d+ trusted pixels"):
+        evaluate.evaluate(with_a_hole, data=root)
+
+
+def test_a_capture_without_trusted_depth_is_reported_and_skipped(root):
+    np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
+    np.save(root / "depth" / "c02.npy", np.full((24, 32, 3), 50_000, np.float32))
+    result = evaluate.evaluate(ten_millimetres_far, data=root)
+    assert list(result.skipped) == ["c01", "c02"]
+    assert len(result.rows) == 3
+    assert result.summary()["skipped"] == result.skipped
+
+
+def test_ground_truth_at_ten_metres_is_not_scored_whatever_the_set_allows(root):
+    cloud = np.full((24, 32, 3), 1000, np.float32)
+    cloud[0, :, 2] = 10_000
+    np.save(root / "depth" / "c00.npy", cloud)
+    captures = open_set("zivid", root, max_depth=20_000)
+    result = evaluate.evaluate(ten_millimetres_far, "zivid-mm", captures, ids=["c00"])
+    assert result.rows[0]["pixels"] == 23 * 32
+
+
+def test_nothing_to_score_is_an_error(root):
+    np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
+    with pytest.raises(ValueError, match="None of 1 captures could be scored.*c01"):
+        evaluate.evaluate(ten_millimetres_far, data=root, ids=["c01"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"protocol": "zivid_mm"}, "zivid-mm"),
+        ({"align": "disparty"}, "disparity"),
+        ({"ids": ["c9"]}, "no capture 'c9'"),
+        ({"data": None}, "data=ROOT"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_one(root, settings, answer):
+    with pytest.raises(ValueError, match=answer):
+        evaluate.evaluate(ten_millimetres_far, **{"data": root, **settings})
+
+
+@pytest.mark.parametrize("name", protocols.names())
+def test_every_packaged_protocol_names_what_exists(name):
+    rules = protocols.load(name)
+    assert rules.name == name
+    assert set(rules.metrics) <= set(evaluate.metrics.METRICS)
+    assert rules.align in evaluate.ALIGN
+    assert {"mae", "abs_rel", "rmse", "delta1", "delta105"} <= set(rules.metrics)
+
+
+def test_a_protocol_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        protocols.load("zivid-mm").max_depth = 5.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_rows_and_settings_are_written(root, tmp_path):
+    result = evaluate.evaluate(ten_millimetres_far, data=root, out=tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert document["protocol"] == "zivid-mm" and document["images"] == 5
+    assert document["metrics"] == result.metrics
+    assert document["settings"]["ids"] == [f"c0{index}" for index in range(5)]
+    with (tmp_path / "out" / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == document["settings"]["ids"]
+    assert float(rows[3]["mae_mm"]) == result.rows[3]["mae_mm"]
+
+
+def test_predictions_on_disk_score_as_the_model_that_wrote_them(root, tmp_path):
+    run = make_run(root, tmp_path / "run", ["c04"], [])
+    for save in ("npy", "png16"):
+        predict.predict(root / "images", models.load(run), tmp_path / save, save=(save,))
+        ours, theirs = (evaluate.evaluate(source, data=root, ids=["c02", "c03"]) for source in (tmp_path / save, run))
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-3)
+
+
+def test_a_relative_prediction_on_disk_says_that_it_is_none_in_metres(root, tmp_path):
+    predict.predict(root / "images", relative_model(), tmp_path / "out")
+    with pytest.raises(ValueError, match="disparity"):
+        evaluate.evaluate(tmp_path / "out", data=root)
+    (tmp_path / "out" / "predictions.json").unlink()
+    with pytest.raises(ValueError, match="disparity"):
+        evaluate.evaluate(tmp_path / "out", data=root)
+
+
+def test_a_missing_prediction_is_an_error_that_names_it(root, tmp_path):
+    files.write_depth_png(tmp_path / "c00.png", np.ones((24, 32), np.float32))
+    with pytest.raises(ValueError, match="no prediction for c01"):
+        evaluate.evaluate(tmp_path, data=root)
+
+
+def test_a_run_is_scored_on_its_own_test_captures_and_on_all_of_another_set(root, tmp_path):
+    run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
+    own = evaluate.evaluate(run)
+    assert [row["id"] for row in own.rows] == ["c03", "c04"]
+    assert evaluate.evaluate(str(run), data=root).rows == own.rows
+    assert len(evaluate.evaluate(run, data=write_bench(tmp_path / "other", 3)).rows) == 3
+
+
+def test_the_scoreboard_has_the_mean_map_the_base_and_the_model_of_the_run(root, tmp_path):
+    run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
+    seen = []
+    board = scoreboard(run, watch=lambda capture, depth, row: seen.append(capture.id))
+    assert list(board) == [MEAN_MAP, UNADAPTED, ADAPTED]
+    assert seen == ["c03", "c04"]
+    assert board[UNADAPTED].protocol == "zivid-mm+disparity"
+    assert board[MEAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)  # c03, c04 against c00, c01
+    assert list(table(board)[ADAPTED]) == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
+
+
+def test_the_mean_map_is_the_mean_of_what_was_seen_and_elsewhere_of_all(root):
+    captures = open_set("zivid", root)
+    answer = baselines.mean_map(captures, [0, 2]).depth
+    first, third = captures.read(0), captures.read(2)
+    expected = (first.depth + third.depth) / 2
+    np.testing.assert_allclose(answer[first.mask], expected[first.mask], rtol=1e-6)
+    np.testing.assert_allclose(answer[~first.mask], expected[first.mask].mean(), rtol=1e-6)
+
+
+def test_the_constant_and_the_ramp_are_means_of_the_mean_map(root):
+    captures = open_set("zivid", root)
+    truth = captures.read(1)
+    rows = baselines.mean_rows(captures, [1]).depth
+    np.testing.assert_allclose(rows[-1, 0], truth.depth[-1].mean(), rtol=1e-6)
+    assert baselines.mean_depth(captures, [1]).depth.item() == pytest.approx(truth.depth[truth.mask].mean())
+
+
+def test_captures_of_another_size_enter_the_mean_map_without_mixing_in_untrusted_pixels(root, tmp_path):
+    images = np.zeros((48, 64, 3), np.uint8)
+    files.write_rgb(root / "images" / "c01.png", images)
+    cloud = np.full((48, 64, 3), 900, np.float32)
+    cloud[:, :32] = np.nan
+    np.save(root / "depth" / "c01.npy", cloud)
+    captures = open_set("zivid", root)
+    answer, first = baselines.mean_map(captures, [0, 1]).depth, captures.read(0)
+    np.testing.assert_allclose(answer[-1, 16:], (first.depth[-1, 16:] + 0.9) / 2, rtol=1e-6)
+    np.testing.assert_allclose(answer[-1, :16], first.depth[-1, :16], rtol=1e-6)

@@ -1,0 +1,122 @@
+"""The house stands as its list says: one order of imports, a word about every public name, no room too large."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sonde
+
+HOUSE = Path(sonde.__file__).parent
+FILES = sorted(HOUSE.rglob("*.py"))
+DOORS = {HOUSE / "__init__.py", HOUSE / "__main__.py"}
+"""The package's own name and its program; they open the rooms and are in none."""
+HEAVY = ("torch", "transformers", "peft", "cv2", "trimesh", "matplotlib", "scipy")
+
+named = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(HOUSE).as_posix())
+
+
+def module_of(path: Path) -> str:
+    """`sonde.files.clouds` for its file."""
+    parts = path.relative_to(HOUSE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Modules of the house a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: imports are written out, not relative"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in names if node.module in MODULES)
+
+
+def room(module: str) -> str:
+    """`files` for sonde.files.clouds."""
+    return (module + ".").split(".")[1]
+
+
+def test_every_room_is_in_the_list_and_every_word_of_the_list_is_a_room():
+    rooms = {room(module_of(path)) for path in FILES if path not in DOORS}
+    assert rooms == set(sonde.MODULES)
+    assert len(sonde.MODULES) == len(set(sonde.MODULES))
+
+
+@named
+def test_a_module_imports_only_from_modules_before_it(path):
+    if path in DOORS:
+        return
+    own = room(module_of(path))
+    others = {room(module) for module in imported(path)} - {own, ""}
+    later = [other for other in others if sonde.MODULES.index(other) > sonde.MODULES.index(own)]
+    assert not later, f"{own} imports {later}, which come after it"
+
+
+def test_no_two_files_import_each_other():
+    graph = {module_of(path): set(imported(path)) - {module_of(path)} for path in FILES if path not in DOORS}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@named
+def test_every_public_name_says_what_it_is(path):
+    tree = ast.parse(path.read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
+    names = [node for owner in (tree, *classes) for node in owner.body]
+    public = [node for node in names if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    assert ast.get_docstring(tree), "the module itself"
+    assert not [node.name for node in public if not ast.get_docstring(node)]
+
+
+@named
+def test_no_file_is_too_long_to_read(path):
+    assert len(path.read_text().splitlines()) <= 450
+
+
+def alone(program: str) -> str:
+    """What a fresh Python prints for a program, which must end well."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_sonde_and_its_help_import_nothing_heavy():
+    program = """
+import sys, sonde
+from sonde.cli import main
+sys.argv = ["sonde", "--help"]
+try:
+    main()
+except SystemExit:
+    print("loaded", *sys.modules)
+"""
+    loaded = alone(program).splitlines()[-1].split()
+    assert "typer" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_every_module_imports_on_its_own():
+    program = f"""
+import sys
+from importlib import import_module
+for module in {sorted(MODULES - {"sonde.__main__"})}:
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == "sonde"]:
+        del sys.modules[loaded]
+    import_module(module)
+"""
+    alone(program)
+
+
+def test_a_verb_can_be_called_and_is_still_its_module():
+    assert callable(sonde.train) and callable(sonde.evaluate) and callable(sonde.export)
+    assert sonde.train.dry_run is sys.modules["sonde.train"].dry_run  # pyright: ignore[reportFunctionMemberAccess]
+    with pytest.raises(AttributeError, match="trian"):
+        _ = sonde.trian  # pyright: ignore[reportAttributeAccessIssue]

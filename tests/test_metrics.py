@@ -1,0 +1,208 @@
+"""Metrics agree with golden vectors, with plain NumPy and with torchmetrics; a batch is many images."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics.functional as independent
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sonde import metrics
+from sonde.metrics import METRICS, boundary_f1, score
+
+GOLDEN = {
+    "abs_rel": 0.1625,
+    "sq_rel": 0.19125,
+    "mae": 0.8,
+    "rmse": 1.120267825120404,
+    "rmse_log": 0.18991383028,
+    "rmse_log10": 0.08247852853,
+    "log10": 0.07137945737,
+    "irmse": 0.05743059876,
+    "delta1": 0.5,
+    "delta2": 1.0,
+    "delta3": 1.0,
+    "delta105": 0.0,
+    "silog": 18.98445201629,
+    "silog_half": 0.18987917838,
+    "silog_unbiased": 21.92135696405,
+    "silog_log10": 0.08244842753,
+}
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[None, None]
+
+
+def random_maps(seed: int, b: int = 2, h: int = 30, w: int = 40, noise: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
+    random = np.random.default_rng(seed)
+    target = random.uniform(0.3, 80, (b, h, w))
+    pred = target * np.exp(random.normal(0, noise, target.shape))
+    mask = random.uniform(size=target.shape) > 0.3
+    return torch.from_numpy(pred), torch.from_numpy(target), torch.from_numpy(mask)
+
+
+def in_numpy(p: np.ndarray, g: np.ndarray) -> dict[str, Any]:
+    """The definitions, written out over the trusted pixels of one image."""
+    worse, e, e10 = np.maximum(p / g, g / p), np.log(p) - np.log(g), np.log10(p) - np.log10(g)
+    return {
+        "abs_rel": np.mean(np.abs(p - g) / g),
+        "sq_rel": np.mean((p - g) ** 2 / g),
+        "mae": np.mean(np.abs(p - g)),
+        "rmse": np.sqrt(np.mean((p - g) ** 2)),
+        "rmse_log": np.sqrt(np.mean(e**2)),
+        "rmse_log10": np.sqrt(np.mean(e10**2)),
+        "log10": np.mean(np.abs(e10)),
+        "irmse": np.sqrt(np.mean((1 / p - 1 / g) ** 2)),
+        "delta1": np.mean(worse < 1.25),
+        "delta2": np.mean(worse < 1.25**2),
+        "delta3": np.mean(worse < 1.25**3),
+        "delta105": np.mean(worse < 1.05),
+        "silog": 100 * np.std(e),
+        "silog_half": np.sqrt(np.mean(e**2) - np.mean(e) ** 2 / 2),
+        "silog_unbiased": 100 * np.std(e, ddof=1),
+        "silog_log10": np.std(e10),
+    }
+
+
+def boundary_in_numpy(pred: np.ndarray, target: np.ndarray) -> float:
+    """Depth Pro's definition, one threshold and one direction at a time."""
+    thresholds, total = np.linspace(1.05, 1.25, 10), 0.0
+    near = [1 / maps.clip(1e-6) for maps in (pred, target)]
+    for threshold in thresholds:
+        precision, recall = [], []
+        for turns in range(4):
+            found, true = (np.rot90(maps, turns) for maps in near)
+            found, true = (maps[:, 1:] / maps[:, :-1] > threshold for maps in (found, true))
+            hits = np.count_nonzero(found & true)
+            precision.append(hits / max(np.count_nonzero(found), 1))
+            recall.append(hits / max(np.count_nonzero(true), 1))
+        p, r = np.mean(precision), np.mean(recall)
+        total += threshold * (2 * p * r / (p + r) if p + r else 0.0)
+    return float(total / thresholds.sum())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_vector(name: str):
+    target, pred = row(1, 2, 4, 8), row(1.1, 1.9, 5, 6)
+    value = METRICS[name](pred, target, target > 0)
+    assert value.dtype == torch.float64
+    assert value.item() == pytest.approx(GOLDEN[name], abs=1e-9)
+
+
+def test_every_pointwise_metric_has_a_golden_value():
+    assert set(METRICS) == {*GOLDEN, "boundary_f1"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), noise=st.sampled_from([1e-4, 0.05, 0.3, 2.0]), trusted=st.floats(0.05, 1))
+def test_all_metrics_agree_with_plain_numpy(seed: int, noise: float, trusted: float):
+    pred, target, _ = random_maps(seed, h=5, w=7, noise=noise)
+    mask = torch.from_numpy(np.random.default_rng(seed).uniform(size=(2, 5, 7)) < trusted)
+    mask[:, 0, :2] = True
+    scores = score(pred, target, mask, GOLDEN)
+    for image in range(2):
+        expected = in_numpy(pred[image][mask[image]].numpy(), target[image][mask[image]].numpy())
+        for name, value in expected.items():
+            assert scores[name][image].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+def test_torchmetrics_agrees():
+    pred, target, mask = random_maps(1, b=1)
+    p, g = pred[mask], target[mask]
+    scores = score(pred, target, mask)
+    assert scores["mae"].item() == pytest.approx(independent.mean_absolute_error(p, g).item(), rel=1e-12)
+    assert scores["rmse"].item() == pytest.approx(independent.mean_squared_error(p, g, squared=False).item(), rel=1e-12)
+    assert scores["abs_rel"].item() == pytest.approx(independent.mean_absolute_percentage_error(p, g).item(), rel=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), noise=st.sampled_from([0.0, 0.03, 0.1, 0.5]))
+def test_boundary_f1_agrees_with_depth_pro_on_full_masks(seed: int, noise: float):
+    pred, target, mask = random_maps(seed, b=1, h=9, w=11, noise=noise)
+    target, pred = 3 + target / 40, 3 + pred / 40
+    value = boundary_f1(pred, target, torch.ones_like(mask)).item()
+    assert value == pytest.approx(boundary_in_numpy(pred[0].numpy(), target[0].numpy()), abs=1e-12)
+
+
+def test_boundary_f1_knows_sharp_from_smooth_and_near_from_far():
+    target = torch.full((1, 8, 8), 2.0)
+    target[:, :, 4:] = 1.0
+    mask = torch.ones_like(target, dtype=torch.bool)
+    # One of four directions holds an edge: precision and recall are 1/4 at best.
+    assert boundary_f1(target, target, mask).item() == pytest.approx(0.25)
+    assert boundary_f1(3 * target, target, mask).item() == pytest.approx(0.25)
+    assert boundary_f1(3 - target, target, mask).item() == 0
+    assert boundary_f1(torch.full_like(target, 2.0), target, mask).item() == 0
+    mask[:, :, 3] = False
+    assert boundary_f1(target, target, mask).item() == 0
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("junk", [0.0, -1.0, torch.nan, torch.inf])
+def test_untrusted_pixels_do_not_count(name: str, junk: float):
+    pred, target, mask = random_maps(2)
+    spoilt_pred, spoilt_target = (torch.where(mask, maps, junk) for maps in (pred, target))
+    spoilt = METRICS[name](spoilt_pred, spoilt_target, mask)
+    torch.testing.assert_close(spoilt, METRICS[name](pred, target, mask), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_image_is_scored_by_itself(name: str):
+    pred, target, mask = random_maps(3, b=3)
+    mask[1] = False
+    together = METRICS[name](pred, target, mask)
+    alone = [METRICS[name](pred[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), equal_nan=True, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_image_without_ground_truth_has_no_score(name: str):
+    pred, target, mask = random_maps(4)
+    mask[0] = False
+    value = METRICS[name](pred, target, mask)
+    assert value[0].isnan()
+    assert not value[1].isnan()
+
+
+def test_a_perfect_prediction_is_perfect():
+    _, target, mask = random_maps(5)
+    for name, value in score(target, target, mask, GOLDEN).items():
+        assert (value == (1.0 if name.startswith("delta") else 0.0)).all()
+
+
+def test_one_pass_gives_what_single_metrics_give_however_it_is_cut(monkeypatch: pytest.MonkeyPatch):
+    maps = random_maps(6, h=10, w=12)
+    single = {name: metric(*maps) for name, metric in METRICS.items()}
+    for block in (7, 100, 1 << 20):
+        monkeypatch.setattr(metrics, "BLOCK", block)
+        torch.testing.assert_close(score(*maps), single, rtol=1e-12, atol=1e-12)
+
+
+def test_scale_changes_neither_unbiased_silog_nor_silog():
+    pred, target, mask = random_maps(7)
+    for name in ("silog", "silog_unbiased", "silog_log10"):
+        torch.testing.assert_close(METRICS[name](7 * pred, target, mask), METRICS[name](pred, target, mask))
+
+
+def test_a_threshold_is_a_miss_in_single_precision_too():
+    target = torch.tensor([[[4.0, 5.0, 4.0]]])
+    pred = torch.tensor([[[5.0, 4.0, 4.99]]])
+    assert METRICS["delta1"](pred, target, target > 0).item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("bad", [0.0, -3.0, torch.nan])
+def test_an_impossible_prediction_is_a_miss_and_never_a_hit(bad: float):
+    target = torch.full((1, 2, 2), 2.0)
+    pred = target.clone()
+    pred[0, 0, 0] = bad
+    assert METRICS["delta3"](pred, target, target > 0).item() == 0.75
+    assert METRICS["rmse_log"](pred, target, target > 0).isnan().item() == (bad != bad)
+
+
+def test_a_wrong_name_answers_with_the_right_one():
+    with pytest.raises(ValueError, match="did you mean 'abs_rel'"):
+        score(*random_maps(0), ["absrel"])

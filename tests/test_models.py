@@ -1,0 +1,291 @@
+"""Any network of any name answers at the image's size, in a space it can keep."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, DPTConfig, GLPNConfig
+
+from sonde import architectures, models
+from sonde.adapters import add_lora, load_adapter, spelled
+from sonde.encoding import ENCODINGS
+from sonde.models import DepthModel, Meaning
+
+
+def small_glpn(**changes) -> GLPNConfig:
+    shape = {"hidden_sizes": (8, 16, 24, 32), "num_attention_heads": (1, 1, 1, 2), "depths": (1, 1, 1, 1)}
+    return GLPNConfig(**shape, decoder_hidden_size=8, max_depth=1, drop_path_rate=0.0, **changes)
+
+
+def small_depth_anything(**changes) -> DepthAnythingConfig:
+    backbone = {
+        "model_type": "dinov2",
+        "image_size": 56,
+        "patch_size": 14,
+        "hidden_size": 24,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 4,
+        "out_indices": [1, 2, 3, 4],
+        "reshape_hidden_states": False,
+    }
+    return DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=24,
+        neck_hidden_sizes=[8, 12, 16, 24],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        **changes,
+    )
+
+
+def small_dpt() -> DPTConfig:
+    return DPTConfig(
+        hidden_size=24,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        backbone_out_indices=[0, 1, 2, 3],
+        image_size=64,
+        neck_hidden_sizes=[8, 12, 16, 24],
+        fusion_hidden_size=8,
+    )
+
+
+CONFIGS = {"glpn": small_glpn, "depth_anything": small_depth_anything, "dpt": small_dpt}
+
+
+def built(config) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = AutoModelForDepthEstimation.from_config(config)
+    models.revive(network)
+    return network.eval()
+
+
+@pytest.fixture
+def saved(tmp_path: Path):
+    def save(family: str) -> Path:
+        built(CONFIGS[family]()).save_pretrained(tmp_path / family)  # pyright: ignore[reportCallIssue]
+        return tmp_path / family
+
+    return save
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_family_answers_at_the_images_own_size(saved, family):
+    model = models.load(saved(family))
+    prediction = model.predict(np.random.default_rng(0).integers(0, 255, (75, 101, 3), dtype=np.uint8))
+    assert prediction.depth.shape == (75, 101)
+    assert prediction.depth.dtype == np.float32
+    assert prediction.space == ("metric" if family == "glpn" else "disparity")
+    assert np.isfinite(prediction.depth).all()
+    assert prediction.depth.min() >= 0
+
+
+def test_a_batch_answers_as_its_images_do_alone(saved):
+    model = models.load(saved("glpn"))
+    batch = torch.rand(2, 3, 64, 96)
+    together = model(batch).depth
+    alone = torch.cat([model(batch[:1]).depth, model(batch[1:]).depth])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_path_a_pil_image_and_an_array_give_the_same(saved, tmp_path):
+    from PIL import Image
+
+    model = models.load(saved("glpn"))
+    array = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    first = model.predict(array).depth
+    assert np.array_equal(first, model.predict(tmp_path / "photo.png").depth)
+    assert np.array_equal(first, model.predict(Image.fromarray(array)).depth)
+
+
+def test_the_network_sees_multiples_of_its_step_at_its_short_side():
+    meaning = Meaning("disparity", short_side=518, multiple=14)
+    assert meaning.network_size(480, 640) == (518, 686)
+    assert meaning.network_size(1200, 1944) == (518, 840)
+    assert replace(meaning, input_size=(756, 1260)).network_size(480, 640) == (756, 1260)
+    assert Meaning("metric", short_side=None, multiple=32).network_size(375, 1242) == (384, 1248)
+
+
+def test_an_encoded_answer_is_metric_depth_inside_its_range():
+    encoding = ENCODINGS["inverse"](0.5, 2.0)
+    meaning = Meaning("metric", 64, 32, encoding=encoding.to_dict(), unit="mm")
+    depth = DepthModel(built(small_glpn()), meaning, "test").predict(np.zeros((64, 64, 3), np.uint8)).depth
+    assert 0.5 <= depth.min() <= depth.max() <= 2.0
+
+
+def test_a_saved_model_comes_back_with_its_meaning(tmp_path):
+    meaning = Meaning("metric", 64, 32, encoding=ENCODINGS["log"](0.5, 2.0).to_dict(), unit="mm", input_size=(64, 96))
+    model = DepthModel(built(small_glpn()), meaning, "test").eval()
+    models.save(model, tmp_path / "whole")
+    again = models.load(tmp_path / "whole")
+    assert again.meaning == meaning
+    image = torch.rand(1, 3, 64, 96)
+    assert torch.equal(model(image).depth, again(image).depth)
+
+
+@pytest.mark.parametrize(
+    "size,count", [("small", 24_785_089), ("base", 97_470_785), ("large", 335_315_649), ("giant", 1_258_132_225)]
+)
+def test_the_four_sizes_have_the_papers_parameters(size, count):
+    with torch.device("meta"):
+        network = AutoModelForDepthEstimation.from_config(architectures.depth_anything(size))
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
+def test_lora_on_depth_anything_small_trains_442368_parameters():
+    with torch.device("meta"):
+        network = AutoModelForDepthEstimation.from_config(architectures.depth_anything("small"))
+        adapted = add_lora(network, {"r": 16, "lora_alpha": 32, "target_modules": ["query", "key", "value"]})
+    trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert trainable == 442_368
+    assert sum(parameter.numel() for parameter in adapted.parameters()) == 25_227_457
+
+
+def official_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A network's weights under the names of the official checkpoints, written from their code, not from ours."""
+    state = dict(network.state_dict())
+    official = {
+        "pretrained.cls_token": state["backbone.embeddings.cls_token"],
+        "pretrained.mask_token": state["backbone.embeddings.mask_token"],
+        "pretrained.pos_embed": state["backbone.embeddings.position_embeddings"],
+        "depth_head.scratch.output_conv2.0.weight": state["head.conv2.weight"],
+        "depth_head.scratch.output_conv2.0.bias": state["head.conv2.bias"],
+        "depth_head.scratch.output_conv2.2.weight": state["head.conv3.weight"],
+        "depth_head.scratch.output_conv2.2.bias": state["head.conv3.bias"],
+    }
+
+    def pair(old: str, new: str) -> None:
+        official.update(
+            {f"{old}.{leaf}": state[f"{new}.{leaf}"] for leaf in ("weight", "bias") if f"{new}.{leaf}" in state}
+        )
+
+    pair("pretrained.patch_embed.proj", "backbone.embeddings.patch_embeddings.projection")
+    pair("pretrained.norm", "backbone.layernorm")
+    pair("depth_head.scratch.output_conv1", "head.conv1")
+    for index in range(12):
+        old, new = f"pretrained.blocks.{index}", f"backbone.encoder.layer.{index}"
+        for leaf in ("weight", "bias"):
+            parts = [state[f"{new}.attention.{name}_proj.{leaf}"] for name in "qkv"]
+            official[f"{old}.attn.qkv.{leaf}"] = torch.cat(parts)
+        pair(f"{old}.attn.proj", f"{new}.attention.o_proj")
+        for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
+            pair(f"{old}.{part}", f"{new}.{part}")
+        for part in "12":
+            official[f"{old}.ls{part}.gamma"] = state[f"{new}.layer_scale{part}.lambda1"]
+    for index in range(4):
+        pair(f"depth_head.projects.{index}", f"neck.reassemble_stage.layers.{index}.projection")
+        pair(f"depth_head.resize_layers.{index}", f"neck.reassemble_stage.layers.{index}.resize")
+        pair(f"depth_head.scratch.layer{index + 1}_rn", f"neck.convs.{index}")
+        fusion, layer = f"depth_head.scratch.refinenet{4 - index}", f"neck.fusion_stage.layers.{index}"
+        pair(f"{fusion}.out_conv", f"{layer}.projection")
+        for unit in "12":
+            for conv in "12":
+                pair(f"{fusion}.resConfUnit{unit}.conv{conv}", f"{layer}.residual_layer{unit}.convolution{conv}")
+    return official
+
+
+def test_an_official_checkpoint_gives_the_same_network(tmp_path):
+    network = built(architectures.depth_anything("small"))
+    path = tmp_path / "depth_anything_v2_vits.pth"
+    torch.save(official_of(network), path)
+    model = models.load(path)
+    assert model.space == "disparity"
+    for name, value in network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], value), name
+
+
+def test_a_metric_checkpoint_takes_its_range_from_its_name():
+    state = official_of(built(architectures.depth_anything("small")))
+    config, _ = architectures.from_official(state, "depth_anything_v2_metric_vkitti_vits.pth")
+    assert (config.depth_estimation_type, config.max_depth) == ("metric", 80)
+    with pytest.raises(ValueError, match="hypersim"):
+        architectures.from_official(state, "my_metric_vits.pth")
+
+
+def test_a_pickled_program_is_never_run(tmp_path):
+    import pickle
+
+    path = tmp_path / "depth_anything_v2_vits.pth"
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(ValueError, match="cannot be read as weights"):
+        models.load(path)
+
+
+def test_targets_are_found_in_either_spelling():
+    assert spelled(built(small_depth_anything()), ["query", "v_proj"]) == ["q_proj", "v_proj"]
+    assert spelled(built(small_glpn()), ["q_proj", "value"]) == ["query", "value"]
+    with pytest.raises(ValueError, match="nosuch"):
+        spelled(built(small_glpn()), ["nosuch"])
+
+
+def test_an_adapter_saved_under_transformers_4s_names_loads(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    image = torch.rand(1, 3, 56, 56)
+    adapted = add_lora(built(small_depth_anything()), {"r": 2, "target_modules": ["query", "key", "value"]})
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    expected = adapted.eval()(pixel_values=image).predicted_depth
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    old = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value"}
+    state = load_file(tmp_path / "adapter_model.safetensors")
+    for new, word in old.items():
+        state = {key.replace(f"attention.{new}", f"attention.{word}"): value for key, value in state.items()}
+    save_file(state, tmp_path / "adapter_model.safetensors")
+    config = tmp_path / "adapter_config.json"
+    text = config.read_text()
+    for new, word in old.items():
+        text = text.replace(f'"{new}"', f'"{word.rpartition(".")[2]}"')
+    config.write_text(text)
+
+    again = load_adapter(built(small_depth_anything()), tmp_path).eval()
+    assert torch.equal(again(pixel_values=image).predicted_depth, expected)
+
+
+def test_an_adapter_of_another_network_is_refused(tmp_path):
+    add_lora(built(small_glpn()), {"r": 2}).save_pretrained(tmp_path, save_embedding_layers=False)
+    other = built(small_glpn(mlp_ratios=(4, 4, 4, 4)))
+    other.glpn.encoder.block = other.glpn.encoder.block[:2]  # pyright: ignore
+    with pytest.raises(ValueError, match="adapter of another network"):
+        load_adapter(other, tmp_path)
+
+
+def test_an_adapter_refuses_a_base_with_other_weights(tmp_path):
+    base = tmp_path / "base"
+    network = built(small_glpn())
+    network.save_pretrained(base)  # pyright: ignore[reportCallIssue]
+    meaning = Meaning("metric", 64, 32, base=str(base), fingerprint=models.fingerprint(network))
+    model = DepthModel(add_lora(network, {"r": 2}), meaning, "test")
+    models.save(model, tmp_path / "run" / "best")
+    assert models.load(tmp_path / "run").meaning.base == str(base)
+    torch.manual_seed(9)
+    AutoModelForDepthEstimation.from_config(small_glpn()).save_pretrained(base)
+    with pytest.raises(ValueError, match="other weights"):
+        models.load(tmp_path / "run")
+
+
+def test_a_revived_head_answers_and_learns():
+    """Built from a config alone, Depth Anything's last ReLU is dead: 0 everywhere, and no gradient."""
+    network = built(small_depth_anything())
+    answer = network(pixel_values=torch.rand(1, 3, 56, 56)).predicted_depth
+    answer.sum().backward()
+    assert (answer > 0).float().mean() > 0.9
+    assert network.head.conv1.weight.grad.abs().sum() > 0  # pyright: ignore
+
+
+@pytest.mark.parametrize("name,words", [("sonde-tny", "sonde-tiny"), ("nothing.pth", "official"), ("", "sonde-tiny")])
+def test_a_wrong_name_says_what_would_work(name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        models.load(name)
+
+
+def test_without_a_hub_the_local_alternatives_are_named(monkeypatch):
+    monkeypatch.setattr(models, "_hub_answers", lambda: False)
+    with pytest.raises(ValueError, match="cannot be reached.*sonde-tiny"):
+        models.load("depth-anything/Depth-Anything-V2-Small-hf")

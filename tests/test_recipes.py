@@ -1,0 +1,173 @@
+"""A recipe is what its file says, whatever it leaves out; what is wrong with it is said in one sentence."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sonde import recipes
+from sonde.datasets.zivid import LIMITS
+from sonde.recipes import Recipe
+
+DOCS = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_packaged_recipe_comes_back_from_its_own_dump(name, tmp_path):
+    recipe = recipes.load(name)
+    path = tmp_path / "again.yaml"
+    path.write_text(recipes.dump(recipe))
+    assert recipes.load(path) == recipe
+    assert recipes.load(recipe) == recipe
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_packaged_recipe_is_a_page_that_names_its_own_folder(name):
+    text = (Path(str(recipes.RECIPES)) / f"{name}.yaml").read_text()
+    assert len(text.splitlines()) <= 36
+    assert recipes.load(name).output_dir.startswith("runs/")
+
+
+def test_lora_zivid_is_the_published_configuration():
+    recipe = recipes.load("lora-zivid")
+    assert recipe.model.name == "depth-anything/Depth-Anything-V2-Small-hf"
+    assert recipe.model.input_size == (756, 1260)
+    assert recipe.model.encoding == "inverse"
+    assert not recipe.model.train_head and not recipe.model.affine_start
+    assert recipe.lora == {
+        "r": 16,
+        "lora_alpha": 32,
+        "lora_dropout": 0.05,
+        "bias": "none",
+        "target_modules": ["query", "key", "value"],
+    }
+    assert recipe.loss == {"masked_l1": 1.0, "edge_gradient": 3.0}
+    assert recipe.augment == recipes.AugmentRecipe()
+    published = {
+        "num_train_epochs": 15,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "learning_rate": 5e-5,
+        "fp16": True,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+    }
+    assert published.items() <= recipe.train.items()
+    assert recipe.data.min_depth is None and recipe.data.max_depth is None  # the layout's: 0 and 10000 mm
+    assert LIMITS == (0, 10_000)
+
+
+def test_an_empty_recipe_runs_on_defaults():
+    recipe = recipes.load({})
+    assert recipe == Recipe()
+    assert recipe.model.name == "sonde-tiny"
+    assert recipe.data.split.test and recipe.data.split.validation
+
+
+def test_an_override_wins_and_keeps_what_stands_beside_it():
+    recipe = recipes.load(
+        "lora-zivid",
+        ["train.learning_rate=1e-4", "data.root=captures", "data.range=[250,4000]", "data.split.group=folder"],
+    )
+    assert recipe.train["learning_rate"] == 1e-4
+    assert recipe.train["num_train_epochs"] == 15
+    assert recipe.data.root == "captures"
+    assert recipe.data.range == (250.0, 4000.0)
+    assert recipe.data.split.group == "folder"
+    assert recipe.data.split.seed == 42
+
+
+def test_an_override_switches_off_what_the_recipe_has():
+    recipe = recipes.load("lora-zivid", ["lora=null", "model.encoding=null", "data.cache=null"])
+    assert recipe.lora is None
+    assert recipe.model.encoding is None
+    assert recipe.data.cache is None
+
+
+def test_a_run_folder_is_its_own_recipe(tmp_path):
+    recipe = recipes.load("lora-few", ["seed=7"])
+    (tmp_path / "recipe.yaml").write_text(recipes.dump(recipe))
+    assert recipes.load(tmp_path) == recipe
+
+
+def problem(recipe, overrides=None) -> str:
+    """The one sentence a bad recipe is answered with."""
+    with pytest.raises(ValueError) as caught:
+        recipes.load(recipe, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    return message
+
+
+@pytest.mark.parametrize(
+    "override,nearest",
+    [
+        ("modle=sonde-tiny", "model"),
+        ("model.nam=sonde-tiny", "name"),
+        ("data.rot=captures", "root"),
+        ("data.split.tset=3", "test"),
+        ("augment.flips=0.5", "flip"),
+        ("output=runs/x", "output_dir"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(override, nearest):
+    message = problem({}, [override])
+    assert override.partition("=")[0] in message
+    assert f"{nearest!r}?" in message
+
+
+def test_an_unknown_key_of_a_further_part_is_answered_with_the_nearest():
+    message = problem({"data": {"also": [{"format": "nyu", "root": "x", "rot": "y"}]}})
+    assert "data.also.0.rot" in message and "'root'?" in message
+
+
+def test_a_wrong_name_is_answered_with_the_nearest():
+    assert "'lora-zivid'?" in problem("lora-zivd")
+    assert "lora-few" in problem("xyz")
+
+
+@pytest.mark.parametrize(
+    "overrides,words",
+    [
+        (["data.split.folds=1"], "data.split.folds"),
+        (["augment.flip=2"], "augment.flip"),
+        (["model.encoding=inverted"], "inverse"),
+        (["model.input_size=[756]"], "model.input_size"),
+        (["seed=many"], "seed"),
+        (["train.learning_rate"], "key=value"),
+        (["data.root=${nowhere}"], "nowhere"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_place(overrides, words):
+    assert words in problem({}, overrides)
+
+
+def test_a_file_that_is_no_recipe_is_told_so(tmp_path):
+    for text in ("model: [unclosed", "- a\n- list\n", "just words"):
+        path = tmp_path / "broken.yaml"
+        path.write_text(text)
+        assert str(path) in problem(str(path))
+
+
+def fields(schema: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted name and definition of everything a recipe can set."""
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def test_the_documentation_explains_every_field_as_the_schema_does():
+    documented = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    assert all(field.description for _, field in fields())
+    assert documented == [
+        f"| `{name}` | `{json.dumps(field.get_default())}` | {' '.join(str(field.description).split())} |"
+        for name, field in fields()
+    ]

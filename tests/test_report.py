@@ -1,0 +1,213 @@
+"""The page says what metrics.json says, shows what was scored, loads nothing, and tells what weakens its numbers."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sonde import recipes, report
+from sonde.datasets import Capture
+from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation
+from sonde.report import Curves, Gallery
+
+SETTINGS = {
+    "protocol": {"name": "zivid-mm", "max_depth": 10.0},
+    "model": "runs/x",
+    "data": "bench",
+    "captures": "test captures",
+    "versions": {"torch": "2.13.0"},
+}
+VOID = ("meta", "img", "br", "link", "input")
+
+
+def evaluation(mae: float, ids: list[str], **more: object) -> Evaluation:
+    scores = {"mae_mm": mae, "abs_rel": mae / 1000, "rmse_mm": 2 * mae, "delta1": 1 - mae / 1e3, "delta105": 0.5}
+    rows = [{"id": id_, "pixels": 9, **scores} for id_ in ids]
+    return Evaluation("zivid-mm", scores, rows, {}, {**SETTINGS, "ids": ids, **more})
+
+
+def capture(id_: str, height: int = 24, width: int = 32) -> Capture:
+    depth = np.linspace(0.5, 1.5, height * width, dtype=np.float32).reshape(height, width)
+    mask = np.ones((height, width), bool)
+    mask[:4] = False
+    return Capture(id_, np.full((height, width, 3), 90, np.uint8), np.where(mask, depth, np.float32(0)), mask)
+
+
+def gallery(ids: list[str]) -> Gallery:
+    shown = Gallery(worst=3)
+    for number, id_ in enumerate(ids):
+        seen = capture(id_)
+        shown.add(seen, seen.depth + np.float32(0.001 * number), {"mae_mm": float(number), **row(number)})
+    return shown
+
+
+def row(number: int) -> dict[str, float]:
+    return {"abs_rel": number / 1e3, "rmse_mm": float(number), "delta1": 1.0, "delta105": 1.0}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run-7"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(recipes.dump(recipes.load({"lora": {"r": 16}})))
+    parts = {"train": ["t0", "t1"], "validation": ["v0"], "test": [f"c{index}" for index in range(6)]}
+    (folder / "split.json").write_text(json.dumps(parts))
+    (folder / "environment.json").write_text('{"torch": "9.8.7"}')
+    steps = [{"step": step, "loss": 1 / step, "learning_rate": 1e-4} for step in (1, 2, 3, 4)]
+    scores = [{"step": step, "eval_loss": 1 / step, "eval_mae_mm": 50 / step} for step in (2, 4)]
+    lines = [json.dumps(line) for line in [*steps, *scores, {"step": 4, "train_runtime": 3.0}]]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def board(ids: list[str]) -> dict[str, Evaluation]:
+    return {MEAN_MAP: evaluation(64.0, ids), UNADAPTED: evaluation(32.5, ids), ADAPTED: evaluation(6.25, ids)}
+
+
+IDS = [f"c{index}" for index in range(6)]
+
+
+def page(run: Path) -> str:
+    return report.write(run, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_numbers_of_every_row_and_marks_the_best(run):
+    html = page(run)
+    assert all(number in html for number in ("64", "32.5", "6.25", "0.9938"))
+    own = html[html.index('<tr class="own">') :]
+    assert own.count('class="best"') >= 4
+    assert html[: html.index('<tr class="own">')].count('<td class="best"') == 2  # all three tie at δ<1.05
+
+
+def test_the_page_loads_nothing_from_anywhere(run):
+    html = page(run)
+    assert not re.search(r"https?:|//cdn|<script|<link|@import", html)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
+
+
+def test_every_tag_is_closed_and_no_id_is_given_twice(run):
+    class Balance(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+            self.ids: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.ids += [value for name, value in attrs if name == "id" and value]
+            if tag not in VOID:
+                self.open.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    parser = Balance()
+    parser.feed(page(run))
+    assert not parser.open
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_curves_settings_and_versions_are_there(run):
+    html = page(run)
+    assert all(title in html for title in ("Loss", "Validation error", "Error against depth"))
+    assert all(
+        fact in html for fact in ("sonde-tiny", "LoRA r=16", "2 train, 1 validation, 6 test", "seed 42", "9.8.7")
+    )
+
+
+def test_charts_take_their_colours_from_the_page(run):
+    html = page(run)
+    assert "var(--accent)" in html and report.INK not in html
+
+
+def test_the_worst_come_first_and_no_more_than_asked():
+    assert [panel.id for panel in gallery(IDS).panels] == ["c5", "c4", "c3"]
+
+
+def test_pictures_are_small_and_invalid_pixels_stay_invalid():
+    shown = Gallery(width=100)
+    seen = capture("wide", 90, 450)
+    shown.add(seen, seen.depth, {"mae_mm": 0.0})
+    panel = shown.panels[0]
+    assert panel.depth.shape == panel.mask.shape == panel.prediction.shape == panel.image.shape[:2] == (18, 90)
+    np.testing.assert_array_equal(panel.depth > 0, panel.mask)
+
+
+def test_the_sample_of_errors_is_bounded_and_signed():
+    shown = Gallery(pixels=100)
+    seen = capture("c", 90, 450)
+    shown.add(seen, seen.depth - np.float32(0.25), {"mae_mm": 250.0})
+    assert 100 <= len(shown.errors) < 200
+    np.testing.assert_allclose(shown.errors[:, 1], -0.25, atol=1e-6)
+
+
+def test_bins_hold_the_errors_of_their_depth():
+    depth = np.linspace(1, 3, 10_001)
+    middles, held = report.binned(np.stack([depth, -depth], axis=1))
+    means = [values.mean() for values in held]
+    np.testing.assert_allclose(means, middles, atol=0.05)
+
+
+def test_one_depth_everywhere_still_makes_a_chart(run):
+    shown, seen = Gallery(), capture("flat")
+    shown.add(
+        seen._replace(depth=np.where(seen.mask, np.float32(1), np.float32(0))), seen.depth, {"mae_mm": 1.0, **row(1)}
+    )
+    assert "Error against depth" in report.write(run, board(IDS), shown).read_text(encoding="utf-8")
+
+
+def test_no_error_is_white_too_far_is_red_and_untrusted_is_grey():
+    error = np.array([[0.0, 5.0, -5.0, 1.0]], np.float32)
+    colours = report.colour_error(error, np.array([[True, True, True, False]]), 5.0)[0].astype(int)
+    assert colours[0].min() > 240
+    assert colours[1][0] > colours[1][2] and colours[2][2] > colours[2][0]
+    assert (colours[3] == 128).all()
+
+
+def test_a_perfect_prediction_has_a_page_too(run):
+    shown, seen = Gallery(), capture("c0")
+    shown.add(seen, seen.depth, {"mae_mm": 0.0, **row(0)})
+    perfect = {MEAN_MAP: evaluation(5.0, IDS), ADAPTED: evaluation(0.0, IDS)}
+    assert "0 mm" in report.write(run, perfect, shown).read_text(encoding="utf-8")
+
+
+def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
+    html = report.write(tmp_path, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+    assert "6.25" in html and "Loss" not in html
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (["t0", "c1", "c2", "c3", "c4"], "was trained on"),
+        (["v0", "c1", "c2", "c3", "c4"], "also chose the checkpoint"),
+        (["c1", "c2"], "too few"),
+    ],
+)
+def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
+    assert words in report.write(run, board(ids), gallery(ids)).read_text(encoding="utf-8")
+
+
+def test_nothing_is_cautioned_where_nothing_is_wrong(run):
+    assert "Before you believe it" not in page(run)
+
+
+def test_names_from_disk_cannot_write_markup(run):
+    ids = ["<script>alert(1)</script>", *IDS]
+    assert "<script>" not in report.write(run, board(ids), gallery(ids)).read_text(encoding="utf-8")
+
+
+def test_a_step_logged_twice_counts_once_by_its_later_number(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "loss": 3.0}\n{"step": 1, "loss": 5.0}\n{"step": 2, "loss": 4.0}\n')
+    assert Curves.read(path).points("loss") == ([1, 2], [5.0, 4.0])
+
+
+def test_the_headline_compares_and_does_not_boast():
+    sentences = report.headline(
+        {MEAN_MAP: evaluation(50.0, IDS), UNADAPTED: evaluation(5.0, IDS), ADAPTED: evaluation(10.0, IDS)}
+    )
+    assert "5 times lower" in sentences[0] and "not lower" in sentences[1]

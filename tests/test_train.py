@@ -1,0 +1,228 @@
+"""A run is what its recipe says, can be stopped anywhere, and never touches its test captures before the end."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captures import write_bench
+from test_models import built, small_glpn
+
+from sonde import models, recipes, train
+from sonde.adapters import affine_start, fit_start
+from sonde.trainer import DepthTrainer
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A small network with weights of its own, saved where a recipe can name it."""
+    folder = tmp_path_factory.mktemp("base")
+    built(small_glpn()).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_bench(tmp_path_factory.mktemp("captures") / "set", 10)
+
+
+@pytest.fixture
+def settings(base, root, tmp_path):
+    """Overrides of lora-few for a run of seconds."""
+
+    def make(*more: str) -> list[str]:
+        return [
+            f"model.name={base}",
+            "model.input_size=[32,64]",
+            f"data.root={root}",
+            f"data.cache={tmp_path / 'cache'}",
+            "train.per_device_train_batch_size=1",
+            "train.gradient_accumulation_steps=2",
+            "train.max_steps=6",
+            "train.eval_steps=2",
+            "train.save_steps=2",
+            "train.save_total_limit=10",
+            f"output_dir={tmp_path / 'run'}",
+            *more,
+        ]
+
+    return make
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return dict(models.load(run).network.state_dict())
+
+
+def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path, monkeypatch):
+    train.train("lora-few", settings())
+    whole = weights(tmp_path / "run")
+
+    class Killed(Exception):
+        pass
+
+    step = DepthTrainer.training_step
+
+    def until_step_four(self, *args, **kwargs):
+        if self.state.global_step == 4:  # step 4 of 3.5 an epoch: in the middle of the second
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    again = settings(f"output_dir={tmp_path / 'stopped'}")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(DepthTrainer, "training_step", until_step_four)
+        train.train("lora-few", again)
+    train.train("lora-few", again, resume=True)
+    resumed = weights(tmp_path / "stopped")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    losses = [json.loads(line).get("eval_loss") for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    others = [json.loads(line).get("eval_loss") for line in (tmp_path / "stopped" / "metrics.jsonl").open()]
+    assert [x for x in losses if x] == [x for x in others if x]
+
+
+def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, monkeypatch):
+    def failing(self, *args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(DepthTrainer, "_save_rng_state", failing)
+    with pytest.raises(OSError):
+        train.train("lora-few", settings())
+    assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        train.train("lora-few", settings(), resume=True)
+
+
+def test_a_run_folder_is_never_overwritten(settings, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="--resume"):
+        train.train("lora-few", settings())
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path):
+    plan = train.dry_run("lora-few", settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
+    network = models.load(plan["model"]).network
+    widths = [8, 16, 24, 32]  # one attention block each, query, key and value: r (in + out)
+    assert plan["trainable_parameters"] == sum(3 * 2 * (width + width) for width in widths)
+    assert plan["total_parameters"] == plan["trainable_parameters"] + sum(p.numel() for p in network.parameters())
+    assert plan["steps"] == 6
+    assert plan["split"] == {"train": 6, "validation": 2, "test": 2}
+    assert plan["learning_rate"]["highest"] <= 1e-3
+    assert plan["unit"] == "mm"
+    assert plan["range"][0] < plan["range"][1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_published_recipe_counts_its_steps_and_parts(root, base, tmp_path):
+    plan = train.dry_run("lora-zivid", [f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}"])
+    assert plan["steps"] == 15  # eight captures, accumulated to one step, in each of 15 epochs
+    assert plan["split"] == {"train": 8, "validation": 0, "test": 2}
+    assert plan["chosen_by"] == "test"
+
+
+def test_the_range_is_of_the_training_captures_unless_asked(settings, root):
+    ours = train.dry_run("lora-few", settings())["range"]
+    every = train.dry_run("lora-few", settings("data.range=all"))["range"]
+    given = train.dry_run("lora-few", settings("data.range=[251.74,3907.45]"))["range"]
+    assert every[0] <= ours[0] < ours[1] <= every[1]
+    assert given == pytest.approx([251.74, 3907.45])
+
+
+def test_half_precision_is_refused_where_it_is_not_real_and_said_once(settings, caplog):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, where half precision is real")
+    with caplog.at_level(logging.WARNING, "sonde"):
+        arguments = train.training_arguments(recipes.load("lora-zivid", ["train.fp16=true"]))
+    assert not arguments.fp16
+    assert len([record for record in caplog.records if "fp32" in record.message]) == 1
+
+
+def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, monkeypatch):
+    def exhausted(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(DepthTrainer, "training_step", exhausted)
+    with pytest.raises(ValueError, match="gradient_checkpointing.*input_size"):
+        train.train("lora-few", settings())
+
+
+@pytest.mark.parametrize(
+    "override,words",
+    [
+        ("train.learning_rat=1", "learning_rate"),
+        ("lora.alpha=3", "lora_alpha"),
+        ("loss.masked_l2=1", "masked_l1"),
+        ("model.input_size=[30,64]", r"\[32, 64\]"),
+        ("model.train_head=false", "affine_start needs"),
+        ("data.split.test=10", "leave none to train on"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_with_the_right_one(settings, override, words):
+    with pytest.raises(ValueError, match=words):
+        train.dry_run("lora-few", settings(override))
+
+
+def test_the_fitted_start_is_the_least_squares_line():
+    x = torch.linspace(-1, 3, 60).view(1, 6, 10)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[0, 0] = False
+    y = torch.where(mask, 0.3 * x + 0.2, 99.0)
+    scale, shift = fit_start(x, y, mask)
+    assert (scale, shift) == (pytest.approx(0.3), pytest.approx(0.2))
+    layer = torch.nn.Conv2d(4, 1, 1)
+    image = torch.rand(1, 4, 5, 5)
+    before = layer(image)
+    affine_start(layer, scale, shift)
+    torch.testing.assert_close(layer(image), 0.3 * before + 0.2)
+
+
+def test_the_fitted_start_lowers_the_first_loss(settings):
+    fitted = train.prepare(recipes.load("lora-few", settings()))
+    plain = train.prepare(recipes.load("lora-few", settings("model.affine_start=false")))
+
+    def error(plan) -> float:
+        item = plan.samples("train")[0]
+        answer = plan.model.eval()(item["image"][None]).depth[0]
+        return float((answer - item["depth"])[item["mask"]].abs().mean())
+
+    assert error(fitted) < error(plain)
+
+
+def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):
+    seen: set[int] = set()
+    plan = train.prepare(recipes.load("lora-few", settings()))
+    samples = plan.samples("train", augment=True)
+    seen.update(samples.indices)
+    held = {plan.captures.ids.index(name) for part in ("validation", "test") for name in plan.parts[part]}
+    assert not seen & held
+    assert len(seen | held) == len(plan.captures)
+
+
+def test_every_fold_validates_once(settings, tmp_path):
+    run = train.train("lora-few", settings("data.split.folds=2", "train.max_steps=2"))
+    chosen = [json.loads((run / f"fold-{fold}" / "split.json").read_text())["validation"] for fold in (0, 1)]
+    assert not set(chosen[0]) & set(chosen[1])
+    summary = json.loads((run / "metrics.json").read_text())
+    assert summary["folds"] == 2
+    assert np.isfinite(summary["metrics"]["mae_mm"]["mean"])
+
+
+def test_a_trained_run_scores_and_reports_itself(settings, tmp_path):
+    run = train.train("lora-few", settings("train.max_steps=2"))
+    scores = json.loads((run / "metrics.json").read_text())
+    assert {"mae_mm", "abs_rel", "rmse_mm", "delta1"} <= set(scores["metrics"])
+    assert (run / "report.html").stat().st_size > 1000
+    meaning = models.load(run).meaning
+    assert (meaning.space, meaning.unit) == ("metric", "mm")
+    kept = recipes.load(run)
+    assert kept.output_dir == str(run)
+
+
+def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tmp_path, base):
+    run = train.train("lora-few", settings("train.max_steps=2", "model.train_head=false", "model.affine_start=false"))
+    before = models.load(base).network.state_dict()
+    after = models.load(run).network.state_dict()
+    means = [name for name in before if name.endswith("running_mean")]
+    assert means
+    for name in means:
+        assert torch.equal(before[name], after[f"base_model.model.{name}"])
