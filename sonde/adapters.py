@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sonde.align import fit_affine
 from sonde.recipes import nearest
 from sonde.types import Depth, Mask
 
@@ -96,14 +97,10 @@ def fit_start(outputs: Depth, targets: Depth, mask: Mask) -> tuple[float, float]
 
     A scale that is not positive would turn the network's order round, so the fit then only shifts.
     """
-    x, y = outputs[mask].double(), targets[mask].double()
-    if not len(x):
-        return 1.0, 0.0
-    centred = x - x.mean()
-    scale = float((centred * y).sum() / centred.square().sum().clamp_min(1e-12))
-    if scale <= 0:
-        scale = 1.0
-    return scale, float(y.mean() - scale * x.mean())
+    scale, shift = (float(value[0]) for value in fit_affine(outputs, targets, mask))
+    if scale > 0:
+        return scale, shift
+    return 1.0, float((targets - outputs)[mask].mean()) if mask.any() else 0.0
 
 
 def _adapter_state(folder: Path) -> dict[str, Tensor]:

@@ -1,76 +1,112 @@
 """Take a model out of sonde: a merged Hugging Face folder that plain transformers loads, compared with the original."""
 
+import shutil
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from peft import PeftModel
+from PIL import Image
+from transformers import pipeline
 
 from sonde import Verb, models
+from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
 from sonde.recipes import nearest
 
-TOLERANCE = 1e-4
-"""Largest difference allowed between the merged network and the original, in the raw answer's [0, 1]."""
+TOLERANCE = 1e-3
+"""Largest difference allowed between the written network's raw answer and the original's, as a share of its largest."""
 
 
 def export(model: str | Path | DepthModel, *, to: str = "hf", out: Path | str | None = None) -> Path:
-    """Write a model in another format and return where it lies.
+    """Write a model in another format and return where it lies; the folder appears only when it is complete.
 
     Args:
         model: any name `sonde.load` takes, or a loaded model (left as it is).
         to: a name in EXPORTERS.
-        out: an empty or new folder; `<model>-<to>` beside a run by default.
+        out: an empty or new folder; `<model>-<to>`, beside a run, by default.
 
     Raises:
         ValueError: an unknown format, a folder in use, or a result that differs from the original.
     """
     if to not in EXPORTERS:
         raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
-    name = model.name if isinstance(model, DepthModel) else str(model)
-    folder = (
-        Path(out) if out else Path(f"{name.rstrip('/').replace('/', '-') if not Path(name).exists() else name}-{to}")
-    )
-    if folder.exists() and any(folder.iterdir()):
+    folder = Path(out) if out else _beside(model.name if isinstance(model, DepthModel) else str(model), to)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
-    source = model if isinstance(model, DepthModel) else models.load(model)
-    EXPORTERS[to](source, folder)
+    original = (deepcopy(model) if isinstance(model, DepthModel) else models.load(model)).cpu().eval()
+    original.name = folder.name
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
+    EXPORTERS[to](original, partial)
+    partial.replace(folder)
     return folder
 
 
 def to_hugging_face(model: DepthModel, folder: Path) -> None:
-    """A merged network, its image processor, and a card with the five lines that turn its answer into millimetres."""
-    from dataclasses import replace
+    """A merged network, its image processor, and a card with the five lines that turn its answer into millimetres.
 
-    network = model.network
-    if isinstance(network, PeftModel):
-        network = network.merge_and_unload()
-    meaning = replace(model.meaning, base=None, fingerprint=None)
-    merged = DepthModel(network, meaning, str(folder)).eval()
-    models.save(merged, folder)
-    (folder / "README.md").write_text(card(merged))
+    The model itself is merged.
+
+    Raises:
+        ValueError: plain transformers answers otherwise than the model did.
+    """
+    image = _picture(*model.meaning.network_size(480, 640))
+    before = _raw(model, image)
+    if isinstance(model.network, PeftModel):
+        model.network = model.network.merge_and_unload()
+    model.meaning = replace(model.meaning, base=None, fingerprint=None)
+    models.save(model, folder)
+    (folder / "README.md").write_text(card(model))
+    after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"]
+    difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{folder} answers otherwise than {model.name} (by {difference:.2g} of its largest value): it is kept for "
+            "a look, and nothing was exported."
+        )
 
 
 def card(model: DepthModel) -> str:
     """The model card: what the numbers mean, and how to get them without sonde."""
     encoding, unit = model.meaning.encoding, model.meaning.unit
-    if encoding is None:
-        meaning = "relative inverse depth: larger is nearer, up to an unknown scale and shift"
-        lines = 'depth = pipe(image)["predicted_depth"]  # relative inverse depth, the image\'s size'
+    if encoding is not None:
+        per_metre = round(1 / UNITS[unit])
+        ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
+        meaning = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
+        lines = DECODED.format(per_metre=per_metre, unit=unit, decode=DECODE[encoding["name"]])
+    elif model.space == "metric":
+        meaning, lines = "depth in metres", 'depth_m = pipe(image)["predicted_depth"]'
     else:
-        per_metre = {"m": 1.0, "cm": 100.0, "mm": 1000.0}[unit]
-        low, high = encoding["min_depth"] * per_metre, encoding["max_depth"] * per_metre
-        meaning = f"{encoding['name']} encoding of depth from {low:.2f} to {high:.2f} {unit}"
-        lines = "\n".join(
-            (
-                'value = pipe(image)["predicted_depth"].clamp(0, 1)',
-                'code = pipe.model.config.sonde["encoding"]  # depth range in metres',
-                f'low, high = {per_metre:g} * code["min_depth"], {per_metre:g} * code["max_depth"]',
-                f"depth_{unit} = {DECODE[encoding['name']]}",
-            )
-        )
-    return CARD.format(meaning=meaning, lines=lines, describe=model.describe())
+        meaning = "inverse depth up to an unknown scale and shift: larger is nearer"
+        lines = 'disparity = pipe(image)["predicted_depth"]'
+    return CARD.format(meaning=meaning, lines=lines, describe=model.describe(), name=model.name)
 
+
+def _beside(name: str, to: str) -> Path:
+    """Beside a folder or a file; a hub id's folder here."""
+    name = name.rstrip("/").removesuffix(".pth")
+    return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
+
+
+def _picture(height: int, width: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@torch.inference_mode()
+def _raw(model: DepthModel, image: Image.Image) -> torch.Tensor:
+    rgb = torch.from_numpy(models.as_array(image)).permute(2, 0, 1)[None].float() / 255
+    return model.respond(model.network, rgb)[0]
+
+
+DECODED = """\
+value = pipe(image)["predicted_depth"].clamp(0, 1)
+low, high = ({per_metre} * pipe.model.config.sonde["encoding"][end] for end in ("min_depth", "max_depth"))
+depth_{unit} = {decode}"""
 
 DECODE = {
     "inverse": "1 / (value * (1 / low - 1 / high) + 1 / high)",
@@ -78,20 +114,23 @@ DECODE = {
     "log": "low * (high / low) ** value",
 }
 
-CARD = """---
+CARD = """\
+---
 pipeline_tag: depth-estimation
 library_name: transformers
 ---
 
-# Depth model exported from sonde
+# {name}
 
 {describe}. The network answers {meaning}.
 
 ```python
 from transformers import pipeline
-pipe = pipeline("depth-estimation", model="PATH")
+pipe = pipeline("depth-estimation", model="{name}")
 {lines}
 ```
+
+`image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size. Exported from sonde.
 """
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path], None]] = {"hf": to_hugging_face}

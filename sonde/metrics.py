@@ -142,9 +142,8 @@ def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         for near, far in ((_first, _second), (_second, _first)):
             found, true = (_edges(near(depth, dim), far(depth, dim)) for depth in maps)
             few = (both & (found | true)).nonzero(as_tuple=True)  # whose exact ratio matters
-            found, true = (
-                torch.bucketize(far(depth, dim)[few].double() / near(depth, dim)[few], steps) for depth in maps
-            )
+            ratios = (far(depth, dim)[few].double() / near(depth, dim)[few] for depth in maps)
+            found, true = (torch.bucketize(ratio.nan_to_num(0), steps) for ratio in ratios)
             hits = _passing(found.minimum(true))
             precision = precision + hits / _passing(found).clamp_min(1) / 4
             recall = recall + hits / _passing(true).clamp_min(1) / 4

@@ -346,7 +346,8 @@ def _from_adapter(folder: Path) -> DepthModel:
 
 
 def _thawed(stored: dict[str, Any]) -> Meaning:
-    return Meaning(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Meaning(**fields)
 
 
 def revive(network: nn.Module) -> None:

@@ -22,7 +22,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from sonde import files
@@ -139,12 +139,13 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
     unit = own.unit
     curves = Curves.read(folder / "metrics.jsonl")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["number"] = number
     html = page.from_string(TEMPLATE.read_text()).render(
         title=_title(folder, run),
         unit=unit,
         own=own,
         headline=headline(board),
-        caution=_caution(run, own),
+        caution=caution(run, own),
         facts=_facts(run, own),
         rows=_rows(board),
         charts=_charts(curves, gallery, unit),
@@ -158,20 +159,40 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
     return path
 
 
+def number(value: float, digits: int = 4) -> str:
+    """To so many significant digits, never with an exponent where the number is at least one."""
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
+
+
 def headline(board: Mapping[str, Evaluation]) -> list[str]:
     """One sentence for each rival of the last row: how the mean errors compare."""
     unit = list(board.values())[-1].unit
     *rivals, (name, own) = ((label, scored.metrics[f"mae_{unit}"]) for label, scored in board.items())
     sentences = []
     for label, error in rivals:
-        better = f"{error / own:.2g} times lower" if own < error else "not lower"
-        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({error:.3g} {unit}).")
+        times = f"{error / own:.{0 if error > 10 * own else 1}f} times " if own else ""
+        better = f"{times}lower" if own < error else "not lower"
+        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({number(error, 3)} {unit}).")
     return sentences
+
+
+def caution(run: Run | None, own: Evaluation) -> str:
+    """What must be known before the numbers are believed; empty where nothing weakens them."""
+    if run is None:
+        return ""
+    scored = set(own.settings["ids"])
+    if scored & set(run.parts["train"]):
+        return "Captures the model was trained on are among those scored: these numbers flatter it."
+    if scored & set(run.parts["validation"]) or not run.parts["validation"]:
+        return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
+    if len(scored) < 5:
+        return f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
+    return ""
 
 
 def _title(folder: Path, run: Run | None) -> str:
     name = folder.resolve().name
-    return name if run is None else f"{run.recipe.model.name} on {Path(run.recipe.data.root).name} · {name}"
+    return name if run is None else f"{Path(run.recipe.model.name).name} on {Path(run.recipe.data.root).name} · {name}"
 
 
 def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
@@ -184,24 +205,10 @@ def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "cells": [(name, f"{value:.4g}", value == best[name]) for name, value in row.items()],
+            "cells": [(name, number(value), value == best[name]) for name, value in row.items()],
         }
         for label, row in numbers.items()
     ]
-
-
-def _caution(run: Run | None, own: Evaluation) -> str:
-    """What must be known before the numbers are believed."""
-    if run is None:
-        return ""
-    scored = set(own.settings["ids"])
-    if scored & set(run.parts["train"]):
-        return "Captures the model was trained on are among those scored: these numbers flatter it."
-    if scored & set(run.parts["validation"]) or not run.parts["validation"]:
-        return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
-    if len(scored) < 5:
-        return f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
-    return ""
 
 
 def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
@@ -253,7 +260,7 @@ def _panel(panel: Panel, span: float, unit: str) -> dict[str, Any]:
     ]
     return {
         "id": panel.id,
-        "scores": " · ".join(f"{label} {panel.scores[name]:.3g}" for label, name in columns(unit).items()),
+        "scores": " · ".join(f"{label} {number(panel.scores[name], 3)}" for label, name in columns(unit).items()),
         "pictures": [{"title": t, "uri": _data_uri(picture), "scale": scale} for t, picture, scale in pictures],
     }
 
@@ -344,7 +351,8 @@ def _losses(figure: Figure, curves: Curves) -> None:
 def _validation(figure: Figure, curves: Curves, name: str, unit: str) -> None:
     axes = _axes(figure, "step", f"MAE ({unit})")
     axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _best(axes, curves)
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import TrainingArguments, set_seed
 
-from sonde import Verb, adapters, datasets, losses, models, recipes, report, scenes
-from sonde.datasets import Decoded, DepthSet, Samples, depth_range, open_set, split
+from sonde import Verb, adapters, datasets, evaluate, losses, models, recipes, report, scenes
+from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
@@ -140,7 +140,8 @@ def prepare(recipe: Recipe) -> Plan:
     for name in recipe.loss:
         if name not in losses.LOSSES:
             raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
-    captures = open_captures(recipe)
+    render_missing(recipe)
+    captures = evaluate.open_captures(recipe)
     groups = captures.groups(recipe.data.split.group) if recipe.data.split.group else None
     parts = split(captures.ids, recipe.data.split, groups)
     set_seed(recipe.seed)
@@ -151,18 +152,13 @@ def prepare(recipe: Recipe) -> Plan:
     return plan
 
 
-def open_captures(recipe: Recipe) -> DepthSet:
-    """The recipe's captures, rendered first where it says so and the folder is absent."""
-    data = recipe.data
-    sets = []
-    for part in (data, *data.also):
+def render_missing(recipe: Recipe) -> None:
+    """Render the parts of the data that a recipe describes and that are not there yet."""
+    for part in (recipe.data, *recipe.data.also):
         if part.render and not Path(part.root).exists():
             for family, count in part.render.items():
                 log.info("rendering %d %s captures into %s", count, family, part.root)
                 scenes.synth(family, part.root, count, seed=recipe.seed, rigs=0, layout=part.format)
-        limits = {"min_depth": data.min_depth, "max_depth": data.max_depth} if part is data else {}
-        sets.append(open_set(part.format, part.root, **limits))
-    return sets[0] if len(sets) == 1 else datasets.Joined(sets)
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
@@ -193,7 +189,7 @@ def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
         optimizer,
         num_warmup_steps=args.get_warmup_steps(steps),
         num_training_steps=steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs or {},
+        scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),  # pyright: ignore[reportArgumentType]
     )
     rates = []
     for _ in range(steps):

@@ -1,6 +1,7 @@
 """The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -21,12 +21,11 @@ from transformers import (
 )
 from transformers.trainer_utils import rotate_checkpoints
 
-from sonde import losses
+from sonde import losses, metrics
 from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
-from sonde.datasets import collate
+from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
-from sonde.metrics import METRICS
 from sonde.models import DepthModel
 from sonde.types import Depth, Mask, PerImage, Sample
 
@@ -47,8 +46,8 @@ class DepthTrainer(Trainer):
         weights: Mapping[str, float],
         args: TrainingArguments,
         *,
-        train: Dataset[Any],
-        validation: Dataset[Any] | None,
+        train: Samples,
+        validation: Samples | None,
         callbacks: list[TrainerCallback],
     ):
         super().__init__(
@@ -57,7 +56,7 @@ class DepthTrainer(Trainer):
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collate,  # pyright: ignore[reportArgumentType]
-            callbacks=callbacks,
+            callbacks=[Epochs(train), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         self.depth_model = model.to(args.device)
@@ -77,7 +76,8 @@ class DepthTrainer(Trainer):
         if model.training and isinstance(self.depth_model.network, PeftModel):
             freeze_norms(model)
         depth, mask = inputs["depth"], inputs["mask"]
-        pred = losses.resized(self.depth_model.respond(model, inputs["image"]), depth.shape[-2:])
+        height, width = depth.shape[-2:]
+        pred = losses.resized(self.depth_model.respond(model, inputs["image"]), (height, width))
         terms = losses.weighted(pred, self._target(depth, mask), mask, self.loss_weights)
         for name, term in terms.items():
             self._terms.setdefault(name, []).append(term.detach().mean())
@@ -92,6 +92,7 @@ class DepthTrainer(Trainer):
         output = super().evaluation_loop(*args, **kwargs)
         self._terms = kept
         for name, values in self._scores.items():
+            assert output.metrics is not None
             output.metrics[f"eval_{name}"] = torch.cat(values).nanmean().item()
         return output
 
@@ -108,7 +109,7 @@ class DepthTrainer(Trainer):
         encoding = self.depth_model.encoding
         if encoding is not None:
             return encoding.encode(safe)
-        return 1 / safe if self.depth_model.space == "disparity" else safe
+        return unit_disparity(safe, mask) if self.depth_model.space == "disparity" else safe
 
     def _score(self, pred: Depth, depth: Depth, mask: Mask) -> None:
         encoding, unit = self.depth_model.encoding, self.depth_model.meaning.unit
@@ -116,14 +117,14 @@ class DepthTrainer(Trainer):
             answer = encoding.decode(pred)
         else:
             answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](pred, depth, mask)
-        for name in SCORES:
-            score = METRICS[name](answer, depth, mask)
-            key = f"mae_{unit}" if name == "mae" else name
-            self._scores.setdefault(key, []).append(score / UNITS[unit] if name == "mae" else score)
+        for name, score in metrics.score(answer, depth, mask, SCORES).items():
+            in_unit = name == "mae"
+            values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
+            values.append(score / UNITS[unit] if in_unit else score)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint aside and rename it into place whole: whatever bears its name is complete."""
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         name = f"checkpoint-{self.state.global_step}"
         with _redirected(self.args, folder / ".partial"):
             super()._save_checkpoint(model, trial)
@@ -135,6 +136,18 @@ class DepthTrainer(Trainer):
         shutil.rmtree(folder / name, ignore_errors=True)  # of a run that was resumed from before it
         (folder / ".partial" / name).replace(folder / name)
         rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False)
+
+
+def unit_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
+    """Inverse depth scaled per image to [0, 1] between its 2nd and 98th percentiles: what a relative model answers.
+
+    Any fixed choice of scale and shift would do for the invariant losses; this one also keeps a bounded output away
+    from its ends, where a loss that forgives every scale and shift lets a sigmoid drift and stop learning.
+    """
+    disparity = torch.where(mask, 1 / depth, torch.nan)
+    low, high = disparity.flatten(1).nanquantile(torch.tensor([share, 1 - share], device=depth.device), dim=1)
+    scaled = (disparity - low[:, None, None]) / (high - low).clamp_min(1e-6)[:, None, None]
+    return scaled.nan_to_num(0.0).clamp(0, 1)
 
 
 class JsonLines(TrainerCallback):
@@ -152,6 +165,19 @@ class JsonLines(TrainerCallback):
         }
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class Epochs(TrainerCallback):
+    """Tells the samples their epoch, also when a run resumes inside one: accelerate forgets it there."""
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Before the first batch of an epoch, or of the rest of one."""
+        self.samples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
 
 
 class Progress(TrainerCallback):

@@ -2,35 +2,17 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from captures import write_bench
-from transformers import GLPNConfig, GLPNForDepthEstimation
+from runs import make_run, relative_model
 
-from sonde import baselines, evaluate, files, models, predict, protocols, recipes
+from sonde import baselines, evaluate, files, models, predict, protocols
 from sonde.datasets import Capture, open_set
-from sonde.encoding import ENCODINGS
 from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, scoreboard, table
-from sonde.models import DepthModel, Meaning
 from sonde.types import Prediction
-
-TINY = {
-    "hidden_sizes": (8, 16, 24, 32),
-    "num_attention_heads": (1, 1, 1, 2),
-    "depths": (1, 1, 1, 1),
-    "decoder_hidden_size": 8,
-    "max_depth": 1,
-}
-
-
-def relative_model() -> DepthModel:
-    torch.manual_seed(0)
-    network = GLPNForDepthEstimation(GLPNConfig(**TINY))
-    return DepthModel(network, Meaning("disparity", 32, 32, (0.0,) * 3, (1.0,) * 3), "relative")
 
 
 def ten_millimetres_far(capture: Capture) -> Prediction:
@@ -45,21 +27,6 @@ def true_disparity(capture: Capture) -> Prediction:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_bench(tmp_path / "bench", 5)
-
-
-def make_run(root: Path, run: Path, test: list[str], validation: list[str]) -> Path:
-    """A run folder as training leaves it, its model a relative one given a depth range."""
-    base = run.parent / "base"
-    models.save(relative_model(), base)
-    encoding = ENCODINGS["inverse"](0.5, 1.5).to_dict()
-    adapted = replace(relative_model().meaning, space="metric", encoding=encoding, unit="mm")
-    models.save(DepthModel(relative_model().network, adapted, "adapted"), run / "best")
-    data = {"root": str(root)}
-    recipe = recipes.load({"model": {"name": str(base)}, "data": data, "output_dir": str(run)})
-    (run / "recipe.yaml").write_text(recipes.dump(recipe))
-    parts = {"train": ["c00", "c01"], "validation": validation, "test": test}
-    (run / "split.json").write_text(json.dumps(parts))
-    return run
 
 
 def test_ten_millimetres_too_far_is_a_mean_error_of_ten(root):
@@ -151,7 +118,7 @@ def test_ground_truth_at_ten_metres_is_not_scored_whatever_the_set_allows(root):
 
 def test_nothing_to_score_is_an_error(root):
     np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
-    with pytest.raises(ValueError, match="None of 1 captures could be scored.*c01"):
+    with pytest.raises(ValueError, match=r"None of 1 captures could be scored.*c01"):
         evaluate.evaluate(ten_millimetres_far, data=root, ids=["c01"])
 
 

@@ -137,6 +137,7 @@ def test_boundary_f1_knows_sharp_from_smooth_and_near_from_far():
     assert boundary_f1(3 * target, target, mask).item() == pytest.approx(0.25)
     assert boundary_f1(3 - target, target, mask).item() == 0
     assert boundary_f1(torch.full_like(target, 2.0), target, mask).item() == 0
+    assert boundary_f1(torch.full_like(target, torch.nan), target, mask).item() == 0
     mask[:, :, 3] = False
     assert boundary_f1(target, target, mask).item() == 0
 

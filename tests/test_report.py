@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from captures import write_bench
+from runs import make_run
 
 from sonde import recipes, report
 from sonde.datasets import Capture
-from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation
+from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation, read_run
 from sonde.report import Curves, Gallery
 
 SETTINGS = {
@@ -50,7 +52,18 @@ def row(number: int) -> dict[str, float]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run-7"
+    return recorded(tmp_path / "run-7")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a usual run."""
+    folder = recorded(tmp_path_factory.mktemp("runs") / "run-7")
+    return report.write(folder, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+
+
+def recorded(folder: Path) -> Path:
+    """A run folder with all that training writes beside the weights."""
     folder.mkdir()
     (folder / "recipe.yaml").write_text(recipes.dump(recipes.load({"lora": {"r": 16}})))
     parts = {"train": ["t0", "t1"], "validation": ["v0"], "test": [f"c{index}" for index in range(6)]}
@@ -70,26 +83,20 @@ def board(ids: list[str]) -> dict[str, Evaluation]:
 IDS = [f"c{index}" for index in range(6)]
 
 
-def page(run: Path) -> str:
-    return report.write(run, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
-
-
-def test_the_page_has_the_numbers_of_every_row_and_marks_the_best(run):
-    html = page(run)
-    assert all(number in html for number in ("64", "32.5", "6.25", "0.9938"))
+def test_the_page_has_the_numbers_of_every_row_and_marks_the_best(html):
+    assert all(number in html for number in ("64.00", "32.50", "6.250", "0.9938", "6.25 mm"))
     own = html[html.index('<tr class="own">') :]
     assert own.count('class="best"') >= 4
     assert html[: html.index('<tr class="own">')].count('<td class="best"') == 2  # all three tie at δ<1.05
 
 
-def test_the_page_loads_nothing_from_anywhere(run):
-    html = page(run)
+def test_the_page_loads_nothing_from_anywhere(html):
     assert not re.search(r"https?:|//cdn|<script|<link|@import", html)
     sources = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert sources and all(source.startswith(("data:", "#")) for source in sources)
 
 
-def test_every_tag_is_closed_and_no_id_is_given_twice(run):
+def test_every_tag_is_closed_and_no_id_is_given_twice(html):
     class Balance(HTMLParser):
         def __init__(self) -> None:
             super().__init__()
@@ -105,21 +112,19 @@ def test_every_tag_is_closed_and_no_id_is_given_twice(run):
             assert self.open.pop() == tag
 
     parser = Balance()
-    parser.feed(page(run))
+    parser.feed(html)
     assert not parser.open
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_curves_settings_and_versions_are_there(run):
-    html = page(run)
+def test_curves_settings_and_versions_are_there(html):
     assert all(title in html for title in ("Loss", "Validation error", "Error against depth"))
     assert all(
         fact in html for fact in ("sonde-tiny", "LoRA r=16", "2 train, 1 validation, 6 test", "seed 42", "9.8.7")
     )
 
 
-def test_charts_take_their_colours_from_the_page(run):
-    html = page(run)
+def test_charts_take_their_colours_from_the_page(html):
     assert "var(--accent)" in html and report.INK not in html
 
 
@@ -171,7 +176,7 @@ def test_a_perfect_prediction_has_a_page_too(run):
     shown, seen = Gallery(), capture("c0")
     shown.add(seen, seen.depth, {"mae_mm": 0.0, **row(0)})
     perfect = {MEAN_MAP: evaluation(5.0, IDS), ADAPTED: evaluation(0.0, IDS)}
-    assert "0 mm" in report.write(run, perfect, shown).read_text(encoding="utf-8")
+    assert "0.00 mm" in report.write(run, perfect, shown).read_text(encoding="utf-8")
 
 
 def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
@@ -188,11 +193,11 @@ def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
     ],
 )
 def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
-    assert words in report.write(run, board(ids), gallery(ids)).read_text(encoding="utf-8")
+    assert words in report.caution(read_run(run), evaluation(1.0, ids))
 
 
-def test_nothing_is_cautioned_where_nothing_is_wrong(run):
-    assert "Before you believe it" not in page(run)
+def test_nothing_is_cautioned_where_nothing_is_wrong(html):
+    assert "Before you believe it" not in html
 
 
 def test_names_from_disk_cannot_write_markup(run):
@@ -206,8 +211,35 @@ def test_a_step_logged_twice_counts_once_by_its_later_number(tmp_path):
     assert Curves.read(path).points("loss") == ([1, 2], [5.0, 4.0])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(1133.4, "1133"), (12345.6, "12346"), (0.2, "0.2000"), (0.013514, "0.01351"), (0.0, "0.000")]
+)
+def test_numbers_have_four_digits_and_no_exponent(value, text):
+    assert report.number(value) == text
+
+
 def test_the_headline_compares_and_does_not_boast():
     sentences = report.headline(
         {MEAN_MAP: evaluation(50.0, IDS), UNADAPTED: evaluation(5.0, IDS), ADAPTED: evaluation(10.0, IDS)}
     )
-    assert "5 times lower" in sentences[0] and "not lower" in sentences[1]
+    assert "5.0 times lower" in sentences[0] and "not lower" in sentences[1]
+
+
+@pytest.mark.parametrize("held", ["test", "validation"])
+def test_a_finished_run_is_scored_on_what_it_held_out(tmp_path, held):
+    parts = {"test": [], "validation": ["c02"], held: ["c03", "c04"]}
+    run = make_run(write_bench(tmp_path / "bench", 5), tmp_path / "run", **parts)
+    page = report.finish(run)
+    assert page is not None
+    document = json.loads((run / "metrics.json").read_text())
+    assert document["images"] == 2 and set(document["table"]) == {MEAN_MAP, UNADAPTED, ADAPTED}
+    assert document["table"][ADAPTED]["MAE (mm)"] == document["metrics"]["mae_mm"]
+    assert len((run / "per_image.csv").read_text().splitlines()) == 3
+    html = page.read_text(encoding="utf-8")
+    assert "c03" in html and ("chose the checkpoint" in html) == (held == "validation")
+
+
+def test_a_run_that_held_nothing_out_gets_no_score(tmp_path):
+    run = make_run(write_bench(tmp_path / "bench", 3), tmp_path / "run", test=[], validation=[])
+    assert report.finish(run) is None
+    assert not (run / "metrics.json").exists()

@@ -10,7 +10,7 @@ import torch
 from captures import write_bench
 from test_models import built, small_glpn
 
-from sonde import models, recipes, train
+from sonde import losses, models, recipes, train
 from sonde.adapters import affine_start, fit_start
 from sonde.trainer import DepthTrainer
 
@@ -55,6 +55,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return dict(models.load(run).network.state_dict())
 
 
+def validation_losses(run: Path) -> list[float]:
+    logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [log["eval_loss"] for log in logs if "eval_loss" in log]
+
+
 def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path, monkeypatch):
     train.train("lora-few", settings())
     whole = weights(tmp_path / "run")
@@ -65,7 +70,7 @@ def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(setting
     step = DepthTrainer.training_step
 
     def until_step_four(self, *args, **kwargs):
-        if self.state.global_step == 4:  # step 4 of 3.5 an epoch: in the middle of the second
+        if self.state.global_step == 4:  # three steps an epoch: inside the second
             raise Killed
         return step(self, *args, **kwargs)
 
@@ -76,9 +81,7 @@ def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(setting
     train.train("lora-few", again, resume=True)
     resumed = weights(tmp_path / "stopped")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
-    losses = [json.loads(line).get("eval_loss") for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    others = [json.loads(line).get("eval_loss") for line in (tmp_path / "stopped" / "metrics.jsonl").open()]
-    assert [x for x in losses if x] == [x for x in others if x]
+    assert validation_losses(tmp_path / "run") == validation_losses(tmp_path / "stopped")
 
 
 def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, monkeypatch):
@@ -177,15 +180,16 @@ def test_the_fitted_start_is_the_least_squares_line():
 
 
 def test_the_fitted_start_lowers_the_first_loss(settings):
-    fitted = train.prepare(recipes.load("lora-few", settings()))
-    plain = train.prepare(recipes.load("lora-few", settings("model.affine_start=false")))
+    wide = "data.range=[500,20000]"  # the captures lie at its near end, an untrained answer in its middle
+    fitted = train.prepare(recipes.load("lora-few", settings(wide)))
+    plain = train.prepare(recipes.load("lora-few", settings(wide, "model.affine_start=false")))
 
     def error(plan) -> float:
         item = plan.samples("train")[0]
-        answer = plan.model.eval()(item["image"][None]).depth[0]
-        return float((answer - item["depth"])[item["mask"]].abs().mean())
+        answer = losses.resized(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
+        return float((answer.detach() - item["depth"])[item["mask"]].abs().mean())
 
-    assert error(fitted) < error(plain)
+    assert error(fitted) < 0.5 * error(plain)
 
 
 def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):

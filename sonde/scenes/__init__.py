@@ -24,7 +24,7 @@ from sonde.recipes import nearest
 from sonde.scenes import bench, layouts, road, room
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
-from sonde.scenes.shading import radiance
+from sonde.scenes.shading import radiance, surfaces
 from sonde.scenes.shapes import Group
 from sonde.scenes.tracer import Camera, Light, Photo, Scanner, Scene, Sky, Tracer, look_at
 from sonde.types import DepthArray, MatrixArray, RGBArray
@@ -47,9 +47,7 @@ class Render(NamedTuple):
     """Pixels; the centre of the top-left pixel is (0, 0)."""
 
 
-def render(
-    family: str, seed: int, index: int, *, height: int = 168, width: int = 224, rigs: int = 1
-) -> Render:
+def render(family: str, seed: int, index: int, *, height: int = 168, width: int = 224, rigs: int = 1) -> Render:
     """Picture `index` of a family.
 
     Args:
@@ -75,9 +73,10 @@ def photographed(scene: Scene, rng: np.random.Generator, height: int, width: int
     depth = np.full(height * width, np.inf, np.float32)
     depth[hits.ray] = hits.depth
     depth = depth.reshape(height, width)
-    image = photograph(radiance(tracer, hits, height, width, rng), scene.photo, rng)
+    surface = surfaces(hits, tracer, width, rng)
+    image = photograph(radiance(tracer, hits, surface, height, width, rng), scene.photo, rng)
     if scene.scanner is not None:
-        depth = scanned(depth, tracer, hits, scene.scanner, rng)
+        depth = scanned(depth, tracer, hits, surface, scene.scanner, rng)
     return Render(image, depth, scene.camera.intrinsics(height, width))
 
 
@@ -117,16 +116,13 @@ def synth(
     one_camera = family in RIGS and rigs == 1
     camera = _job(family, seed, 0, rigs).scene().camera if one_camera else None
     card = {
-        "format": layout, "family": family, "seed": seed, "count": count, "size": [height, width], "rigs": rigs,
-        "intrinsics": camera.intrinsics(height, width).tolist() if camera else None, "sonde": __version__,
+        "format": layout, "family": family, "seed": seed, "count": count, "size": [height, width],
+        "rigs": rigs, "intrinsics": camera.intrinsics(height, width).tolist() if camera else None,
+        "sonde": __version__,
     }  # fmt: skip
     layouts.write_card(out, card)
     pairs = {index: LAYOUTS[layout](index) for index in range(count)}
-    todo = {
-        i: pair
-        for i, pair in pairs.items()
-        if not ((out / pair.depth).exists() and (out / pair.picture).exists())
-    }
+    todo = {i: pair for i, pair in pairs.items() if not ((out / pair.depth).exists() and (out / pair.picture).exists())}
     jobs = [_Write(_job(family, seed, i, rigs), out, pair, height, width) for i, pair in todo.items()]
     with _mapping(workers, len(jobs)) as mapped:
         for done, _ in enumerate(mapped(_Write.__call__, jobs), count - len(jobs) + 1):
@@ -136,7 +132,7 @@ def synth(
 
 
 class _Job(NamedTuple):
-    """What renders picture `index`; holds functions rather than names, so that a user's family reaches every process."""
+    """What renders one picture; holds functions, not names, so that a user's family reaches every process."""
 
     family: Builder
     rig: Callable[[np.random.Generator], Builder] | None
@@ -184,9 +180,7 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
     context = get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield lambda function, items: pool.map(function, items, chunksize=4)
 
 

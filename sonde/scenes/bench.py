@@ -10,6 +10,7 @@ from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.shapes import Group, turn
 from sonde.scenes.tracer import Light, Photo, Scanner, Scene, Sky, look_at
+from sonde.scenes.vectors import Real
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,34 @@ class Rig:
 
 def rig(rng: Rng):
     """A set-up, as a function from a generator to one capture's scene."""
-    distance = float(np.exp(rng.uniform(np.log(0.5), np.log(1.9))))
+    distance = float(np.exp(rng.uniform(np.log(0.45), np.log(1.6))))
     tilt, fov = any_of(rng, rng.uniform(0, 0.25), rng.uniform(0.2, 1.0)), rng.uniform(38, 66)
     side, up = any_of(rng, -1, 1) * rng.uniform(0.06, 0.16), rng.normal(0, 0.02)
     lights, sky = _lamps(rng, distance)
     photo = Photo(
-        rng.uniform(0.34, 0.55), rng.uniform(0.9, 1.2), tuple((1 + rng.normal(0, 0.04, 3)).tolist()), rng.uniform(0.7, 1.2),
-        any_of(rng, 0.004, 0.01, 0.02), any_of(rng, 0.0, 0.3, 0.5), rng.uniform(0, 0.3), any_of(rng, 0, 0, 85),
+        rng.uniform(0.34, 0.55), rng.uniform(0.9, 1.2), tuple((1 + rng.normal(0, 0.04, 3)).tolist()),
+        rng.uniform(0.7, 1.2), any_of(rng, 0.004, 0.01, 0.02), any_of(rng, 0.0, 0.3, 0.5), rng.uniform(0, 0.3),
+        any_of(rng, 0, 0, 85),
     )  # fmt: skip
     mix = rng.dirichlet((2.0, 1.0, 1.2, 0.8))
-    tote = tuple(np.array([1.3, 0.95, 0.0]) * distance * np.tan(np.radians(fov) / 2) * rng.uniform(0.8, 1.2) + [0, 0, min(rng.uniform(0.1, 0.3), 0.3 * distance)])
+    tote = tuple(
+        np.array([1.3, 0.95, 0.0]) * distance * np.tan(np.radians(fov) / 2) * rng.uniform(0.8, 1.2)
+        + [0, 0, min(rng.uniform(0.1, 0.3), 0.3 * distance)]
+    )
     surface = _surroundings(rng, distance, tilt, distance * np.tan(np.radians(fov) / 2))
-    fixed = Rig(distance, tilt, fov, (side, up), surface, lights, sky, photo, rng.uniform(0.002, 0.01) / distance**2, tuple(mix), tote)
+    fixed = Rig(
+        distance,
+        tilt,
+        fov,
+        (side, up),
+        surface,
+        lights,
+        sky,
+        photo,
+        rng.uniform(0.002, 0.01) / distance**2,
+        tuple(mix),
+        tote,
+    )
     return partial(capture, fixed)
 
 
@@ -76,50 +93,67 @@ def capture(rig: Rig, rng: Rng) -> Scene:
     return Scene(group, camera, [flash, *lights[1:]], rig.sky, rig.photo, Scanner(projector, dark=rig.dark))
 
 
-def _lamps(rng: Rng, distance: float) -> tuple[list[Light], Sky]:
+def _lamps(rng: Rng, distance: Real) -> tuple[list[Light], Sky]:
     """The projector's own flash, one lamp above or beside, and the hall's light."""
     white = finishes.hue(rng, (0, 0.2), (1, 1), any_of(rng, 0.1, 0.6))
     flash = any_of(rng, 0.0, 0.6, 1.5) * distance**2
     spot = tuple((rng.normal(0, 1.2, 3) * (1, 1, 0.2) + (0, 0, rng.uniform(1.6, 2.8))).tolist())
     power = rng.uniform(1.0, 5.0)
-    lights = [Light((0, 0, 1), (flash, flash, flash), 0.02), Light(spot, tuple(c * power for c in white), rng.uniform(0.05, 0.5))]
+    lights = [
+        Light((0, 0, 1), (flash, flash, flash), 0.02),
+        Light(spot, tuple(c * power for c in white), rng.uniform(0.05, 0.5)),
+    ]
     return lights, Sky(white, white, finishes.hue(rng, (0, 0.3), (0.3, 0.7)), ambient=rng.uniform(0.3, 0.9))
 
 
-def _surroundings(rng: Rng, distance: float, tilt: float, reach: float) -> Group:
+def _surroundings(rng: Rng, distance: Real, tilt: Real, reach: Real) -> Group:
     """The surface: a table with edges, a belt, a pallet or a floor; behind it a floor and a wall."""
     group = Group()
     finish = any_of(
-        rng, finishes.wood(rng), finishes.metal(rng), finishes.stone(rng), finishes.plain(rng), finishes.fabric(rng), finishes.rubber(rng), finishes.wood(rng, True),
-        finishes.printed(rng, 0.6), p=[0.2, 0.13, 0.17, 0.2, 0.1, 0.07, 0.08, 0.05],
+        rng, finishes.wood(rng), finishes.metal(rng), finishes.stone(rng), finishes.plain(rng),
+        finishes.fabric(rng), finishes.rubber(rng), finishes.wood(rng, True), finishes.printed(rng, 0.6),
+        p=[0.2, 0.13, 0.17, 0.2, 0.1, 0.07, 0.08, 0.05],
     )  # fmt: skip
-    if finish.gloss > 0.1:
-        finish = finish._replace(gloss=finish.gloss * 0.4)
+    finish = finish._replace(gloss=finish.gloss * 0.3)
     half = reach * rng.uniform(0.85, 2.2, 2)
     if rng.random() < 0.2:
         half[:] = 4
     group.add("box", finish, at=(0, half[1] * 0.2, -0.04), size=(*(2 * half), 0.04))
     low = any_of(rng, -0.1, -rng.uniform(0.4, 0.9))
-    group.add("box", any_of(rng, finishes.stone, finishes.masonry, finishes.plain)(rng), at=(0, 0, low - 0.05), size=(8, 8, 0.05))
+    group.add(
+        "box",
+        any_of(rng, finishes.stone, finishes.masonry, finishes.plain)(rng),
+        at=(0, 0, low - 0.05),
+        size=(8, 8, 0.05),
+    )
     wall = half[1] * 1.2 + rng.uniform(0.05, 0.8)
-    group.add("box", any_of(rng, finishes.plaster, finishes.masonry, finishes.metal, finishes.plain)(rng), at=(0, wall + 0.05, low), size=(8, 0.1, 3))
+    group.add(
+        "box",
+        any_of(rng, finishes.plaster, finishes.masonry, finishes.metal, finishes.plain)(rng),
+        at=(0, wall + 0.05, low),
+        size=(8, 0.1, 3),
+    )
     for _ in range(rng.integers(0, 4)):  # a frame, a rail or a box at the side
         size = rng.uniform((0.03, 0.03, 0.02), (0.08, 1.5, 0.12)) * (distance, distance, distance)
         spot = (any_of(rng, -1, 1) * reach * rng.uniform(0.75, 1.3), rng.uniform(-0.3, 0.5) * reach, 0)
-        group.add(any_of(rng, "box", "box", "cylinder"), any_of(rng, finishes.metal, finishes.plain)(rng), at=spot, size=size)
+        group.add(
+            any_of(rng, "box", "box", "cylinder"), any_of(rng, finishes.metal, finishes.plain)(rng), at=spot, size=size
+        )
     return group
 
 
 def tyres(rig: Rig, rng: Rng) -> Group:
     """One to three tyres: lying, standing, leaning, stacked; and a few things beside them."""
-    largest = min(0.36, rig.reach * rng.uniform(0.55, 1.0), 0.45 * rig.distance)
+    largest = min(0.36, rig.reach * rng.uniform(0.6, 1.1), 0.5 * rig.distance)
     size = tyre.drawn(rng, largest)
     one = tyre.wheel(rng, size, rng.random() < 0.45)
     group, count = Group(), any_of(rng, 1, 2, 3, p=[0.6, 0.3, 0.1])
     way = any_of(rng, "lying", "standing", "leaning", "stacked", p=[0.45, 0.2, 0.15, 0.2])
     top = 0.0
     for i in range(count):
-        spot = rng.normal(0, 0.15, 2) * rig.reach + (i - (count - 1) / 2) * np.array([2.1 * size.radius, 0.2 * size.radius])
+        spot = rng.normal(0, 0.15, 2) * rig.reach + (i - (count - 1) / 2) * np.array(
+            [2.1 * size.radius, 0.2 * size.radius]
+        )
         if way == "stacked" and top + size.width < 0.4 * rig.distance:
             group.include(one, (*(rng.normal(0, 0.02, 2)), top), rng.uniform(0, 6.3))
             top += size.width
@@ -127,11 +161,15 @@ def tyres(rig: Rig, rng: Rng) -> Group:
             group.include(one, (*spot, 0.0), rng.uniform(0, 6.3))
         else:
             lean = np.pi / 2 if way == "standing" else rng.uniform(0.25, 0.8)
-            spin = turn(rng.uniform(0, 6.3)) if way == "leaning" else turn(rng.normal(0, 0.7) + any_of(rng, 0, np.pi / 2))
+            spin = (
+                turn(rng.uniform(0, 6.3)) if way == "leaning" else turn(rng.normal(0, 0.7) + any_of(rng, 0, np.pi / 2))
+            )
             lift = size.radius * np.sin(lean) if way == "leaning" else size.radius
-            group.include(one, (*spot, lift), rotation=spin @ turn(0, lean, 0) @ turn(rng.uniform(0, 6.3)))
+            group.include(one, (*spot, lift), rotation=spin @ turn(0.0, lean, 0.0) @ turn(rng.uniform(0, 6.3)))
     if rng.random() < 0.6:
-        group.include(clutter.scattered(rng, int(rng.integers(1, 5)), 1.8 * rig.reach, 1.2 * rig.reach, clutter.WORKSHOP))
+        group.include(
+            clutter.scattered(rng, int(rng.integers(1, 5)), 1.8 * rig.reach, 1.2 * rig.reach, clutter.WORKSHOP)
+        )
     return group
 
 
@@ -144,7 +182,7 @@ def bins(rig: Rig, rng: Rng) -> Group:
         scale = 0.55 if many else 1.0
         box = size * (scale, scale, 1)
         content = _contents(rng, box)
-        at = (*(rng.normal(0, 0.02, 2) + (side * size[0] * 0.3, 0)), 0)
+        at = rng.normal(0, 0.02, 3) * (1, 1, 0) + np.array([side * size[0] * 0.3, 0, 0])
         yaw = rng.normal(0, 0.06)
         group.include(clutter.tote(rng, tuple(box), finish), at, yaw).include(content, at, yaw)
     return group
@@ -158,11 +196,13 @@ def _contents(rng: Rng, box: np.ndarray) -> Group:
         one = variant(any_of(rng, *clutter.WORKSHOP, clutter.part, clutter.part), rng)
         things = [_fitted(one, largest * rng.uniform(0.4, 1))] * min(2 * count, 30)
     else:
-        things = [_fitted(variant(any_of(rng, *clutter.WORKSHOP, clutter.can, clutter.package, clutter.books), rng), largest) for _ in range(count)]
+        things = [
+            _fitted(variant(any_of(rng, *clutter.WORKSHOP, *clutter.TABLETOP), rng), largest) for _ in range(count)
+        ]
     return clutter.heaped(rng, things, area)
 
 
-def _fitted(thing: Group, largest: float) -> Group:
+def _fitted(thing: Group, largest: Real) -> Group:
     """The thing scaled down to a largest side."""
     low, high = thing.bounds()
     return Group().include(thing, scale=float(min(1.0, largest / (high - low).max())))
@@ -171,8 +211,11 @@ def _fitted(thing: Group, largest: float) -> Group:
 def parts(rig: Rig, rng: Rng) -> Group:
     """Boxes, pipes, parts and tools spread out."""
     group, limit = Group(), min(0.4, 0.4 * rig.distance)
-    for _ in range(rng.integers(2, 9)):
-        thing = _fitted(variant(any_of(rng, pipe, pipe, clutter.package, clutter.package, *clutter.WORKSHOP), rng), limit)
+    for _ in range(rng.integers(3, 14)):
+        thing = _fitted(
+            variant(any_of(rng, pipe, pipe, pipe, pipe, clutter.package, *clutter.WORKSHOP, *clutter.TABLETOP), rng),
+            limit,
+        )
         thing = Group().include(thing, scale=rng.uniform(0.8, 1.5) if limit > 0.3 else 1.0)
         low, high = thing.bounds()
         if high[2] - low[2] < 1.2 * limit:
@@ -191,8 +234,14 @@ def cartons(rig: Rig, rng: Rng) -> Group:
             top = 0.0
             for _ in range(rng.integers(1, 4)):
                 if top + size[2] < limit:
-                    spot = ((x - 1) * size[0] * 1.04, (y - 0.5) * size[1] * 1.04) + rng.normal(0, 0.008, 2)
-                    group.add("box", finish._replace(shift=rng.random()), at=(*spot, top), size=size * rng.uniform(0.94, 1, 3), yaw=rng.normal(0, 0.03))
+                    spot = np.array([(x - 1) * size[0], (y - 0.5) * size[1]]) * 1.04 + rng.normal(0, 0.008, 2)
+                    group.add(
+                        "box",
+                        finish._replace(shift=rng.random()),
+                        at=(*spot, top),
+                        size=size * rng.uniform(0.94, 1, 3),
+                        yaw=rng.normal(0, 0.03),
+                    )
                     top += size[2]
     if rng.random() < 0.7:
         things = clutter.scattered(rng, int(rng.integers(1, 5)), 1.8 * rig.reach, 1.4 * rig.reach, clutter.WORKSHOP)
@@ -209,7 +258,7 @@ def pipe(rng: Rng) -> Group:
         group.add("tube", finish, at=[(0, 0, 0), (0, 0, long - 0.015)], size=(wide * 1.6, wide * 1.6, 0.015))
     if rng.random() < 0.25:
         return group
-    lying = Group().include(group, rotation=turn(0, np.pi / 2, 0))
+    lying = Group().include(group, rotation=turn(0.0, np.pi / 2, 0.0))
     return Group().include(lying, (0, 0, -lying.bounds()[0, 2]))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 Built = TypeVar("Built")
 
-NUMBERS = 64
+NUMBERS = 40
 """How many of each thing there are."""
 
 

@@ -55,8 +55,8 @@ def plain(rng: Rng, colour: Colour | None = None, gloss: float | None = None) ->
     colour = colour or paint(rng)
     gloss = any_of(rng, 0.0, 0.02, 0.05, 0.1) if gloss is None else gloss
     return Material(
-        shaded(colour, 0.85), shaded(colour, 1.1), grey(rng), any_of(rng, "rough", "cloud", "fine"), "blotches",
-        tile=rng.uniform(0.2, 1.5), marks_tile=rng.uniform(0.5, 3), shift=rng.random(),
+        shaded(colour, 0.85), shaded(colour, 1.1), grey(rng), any_of(rng, "rough", "cloud", "fine"),
+        "blotches", tile=rng.uniform(0.2, 1.5), marks_tile=rng.uniform(0.5, 3), shift=rng.random(),
         marked=any_of(rng, 0.0, 0.0, 0.15), gloss=gloss, sharpness=rng.uniform(8, 90),
     )  # fmt: skip
 
@@ -71,8 +71,9 @@ def plaster(rng: Rng) -> Material:
         p=[0.5, 0.3, 0.2],
     )
     return Material(
-        shaded(colour, rng.uniform(0.75, 0.95)), colour, shaded(colour, 0.6), any_of(rng, "cloud", "rough", "fine"), "blotches",
-        tile=rng.uniform(0.4, 3), marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.2),
+        shaded(colour, rng.uniform(0.82, 0.98)), colour, shaded(colour, 0.6),
+        any_of(rng, "cloud", "rough", "fine"), "blotches", tile=rng.uniform(0.4, 3),
+        marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.2),
         relief=any_of(rng, 0.0, 0.0, 0.4, 1.0),
     )  # fmt: skip
 
@@ -82,8 +83,8 @@ def papered(rng: Rng) -> Material:
     colour = hue(rng, (0.05, 0.5), (0.4, 0.9))
     pattern = any_of(rng, "stripes", "plaid", "marble", "dots", "ribs", "tiles", "planks", "leaves")
     return Material(
-        shaded(colour, rng.uniform(0.4, 0.9)), colour, pattern=pattern, tile=rng.uniform(0.4, 2.0), shift=rng.random(),
-        contrast=rng.uniform(0.3, 1), angle=any_of(rng, 0.0, np.pi / 2),
+        shaded(colour, rng.uniform(0.4, 0.9)), colour, pattern=pattern, tile=rng.uniform(0.4, 2.0),
+        shift=rng.random(), contrast=rng.uniform(0.3, 1), angle=any_of(rng, 0.0, np.pi / 2),
     )  # fmt: skip
 
 
@@ -97,12 +98,11 @@ def masonry(rng: Rng) -> Material:
         hue(rng, (0.05, 0.4), (0.4, 0.9)),
     )
     joint = grey(rng, 0.3, 0.8)
-    tile = {"bricks": rng.uniform(0.9, 1.3), "cobbles": rng.uniform(0.8, 1.6)}.get(
-        pattern, rng.uniform(0.5, 2.4)
-    )
+    tile = {"bricks": rng.uniform(0.9, 1.3), "cobbles": rng.uniform(0.8, 1.6)}.get(pattern, rng.uniform(0.5, 2.4))
     return Material(
-        joint, base, shaded(base, 0.4), pattern, any_of(rng, "blotches", "rough"), tile=tile, marks_tile=rng.uniform(1, 4),
-        shift=rng.random(), marked=any_of(rng, 0.0, 0.2, 0.4), gloss=any_of(rng, 0.0, 0.0, 0.04), relief=rng.uniform(0.2, 1.2),
+        joint, base, shaded(base, 0.4), pattern, any_of(rng, "blotches", "rough"), tile=tile,
+        marks_tile=rng.uniform(1, 4), shift=rng.random(), marked=any_of(rng, 0.0, 0.2, 0.4),
+        gloss=any_of(rng, 0.0, 0.0, 0.04), relief=rng.uniform(0.2, 1.2),
     )  # fmt: skip
 
 
@@ -112,9 +112,11 @@ def wood(rng: Rng, boards: bool = False) -> Material:
     if rng.random() < 0.2:
         colour = grey(rng, 0.3, 0.9)
     return Material(
-        shaded(colour, rng.uniform(0.3, 0.7)), colour, shaded(colour, 0.5), any_of(rng, "planks", "planks", "herringbone") if boards else "wood", "blotches",
-        tile=rng.uniform(0.6, 1.4), stretch=rng.uniform(1, 2.5), angle=any_of(rng, 0.0, np.pi / 2), shift=rng.random(),
-        contrast=rng.uniform(0.5, 1.2), marked=any_of(rng, 0.0, 0.1), gloss=any_of(rng, 0.0, 0.03, 0.06, 0.1), sharpness=rng.uniform(10, 120),
+        shaded(colour, rng.uniform(0.3, 0.7)), colour, shaded(colour, 0.5),
+        any_of(rng, "planks", "planks", "herringbone") if boards else "wood", "blotches",
+        tile=rng.uniform(0.6, 1.4), stretch=rng.uniform(1, 2.5), angle=any_of(rng, 0.0, np.pi / 2),
+        shift=rng.random(), contrast=rng.uniform(0.5, 1.2), marked=any_of(rng, 0.0, 0.1),
+        gloss=any_of(rng, 0.0, 0.03, 0.06, 0.1), sharpness=rng.uniform(10, 120),
     )  # fmt: skip
 
 
@@ -134,8 +136,9 @@ def fabric(rng: Rng, colour: Colour | None = None) -> Material:
     )
     tile = rng.uniform(0.15, 0.4) if pattern == "weave" else rng.uniform(0.3, 1.2)
     return Material(
-        shaded(colour, rng.uniform(0.4, 0.9)), colour, paint(rng), pattern, "blotches", tile=tile, marks_tile=rng.uniform(0.3, 1.5),
-        angle=rng.uniform(0, 0.2), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.3), relief=any_of(rng, 0.0, 0.3),
+        shaded(colour, rng.uniform(0.4, 0.9)), colour, paint(rng), pattern, "blotches", tile=tile,
+        marks_tile=rng.uniform(0.3, 1.5), angle=rng.uniform(0, 0.2), shift=rng.random(),
+        marked=any_of(rng, 0.0, 0.0, 0.0, 0.25), relief=any_of(rng, 0.0, 0.3),
     )  # fmt: skip
 
 
@@ -145,8 +148,9 @@ def metal(rng: Rng, colour: Colour | None = None) -> Material:
         rng, grey(rng, 0.35, 0.85), hue(rng, (0.2, 0.6), (0.5, 0.85), around=0.1, spread=0.02), p=[0.85, 0.15]
     )
     return Material(
-        shaded(colour, 0.7), colour, hue(rng, (0.5, 0.8), (0.2, 0.5), around=0.06, spread=0.01), any_of(rng, "scratches", "wood", "cloud", "fine"), "blotches",
-        tile=rng.uniform(0.1, 0.6), marks_tile=rng.uniform(0.2, 1), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.0, 0.3),
+        shaded(colour, 0.7), colour, hue(rng, (0.5, 0.8), (0.2, 0.5), around=0.06, spread=0.01),
+        any_of(rng, "scratches", "wood", "cloud", "fine"), "blotches", tile=rng.uniform(0.1, 0.6),
+        marks_tile=rng.uniform(0.2, 1), shift=rng.random(), marked=any_of(rng, 0.0, 0.0, 0.0, 0.3),
         gloss=rng.uniform(0.15, 0.6), sharpness=rng.uniform(15, 150),
     )  # fmt: skip
 
@@ -155,26 +159,31 @@ def cardboard(rng: Rng) -> Material:
     """Brown board with a print."""
     colour = hue(rng, (0.35, 0.55), (0.5, 0.8), around=0.085, spread=0.01)
     return Material(
-        shaded(colour, 0.8), colour, grey(rng, 0.05, 0.3), any_of(rng, "rough", "cloud", "ribs"), any_of(rng, "text", "barcode", "blotches"),
-        tile=rng.uniform(0.2, 0.6), marks_tile=rng.uniform(0.3, 0.7), shift=rng.random(), contrast=0.6, marked=any_of(rng, 0.0, 0.5, 0.8),
+        shaded(colour, 0.8), colour, grey(rng, 0.05, 0.3), any_of(rng, "rough", "cloud", "ribs"),
+        any_of(rng, "text", "barcode", "blotches"), tile=rng.uniform(0.2, 0.6),
+        marks_tile=rng.uniform(0.3, 0.7), shift=rng.random(), contrast=0.6, marked=any_of(rng, 0.0, 0.5, 0.8),
     )  # fmt: skip
 
 
 def printed(rng: Rng, tile: float) -> Material:
     """Posters, covers, packages, screens: three colours in shapes and words; `tile` is the print's size in metres."""
     return Material(
-        paint(rng), paint(rng), any_of(rng, paint(rng), grey(rng, 0.02, 0.1), grey(rng, 0.9, 0.97)), any_of(rng, "picture", "poster", "screen", "cloud", "stripes"),
-        any_of(rng, "text", "barcode", "picture", "poster", "blotches"), tile=tile * rng.uniform(0.7, 1.3), marks_tile=tile * rng.uniform(0.5, 1.6),
-        shift=rng.random(), contrast=rng.uniform(0.8, 2.5), marked=rng.uniform(0.3, 1), gloss=any_of(rng, 0.0, 0.03, 0.08), sharpness=rng.uniform(20, 100),
+        paint(rng), paint(rng), any_of(rng, paint(rng), grey(rng, 0.02, 0.1), grey(rng, 0.9, 0.97)),
+        any_of(rng, "picture", "poster", "screen", "cloud", "stripes"),
+        any_of(rng, "text", "barcode", "picture", "poster", "blotches"), tile=tile * rng.uniform(0.7, 1.3),
+        marks_tile=tile * rng.uniform(0.5, 1.6), shift=rng.random(), contrast=rng.uniform(0.8, 2.5),
+        marked=rng.uniform(0.3, 1), gloss=any_of(rng, 0.0, 0.03, 0.08), sharpness=rng.uniform(20, 100),
     )  # fmt: skip
 
 
 def rubber(rng: Rng) -> Material:
     """Tyre rubber: dark grey, dusty."""
-    colour = grey(rng, 0.14, 0.3)
+    value = rng.uniform(0.13, 0.28) ** 2.2
+    colour = (value, value * 1.02, value * 1.05)
     return Material(
-        shaded(colour, 0.7), colour, grey(rng, 0.35, 0.55), "rough", "blotches", tile=rng.uniform(0.1, 0.4), marks_tile=rng.uniform(0.2, 0.8),
-        shift=rng.random(), marked=rng.uniform(0, 0.5), gloss=rng.uniform(0, 0.03), sharpness=rng.uniform(5, 20),
+        shaded(colour, 0.7), colour, grey(rng, 0.25, 0.42), "rough", "blotches", tile=rng.uniform(0.1, 0.4),
+        marks_tile=rng.uniform(0.2, 0.8), shift=rng.random(), marked=rng.uniform(0, 0.5),
+        gloss=rng.uniform(0, 0.03), sharpness=rng.uniform(5, 20),
     )  # fmt: skip
 
 
@@ -183,9 +192,10 @@ def stone(rng: Rng) -> Material:
     colour = any_of(rng, grey(rng, 0.2, 0.75), hue(rng, (0.05, 0.25), (0.3, 0.7), around=0.1))
     return Material(
         shaded(colour, rng.uniform(0.5, 0.9)), shaded(colour, 1.15), shaded(colour, rng.uniform(0.4, 0.7)),
-        any_of(rng, "rough", "fine", "speckle", "marble", "cloud", "gravel"), any_of(rng, "blotches", "ridges", "cloud"),
-        tile=rng.uniform(0.4, 1.5), marks_tile=rng.uniform(1.5, 6), shift=rng.random(), contrast=rng.uniform(0.4, 1),
-        marked=rng.uniform(0, 0.5), gloss=any_of(rng, 0.0, 0.0, 0.04, 0.1), sharpness=rng.uniform(10, 80),
+        any_of(rng, "rough", "fine", "speckle", "marble", "cloud", "gravel"),
+        any_of(rng, "blotches", "ridges", "cloud"), tile=rng.uniform(0.4, 1.5), marks_tile=rng.uniform(1.5, 6),
+        shift=rng.random(), contrast=rng.uniform(0.4, 1), marked=rng.uniform(0, 0.5),
+        gloss=any_of(rng, 0.0, 0.0, 0.04, 0.1), sharpness=rng.uniform(10, 80),
     )  # fmt: skip
 
 
@@ -204,8 +214,9 @@ def earth(rng: Rng) -> Material:
     colour = hue(rng, saturation, value, around, 0.03)
     pattern = {"soil": "rough", "snow": "cloud"}.get(kind, kind)
     return Material(
-        shaded(colour, 0.35 if kind != "snow" else 0.9), shaded(colour, 1.2), hue(rng, (0.3, 0.6), (0.3, 0.6), 0.12, 0.03),
-        pattern, "blotches", tile=rng.uniform(0.6, 2.5), marks_tile=rng.uniform(3, 15), shift=rng.random(), marked=rng.uniform(0, 0.5), relief=0.5,
+        shaded(colour, 0.35 if kind != "snow" else 0.9), shaded(colour, 1.2),
+        hue(rng, (0.3, 0.6), (0.3, 0.6), 0.12, 0.03), pattern, "blotches", tile=rng.uniform(0.6, 2.5),
+        marks_tile=rng.uniform(3, 15), shift=rng.random(), marked=rng.uniform(0, 0.5), relief=0.5,
     )  # fmt: skip
 
 
@@ -219,8 +230,9 @@ def foliage(rng: Rng) -> Material:
         0.02,
     )
     return Material(
-        shaded(colour, 0.3), shaded(colour, 1.4), hue(rng, (0.4, 0.9), (0.3, 0.7), 0.2, 0.05), any_of(rng, "leaves", "rough", "grass"), "blotches",
-        tile=rng.uniform(0.5, 1.6), marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.4), relief=0.8,
+        shaded(colour, 0.3), shaded(colour, 1.4), hue(rng, (0.4, 0.9), (0.3, 0.7), 0.2, 0.05),
+        any_of(rng, "leaves", "rough", "grass"), "blotches", tile=rng.uniform(0.5, 1.6),
+        marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.4), relief=0.8,
     )  # fmt: skip
 
 
@@ -232,6 +244,7 @@ def glowing(colour: Colour, strength: float) -> Material:
 def outdoors(rng: Rng, strength: float) -> Material:
     """The view from a window: sky above, something blurred below."""
     return Material(
-        hue(rng, (0.2, 0.6), (0.2, 0.6), 0.25, 0.1), hue(rng, (0.05, 0.3), (0.85, 1), 0.58, 0.03), pattern="cloud",
-        tile=rng.uniform(1, 4), shift=rng.random(), contrast=rng.uniform(0.8, 2), glow=strength,
+        hue(rng, (0.2, 0.6), (0.2, 0.6), 0.25, 0.1), hue(rng, (0.05, 0.3), (0.85, 1), 0.58, 0.03),
+        pattern="cloud", tile=rng.uniform(1, 4), shift=rng.random(), contrast=rng.uniform(0.8, 2),
+        glow=strength,
     )  # fmt: skip

@@ -57,12 +57,7 @@ class Material(NamedTuple):
 def table(materials: list[Material]) -> Float32[np.ndarray, "c k"]:
     """One column of numbers per material, as the shading reads them."""
     rows = [
-        (
-            *m.dark, *m.light, *m.mark,
-            PATTERN_ROW[m.pattern], PATTERN_ROW[m.marks], 1 / m.tile, 1 / (m.tile * m.stretch), 1 / m.marks_tile,
-            np.cos(m.angle), np.sin(m.angle), m.shift, m.contrast, m.marked, m.gloss, m.sharpness, m.glow, m.relief, 0.0,
-        )
-        for m in materials
+        ( *m.dark, *m.light, *m.mark, PATTERN_ROW[m.pattern], PATTERN_ROW[m.marks], 1 / m.tile, 1 / (m.tile * m.stretch), 1 / m.marks_tile, np.cos(m.angle), np.sin(m.angle), m.shift, m.contrast, m.marked, m.gloss, m.sharpness, m.glow, m.relief, 0.0, ) for m in materials,
     ]  # fmt: skip
     return np.array(rows, np.float32).T.copy()
 
@@ -281,7 +276,7 @@ def _herringbone(rng: np.random.Generator) -> Grey:
     band = np.floor(y * 16 + zig * 4).astype(int) % 16
     tone = rng.random((8, 16))[(x * 8).astype(int), band]
     joint = ((y * 16 + zig * 4) % 1 < 0.07) | (x * 8 % 1 < 0.03)
-    return np.where(joint, 0.05, 0.3 + 0.5 * tone + 0.3 * (spectral(rng, 1.0, 3) - 0.5))
+    return np.where(joint, 0.05, 0.3 + 0.5 * tone + 0.3 * (spectral(rng, 1.0, 3.0) - 0.5))
 
 
 PATTERNS: dict[str, Callable[[np.random.Generator], Grey]] = {
@@ -298,10 +293,10 @@ PATTERNS: dict[str, Callable[[np.random.Generator], Grey]] = {
     "slabs": lambda rng: _bricks(rng, 4, 3, 0.007, 0.5),
     "herringbone": _herringbone,
     "checker": lambda rng: _checker(8),
-    "stripes": lambda rng: 1.0 * (_wave(8, 0) > 0.5),
-    "ribs": lambda rng: _wave(16, 0),
+    "stripes": lambda rng: 1.0 * (_wave(8.0, 0.0) > 0.5),
+    "ribs": lambda rng: _wave(16.0, 0.0),
     "plaid": _plaid,
-    "weave": lambda rng: _wave(48, 0) * _wave(0, 48) + 0.4 * (spectral(rng, 0.8) - 0.5),
+    "weave": lambda rng: _wave(48.0, 0.0) * _wave(0.0, 48.0) + 0.4 * (spectral(rng, 0.8) - 0.5),
     "speckle": lambda rng: _speckle(rng, 700, 0.016),
     "dots": lambda rng: 1 - _mesh_holes(),
     "holes": lambda rng: _mesh_holes(),

@@ -13,6 +13,7 @@ from sonde.scenes.materials import Material
 from sonde.scenes.room import photo
 from sonde.scenes.shapes import Group, grid
 from sonde.scenes.tracer import Camera, Light, Scene, Sky
+from sonde.scenes.vectors import Real
 
 FAR = 420.0
 """Where the ground ends, metres."""
@@ -39,13 +40,24 @@ class Street:
         z = self.climb * t**2 + self.wave * np.sin(t * 4)
         return np.stack([x + lateral, y, z + lift], -1)
 
-    def heading(self, y: float) -> float:
+    def heading(self, y: Real) -> float:
         """Yaw of the road there, radians."""
         return -float(np.arctan(2 * self.bend * np.clip(y, -20, 300) / 1e4))
 
-    def ribbon(self, material: Material, left: float, right: float, lift: float, start: float = -12.0, stop: float = 300.0, drop: float = 0.0) -> None:
+    def ribbon(
+        self,
+        material: Material,
+        left: Real,
+        right: Real,
+        lift: Real,
+        start: Real = -12.0,
+        stop: Real = 300.0,
+        drop: Real = 0.0,
+    ) -> None:
         """A strip of ground from one lateral offset to another; `drop` gives it a side towards the road."""
-        y = start + (stop - start) * np.linspace(0, 1, 40 if stop - start > 50 else 3) ** (1.7 if stop - start > 50 else 1)
+        y = start + (stop - start) * np.linspace(0, 1, 40 if stop - start > 50 else 3) ** (
+            1.7 if stop - start > 50 else 1
+        )
         across = np.array([left, right]) if left < right else np.array([right, left])
         points = self.at(y[:, None], across, lift)
         uv = np.stack(np.broadcast_arrays(across, y[:, None]), -1)
@@ -55,7 +67,7 @@ class Street:
             points = self.at(y[:, None], np.full(2, near), np.array([lift - drop, lift]))
             self.group.add(grid(points, uv), material)
 
-    def put(self, thing: Group, y: float, lateral: float, yaw: float = 0.0, lift: float = 0.0) -> None:
+    def put(self, thing: Group, y: Real, lateral: Real, yaw: Real = 0.0, lift: Real = 0.0) -> None:
         """Stand a thing beside the middle line, turned with the road."""
         self.group.include(thing, self.at(y, lateral, lift), self.heading(y) + yaw)
 
@@ -74,7 +86,9 @@ def daylight(rng: Rng, camera: Camera) -> tuple[list[Light], Sky]:
     high = {"low": rng.uniform(0.08, 0.3)}.get(kind, rng.uniform(0.4, 1.3))
     around = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(around) * np.cos(high), np.sin(around) * np.cos(high), np.sin(high)])
-    strength = {"overcast": rng.uniform(0, 0.2), "broken": rng.uniform(0.6, 2.2), "low": rng.uniform(1.5, 3)}.get(kind, rng.uniform(2, 3.5))
+    strength = {"overcast": rng.uniform(0, 0.2), "broken": rng.uniform(0.6, 2.2), "low": rng.uniform(1.5, 3)}.get(
+        kind, rng.uniform(2, 3.5)
+    )
     warm = np.array((1.0, 0.93, 0.82) if kind != "low" else (1.0, 0.7, 0.42)) * strength
     ground = tuple(float(c) for c in np.array([0.25, 0.24, 0.2]) * rng.uniform(0.7, 1.3))
     haze = any_of(rng, 0.0003, 0.001, 0.003, 0.008, p=[0.4, 0.35, 0.2, 0.05])
@@ -84,7 +98,14 @@ def daylight(rng: Rng, camera: Camera) -> tuple[list[Light], Sky]:
     elif kind == "low":
         sky = Sky((0.2, 0.3, 0.55), (1.1, 0.75, 0.5), ground, rng.uniform(0.2, 0.7), 0.7, haze)
     else:
-        sky = Sky((0.12, 0.28, 0.75), (0.6, 0.75, 0.95), ground, {"broken": rng.uniform(0.35, 0.65)}.get(kind, rng.uniform(0, 0.25)), 0.8, haze)
+        sky = Sky(
+            (0.12, 0.28, 0.75),
+            (0.6, 0.75, 0.95),
+            ground,
+            {"broken": rng.uniform(0.35, 0.65)}.get(kind, rng.uniform(0, 0.25)),
+            0.8,
+            haze,
+        )
     position = tuple((np.array(camera.position) + direction * 2000).tolist())
     return [Light(position, tuple(warm.tolist()), 8.0, fades=False)], sky._replace(shift=float(rng.random()))
 
@@ -97,7 +118,13 @@ def town(rng: Rng) -> tuple[Group, Camera]:
     half = street_.half
     for side in (-1, 1):
         walk = rng.uniform(1.5, 4.5)
-        street_.ribbon(any_of(rng, finishes.masonry, finishes.stone, finishes.stone)(rng), side * half, side * (half + walk), 0.13, drop=0.13)
+        street_.ribbon(
+            any_of(rng, finishes.masonry, finishes.stone, finishes.stone)(rng),
+            side * half,
+            side * (half + walk),
+            0.13,
+            drop=0.13,
+        )
         verge = any_of(rng, 0.0, rng.uniform(1, 7))
         _houses(street_, rng, side, half + walk + verge)
         if verge and rng.random() < 0.5:
@@ -125,11 +152,23 @@ def country(rng: Rng) -> tuple[Group, Camera]:
         density = any_of(rng, 4, 14, 26)
         for _ in range(rng.poisson(density)):
             y, out = rng.uniform(4, 180), road.half + 1.5 + rng.exponential(9)
-            road.put(_thing(any_of(rng, street.tree, street.tree, street.bush), rng, y), y, side * out, rng.uniform(0, 6))
+            road.put(
+                _thing(any_of(rng, street.tree, street.tree, street.bush), rng, y), y, side * out, rng.uniform(0, 6)
+            )
         for _ in range(rng.integers(0, 4)):
-            road.put(variant(any_of(rng, street.sign, street.street_lamp), rng), rng.uniform(8, 100), side * (road.half + 1), 0 if side > 0 else np.pi)
+            road.put(
+                variant(any_of(rng, street.sign, street.street_lamp), rng),
+                rng.uniform(8, 100),
+                side * (road.half + 1),
+                0 if side > 0 else np.pi,
+            )
         if rng.random() < 0.3:
-            road.put(variant(street.house, rng), rng.uniform(20, 120), side * (road.half + rng.uniform(15, 40)), side * -np.pi / 2)
+            road.put(
+                variant(street.house, rng),
+                rng.uniform(20, 120),
+                side * (road.half + rng.uniform(15, 40)),
+                side * -np.pi / 2,
+            )
     _traffic(road, rng, lanes)
     _ground(road, rng, rng.uniform(5, 60))
     return road.group, _driver(road, rng)
@@ -141,13 +180,20 @@ def place(rng: Rng) -> tuple[Group, Camera]:
     ground = any_of(rng, finishes.earth, finishes.earth, finishes.masonry, finishes.stone)(rng)
     spot.ribbon(ground, -40, 40, 0.0, -15, 120)
     if rng.random() < 0.6:
-        spot.ribbon(any_of(rng, finishes.stone, finishes.masonry, finishes.earth)(rng), -1.5, rng.uniform(0.5, 4), 0.02, -12, 80)
+        spot.ribbon(
+            any_of(rng, finishes.stone, finishes.masonry, finishes.earth)(rng), -1.5, rng.uniform(0.5, 4), 0.02, -12, 80
+        )
     for _ in range(rng.integers(0, 6)):
         angle, out = rng.uniform(-1.2, 1.2), rng.uniform(12, 55)
         spot.put(variant(street.house, rng), out * np.cos(angle), out * np.sin(angle), -angle + rng.normal(0, 0.3))
-    things = any_of(rng, (street.tree, street.bush, street.flower, street.flower), street.ROADSIDE, (*street.ROADSIDE, street.car, person))
+    things = any_of(
+        rng,
+        (street.tree, street.bush, street.flower, street.flower),
+        street.ROADSIDE,
+        (*street.ROADSIDE, street.car, person),
+    )
     for _ in range(rng.integers(6, 26)):
-        angle, out = rng.uniform(-0.9, 0.9), 1.2 + rng.exponential(9)
+        angle, out = rng.uniform(-0.9, 0.9), 2.0 + rng.exponential(9)
         spot.put(_thing(any_of(rng, *things), rng, out), out * np.cos(angle), out * np.sin(angle), rng.uniform(0, 6.3))
     if rng.random() < 0.3:
         _field(spot, rng)
@@ -155,10 +201,12 @@ def place(rng: Rng) -> tuple[Group, Camera]:
         spot.put(street.fence(rng, rng.uniform(5, 30)), rng.uniform(3, 20), rng.normal(0, 4), rng.uniform(0, 3.1))
     _ground(spot, rng, rng.uniform(0, 40))
     eye = spot.at(0, 0)[2] + rng.uniform(0.5, 1.9)
-    return spot.group, Camera((0.0, 0.0, eye), rng.normal(0, 0.35), rng.normal(-0.08, 0.12), rng.normal(0, 0.03), rng.uniform(38, 85))
+    return spot.group, Camera(
+        (0.0, 0.0, eye), rng.normal(0, 0.35), rng.normal(-0.08, 0.12), rng.normal(0, 0.03), rng.uniform(38, 85)
+    )
 
 
-def _thing(kind: Callable[[Rng], Group], rng: Rng, away: float) -> Group:
+def _thing(kind: Callable[[Rng], Group], rng: Rng, away: Real) -> Group:
     """One of a kind; a simpler one where it is far."""
     return variant(street.far_tree if kind is street.tree and away > 30 else kind, rng)
 
@@ -174,11 +222,18 @@ def _field(spot: Street, rng: Rng) -> None:
 def _carriageway(road: Street, rng: Rng, lanes: int) -> None:
     """Asphalt with its lines, dashes, and sometimes a zebra crossing."""
     tone = finishes.grey(rng, 0.22, 0.55)
-    asphalt = finishes.stone(rng)._replace(dark=finishes.shaded(tone, 0.8), light=tone, mark=finishes.shaded(tone, 0.6), gloss=float(any_of(rng, 0.0, 0.0, 0.06)))
+    asphalt = finishes.stone(rng)._replace(
+        dark=finishes.shaded(tone, 0.8),
+        light=tone,
+        mark=finishes.shaded(tone, 0.6),
+        gloss=float(any_of(rng, 0.0, 0.0, 0.06)),
+    )
     road.ribbon(asphalt, -road.half, road.half, 0.0, -12, FAR * 0.7)
     if rng.random() < 0.12:
         return
-    white = finishes.plain(rng, any_of(rng, finishes.grey(rng, 0.75, 0.95), finishes.grey(rng, 0.75, 0.95), (0.7, 0.45, 0.05)), 0.0)
+    white = finishes.plain(
+        rng, any_of(rng, finishes.grey(rng, 0.75, 0.95), finishes.grey(rng, 0.75, 0.95), (0.7, 0.45, 0.05)), 0.0
+    )
     for line in (-road.half + 0.25, road.half - 0.25):
         if rng.random() < 0.6:
             road.ribbon(white, line - 0.06, line + 0.06, 0.006, -8, 200)
@@ -197,7 +252,7 @@ def _carriageway(road: Street, rng: Rng, lanes: int) -> None:
             road.ribbon(white, left, left + 0.5, 0.007, y, y + 3)
 
 
-def _houses(road: Street, rng: Rng, side: int, lateral: float) -> None:
+def _houses(road: Street, rng: Rng, side: int, lateral: Real) -> None:
     """A row of houses, with gaps; sometimes trees or a wall in their place."""
     y, solid = rng.uniform(-12, 4), rng.random() < 0.5
     if rng.random() < 0.2:
@@ -220,7 +275,9 @@ def _parked(road: Street, rng: Rng, side: int) -> None:
     models = [variant(street.car, rng) for _ in range(3)] + [variant(street.van, rng)]
     y = rng.uniform(2, 12)
     for _ in range(rng.integers(1, 9)):
-        road.put(any_of(rng, *models, p=[0.32, 0.32, 0.31, 0.05]), y, side * (road.half - 0.95), 0.0 if side < 0 else np.pi)
+        road.put(
+            any_of(rng, *models, p=[0.32, 0.32, 0.31, 0.05]), y, side * (road.half - 0.95), 0.0 if side < 0 else np.pi
+        )
         y += 5.5 + rng.exponential(4)
 
 
@@ -234,14 +291,18 @@ def _traffic(road: Street, rng: Rng, lanes: int) -> None:
         road.put(variant(person, rng), 4 + rng.exponential(14), rng.uniform(-1, 1) * road.half, rng.uniform(0, 6.3))
 
 
-def _ground(road: Street, rng: Rng, hills: float) -> None:
+def _ground(road: Street, rng: Rng, hills: Real) -> None:
     """The land to the horizon: level beside the road, rising to hills."""
     steps = np.linspace(-1, 1, 25)
     lateral = np.sign(steps) * np.abs(steps) ** 2.2 * FAR
     y = -30 + (FAR + 30) * np.linspace(0, 1, 22) ** 1.5
     points = road.at(y[:, None], lateral, -0.12)
     phase = rng.uniform(0, 6.3, 4)
-    swell = 1 + np.sin(points[..., 0] / 60 + phase[0]) * np.sin(points[..., 1] / 80 + phase[1]) + 0.5 * np.sin(points[..., 1] / 33 + phase[2])
+    swell = (
+        1
+        + np.sin(points[..., 0] / 60 + phase[0]) * np.sin(points[..., 1] / 80 + phase[1])
+        + 0.5 * np.sin(points[..., 1] / 33 + phase[2])
+    )
     away = np.clip((np.abs(lateral) - 25) / 250, 0, 1) ** 1.3 + np.clip((y[:, None] - 150) / 250, 0, 1) ** 1.5
     points[..., 2] += hills * away * swell
     uv = points[..., :2] * 1.0
@@ -252,7 +313,13 @@ def _driver(road: Street, rng: Rng) -> Camera:
     """A camera on a car in its lane."""
     lateral = rng.uniform(0.2, 0.7) * road.half * any_of(rng, -1, 1)
     x, y, z = road.at(0.0, lateral, rng.uniform(1.2, 2.3))
-    return Camera((float(x), float(y), float(z)), rng.normal(0, 0.05), rng.normal(-0.02, 0.04), rng.normal(0, 0.012), rng.uniform(45, 95))
+    return Camera(
+        (float(x), float(y), float(z)),
+        rng.normal(0, 0.05),
+        rng.normal(-0.02, 0.04),
+        rng.normal(0, 0.012),
+        rng.uniform(45, 95),
+    )
 
 
 def _walker(road: Street, rng: Rng) -> Camera:
@@ -260,4 +327,6 @@ def _walker(road: Street, rng: Rng) -> Camera:
     side = any_of(rng, -1, 1)
     x, y, z = road.at(0.0, side * (road.half + 0.8), rng.uniform(1.3, 1.9))
     yaw = side * rng.uniform(-0.1, 1.3)
-    return Camera((float(x), float(y), float(z)), float(yaw), rng.normal(0, 0.08), rng.normal(0, 0.03), rng.uniform(40, 80))
+    return Camera(
+        (float(x), float(y), float(z)), float(yaw), rng.normal(0, 0.08), rng.normal(0, 0.03), rng.uniform(40, 80)
+    )

@@ -11,6 +11,7 @@ from sonde.scenes.furniture import Piece
 from sonde.scenes.materials import Material
 from sonde.scenes.shapes import Group
 from sonde.scenes.tracer import Camera, Light, Photo, Scene, Sky, look_at
+from sonde.scenes.vectors import Real
 
 WALLS = ((0.0, 0), (-np.pi / 2, 1), (np.pi, 0), (np.pi / 2, 1))
 """Yaw of a piece that stands against the far, right, near and left wall, and which of (width, length) it runs along."""
@@ -35,16 +36,20 @@ class Room:
         """Length of a wall, and its distance from the middle."""
         return (self.width, self.length / 2) if WALLS[wall][1] == 0 else (self.length, self.width / 2)
 
-    def on_wall(self, wall: int, along: float, off: float, z: float = 0.0) -> tuple[float, float, float]:
+    def on_wall(self, wall: int, along: Real, off: Real, z: Real = 0.0) -> tuple[float, float, float]:
         """A point `along` a wall from its middle and `off` it into the room."""
         yaw, away = WALLS[wall][0], self.span(wall)[1] - off
-        return float(np.cos(yaw) * along - np.sin(yaw) * away), float(np.sin(yaw) * along + np.cos(yaw) * away), z
+        return (
+            float(np.cos(yaw) * along - np.sin(yaw) * away),
+            float(np.sin(yaw) * along + np.cos(yaw) * away),
+            float(z),
+        )
 
-    def free(self, x: float, y: float, radius: float) -> bool:
+    def free(self, x: Real, y: Real, radius: Real) -> bool:
         """Whether nothing stands within `radius`."""
         return all(np.hypot(x - ox, y - oy) > radius + reach for ox, oy, reach, _ in self.taken)
 
-    def place(self, rng: Rng, piece: Piece, x: float, y: float, yaw: float) -> None:
+    def place(self, rng: Rng, piece: Piece, x: Real, y: Real, yaw: Real) -> None:
         """Stand a piece on the floor, with things on its top."""
         self.group.include(piece.group, (x, y, 0), yaw)
         self.taken.append((x, y, min(piece.width, piece.depth) / 2, piece.height))
@@ -52,7 +57,7 @@ class Room:
             reach = side * max(piece.width - piece.depth, 0) / 2
             self.taken.append((x + np.cos(yaw) * reach, y + np.sin(yaw) * reach, piece.depth / 2, piece.height))
         if piece.top and rng.random() < 0.9:
-            things = clutter.scattered(rng, int(rng.integers(1, 9)), *piece.top)
+            things = clutter.scattered(rng, int(rng.integers(2, 14)), *piece.top)
             self.group.include(things, (x, y, piece.height), yaw)
             self.tops.append((x, y, piece.height, max(piece.top)))
 
@@ -72,10 +77,11 @@ def scene(rng: Rng) -> Scene:
 
 def photo(rng: Rng) -> Photo:
     """A camera's processing, from a good one to a webcam."""
-    tint = 1 + rng.normal(0, any_of(rng, 0.02, 0.1), 3)
+    tint = 1 + rng.normal(0, any_of(rng, 0.02, 0.07), 3)
     return Photo(
-        rng.uniform(0.3, 0.62), rng.uniform(0.85, 1.25), tuple(np.clip(tint, 0.7, 1.4).tolist()), rng.uniform(0.6, 1.35),
-        any_of(rng, 0.004, 0.012, 0.03), any_of(rng, 0.0, 0.3, 0.5, 0.9), rng.uniform(0, 0.35), any_of(rng, 0, 0, 90, 70, 45),
+        rng.uniform(0.3, 0.62), rng.uniform(0.85, 1.25), tuple(np.clip(tint, 0.7, 1.4).tolist()),
+        rng.uniform(0.6, 1.35), any_of(rng, 0.004, 0.01, 0.022), any_of(rng, 0.0, 0.3, 0.45, 0.7),
+        rng.uniform(0, 0.35), any_of(rng, 0, 0, 90, 70, 45),
     )  # fmt: skip
 
 
@@ -91,11 +97,26 @@ def _sized(rng: Rng) -> Room:
 def _shell(room: Room, rng: Rng) -> None:
     """Floor, ceiling, walls with windows, doors and pictures."""
     width, length, height, group = room.width, room.length, room.height, room.group
-    floor = any_of(rng, finishes.wood(rng, True), finishes.wood(rng, True), finishes.masonry(rng), finishes.stone(rng), finishes.fabric(rng))
+    floor = any_of(
+        rng,
+        finishes.wood(rng, True),
+        finishes.wood(rng, True),
+        finishes.masonry(rng),
+        finishes.stone(rng),
+        finishes.fabric(rng),
+    )
     group.add("box", floor, at=(0, 0, -0.1), size=(width + 1, length + 1, 0.1))
     ceiling = finishes.plaster(rng) if rng.random() < 0.8 else finishes.papered(rng)
-    group.add("box", ceiling._replace(light=finishes.grey(rng, 0.8, 0.97)), at=(0, 0, height), size=(width + 1, length + 1, 0.1))
-    common, trim = _wall_finish(rng), any_of(rng, finishes.wood(rng), finishes.plain(rng, finishes.grey(rng, 0.7, 0.95)))
+    group.add(
+        "box",
+        ceiling._replace(light=finishes.grey(rng, 0.8, 0.97)),
+        at=(0, 0, height),
+        size=(width + 1, length + 1, 0.1),
+    )
+    common, trim = (
+        _wall_finish(rng),
+        any_of(rng, finishes.wood(rng), finishes.plain(rng, finishes.grey(rng, 0.7, 0.95))),
+    )
     for wall in range(4):
         finish = common if rng.random() < 0.75 else _wall_finish(rng)
         span, _ = room.span(wall)
@@ -117,7 +138,9 @@ def _shell(room: Room, rng: Rng) -> None:
 
 
 def _wall_finish(rng: Rng) -> Material:
-    return any_of(rng, finishes.plaster, finishes.papered, finishes.masonry, finishes.stone, p=[0.66, 0.14, 0.12, 0.08])(rng)
+    return any_of(
+        rng, finishes.plaster, finishes.papered, finishes.masonry, finishes.stone, p=[0.66, 0.14, 0.12, 0.08]
+    )(rng)
 
 
 def _wall(room: Room, wall: int, finish: Material, opening: tuple[float, float, float, float] | None) -> None:
@@ -126,7 +149,12 @@ def _wall(room: Room, wall: int, finish: Material, opening: tuple[float, float, 
     pieces = [(-span / 2, span / 2, 0, height)]
     if opening:
         left, right, low, high = opening
-        pieces = [(-span / 2, left, 0, height), (right, span / 2, 0, height), (left, right, 0, low), (left, right, high, height)]
+        pieces = [
+            (-span / 2, left, 0, height),
+            (right, span / 2, 0, height),
+            (left, right, 0, low),
+            (left, right, high, height),
+        ]
     for left, right, low, high in pieces:
         at = room.on_wall(wall, (left + right) / 2, -0.1, low)
         room.group.add("box", finish, at=at, size=(right - left, 0.2, high - low), yaw=WALLS[wall][0])
@@ -161,14 +189,31 @@ def _window(room: Room, rng: Rng, wall: int, trim: Material) -> tuple[float, flo
 def _outside(room: Room, rng: Rng, wall: int) -> None:
     """What is seen through a hole: a ground, and a wall, a hedge or trees some metres away."""
     yaw, group = WALLS[wall][0], room.group
-    group.add("box", any_of(rng, finishes.earth, finishes.stone)(rng), at=room.on_wall(wall, 0, -8.0, -0.6), size=(30, 15, 0.1), yaw=yaw)
+    group.add(
+        "box",
+        any_of(rng, finishes.earth, finishes.stone)(rng),
+        at=room.on_wall(wall, 0, -8.0, -0.6),
+        size=(30, 15, 0.1),
+        yaw=yaw,
+    )
     if rng.random() < 0.6:
         tall = rng.uniform(1.5, 6)
         finish = any_of(rng, finishes.masonry, finishes.foliage, finishes.plaster)(rng)
-        group.add("box", finish, at=room.on_wall(wall, rng.uniform(-4, 4), -rng.uniform(3, 8), -0.5), size=(rng.uniform(4, 20), 0.4, tall), yaw=yaw)
+        group.add(
+            "box",
+            finish,
+            at=room.on_wall(wall, rng.uniform(-4, 4), -rng.uniform(3, 8), -0.5),
+            size=(rng.uniform(4, 20), 0.4, tall),
+            yaw=yaw,
+        )
     for _ in range(rng.integers(0, 4)):
         size = rng.uniform(1, 3)
-        group.add("crown", finishes.foliage(rng), at=room.on_wall(wall, rng.uniform(-4, 4), -rng.uniform(2, 7), rng.uniform(-0.5, 1)), size=(size, size, size))
+        group.add(
+            "crown",
+            finishes.foliage(rng),
+            at=room.on_wall(wall, rng.uniform(-4, 4), -rng.uniform(2, 7), rng.uniform(-0.5, 1)),
+            size=(size, size, size),
+        )
 
 
 def _door(room: Room, rng: Rng, wall: int, trim: Material) -> None:
@@ -180,7 +225,9 @@ def _door(room: Room, rng: Rng, wall: int, trim: Material) -> None:
     at = [room.on_wall(wall, along + side * 0.46, 0.02) for side in (-1, 1)]
     room.group.add("box", trim, at=at, size=(0.08, 0.06, 2.05), yaw=yaw)
     room.group.add("box", trim, at=room.on_wall(wall, along, 0.02, 2.02), size=(1.0, 0.06, 0.08), yaw=yaw)
-    room.group.add("box", finishes.metal(rng), at=room.on_wall(wall, along + 0.34, 0.05, 1.02), size=(0.13, 0.05, 0.025), yaw=yaw)
+    room.group.add(
+        "box", finishes.metal(rng), at=room.on_wall(wall, along + 0.34, 0.05, 1.02), size=(0.13, 0.05, 0.025), yaw=yaw
+    )
     if rng.random() < 0.5:
         at = [room.on_wall(wall, along, 0.022, z) for z in (0.2, 1.15)]
         room.group.add("box", leaf._replace(light=leaf.dark), at=at, size=(0.55, 0.01, 0.7), yaw=yaw)
@@ -192,14 +239,26 @@ def _picture(room: Room, rng: Rng, wall: int) -> None:
     wide, tall = rng.uniform(0.25, 1.6), rng.uniform(0.25, 1.0)
     along, low = rng.uniform(-0.5, 0.5) * max(span - wide - 0.2, 0.1), rng.uniform(1.1, 1.7)
     if rng.random() < 0.25:
-        room.group.add("box", finishes.wood(rng), at=room.on_wall(wall, along, 0.12, low), size=(wide, 0.24, 0.025), yaw=yaw)
-        things = clutter.scattered(rng, 4, wide, 0.22, (clutter.vessel, clutter.books, clutter.bottle, clutter.package, clutter.plant))
+        room.group.add(
+            "box", finishes.wood(rng), at=room.on_wall(wall, along, 0.12, low), size=(wide, 0.24, 0.025), yaw=yaw
+        )
+        things = clutter.scattered(
+            rng, 4, wide, 0.22, (clutter.vessel, clutter.books, clutter.bottle, clutter.package, clutter.plant)
+        )
         room.group.include(things, room.on_wall(wall, along, 0.12, low + 0.025), yaw)
         return
     tall = min(tall, room.height - low - 0.1)
-    room.group.add("box", any_of(rng, finishes.wood, finishes.plain)(rng), at=room.on_wall(wall, along, 0.015, low), size=(wide, 0.03, tall), yaw=yaw)
+    room.group.add(
+        "box",
+        any_of(rng, finishes.wood, finishes.plain)(rng),
+        at=room.on_wall(wall, along, 0.015, low),
+        size=(wide, 0.03, tall),
+        yaw=yaw,
+    )
     board = finishes.printed(rng, max(wide, tall)) if rng.random() < 0.75 else finishes.plain(rng)
-    room.group.add("box", board, at=room.on_wall(wall, along, 0.018, low + 0.03), size=(wide - 0.06, 0.032, tall - 0.06), yaw=yaw)
+    room.group.add(
+        "box", board, at=room.on_wall(wall, along, 0.018, low + 0.03), size=(wide - 0.06, 0.032, tall - 0.06), yaw=yaw
+    )
 
 
 def _lamps(room: Room, rng: Rng) -> list[Light]:
@@ -222,14 +281,16 @@ def _lamps(room: Room, rng: Rng) -> list[Light]:
             lights.append(Light(spot, tuple(c * power for c in warm), rng.uniform(0.05, 0.35)))
     if room.sunlit:
         direction = rng.normal(0, 1, 3) * (1, 1, 0) + (0, 0, rng.uniform(0.3, 1.2))
-        sun = Light(tuple((direction * 500).tolist()), tuple(c * rng.uniform(4, 14) for c in (1.0, 0.93, 0.8)), 3.0, fades=False)
+        sun = Light(
+            tuple((direction * 500).tolist()), tuple(c * rng.uniform(4, 14) for c in (1.0, 0.93, 0.8)), 3.0, fades=False
+        )
         lights = [sun, *lights[: rng.integers(0, 2)]]
     return lights
 
 
 def _furnish(room: Room, rng: Rng) -> None:
     """Pieces along the walls, then in the middle, then small things on the floor."""
-    for wall in rng.permutation(4):
+    for wall in rng.permutation(4).tolist():
         span = room.span(wall)[0]
         along = -span / 2 + rng.uniform(0.1, 0.6)
         while along < span / 2 - 0.5:
@@ -262,7 +323,7 @@ def _furnish(room: Room, rng: Rng) -> None:
             room.taken.append((x, y, 0.3, 1.8))
 
 
-def _chairs(room: Room, rng: Rng, piece: Piece, x: float, y: float) -> None:
+def _chairs(room: Room, rng: Rng, piece: Piece, x: Real, y: Real) -> None:
     """Chairs drawn up around a table."""
     seat = variant(furniture.chair, rng)
     for _ in range(rng.integers(0, 5)):
@@ -293,7 +354,7 @@ def _camera(room: Room, rng: Rng) -> Camera:
     return look_at((*spot, eye), (*goal, eye + span * rng.normal(-0.16, 0.16)), fov, roll)
 
 
-def _near(room: Room, rng: Rng, fov: float, roll: float) -> Camera:
+def _near(room: Room, rng: Rng, fov: Real, roll: Real) -> Camera:
     """A view of a table top from 0.4 to 1.8 m, inside the room."""
     x, y, z, size = room.tops[rng.integers(len(room.tops))]
     inside = np.array([room.width, room.length]) / 2 - 0.15

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool
 
-from sonde.scenes.shading import Radiance, surfaces
+from sonde.scenes.shading import Radiance, Surface
 from sonde.scenes.tracer import Hits, Photo, Scanner, Tracer
 from sonde.scenes.vectors import dot, norm, unit
 from sonde.types import DepthArray, RGBArray
@@ -15,15 +15,14 @@ def photograph(light: Radiance, photo: Photo, rng: np.random.Generator) -> RGBAr
     height, width = light.shape[:2]
     light = light * np.float32(photo.tint) * _falloff(height, width, photo.vignette)
     grey = light @ np.full(3, 1 / 3, np.float32)
-    middle = np.exp(np.log(np.maximum(grey, 1e-4)).mean())
-    exposure = photo.brightness**2.2 / max(0.5 * middle + 0.25 * float(grey.mean()) * 2, 1e-6)
+    middle = float(np.exp(np.log(np.maximum(grey, 1e-4)).mean()))
+    metered = (middle + float(np.minimum(grey, 3 * middle).mean())) / 2  # lamps and windows burn out, as in photographs
+    exposure = photo.brightness**2.2 / max(metered, 1e-6)
     shown = np.clip(light * np.float32(exposure), 0, None)
     shown = shown / (1 + 0.25 * np.maximum(shown - 0.6, 0))  # a shoulder in the highlights, as cameras have
     shown = np.clip(shown, 0, 1) ** np.float32(1 / 2.2)
     shown = 0.5 + (shown - 0.5) * np.float32(photo.contrast)
-    shown = shown.mean(-1, keepdims=True) * np.float32(1 - photo.saturation) + shown * np.float32(
-        photo.saturation
-    )
+    shown = shown.mean(-1, keepdims=True) * np.float32(1 - photo.saturation) + shown * np.float32(photo.saturation)
     sigma = photo.blur_px * width / 224
     if sigma > 0.2:
         shown = cv2.GaussianBlur(shown, (0, 0), sigma)
@@ -33,13 +32,12 @@ def photograph(light: Radiance, photo: Photo, rng: np.random.Generator) -> RGBAr
 
 
 def scanned(
-    depth: DepthArray, tracer: Tracer, hits: Hits, scanner: Scanner, rng: np.random.Generator
+    depth: DepthArray, tracer: Tracer, hits: Hits, surface: Surface, scanner: Scanner, rng: np.random.Generator
 ) -> DepthArray:
-    """The depth map with NaN where a structured-light sensor would see nothing."""
+    """The depth map with NaN where a structured-light sensor would see nothing; hits and surface of its pixels."""
     towards = tracer.towards(scanner.projector) - hits.point
     distance = norm(towards)
     towards = towards / distance
-    surface = surfaces(hits, tracer, depth.shape[1], rng)
     to_projector, to_camera = dot(hits.flat, towards), dot(hits.flat, hits.view)
     returned = surface.albedo.mean(0) * np.maximum(to_projector, 0) / distance**2 * (1 - surface.gloss)
     facing = np.maximum(dot(surface.normal, unit(towards + hits.view)), 0)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from sonde.scenes import materials
-from sonde.scenes.tracer import Hits, Light, Scene, Sky, Tracer
+from sonde.scenes.tracer import Hits, Light, Sky, Tracer
 from sonde.scenes.vectors import Scalars, Vectors, column, cross, dot, unit
 
 Radiance = Float32[np.ndarray, "h w 3"]
@@ -40,18 +40,27 @@ class Visibility(NamedTuple):
     lamps: Float32[np.ndarray, "l n"]
     ambient: Scalars
 
+    def at(self, pixel: Int[np.ndarray, " n"]) -> "Visibility":
+        """Of some pixels."""
+        return Visibility(np.take(self.lamps, pixel, axis=1), self.ambient[pixel])
 
-def radiance(tracer: Tracer, hits: Hits, height: int, width: int, rng: np.random.Generator) -> Radiance:
-    """Linear light at every pixel; `hits` are those of the rays through the pixels' centres, row by row."""
+
+def radiance(
+    tracer: Tracer, hits: Hits, surface: Surface, height: int, width: int, rng: np.random.Generator
+) -> Radiance:
+    """Linear light at every pixel; `hits` and `surface` are at the pixels' centres, row by row."""
     visible = visibility(tracer, hits, height, width, rng)
-    everywhere = np.arange(height * width)
-    image = _seen(tracer, hits, everywhere, visible, height, width, rng)
+    v, u = np.divmod(np.arange(height * width, dtype=np.float32), np.float32(width))
+    camera = tracer.scene.camera
+    image = sky_radiance(tracer.scene.sky, camera.rays(u, v, height, width), len(hits.ray))
+    image[:, hits.ray] = lit(tracer, hits, surface, visible.at(hits.ray))
     edge = np.flatnonzero(edges(hits, height, width))
-    v, u = np.divmod(edge, width)
-    spread = [(u + du, v + dv) for du, dv in CORNERS]
-    rays = tracer.scene.camera.rays(*np.concatenate(spread, axis=1).astype(np.float32), height, width)
-    extra = _seen(tracer, tracer.hits(rays), np.tile(edge, len(CORNERS)), visible, height, width, rng, rays)
-    image[:, edge] += extra.reshape(3, len(CORNERS), -1).sum(1)
+    for du, dv in CORNERS:
+        rays = camera.rays(u[edge] + np.float32(du), v[edge] + np.float32(dv), height, width)
+        extra = tracer.hits(rays)
+        light = sky_radiance(tracer.scene.sky, rays, len(extra.ray))
+        light[:, extra.ray] = lit(tracer, extra, surfaces(extra, tracer, width, rng), visible.at(edge[extra.ray]))
+        image[:, edge] += light
     image[:, edge] *= np.float32(1 / (1 + len(CORNERS)))
     return np.ascontiguousarray(image.T).reshape(height, width, 3)
 
@@ -116,7 +125,11 @@ def lit(tracer: Tracer, hits: Hits, surface: Surface, visible: Visibility) -> Ve
     share = gloss + (1 - gloss) * (1 - facing[glossy]) ** 5 * np.minimum(gloss * 4, 1)
     for channel, mirror in zip(light, shine, strict=True):
         channel[glossy] += (mirror - channel[glossy]) * share
-    return light + surface.albedo * surface.glow
+    light += surface.albedo * surface.glow
+    if sky.haze > 0:
+        clear = np.exp(hits.depth * np.float32(-sky.haze))
+        light = light * clear + column(sky.horizon) * (1 - clear)
+    return np.minimum(light, BRIGHTEST)
 
 
 def visibility(tracer: Tracer, hits: Hits, height: int, width: int, rng: np.random.Generator) -> Visibility:
@@ -131,48 +144,21 @@ def visibility(tracer: Tracer, hits: Hits, height: int, width: int, rng: np.rand
     return Visibility(np.array(lamps, np.float32).reshape(-1, height * width), ambient)
 
 
-def sky_radiance(sky: Sky, directions: Vectors) -> Vectors:
-    """The sky seen along rays: a gradient, with clouds as noise on a flat layer."""
+def sky_radiance(sky: Sky, directions: Vectors, hidden: int = 0) -> Vectors:
+    """The sky seen along rays: a gradient, with clouds as noise on a flat layer; undefined where all is hidden."""
+    if hidden == directions.shape[1]:
+        return np.empty_like(directions)
     directions = unit(directions)
     height = np.clip(directions[2], 0, 1)
     colour = column(sky.horizon) + (column(sky.zenith) - column(sky.horizon)) * np.sqrt(height)
     if sky.clouds > 0:
-        layer = directions[:2] * (np.float32(0.12) / np.maximum(height, np.float32(0.03))) + np.float32(
-            sky.shift
-        )
+        layer = directions[:2] * (np.float32(0.12) / np.maximum(height, np.float32(0.03))) + np.float32(sky.shift)
         row = np.full(len(height), materials.PATTERN_ROW["cloud"], np.float32)
         puff = materials.sample(row, *layer, np.zeros_like(row))
         cover = np.clip((puff - 1 + np.float32(sky.clouds)) * 4, 0, 1) * np.clip(height * 6, 0, 1)
         shade = (0.75 + 0.5 * puff) * np.float32(np.mean(sky.horizon))
         colour += (shade - colour) * (cover * np.float32(0.9))
-    return colour
-
-
-def _seen(
-    tracer: Tracer,
-    hits: Hits,
-    pixel: Int[np.ndarray, " r"],
-    visible: Visibility,
-    height: int,
-    width: int,
-    rng,
-    rays=None,
-) -> Vectors:
-    """Radiance along rays, each within a pixel: of the hits, and of the sky for the rest."""
-    sky, own = tracer.scene.sky, pixel[hits.ray]
-    surface = surfaces(hits, tracer, width, rng)
-    light = lit(tracer, hits, surface, Visibility(visible.lamps[:, own], visible.ambient[own]))
-    if sky.haze > 0:
-        clear = np.exp(hits.depth * np.float32(-sky.haze))
-        light = light * clear + column(sky.horizon) * (1 - clear)
-    if len(hits.ray) == len(pixel):
-        return np.minimum(light, BRIGHTEST)
-    if rays is None:
-        v, u = np.divmod(pixel, width)
-        rays = tracer.scene.camera.rays(u.astype(np.float32), v.astype(np.float32), height, width)
-    image = sky_radiance(sky, rays)
-    image[:, hits.ray] = light
-    return np.minimum(image, BRIGHTEST)
+    return np.minimum(colour, BRIGHTEST)
 
 
 def _arriving(light: Light, towards: Vectors, seen: Scalars) -> tuple[Scalars, Vectors]:
@@ -191,7 +177,9 @@ def _around(sky: Sky, normals: Vectors) -> Vectors:
 
 def _lamp(tracer: Tracer, light: Light, hits: Hits, start: Vectors, rng: np.random.Generator) -> Scalars:
     """Whether each hit sees a random point of the lamp."""
-    point = rng.standard_normal(start.shape, np.float32) * np.float32(light.radius * 0.6) + tracer.towards(light.position)
+    point = rng.standard_normal(start.shape, np.float32) * np.float32(light.radius * 0.6) + tracer.towards(
+        light.position
+    )
     towards = point - start
     facing = np.flatnonzero(dot(towards, hits.flat) > 0)
     seen = np.zeros(len(hits.ray), np.float32)
@@ -199,7 +187,9 @@ def _lamp(tracer: Tracer, light: Light, hits: Hits, start: Vectors, rng: np.rand
     return seen
 
 
-def _smoothed(values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int, size: int) -> Float32[np.ndarray, " p"]:
+def _smoothed(
+    values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int, size: int
+) -> Float32[np.ndarray, " p"]:
     """Values at hits as an image, averaged over the neighbours that were hit, near ones more; 1 elsewhere."""
     image = np.zeros((height * width, 2), np.float32)
     image[ray, 0], image[ray, 1] = values, 1
@@ -218,8 +208,6 @@ def _tilted(normals: Vectors, slope_x: Scalars, slope_y: Scalars) -> Vectors:
 def _mip(tiles_per_pixel: Scalars, dither: Scalars) -> Scalars:
     """Whole mip level for a footprint in tiles; dithering hides where levels meet."""
     level = (
-        np.log2(np.maximum(tiles_per_pixel * np.float32(materials.TILE), np.float32(1e-6)))
-        + dither
-        - np.float32(0.5)
+        np.log2(np.maximum(tiles_per_pixel * np.float32(materials.TILE), np.float32(1e-6))) + dither - np.float32(0.5)
     )
     return np.clip(np.floor(level), 0, materials.LEVELS - 1)

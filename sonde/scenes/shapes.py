@@ -6,13 +6,14 @@ the surface, so a brick stays a brick on a wall of any size.
 """
 
 from functools import cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, Float32, Int
 
 from sonde.scenes.materials import Material
+from sonde.scenes.vectors import Real
 
 CREASE = np.cos(np.radians(38))
 """Faces meeting at a smaller angle are shaded as one smooth surface."""
@@ -33,7 +34,7 @@ class Mesh(NamedTuple):
     """Which component of a size stretches each texture coordinate."""
 
 
-def turn(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float[np.ndarray, "3 3"]:
+def turn(yaw: Real = 0.0, pitch: Real = 0.0, roll: Real = 0.0) -> Float[np.ndarray, "3 3"]:
     """Rotation: roll about y, then pitch about x (positive lifts y), then yaw about z; radians."""
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
@@ -141,29 +142,23 @@ class Group:
 
     def add(
         self, mesh: Mesh | str, material: Material, at=(0, 0, 0), size=(1, 1, 1), yaw=0.0, rotation=None
-    ) -> Self:
+    ) -> "Group":
         """Stretch a mesh (or a unit shape by name) by `size`, turn it, put its origin `at`; metres and radians.
 
         Any of them may have one row per copy: `at` (k, 3), `size` (k, 3), `yaw` (k,), `rotation` (k, 3, 3).
         """
         mesh = unit(mesh) if isinstance(mesh, str) else mesh
         at, size = np.array(at, float, ndmin=2), np.array(size, float, ndmin=2)
-        rotation = (
-            about_z(np.array(yaw, float, ndmin=1)) if rotation is None else np.array(rotation, float, ndmin=3)
-        )
+        rotation = about_z(np.array(yaw, float, ndmin=1)) if rotation is None else np.array(rotation, float, ndmin=3)
         self.batches.append(Batch(mesh, material, at, size, rotation))
         return self
 
-    def include(
-        self, other: "Group", at=(0, 0, 0), yaw: float = 0.0, rotation=None, scale: float = 1.0
-    ) -> Self:
+    def include(self, other: "Group", at=(0, 0, 0), yaw: Real = 0.0, rotation=None, scale: Real = 1.0) -> "Group":
         """Place another group's meshes in this one."""
         matrix = about_z(np.array([yaw]))[0] if rotation is None else np.asarray(rotation, float)
         for batch in other.batches:
             moved = (batch.at * scale) @ matrix.T + at
-            self.batches.append(
-                batch._replace(at=moved, size=batch.size * scale, rotation=matrix @ batch.rotation)
-            )
+            self.batches.append(batch._replace(at=moved, size=batch.size * scale, rotation=matrix @ batch.rotation))
         return self
 
     def bounds(self) -> Float[np.ndarray, "2 3"]:
@@ -219,25 +214,20 @@ def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
     counts = [max(len(batch.at), len(batch.size), len(batch.rotation)) for batch in batches]
     at, size, rotation = (
         np.concatenate(
-            [
-                np.broadcast_to(batch[f], (k, *batch[f].shape[1:]))
-                for batch, k in zip(batches, counts, strict=True)
-            ]
+            [np.broadcast_to(batch[f], (k, *batch[f].shape[1:])) for batch, k in zip(batches, counts, strict=True)]
         )
         for f in (2, 3, 4)
     )
     label = [numbers.setdefault(batch.material, len(numbers)) for batch in batches]
     copies, triangles = len(at), len(mesh.faces)
     stretch = (rotation * size[:, None]).transpose(0, 2, 1)
-    vertices = mesh.vertices @ stretch + at[:, None]  # (k, n, 3)
+    vertices = mesh.vertices @ stretch.astype(np.float32) + at[:, None]  # (k, n, 3)
     corners = np.empty((copies, triangles * 3, 5), np.float32)
     shrink = (rotation / np.maximum(size, 1e-9)[:, None]).transpose(0, 2, 1) * size.min(1)[:, None, None]
     np.matmul(mesh.normals.reshape(-1, 3), shrink.astype(np.float32), out=corners[..., :3])
     stretched = np.float32(size)[:, mesh.uv_axis][:, :, None]  # (k, m, 1, 2)
     corners.reshape(copies, triangles, 3, 5)[..., 3:] = mesh.uv * stretched
-    faces = (
-        mesh.faces.astype(np.int32) + (np.arange(copies, dtype=np.int32) * len(mesh.vertices))[:, None, None]
-    )
+    faces = mesh.faces.astype(np.int32) + (np.arange(copies, dtype=np.int32) * len(mesh.vertices))[:, None, None]
     material = np.repeat(np.repeat(label, counts), triangles)
     return Flat(vertices.reshape(-1, 3), faces.reshape(-1, 3), corners.reshape(-1, 3, 5), material, [])
 
@@ -313,7 +303,10 @@ def _cushion(power: float) -> trimesh.Trimesh:
     square = np.stack(np.meshgrid(axis, axis, [1.0]), -1).reshape(-1, 3)
     quads = np.array([[i, i + 1, i + 5, i + 4] for i in range(11) if i % 4 != 3])
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    sides = [square @ turn(yaw, pitch).T for yaw, pitch in ((0, 0), (0, np.pi), *((k * np.pi / 2, np.pi / 2) for k in range(4)))]
+    sides = [
+        square @ turn(yaw, pitch).T
+        for yaw, pitch in ((0, 0), (0, np.pi), *((k * np.pi / 2, np.pi / 2) for k in range(4)))
+    ]
     cube = trimesh.Trimesh(np.concatenate(sides), np.concatenate([faces + 16 * k for k in range(6)]))
     ball = cube.vertices / np.linalg.norm(cube.vertices, axis=1, keepdims=True)
     return trimesh.Trimesh(np.sign(ball) * np.abs(ball) ** power, cube.faces)
@@ -330,7 +323,7 @@ def _lump(seed: int, subdivisions: int, amount: float) -> trimesh.Trimesh:
 def _leaves(seed: int, count: int, length: float, upward: float) -> trimesh.Trimesh:
     """Pointed leaves, two triangles each: scattered in a ball, or from one root where `upward` is positive."""
     rng = np.random.default_rng(seed)
-    outward = rng.normal(size=(count, 3)) + [0, 0, 2.5 * upward]
+    outward = np.add(rng.normal(size=(count, 3)), (0, 0, 2.5 * upward))
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     side = np.cross(outward, rng.normal(size=(count, 3)))
     side *= length * 0.2 / np.linalg.norm(side, axis=1, keepdims=True)
@@ -339,7 +332,9 @@ def _leaves(seed: int, count: int, length: float, upward: float) -> trimesh.Trim
     middle = (root + tip) / 2 + [0, 0, 0.15 * length]
     vertices = np.stack([root, middle + side, tip, middle - side], 1).reshape(-1, 3)
     quads = np.arange(count)[:, None] * 4
-    return trimesh.Trimesh(vertices, np.concatenate([quads + [0, 1, 2], quads + [0, 2, 3]]), process=False)
+    return trimesh.Trimesh(
+        vertices, np.concatenate([np.add(quads, (0, 1, 2)), np.add(quads, (0, 2, 3))]), process=False
+    )
 
 
 _FLAT = {"box", "panel", "roof", "wedge", "tuft", "sprig", "grass"}
@@ -348,10 +343,10 @@ _UNITS = {
     "panel": _panel,
     "roof": _roof,
     "wedge": _wedge,
-    "cylinder": lambda: trimesh.creation.cylinder(0.5, 1, sections=18),
+    "cylinder": lambda: trimesh.creation.cylinder(0.5, 1, sections=16),
     "pole": lambda: trimesh.creation.cylinder(0.5, 1, sections=7),
     "bolt": lambda: trimesh.creation.cylinder(0.5, 1, sections=6),
-    "tube": lambda: trimesh.creation.annulus(0.42, 0.5, 1, sections=18),
+    "tube": lambda: trimesh.creation.annulus(0.42, 0.5, 1, sections=16),
     "nut": lambda: trimesh.creation.annulus(0.25, 0.5, 1, sections=6),
     "cone": lambda: trimesh.creation.cone(0.5, 1, sections=14),
     "ball": lambda: trimesh.creation.icosphere(subdivisions=2, radius=0.5),
@@ -359,8 +354,8 @@ _UNITS = {
     "cushion": lambda: _cushion(0.45),
     "pillow": lambda: _cushion(0.7),
     "capsule": lambda: trimesh.creation.capsule(3, 0.5, count=[8, 4]),
-    "ring": lambda: trimesh.creation.torus(0.4, 0.1, major_sections=20, minor_sections=8),
-    "hoop": lambda: trimesh.creation.torus(0.48, 0.02, major_sections=20, minor_sections=4),
+    "ring": lambda: trimesh.creation.torus(0.4, 0.1, major_sections=18, minor_sections=6),
+    "hoop": lambda: trimesh.creation.torus(0.48, 0.02, major_sections=18, minor_sections=3),
     "stone": lambda: _lump(1, 1, 0.8),
     "crown": lambda: _lump(2, 1, 0.9),
     "heap": lambda: _lump(3, 2, 0.6),

@@ -125,6 +125,9 @@ class Scanner(NamedTuple):
     """Share of pixels lost for no visible reason."""
 
 
+DAYLIGHT, PLAIN = Sky(), Photo()
+
+
 @dataclass
 class Scene:
     """Everything a picture is made of."""
@@ -132,8 +135,8 @@ class Scene:
     group: Group
     camera: Camera
     lights: list[Light] = field(default_factory=list)
-    sky: Sky = Sky()
-    photo: Photo = Photo()
+    sky: Sky = DAYLIGHT
+    photo: Photo = PLAIN
     scanner: Scanner | None = None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from sonde.scenes import finishes
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.shapes import Group, Mesh, grid, joined, lathe
+from sonde.scenes.vectors import Real
 
 
 class Tyre(NamedTuple):
@@ -26,9 +27,9 @@ class Tyre(NamedTuple):
     """How far a transverse groove runs around while it crosses half the tread, in pitches."""
 
 
-def drawn(rng: Rng, largest: float = 0.35) -> Tyre:
+def drawn(rng: Rng, largest: Real = 0.35) -> Tyre:
     """A tyre of a scooter, a car or a van, no larger than `largest` in radius."""
-    radius = min(rng.uniform(0.13, 0.36), largest)
+    radius = min(0.36, largest) * rng.uniform(0.65, 1.0)
     return Tyre(
         radius, radius * rng.uniform(0.45, 0.75), radius * rng.uniform(0.52, 0.7), rng.uniform(0.006, 0.012),
         int(rng.integers(2, 5)), int(rng.integers(22, 44)), rng.uniform(-1.5, 1.5),
@@ -65,7 +66,13 @@ def sidewalls(tyre: Tyre) -> Mesh:
     """Both flanks and the inside, joined to the tread's edges."""
     outer, inner, width = tyre.radius, tyre.bore, tyre.width
     flank = outer - inner
-    lower = [(inner, 0.16), (inner + 0.08 * flank, 0.1), (inner + 0.5 * flank, 0.0), (inner + 0.85 * flank, 0.03), (outer * 0.976, 0.065)]
+    lower = [
+        (inner, 0.16),
+        (inner + 0.08 * flank, 0.1),
+        (inner + 0.5 * flank, 0.0),
+        (inner + 0.85 * flank, 0.03),
+        (outer * 0.976, 0.065),
+    ]
     upper = [(radius, 1 - share) for radius, share in lower[::-1]]
     inside = [(inner + 0.1 * flank, 0.8), (outer * 0.93, 0.75), (outer * 0.93, 0.25), (inner + 0.1 * flank, 0.2)]
     parts = [lower, [*upper, *inside, (inner, 0.16)]]
@@ -77,7 +84,9 @@ def wheel(rng: Rng, tyre: Tyre, rim: bool) -> Group:
     """A tyre lying on the ground, with or without its rim."""
     rubber = finishes.rubber(rng)
     group = Group().add(tread(tyre, rng), rubber)
-    marked = rubber._replace(mark=finishes.grey(rng, 0.3, 0.8), marks="text", marks_tile=0.25, marked=float(any_of(rng, 0.0, 0.25, 0.6)))
+    marked = rubber._replace(
+        mark=finishes.grey(rng, 0.3, 0.8), marks="text", marks_tile=0.16, marked=float(any_of(rng, 0.0, 0.0, 0.12, 0.3))
+    )
     group.add(sidewalls(tyre), marked)
     if rim:
         group.include(_rim(rng, tyre), (0, 0, 0))
@@ -88,7 +97,12 @@ def _rim(rng: Rng, tyre: Tyre) -> Group:
     """A pressed or a spoked wheel."""
     metal, bore, width = finishes.metal(rng), tyre.bore, tyre.width
     face = width * rng.uniform(0.55, 0.85)
-    barrel = [(bore * 0.97, width * 0.1), (bore * 0.9, width * 0.2), (bore * 0.9, width * 0.8), (bore * 0.97, width * 0.93)]
+    barrel = [
+        (bore * 0.97, width * 0.1),
+        (bore * 0.9, width * 0.2),
+        (bore * 0.9, width * 0.8),
+        (bore * 0.97, width * 0.93),
+    ]
     group = Group().add(lathe(np.array(barrel[::-1]), 28), metal).add(lathe(np.array(barrel), 28), metal)
     group.add("cylinder", metal, at=(0, 0, width * 0.15), size=(bore * 0.5, bore * 0.5, face - width * 0.1))
     if rng.random() < 0.6:
@@ -101,5 +115,3 @@ def _rim(rng: Rng, tyre: Tyre) -> Group:
     bolts = np.arange(5) * 2 * np.pi / 5
     at = np.stack([np.cos(bolts) * bore * 0.17, np.sin(bolts) * bore * 0.17, 0 * bolts + face + width * 0.04], 1)
     return group.add("bolt", finishes.metal(rng), at=at, size=(0.018, 0.018, 0.012))
-
-

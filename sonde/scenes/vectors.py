@@ -5,6 +5,8 @@ from jaxtyping import Float32
 
 Vectors = Float32[np.ndarray, "3 n"]
 Scalars = Float32[np.ndarray, " n"]
+Real = float | int
+"""A number; a checker of types at run time tells the two apart."""
 
 
 def dot(a: Vectors, b: Vectors) -> Scalars:

@@ -1,0 +1,35 @@
+"""A run folder as training leaves it, around a network small enough for a test."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from networks import GLPN
+from transformers import GLPNForDepthEstimation
+
+from sonde import models, recipes
+from sonde.encoding import ENCODINGS
+from sonde.models import DepthModel, Meaning
+
+
+def relative_model() -> DepthModel:
+    """A disparity network of random weights, the same every time."""
+    torch.manual_seed(0)
+    network = GLPNForDepthEstimation(GLPN)
+    return DepthModel(network, Meaning("disparity", 32, 32, *models.PLAIN), "relative")
+
+
+def make_run(root: Path, run: Path, test: list[str], validation: list[str]) -> Path:
+    """A run folder as training leaves it, its model a relative one given a depth range."""
+    base = run.parent / "base"
+    models.save(relative_model(), base)
+    encoding = ENCODINGS["inverse"](0.5, 1.5).to_dict()
+    adapted = replace(relative_model().meaning, space="metric", encoding=encoding, unit="mm")
+    models.save(DepthModel(relative_model().network, adapted, "adapted"), run / "best")
+    data = {"root": str(root)}
+    recipe = recipes.load({"model": {"name": str(base)}, "data": data, "output_dir": str(run)})
+    (run / "recipe.yaml").write_text(recipes.dump(recipe))
+    parts = {"train": ["c00", "c01"], "validation": validation, "test": test}
+    (run / "split.json").write_text(json.dumps(parts))
+    return run

@@ -1,0 +1,146 @@
+"""What leaves sonde answers the same without it: a merged folder by plain transformers, an adapter by plain peft."""
+
+import re
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import saved
+from peft import LoraModel, PeftModel
+from PIL import Image
+from transformers import AutoModelForDepthEstimation, pipeline
+
+from sonde import export, load, models
+from sonde.adapters import add_lora
+from sonde.encoding import ENCODINGS
+from sonde.models import DepthModel, Meaning
+
+SIZES = {"glpn": (64, 96), "depth_anything": (56, 84)}
+"""(height, width) each network sees."""
+
+
+def picture(height: int, width: int) -> Image.Image:
+    """Smooth colours and a few edges."""
+    coarse = np.random.default_rng(3).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def adapted(family: str, folder: Path, encoding: str | None = "inverse") -> Path:
+    """A run folder of a network whose adapters and head have moved."""
+    base = saved(family, folder / "base")
+    network = AutoModelForDepthEstimation.from_pretrained(base)
+    about = models.FAMILIES[family]
+    meaning = Meaning(
+        "metric" if encoding else "disparity",
+        short_side=None,
+        multiple=about.meaning.multiple,
+        input_size=SIZES[family],
+        encoding=ENCODINGS[encoding](0.25174, 3.90745).to_dict() if encoding else None,
+        unit="mm",
+        base=str(base),
+        fingerprint=models.fingerprint(network),
+    )
+    lora = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "key", "value"]}
+    torch.manual_seed(1)
+    tuned = add_lora(network, lora, about.head)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    models.save(DepthModel(tuned, meaning, "run"), folder / "run" / "best")
+    return folder / "run"
+
+
+def raw(network: torch.nn.Module, image: Image.Image) -> torch.Tensor:
+    """A network's own answer to an image of the size it sees, standardised as both families are taught."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in models.IMAGENET)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    with torch.inference_mode():
+        return network.eval()(pixel_values=((pixels - mean) / std)[None]).predicted_depth[0]
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_an_adapted_run_answers_the_same_in_plain_transformers(family, tmp_path):
+    run = adapted(family, tmp_path)
+    folder = export.export(run)
+    assert folder == tmp_path / "run-hf"
+    image = picture(*SIZES[family])
+    answer = pipeline("depth-estimation", model=str(folder))(image)["predicted_depth"]
+    torch.testing.assert_close(answer, raw(load(run).network, image), rtol=1e-4, atol=1e-5)
+    base = raw(AutoModelForDepthEstimation.from_pretrained(tmp_path / "base"), image)
+    assert (answer - base).abs().max() > 0.01, "the adapters changed nothing: the test would prove nothing"
+
+
+def by_the_card(folder: Path, image: Image.Image) -> np.ndarray:
+    """What the card's own lines make of an image: millimetres."""
+    found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert found and len(found[1].splitlines()) == 5
+    names: dict = {"image": image}
+    with chdir(folder.parent):
+        exec(found[1], names)
+    return names["depth_mm"].numpy()
+
+
+@pytest.mark.parametrize(
+    "family,encoding", [("glpn", "inverse"), ("glpn", "linear"), ("glpn", "log"), ("depth_anything", "inverse")]
+)
+def test_the_cards_five_lines_give_millimetres(family, encoding, tmp_path):
+    run = adapted(family, tmp_path, encoding)
+    folder, model = export.export(run), load(run)
+    height, width = SIZES[family]
+    seen = picture(height, width)
+    np.testing.assert_allclose(by_the_card(folder, seen), 1000 * model.predict(seen).depth, rtol=1e-4)
+    larger = picture(2 * height + 7, 2 * width - 5)  # resized by others than ours: nearly the same
+    expected = 1000 * model.predict(larger).depth
+    difference = np.abs(by_the_card(folder, larger) / expected - 1)
+    assert difference.shape == (2 * height + 7, 2 * width - 5)
+    assert np.median(difference) < 0.005
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_the_adapter_loads_in_plain_peft(family, tmp_path):
+    run = adapted(family, tmp_path)
+    base = AutoModelForDepthEstimation.from_pretrained(tmp_path / "base")
+    image = picture(*SIZES[family])
+    plain = PeftModel.from_pretrained(base, str(run / "best"))
+    assert torch.equal(raw(plain, image), raw(load(run).network, image))
+
+
+def test_an_export_is_a_model_of_sonde_like_any_other(tmp_path):
+    run = adapted("glpn", tmp_path)
+    image = picture(*SIZES["glpn"])
+    again = load(export.export(run, out=tmp_path / "out"))
+    assert again.meaning.encoding == load(run).meaning.encoding
+    np.testing.assert_allclose(again.predict(image).depth, load(run).predict(image).depth, rtol=1e-5)
+
+
+def test_a_loaded_model_is_left_as_it_is(tmp_path):
+    model = load(adapted("glpn", tmp_path))
+    image = picture(80, 100)
+    before = model.predict(image).depth
+    export.export(model, out=tmp_path / "out")
+    assert isinstance(model.network, PeftModel)
+    assert np.array_equal(model.predict(image).depth, before)
+
+
+def test_a_relative_models_card_claims_no_unit(tmp_path):
+    text = (export.export(adapted("glpn", tmp_path, None), out=tmp_path / "out") / "README.md").read_text()
+    assert "up to an unknown scale and shift" in text
+    assert "mm" not in text and str(tmp_path) not in text
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"not empty.*--out"):
+        export.export(adapted("glpn", tmp_path), out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
+    run = adapted("glpn", tmp_path)
+    monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: self.unload())  # forgets the adapters
+    with pytest.raises(ValueError, match="answers otherwise"):
+        export.export(run)
+    assert not (tmp_path / "run-hf").exists()

@@ -1,0 +1,243 @@
+"""Every image gets its depth at its own size under a name of its own; a bad file is told and the rest goes on."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from torch import nn
+
+from sonde import files, models, predict
+from sonde.models import DepthModel, Meaning
+from sonde.predict import find_images, outputs_of, parse_intrinsics
+from sonde.types import Space
+
+CAMERA = (20.0, 20.0, 3.5, 2.5)
+
+
+class RedIsFar(nn.Module):
+    """Depth in metres: half a metre, and one more where the red channel is full."""
+
+    config = SimpleNamespace(model_type="depth_anything")
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        """What a network of transformers would answer."""
+        return SimpleNamespace(predicted_depth=0.5 + pixel_values[:, 0])
+
+
+def model(space: Space = "metric", unit: str = "mm") -> DepthModel:
+    meaning = Meaning(space, None, 1, *models.PLAIN, unit=unit)
+    return DepthModel(RedIsFar(), meaning, "red-is-far").eval()
+
+
+def paint(path: Path, height: int = 6, width: int = 8) -> Path:
+    """A picture whose red grows from left to right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 255, width).round()
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def notes(path: Path) -> dict[str, str]:
+    """What a PNG says of itself."""
+    with Image.open(path) as image:
+        return dict(image.info)  # pyright: ignore[reportReturnType,reportArgumentType]
+
+
+def test_an_image_gives_a_png_that_reads_back_as_the_models_depth(tmp_path):
+    source = paint(tmp_path / "in" / "photo.png")
+    outcome = predict.predict(source, model(), tmp_path / "out")
+    assert [path.name for path in outcome.written] == ["photo.depth.png", "photo.preview.png", "predictions.json"]
+    depth = files.read_depth(tmp_path / "out" / "photo.depth.png")
+    np.testing.assert_allclose(depth, model().predict(source).depth, atol=6e-5)  # half a step
+    assert notes(tmp_path / "out" / "photo.depth.png")["Unit"] == "m"
+
+
+def test_npy_is_in_the_models_own_unit_and_the_manifest_says_so(tmp_path):
+    predict.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["npy"])
+    depth = np.load(tmp_path / "out" / "photo.npy")
+    assert depth.dtype == np.float32 and depth.shape == (6, 8)
+    manifest = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert manifest["model"] == "red-is-far" and manifest["space"] == "metric" and manifest["unit"] == "mm"
+    entry = manifest["predictions"][0]
+    assert entry["outputs"] == ["photo.npy"] and (entry["width"], entry["height"]) == (8, 6)
+    assert (entry["min"], entry["max"]) == pytest.approx((500, 1500)) == (depth.min(), depth.max())
+
+
+def test_a_relative_map_claims_no_unit(tmp_path):
+    predict.predict(paint(tmp_path / "photo.png"), model("disparity"), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["unit"] == "1"
+    about = notes(tmp_path / "out" / "photo.depth.png")
+    assert about["Space"] == "disparity" and about["Unit"] == "1"
+
+
+def test_a_folder_is_mirrored_and_what_is_no_image_is_left_alone(tmp_path):
+    for name in ("b.png", "day1/a.jpg", "day1/deep/c.png"):
+        paint(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"])
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in outcome.written]
+    assert names == ["b.npy", "day1/a.npy", "day1/deep/c.npy", "predictions.json"]
+
+
+def test_a_second_run_into_a_folder_inside_the_source_predicts_the_same_images(tmp_path):
+    paint(tmp_path / "a.png")
+    first = predict.predict(tmp_path, model(), tmp_path / "out")
+    assert predict.predict(tmp_path, model(), tmp_path / "out").written == first.written
+
+
+def test_a_corrupt_file_is_told_and_the_rest_goes_on(tmp_path):
+    for name in ("a.png", "c.png"):
+        paint(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    seen = []
+    outcome = predict.predict(
+        tmp_path / "in",
+        model(),
+        tmp_path / "out",
+        save=["npy"],
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert [path.name for path in outcome.written] == ["a.npy", "c.npy", "predictions.json"]
+    ((path, reason),) = outcome.failed
+    assert path.name == "b.png" and "b.png" in reason
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert list(json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"]) == [str(path)]
+
+
+def test_only_corrupt_files_leave_a_manifest_that_says_so(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"")
+    outcome = predict.predict(tmp_path / "b.png", model(), tmp_path / "out")
+    assert len(outcome.failed) == 1 and [path.name for path in outcome.written] == ["predictions.json"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a/x.png", "b/x.jpg", "x.png", "x.jpg"],
+        ["x.png", "x.jpg", "x.png.jpg", "x.png.png"],
+        ["x.png", "X.jpg"],
+        ["x.png", "x.depth.png", "x.preview.png", "x.preview.jpg"],
+    ],
+)
+def test_output_names_never_collide(tmp_path, names):
+    for name in names:
+        paint(tmp_path / "in" / name)
+    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["png16", "npy", "preview"])
+    written = [str(path).lower() for path in outcome.written]
+    assert len(written) == len(set(written)) == 3 * len(names) + 1
+    assert not outcome.failed
+
+
+def test_names_stay_short_where_nothing_clashes(tmp_path):
+    images = {Path(name): Path(name) for name in ("a/x.png", "b/x.png", "b/y.png", "b/y.jpg")}
+    assert [path.as_posix() for path in outputs_of(images, Path("out")).values()] == [
+        "out/a/x",
+        "out/b/x",
+        "out/b/y.png",
+        "out/b/y.jpg",
+    ]
+
+
+def test_several_sources_keep_their_folders_apart(tmp_path):
+    sources = [paint(tmp_path / "a" / "x.png"), paint(tmp_path / "b" / "x.png"), tmp_path / "a"]
+    found = find_images(sources, tmp_path / "out")
+    assert [place.as_posix() for place in found.values()] == ["a/x.png", "b/x.png"]
+
+
+def test_the_input_is_never_overwritten(tmp_path):
+    for name in ("x.png", "x.depth.png"):
+        paint(tmp_path / name)
+    before = (tmp_path / "x.depth.png").read_bytes()
+    with pytest.raises(ValueError, match="would be overwritten"):
+        predict.predict([tmp_path / "x.png", tmp_path / "x.depth.png"], model(), tmp_path)
+    with pytest.raises(ValueError, match="both source and output"):
+        predict.predict(tmp_path, model(), tmp_path)
+    assert (tmp_path / "x.depth.png").read_bytes() == before
+
+
+def test_upright_depth_of_a_sideways_photograph(tmp_path):
+    paint(tmp_path / "photo.jpg", height=6, width=8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(tmp_path / "photo.jpg") as photo:
+        photo.save(tmp_path / "turned.jpg", exif=exif)
+    predict.predict(tmp_path / "turned.jpg", model(), tmp_path / "out", save=["npy"])
+    assert np.load(tmp_path / "out" / "turned.npy").shape == (8, 6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
+def test_any_kind_of_image_gives_a_depth_of_its_size(tmp_path, mode):
+    pixels = np.full((6, 8), 1000, np.uint16) if mode == "I;16" else None
+    image = Image.fromarray(pixels) if pixels is not None else Image.new("RGB", (8, 6)).convert(mode)
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    image.save(path)
+    outcome = predict.predict(path, model(), tmp_path / "out", save=["npy"])
+    assert not outcome.failed and np.load(outcome.written[0]).shape == (6, 8)
+
+
+@pytest.mark.parametrize("kind", ["ply", "glb"])
+def test_a_point_cloud_holds_every_pixel_in_metres(tmp_path, kind):
+    source = paint(tmp_path / "photo.png")
+    predict.predict(source, model(), tmp_path / "out", save=[kind], intrinsics=CAMERA)
+    loaded = trimesh.load(tmp_path / "out" / f"photo.{kind}")
+    points = np.asarray(loaded.vertices if kind == "ply" else next(iter(loaded.geometry.values())).vertices)  # pyright: ignore
+    assert points.shape == (48, 3)
+    np.testing.assert_allclose(np.abs(points[:, 2]), model().predict(source).depth.ravel(), rtol=1e-5)
+
+
+def test_a_point_cloud_that_cannot_be_is_refused_before_any_work(tmp_path):
+    source = paint(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match="fx,fy,cx,cy"):
+        predict.predict(source, model(), tmp_path / "out", save=["png16", "ply"])
+    with pytest.raises(ValueError, match="relative depth"):
+        predict.predict(source, model("disparity"), tmp_path / "out", save=["glb"], intrinsics=CAMERA)
+    assert not (tmp_path / "out").exists()
+
+
+def test_intrinsics_of_another_size_are_told(tmp_path):
+    source = paint(tmp_path / "photo.png")
+    outcome = predict.predict(
+        source, model(), tmp_path / "out", save=["ply"], intrinsics=(1780.0, 1780.0, 960.0, 600.0)
+    )
+    assert "another size" in outcome.failed[0][1]
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "-5,5,1,1", "nan,5,1,1", ""])
+def test_intrinsics_are_four_numbers(text):
+    with pytest.raises(ValueError, match="fx,fy,cx,cy"):
+        parse_intrinsics(text)
+
+
+def test_intrinsics_are_read_from_text_or_file(tmp_path):
+    matrix = parse_intrinsics("20, 21, 3.5, 2.5")
+    np.testing.assert_array_equal(matrix, [[20, 0, 3.5], [0, 21, 2.5], [0, 0, 1]])
+    files.write_intrinsics(tmp_path / "camera.txt", matrix)
+    np.testing.assert_array_equal(parse_intrinsics(str(tmp_path / "camera.txt")), matrix)
+
+
+@pytest.mark.parametrize(
+    ("source", "save", "answer"),
+    [("photo.png", ["png"], "png16"), ("nothing", ["npy"], "does not exist"), ("empty", ["npy"], "No images")],
+)
+def test_a_request_that_cannot_be_is_one_sentence(tmp_path, source, save, answer):
+    paint(tmp_path / "photo.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=answer):
+        predict.predict(tmp_path / source, model(), tmp_path / "out", save=save)
+
+
+@pytest.mark.parametrize("space", ["metric", "disparity"])
+@pytest.mark.parametrize("width", [8, 300, 1000])
+def test_a_preview_is_the_picture_and_its_legend(tmp_path, space, width):
+    source = paint(tmp_path / "photo.png", height=6, width=width)
+    predict.predict(source, model(space), tmp_path / "out", save=["preview"])
+    preview = files.read_rgb(tmp_path / "out" / "photo.preview.png")
+    assert preview.shape[1] == width and 6 < preview.shape[0] <= 6 + 54
+    near, far = (preview[3, 0], preview[3, -1]) if space == "metric" else (preview[3, -1], preview[3, 0])
+    assert near[0] > near[2] and far[2] > far[1]  # red, violet

@@ -1,0 +1,261 @@
+"""Truths about scenes: exact depth, seeds that fix bytes, layouts that round-trip, families that fill their pictures."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sonde import scenes
+from sonde.scenes import FAMILIES, LAYOUTS, RIGS, Camera, Group, Light, Render, Scene, finishes, photographed, tyre
+from sonde.scenes.shapes import extrusion, lathe, turn, unit
+from sonde.scenes.tracer import Tracer
+
+SMALL = {"height": 42, "width": 56}
+WHITE = finishes.plain(np.random.default_rng(0), (0.8, 0.8, 0.8), 0.0)
+
+
+def photographed_plane(rotation: np.ndarray, away: float, height: int = 48, width: int = 64) -> Render:
+    """A large plane whose nearest point on the optical axis is `away`, turned by `rotation`."""
+    slab = Group().add("box", WHITE, at=(0, 0, -0.5), size=(400, 1, 400))  # its front face is y = -½
+    group = Group().include(slab, (0, away, 0) + rotation @ [0, 0.5, 0], rotation=rotation)
+    scene = Scene(group, Camera((0, 0, 0), fov_deg=60), [Light((0, -3, 3), (20, 20, 20))])
+    return photographed(scene, np.random.default_rng(0), height, width)
+
+
+def directions(render: Render) -> np.ndarray:
+    v, u = np.indices(render.depth.shape)
+    k = render.intrinsics
+    return np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], -1)
+
+
+@pytest.mark.parametrize(("yaw", "pitch", "away"), [(0, 0, 1.0), (0.7, 0, 2.0), (0, -1.2, 1.5), (0.4, 0.9, 40.0)])
+def test_depth_of_a_tilted_plane_is_analytic(yaw, pitch, away):
+    rotation = turn(yaw, pitch)
+    render = photographed_plane(rotation, away)
+    right, up_, normal = np.eye(3)[0], np.eye(3)[2], rotation @ [0, -1, 0]
+    rays = directions(render) @ np.stack([right, -up_, [0, 1, 0]])  # camera axes in the world
+    with np.errstate(divide="ignore"):
+        expected = (np.array([0, away, 0]) @ normal) / (rays @ normal)
+    inside = np.isfinite(render.depth)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(render.depth[inside], expected[inside], rtol=1e-4)
+
+
+def test_depth_is_along_the_axis_not_along_the_ray():
+    depth = photographed_plane(np.eye(3), 2.0).depth
+    np.testing.assert_allclose(depth, 2.0, rtol=1e-5)
+
+
+def test_ground_is_exact_to_the_horizon():
+    ground = Group().add("box", WHITE, at=(0, 0, -1), size=(4000, 4000, 1))
+    render = photographed(Scene(ground, Camera((0, 0, 1.65), fov_deg=80)), np.random.default_rng(0), 96, 128)
+    y = directions(render)[..., 1]
+    assert np.isinf(render.depth[y < 0]).all()
+    below = y > 1.65 / 250
+    np.testing.assert_allclose(render.depth[below], 1.65 / y[below], rtol=1e-4)
+
+
+def test_camera_axes_are_right_down_forward():
+    np.testing.assert_allclose(Camera((0, 0, 0)).axes(), np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]), atol=1e-12)
+    camera = scenes.look_at((1, 2, 3), (4, -1, 0.5), 60)
+    forward = np.subtract((4, -1, 0.5), (1, 2, 3))
+    np.testing.assert_allclose(camera.axes()[:, 2], forward / np.linalg.norm(forward), atol=1e-12)
+    assert camera.axes()[2, 1] < 0 and np.isclose(np.linalg.det(camera.axes()), 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_seed_same_bytes_and_other_index_other_picture(family):
+    first, again = (scenes.render(family, 3, 1, **SMALL) for _ in range(2))
+    other, seed = scenes.render(family, 3, 2, **SMALL), scenes.render(family, 4, 1, **SMALL)
+    for a, b in zip(first, again, strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert first.image.tobytes() not in (other.image.tobytes(), seed.image.tobytes())
+    assert first.depth.tobytes() not in (other.depth.tobytes(), seed.depth.tobytes())
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
+    one, two = (scenes.synth("bench", tmp_path / str(w), 9, seed=5, workers=w, **SMALL) for w in (1, 2))
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(names) == 2 * 9 + 1
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def gallery() -> dict[str, list[Render]]:
+    return {family: [scenes.render(family, 1, i, rigs=0, **SMALL) for i in range(16)] for family in FAMILIES}
+
+
+def test_pictures_are_filled_lit_and_varied(gallery):
+    for family, renders in gallery.items():
+        valid = [np.isfinite(render.depth).mean() for render in renders]
+        assert np.median(valid) > (0.45 if family == "road" else 0.7), family
+        means = [render.image.mean() for render in renders]
+        assert np.mean([30 < mean < 225 for mean in means]) > 0.8, family
+        assert np.median([render.image.std() for render in renders]) > 15, family
+
+
+def test_ranges_are_those_of_the_real_captures(gallery):
+    for render in gallery["bench"]:
+        seen = render.depth[np.isfinite(render.depth)]
+        assert 0.1 < seen.min() and seen.max() <= 4
+        assert not np.isinf(render.depth).any()
+    near = np.concatenate([render.depth[np.isfinite(render.depth)] for render in gallery["bench"]])
+    assert (near > 0.25).mean() > 0.99
+    assert all(render.depth[np.isfinite(render.depth)].max() < 25 for render in gallery["room"])
+    room = np.concatenate([render.depth[np.isfinite(render.depth)] for render in gallery["room"]])
+    assert (room < 15).mean() > 0.99 and not np.isnan(room).any()
+    far = [render.depth[np.isfinite(render.depth)].max() for render in gallery["road"]]
+    assert np.median(far) > 80
+    assert np.mean([np.isinf(render.depth).any() for render in gallery["road"]]) > 0.7
+
+
+def test_structured_light_loses_some_pixels_but_not_most(gallery):
+    lost = [np.isnan(render.depth).mean() for render in gallery["bench"]]
+    assert 0.01 < np.median(lost) < 0.25
+    assert not any(np.isnan(render.depth).any() for family in ("room", "road") for render in gallery[family])
+
+
+def test_grooves_of_a_tyre_have_depth():
+    rng = np.random.default_rng(0)
+    one = tyre.Tyre(0.3, 0.2, 0.18, groove=0.01, channels=3, pitches=30, skew=0.5)
+    tread = Group().add(tyre.tread(one, rng), WHITE)
+    standing = Group().include(tread, (0, 0.7, 0), rotation=turn(0.0, 0.0, np.pi / 2))
+    render = photographed(Scene(standing, Camera((0, 0, 0), fov_deg=22)), rng, 96, 128)
+    middle = render.depth[44:52, 20:108]  # a band across the tread, facing the camera
+    row = np.median(middle, axis=0)
+    land = np.percentile(row, 20)
+    deep = row > land + 0.006
+    assert 0.03 < deep.mean() < 0.5
+    assert np.diff(np.flatnonzero(np.diff(deep.astype(int)) == 1)).size >= 2 - 1  # more than one groove
+    assert np.abs(row[deep] - land - one.groove).max() < 0.006
+
+
+def test_a_rig_stays_while_its_contents_change():
+    first, second = (scenes.render("bench", 7, i, **SMALL) for i in (0, 1))
+    assert np.array_equal(first.intrinsics, second.intrinsics)
+    both = np.isfinite(first.depth) & np.isfinite(second.depth)
+    change = np.abs(first.depth - second.depth)[both] / first.depth[both]
+    assert np.median(change) < 0.15
+    strange = scenes.render("bench", 7, 1, rigs=0, **SMALL)
+    assert not np.array_equal(first.intrinsics, strange.intrinsics)
+    assert np.array_equal(scenes.render("bench", 7, 3, rigs=3, **SMALL).intrinsics, first.intrinsics)
+
+
+def test_zivid_points_project_back_to_their_pixels(tmp_path):
+    root = scenes.synth("bench", tmp_path / "bench", 2, seed=2, workers=1, **SMALL)
+    card = json.loads((root / "dataset.json").read_text())
+    assert (card["format"], card["family"], card["seed"], card["count"], card["size"]) == (
+        "zivid",
+        "bench",
+        2,
+        2,
+        [42, 56],
+    )
+    xyz = np.load(root / "depth" / "capture_00001.npy", allow_pickle=False)
+    assert xyz.dtype == np.float32 and xyz.shape == (42, 56, 3)
+    seen = np.isfinite(xyz).all(-1)
+    assert np.array_equal(seen, np.isfinite(xyz).any(-1)) and 250 < np.median(xyz[seen, 2]) < 4000
+    pixels = (xyz[seen] / xyz[seen, 2:]) @ np.array(card["intrinsics"]).T
+    v, u = np.nonzero(seen)
+    np.testing.assert_allclose(pixels[:, :2], np.stack([u, v], 1), atol=1e-3)
+
+
+def test_nyu_and_driving_layouts_hold_the_depth(tmp_path):
+    for family, per_metre, files in (
+        ("room", 1000, ("scene_0000/rgb_00000.jpg", "scene_0000/sync_depth_00000.png")),
+        ("road", 256, ("left-image-half-size/drive_0000/000000.jpg", "depth-map-half-size/drive_0000/000000.png")),
+    ):
+        root = scenes.synth(family, tmp_path / family, 1, workers=1, **SMALL)
+        picture, levels = (cv2.imread(str(root / name), cv2.IMREAD_UNCHANGED) for name in files)
+        assert picture is not None and picture.shape == (42, 56, 3)
+        assert levels is not None and levels.dtype == np.uint16
+        depth = scenes.render(family, 0, 0, **SMALL).depth
+        known = np.isfinite(depth) & (depth < 65)
+        np.testing.assert_allclose(levels[known] / per_metre, depth[known], atol=0.51 / per_metre)
+        assert (levels[np.isinf(depth)] == 0).all()
+        assert json.loads((root / "dataset.json").read_text())["intrinsics"] is None
+
+
+def test_any_family_can_be_written_as_points(tmp_path):
+    root = scenes.synth("road", tmp_path / "road", 1, layout="zivid", workers=1, **SMALL)
+    xyz = np.load(root / "depth" / "capture_00000.npy", allow_pickle=False)
+    assert np.array_equal(np.isnan(xyz[..., 2]), ~np.isfinite(scenes.render("road", 0, 0, **SMALL).depth))
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(tmp_path):
+    done: list[int] = []
+    root = scenes.synth("bench", tmp_path / "bench", 3, workers=1, progress=done.append, **SMALL)
+    assert done == [1, 2, 3]
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("capture_*")}
+    (root / "depth" / "capture_00001.npy").unlink()
+    done.clear()
+    scenes.synth("bench", root, 4, workers=1, progress=done.append, **SMALL)
+    assert done == [3, 4]
+    kept = [path for path, time in before.items() if path.stat().st_mtime_ns == time]
+    assert len(kept) == 4 and len(list(root.rglob("capture_*"))) == 8
+    assert not [path for path in root.rglob(".*") if path.is_file()]
+
+
+def test_wrong_names_are_answered_with_the_right_ones(tmp_path):
+    with pytest.raises(ValueError, match="bench"):
+        scenes.render("bensch", 0, 0)
+    with pytest.raises(ValueError, match="bench.*road.*room"):
+        scenes.synth("kitchenette", tmp_path, 1)
+    with pytest.raises(ValueError, match="zivid"):
+        scenes.synth("bench", tmp_path, 1, layout="zivit")
+    assert not list(tmp_path.iterdir())
+
+
+def cube_family(rng: np.random.Generator) -> Scene:
+    """A user's own family."""
+    return Scene(Group().add("box", WHITE, at=(0, 2, -0.5)), Camera((float(rng.uniform(-0.1, 0.1)), 0, 0)), [])
+
+
+def test_a_family_of_ones_own_is_an_assignment(tmp_path, monkeypatch):
+    monkeypatch.setitem(FAMILIES, "cube", cube_family)
+    render = scenes.render("cube", 0, 0, **SMALL)
+    np.testing.assert_allclose(np.nanmin(render.depth), 1.5, rtol=1e-5)
+    root = scenes.synth("cube", tmp_path / "cube", 1, workers=1, **SMALL)
+    assert (root / LAYOUTS["zivid"](0).depth).is_file() and "cube" not in RIGS
+
+
+@pytest.mark.parametrize(
+    "name", ["box", "cylinder", "pole", "bolt", "tube", "cone", "ball", "cushion", "capsule", "roof"]
+)
+def test_unit_shapes_stand_on_the_origin_and_face_outwards(name):
+    mesh = unit(name)
+    np.testing.assert_allclose(mesh.vertices.min(0), (-0.5, -0.5, 0), atol=1e-6)
+    np.testing.assert_allclose(mesh.vertices.max(0), (0.5, 0.5, 1), atol=1e-6)
+    corners = mesh.vertices[mesh.faces]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (np.einsum("mc,mkc->mk", flat, mesh.normals) >= -1e-6).all()
+    assert np.einsum("mc,mc->", flat, corners.mean(1)) > 0  # encloses a positive volume
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1, atol=1e-5)
+
+
+def test_turned_and_extruded_shapes_face_outwards():
+    for mesh in (
+        lathe(np.array([(0, 0), (1, 0), (1, 2), (0, 2)])),
+        extrusion(np.array([(-1.0, 0, 1), (0, 0, 2), (1, 0, 1)]), 1.0),
+    ):
+        corners = mesh.vertices[mesh.faces]
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        assert np.einsum("mc,mc->", flat, corners.mean(1)) / 6 > 1
+        assert (np.einsum("mc,mkc->mk", flat, mesh.normals) >= -1e-6).all()
+
+
+def test_placing_a_group_turns_scales_and_moves_it():
+    thing = Group().add("box", WHITE, at=(1, 0, 0), size=(2, 1, 1))
+    placed = Group().include(thing, (0, 0, 5), yaw=np.pi / 2, scale=2)
+    np.testing.assert_allclose(placed.bounds(), [(-1, 0, 5), (1, 4, 7)], atol=1e-9)
+    flat = placed.flattened()
+    np.testing.assert_allclose(flat.vertices.min(0), (-1, 0, 5), atol=1e-6)
+    assert Tracer(Scene(placed, Camera((0, 0, 0)))).material.size == 12
+
+
+def test_importing_writes_nothing(tmp_path: Path):
+    scenes.render("bench", 0, 0, **SMALL)
+    assert not list(tmp_path.iterdir())
