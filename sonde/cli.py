@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("sonde").setLevel(logging.INFO)
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars would run through ours
+    warnings.simplefilter("ignore", FutureWarning)  # what the parts below tell each other
     try:
         app()
     except (ValueError, OSError) as error:

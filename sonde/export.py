@@ -18,7 +18,7 @@ from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
 from sonde.recipes import nearest
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Largest difference allowed between the written network's raw answer and the original's, as a share of its largest."""
 
 

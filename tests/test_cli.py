@@ -98,7 +98,7 @@ def test_python_dash_m_is_the_same_program():
     "words,answer",
     [
         ("train lora-zivd", "'lora-zivid'?"),
-        ("train lora-few modle.name=x", "'model'?"),
+        ("train lora-few mdel=x", "'model'?"),
         ("train lora-few train.learning_rat=1", "'learning_rate'?"),
         ("train lora-few loss.masked_l2=1 --dry-run", "'masked_l1'?"),
         ("train lora-few data.root=nowhere", "nowhere"),
@@ -119,7 +119,7 @@ def test_python_dash_m_is_the_same_program():
         ("eval nowhere --data nowhere", "nowhere"),
         ("export sonde-tny", "'sonde-tiny'?"),
         ("export sonde-tiny --to hg", "'hf'?"),
-        ("bench --only decodin", "'decoding'?"),
+        ("bench --only decode", "'decoding'?"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(sentence, words, answer, tmp_path, monkeypatch):

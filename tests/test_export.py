@@ -47,7 +47,7 @@ def adapted(family: str, folder: Path, encoding: str | None = "inverse") -> Path
     tuned = add_lora(network, lora, about.head)
     for parameter in tuned.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.05 * torch.randn_like(parameter)
+            parameter.data += 0.2 * torch.randn_like(parameter)
     models.save(DepthModel(tuned, meaning, "run"), folder / "run" / "best")
     return folder / "run"
 

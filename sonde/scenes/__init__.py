@@ -108,13 +108,13 @@ def synth(
         progress: called with the number of pictures done.
 
     Raises:
-        ValueError: an unknown family or layout.
+        ValueError: an unknown family or layout, or a folder that holds renders of another kind.
     """
     out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")
     if layout not in LAYOUTS:
         raise ValueError(f"Unknown layout {layout!r}; {nearest(layout, list(LAYOUTS))}")
-    one_camera = family in RIGS and rigs == 1
-    camera = _job(family, seed, 0, rigs).scene().camera if one_camera else None
+    first = _job(family, seed, 0, rigs)
+    camera = first.scene().camera if family in RIGS and rigs == 1 else None
     card = {
         "format": layout, "family": family, "seed": seed, "count": count, "size": [height, width],
         "rigs": rigs, "intrinsics": camera.intrinsics(height, width).tolist() if camera else None,

@@ -10,7 +10,7 @@ from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.shapes import Group, turn
 from sonde.scenes.tracer import Light, Photo, Scanner, Scene, Sky, look_at
-from sonde.scenes.vectors import Real
+from sonde.scenes.vectors import Real, three
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Rig:
     """The bin of this line, metres."""
 
     @property
+    def headroom(self) -> float:
+        """How tall things may be, metres."""
+        return min(0.4, 0.4 * self.distance)
+
+    @property
     def reach(self) -> float:
         """Half of what the camera sees across, at the surface, metres."""
         return self.distance * float(np.tan(np.radians(self.fov_deg) / 2))
@@ -42,21 +47,20 @@ class Rig:
 
 def rig(rng: Rng):
     """A set-up, as a function from a generator to one capture's scene."""
-    distance = float(np.exp(rng.uniform(np.log(0.45), np.log(1.6))))
+    distance = float(np.exp(rng.uniform(np.log(0.5), np.log(1.6))))
     tilt, fov = any_of(rng, rng.uniform(0, 0.25), rng.uniform(0.2, 1.0)), rng.uniform(38, 66)
     side, up = any_of(rng, -1, 1) * rng.uniform(0.06, 0.16), rng.normal(0, 0.02)
     lights, sky = _lamps(rng, distance)
     photo = Photo(
-        rng.uniform(0.34, 0.55), rng.uniform(0.9, 1.2), tuple((1 + rng.normal(0, 0.04, 3)).tolist()),
+        rng.uniform(0.34, 0.55), rng.uniform(0.9, 1.2), three(1 + rng.normal(0, 0.04, 3)),
         rng.uniform(0.7, 1.2), any_of(rng, 0.004, 0.01, 0.02), any_of(rng, 0.0, 0.3, 0.5), rng.uniform(0, 0.3),
         any_of(rng, 0, 0, 85),
     )  # fmt: skip
     mix = rng.dirichlet((2.0, 1.0, 1.2, 0.8))
-    tote = tuple(
-        np.array([1.3, 0.95, 0.0]) * distance * np.tan(np.radians(fov) / 2) * rng.uniform(0.8, 1.2)
-        + [0, 0, min(rng.uniform(0.1, 0.3), 0.3 * distance)]
-    )
-    surface = _surroundings(rng, distance, tilt, distance * np.tan(np.radians(fov) / 2))
+    reach = distance * float(np.tan(np.radians(fov) / 2))
+    deep = min(rng.uniform(0.1, 0.3), 0.3 * distance)
+    tote = three(np.array([1.3, 0.95, 0]) * reach * rng.uniform(0.8, 1.2) + (0, 0, deep))
+    surface = _surroundings(rng, distance, reach)
     fixed = Rig(
         distance,
         tilt,
@@ -67,7 +71,7 @@ def rig(rng: Rng):
         sky,
         photo,
         rng.uniform(0.002, 0.01) / distance**2,
-        tuple(mix),
+        tuple(mix.tolist()),
         tote,
     )
     return partial(capture, fixed)
@@ -87,8 +91,8 @@ def capture(rig: Rig, rng: Rng) -> Scene:
     eye = distance * np.array([np.sin(spin) * np.sin(tilt), -np.cos(spin) * np.sin(tilt), np.cos(tilt)])
     camera = look_at(eye, rng.normal(0, 0.01, 3) * rig.distance, rig.fov_deg, rng.normal(0, 0.01))
     right, down, _ = camera.axes().T
-    projector = tuple((eye + right * rig.baseline[0] - down * rig.baseline[1]).tolist())
-    lights = [light._replace(colour=tuple(c * rng.uniform(0.85, 1.15) for c in light.colour)) for light in rig.lights]
+    projector = three(eye + right * rig.baseline[0] - down * rig.baseline[1])
+    lights = [light._replace(colour=finishes.scaled(light.colour, rng.uniform(0.85, 1.15))) for light in rig.lights]
     flash = lights[0]._replace(position=projector)
     return Scene(group, camera, [flash, *lights[1:]], rig.sky, rig.photo, Scanner(projector, dark=rig.dark))
 
@@ -97,16 +101,16 @@ def _lamps(rng: Rng, distance: Real) -> tuple[list[Light], Sky]:
     """The projector's own flash, one lamp above or beside, and the hall's light."""
     white = finishes.hue(rng, (0, 0.2), (1, 1), any_of(rng, 0.1, 0.6))
     flash = any_of(rng, 0.0, 0.6, 1.5) * distance**2
-    spot = tuple((rng.normal(0, 1.2, 3) * (1, 1, 0.2) + (0, 0, rng.uniform(1.6, 2.8))).tolist())
+    spot = three(rng.normal(0, 1.2, 3) * (1, 1, 0.2) + (0, 0, rng.uniform(1.6, 2.8)))
     power = rng.uniform(1.0, 5.0)
     lights = [
         Light((0, 0, 1), (flash, flash, flash), 0.02),
-        Light(spot, tuple(c * power for c in white), rng.uniform(0.05, 0.5)),
+        Light(spot, finishes.scaled(white, power), rng.uniform(0.05, 0.5)),
     ]
     return lights, Sky(white, white, finishes.hue(rng, (0, 0.3), (0.3, 0.7)), ambient=rng.uniform(0.3, 0.9))
 
 
-def _surroundings(rng: Rng, distance: Real, tilt: Real, reach: Real) -> Group:
+def _surroundings(rng: Rng, distance: Real, reach: Real) -> Group:
     """The surface: a table with edges, a belt, a pallet or a floor; behind it a floor and a wall."""
     group = Group()
     finish = any_of(
@@ -143,33 +147,43 @@ def _surroundings(rng: Rng, distance: Real, tilt: Real, reach: Real) -> Group:
 
 
 def tyres(rig: Rig, rng: Rng) -> Group:
-    """One to three tyres: lying, standing, leaning, stacked; and a few things beside them."""
-    largest = min(0.36, rig.reach * rng.uniform(0.6, 1.1), 0.5 * rig.distance)
-    size = tyre.drawn(rng, largest)
-    one = tyre.wheel(rng, size, rng.random() < 0.45)
-    group, count = Group(), any_of(rng, 1, 2, 3, p=[0.6, 0.3, 0.1])
-    way = any_of(rng, "lying", "standing", "leaning", "stacked", p=[0.45, 0.2, 0.15, 0.2])
-    top = 0.0
-    for i in range(count):
-        spot = rng.normal(0, 0.15, 2) * rig.reach + (i - (count - 1) / 2) * np.array(
-            [2.1 * size.radius, 0.2 * size.radius]
-        )
-        if way == "stacked" and top + size.width < 0.4 * rig.distance:
-            group.include(one, (*(rng.normal(0, 0.02, 2)), top), rng.uniform(0, 6.3))
-            top += size.width
-        elif way == "lying" or way == "stacked":
-            group.include(one, (*spot, 0.0), rng.uniform(0, 6.3))
-        else:
-            lean = np.pi / 2 if way == "standing" else rng.uniform(0.25, 0.8)
-            spin = (
-                turn(rng.uniform(0, 6.3)) if way == "leaning" else turn(rng.normal(0, 0.7) + any_of(rng, 0, np.pi / 2))
-            )
-            lift = size.radius * np.sin(lean) if way == "leaning" else size.radius
-            group.include(one, (*spot, lift), rotation=spin @ turn(0.0, lean, 0.0) @ turn(rng.uniform(0, 6.3)))
+    """One to three tyres: lying, stacked, standing or leaning; and a few things beside them."""
+    way = any_of(rng, _lying, _lying, _stacked, _upright)
+    radius = min(rig.reach * rng.uniform(0.6, 1.1), rig.headroom * (0.5 if way is _upright else 1.1))
+    size = tyre.drawn(rng, radius)
+    one, count = tyre.wheel(rng, size, rng.random() < 0.45), any_of(rng, 1, 2, 3, p=[0.6, 0.3, 0.1])
+    group = way(rig, rng, one, size, count)
     if rng.random() < 0.6:
-        group.include(
-            clutter.scattered(rng, int(rng.integers(1, 5)), 1.8 * rig.reach, 1.2 * rig.reach, clutter.WORKSHOP)
-        )
+        group.include(_spread(rig, rng, int(rng.integers(1, 5)), clutter.WORKSHOP))
+    return group
+
+
+def _lying(rig: Rig, rng: Rng, one: Group, size: tyre.Tyre, count: int) -> Group:
+    """Side by side."""
+    group, first = Group(), rng.normal(0, 0.15, 2) * rig.reach
+    for i in range(count):
+        apart = (i - (count - 1) / 2) * 2.1 * size.radius
+        group.include(one, (first[0] + apart, first[1] + rng.normal(0, 0.1) * size.radius, 0), rng.uniform(0, 6.3))
+    return group
+
+
+def _stacked(rig: Rig, rng: Rng, one: Group, size: tyre.Tyre, count: int) -> Group:
+    """One upon another, as far as there is room below the camera."""
+    group, (x, y) = Group(), rng.normal(0, 0.12, 2) * rig.reach
+    for i in range(min(count + 1, max(int(rig.headroom / size.width), 1))):
+        spot = x + rng.normal(0, 0.02), y + rng.normal(0, 0.02), i * size.width
+        group.include(one, spot, rng.uniform(0, 6.3))
+    return group
+
+
+def _upright(rig: Rig, rng: Rng, one: Group, size: tyre.Tyre, count: int) -> Group:
+    """Standing on the tread, or leaning against nothing in particular."""
+    group = Group()
+    for i in range(count):
+        x, y = rng.normal(0, 0.15, 2) * rig.reach + (i * 1.5 * size.radius, 0)
+        lean = np.pi / 2 if rng.random() < 0.6 else rng.uniform(0.4, 1.2)
+        rotation = turn(rng.uniform(0, 6.3)) @ turn(0.0, lean, 0.0) @ turn(rng.uniform(0, 6.3))
+        group.include(one, (x, y, size.radius * np.sin(lean)), rotation=rotation)
     return group
 
 
@@ -184,7 +198,7 @@ def bins(rig: Rig, rng: Rng) -> Group:
         content = _contents(rng, box)
         at = rng.normal(0, 0.02, 3) * (1, 1, 0) + np.array([side * size[0] * 0.3, 0, 0])
         yaw = rng.normal(0, 0.06)
-        group.include(clutter.tote(rng, tuple(box), finish), at, yaw).include(content, at, yaw)
+        group.include(clutter.tote(rng, three(box), finish), at, yaw).include(content, at, yaw)
     return group
 
 
@@ -199,7 +213,7 @@ def _contents(rng: Rng, box: np.ndarray) -> Group:
         things = [
             _fitted(variant(any_of(rng, *clutter.WORKSHOP, *clutter.TABLETOP), rng), largest) for _ in range(count)
         ]
-    return clutter.heaped(rng, things, area)
+    return clutter.heaped(rng, things, area, ceiling=1.6 * box[2])
 
 
 def _fitted(thing: Group, largest: Real) -> Group:
@@ -210,42 +224,37 @@ def _fitted(thing: Group, largest: Real) -> Group:
 
 def parts(rig: Rig, rng: Rng) -> Group:
     """Boxes, pipes, parts and tools spread out."""
-    group, limit = Group(), min(0.4, 0.4 * rig.distance)
-    for _ in range(rng.integers(3, 14)):
-        thing = _fitted(
-            variant(any_of(rng, pipe, pipe, pipe, pipe, clutter.package, *clutter.WORKSHOP, *clutter.TABLETOP), rng),
-            limit,
-        )
-        thing = Group().include(thing, scale=rng.uniform(0.8, 1.5) if limit > 0.3 else 1.0)
+    return _spread(rig, rng, int(rng.integers(3, 16)), (pipe, pipe, pipe, pipe, *clutter.WORKSHOP, *clutter.TABLETOP))
+
+
+def _spread(rig: Rig, rng: Rng, count: int, kinds: tuple[clutter.Thing, ...]) -> Group:
+    """Different things over what the camera sees, none too tall for it."""
+    group = Group()
+    for _ in range(count):
+        thing = _fitted(variant(any_of(rng, *kinds), rng), rig.headroom * rng.uniform(0.4, 1.2))
         low, high = thing.bounds()
-        if high[2] - low[2] < 1.2 * limit:
-            spot = rng.uniform(-0.75, 0.75, 2) * (rig.reach, rig.reach * 0.8)
-            group.include(thing, (*spot, -low[2]), rng.uniform(0, 6.3))
+        if high[2] - low[2] < rig.headroom:
+            x, y = rng.uniform(-0.8, 0.8, 2) * (rig.reach, rig.reach * 0.8)
+            group.include(thing, (x, y, -low[2]), rng.uniform(0, 6.3))
     return group
 
 
 def cartons(rig: Rig, rng: Rng) -> Group:
-    """Stacked boxes, as on a pallet."""
-    group, limit = Group(), min(0.4, 0.45 * rig.distance)
-    size = rng.uniform(0.25, 0.7, 3) * (rig.reach, rig.reach, limit)
+    """Stacked boxes, as on a pallet, and things beside them."""
+    group, size = Group(), rng.uniform(0.25, 0.7, 3) * (rig.reach, rig.reach, rig.headroom)
     finish = any_of(rng, finishes.cardboard, finishes.cardboard, finishes.plain)(rng)
-    for x in np.arange(rng.integers(1, 4)):
-        for y in np.arange(rng.integers(1, 3)):
-            top = 0.0
-            for _ in range(rng.integers(1, 4)):
-                if top + size[2] < limit:
-                    spot = np.array([(x - 1) * size[0], (y - 0.5) * size[1]]) * 1.04 + rng.normal(0, 0.008, 2)
-                    group.add(
-                        "box",
-                        finish._replace(shift=rng.random()),
-                        at=(*spot, top),
-                        size=size * rng.uniform(0.94, 1, 3),
-                        yaw=rng.normal(0, 0.03),
-                    )
-                    top += size[2]
+    columns, rows, levels = rng.integers(1, 4), rng.integers(1, 3), int(rig.headroom / size[2])
+    for column, row in np.ndindex(columns, rows):
+        for level in range(min(int(rng.integers(1, 4)), levels)):
+            at = size * (1.04 * (column - columns / 2), 1.04 * (row - rows / 2), level) + rng.normal(0, 0.008, 3) * (
+                1,
+                1,
+                0,
+            )
+            box = size * (*rng.uniform(0.94, 1, 2), 1)
+            group.add("box", finish._replace(shift=rng.random()), at, box, rng.normal(0, 0.03))
     if rng.random() < 0.7:
-        things = clutter.scattered(rng, int(rng.integers(1, 5)), 1.8 * rig.reach, 1.4 * rig.reach, clutter.WORKSHOP)
-        group.include(things)
+        group.include(_spread(rig, rng, int(rng.integers(1, 5)), clutter.WORKSHOP))
     return group
 
 

@@ -247,7 +247,7 @@ def tote(rng: Rng, size=(0.4, 0.3, 0.2), finish=None) -> Group:
     return group
 
 
-def heaped(rng: Rng, things: list[Group], area=(0.36, 0.26), floor: Real = 0.012) -> Group:
+def heaped(rng: Rng, things: list[Group], area, floor: Real = 0.012, ceiling: Real = 1.0) -> Group:
     """Copies of things dropped at random on an area, each on top of what lies there, tumbled a little."""
     cells = np.full((12, 12), floor)
     group = Group()
@@ -259,6 +259,8 @@ def heaped(rng: Rng, things: list[Group], area=(0.36, 0.26), floor: Real = 0.012
         under = cells[first[0] : last[0] + 1, first[1] : last[1] + 1]
         rest = float(under.mean() * 0.5 + under.max() * 0.5)
         lean = rng.normal(0, 0.35 if rest > floor + 0.01 else 0.05, 2)
+        if rest + high[2] - low[2] > ceiling:
+            continue
         group.include(thing, (*spot, rest - low[2]), rotation=turn(rng.uniform(0, 6.3), *lean))
         under[:] = np.maximum(under, rest + (high[2] - low[2]) * 0.8)
     return group

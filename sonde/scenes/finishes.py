@@ -15,14 +15,15 @@ def hue(
 ) -> Colour:
     """A linear RGB colour; `around` is a hue in turns, else any."""
     turn = rng.random() if around is None else around + rng.normal(0, spread)
-    shown = colorsys.hsv_to_rgb(turn % 1, rng.uniform(*saturation), rng.uniform(*value))
-    return tuple(float(channel) ** 2.2 for channel in shown)
+    r, g, b = colorsys.hsv_to_rgb(turn % 1, rng.uniform(*saturation), rng.uniform(*value))
+    return r**2.2, g**2.2, b**2.2
 
 
 def grey(rng: Rng, low: float = 0.1, high: float = 0.9) -> Colour:
     """A nearly neutral linear colour; bounds as displayed."""
     value = rng.uniform(low, high)
-    return tuple(min(max(value + shift, 0.02), 0.97) ** 2.2 for shift in rng.normal(0, 0.025, 3).tolist())
+    r, g, b = (min(max(value + shift, 0.02), 0.97) ** 2.2 for shift in rng.normal(0, 0.025, 3).tolist())
+    return r, g, b
 
 
 def paint(rng: Rng) -> Colour:
@@ -35,7 +36,13 @@ def paint(rng: Rng) -> Colour:
 
 def shaded(colour: Colour, factor: float) -> Colour:
     """The colour lighter or darker, kept below 0.95."""
-    return tuple(min(channel * factor, 0.95) for channel in colour)
+    r, g, b = scaled(colour, factor)
+    return min(r, 0.95), min(g, 0.95), min(b, 0.95)
+
+
+def scaled(colour: Colour, factor: float) -> Colour:
+    """The light stronger or weaker."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
 def any_of(rng: Rng, *choices, p: Sequence[float] | None = None):

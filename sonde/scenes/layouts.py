@@ -22,6 +22,8 @@ QUALITY = 92
 """Of JPEG pictures."""
 SKY = 999.0
 """Metres, in the layout `folder`: inside its limits, farther than anything rendered."""
+SAME = ("format", "family", "seed", "size", "rigs")
+"""What all renders of one folder share."""
 
 
 class Pair(NamedTuple):
@@ -73,8 +75,16 @@ def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics
 
 
 def write_card(root: Path, card: dict[str, Any]) -> None:
-    """render.json: how the set was made."""
-    with atomic_write(root / "render.json") as sibling:
+    """render.json: how the set was made.
+
+    Raises:
+        ValueError: the folder holds renders made otherwise, so that adding to them would mix two sets.
+    """
+    path = root / "render.json"
+    old = json.loads(path.read_text()) if path.exists() else card
+    if differing := [f"{key} {old.get(key)!r}, not {card[key]!r}" for key in SAME if old.get(key) != card[key]]:
+        raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")
+    with atomic_write(path) as sibling:
         sibling.write_text(json.dumps(card, indent=1) + "\n")
 
 

@@ -11,13 +11,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy.spatial import KDTree
+
+from sonde.scenes.vectors import Real
 
 TILE = 256
 """Pixels along a pattern's side at full resolution."""
 LEVELS = 7
 """Mip levels of the atlas, each half the one before."""
 Grey = Float[np.ndarray, "s s"]
-Colour = tuple[float, float, float]
+Colour = tuple[Real, Real, Real]
 
 
 class Material(NamedTuple):
@@ -56,10 +59,7 @@ class Material(NamedTuple):
 
 def table(materials: list[Material]) -> Float32[np.ndarray, "c k"]:
     """One column of numbers per material, as the shading reads them."""
-    rows = [
-        ( *m.dark, *m.light, *m.mark, PATTERN_ROW[m.pattern], PATTERN_ROW[m.marks], 1 / m.tile, 1 / (m.tile * m.stretch), 1 / m.marks_tile, np.cos(m.angle), np.sin(m.angle), m.shift, m.contrast, m.marked, m.gloss, m.sharpness, m.glow, m.relief, 0.0, ) for m in materials,
-    ]  # fmt: skip
-    return np.array(rows, np.float32).T.copy()
+    return np.array([_column(material) for material in materials], np.float32).T.copy()
 
 
 @cache
@@ -92,6 +92,12 @@ def sample(
     count = -(-len(x) // width) * width
     x, y = (np.resize(a, count).reshape(-1, width) for a in (x, y))
     return cv2.remap(atlas(), x, y, cv2.INTER_LINEAR).ravel()[: len(u)]
+
+
+def _column(m: Material) -> tuple[float | int, ...]:
+    patterns = PATTERN_ROW[m.pattern], PATTERN_ROW[m.marks]
+    scales = 1 / m.tile, 1 / (m.tile * m.stretch), 1 / m.marks_tile, np.cos(m.angle), np.sin(m.angle), m.shift
+    return *m.dark, *m.light, *m.mark, *patterns, *scales, m.contrast, m.marked, m.gloss, m.sharpness, m.glow, m.relief
 
 
 def _mips(tile: Grey) -> Float32[np.ndarray, "height width"]:
@@ -127,13 +133,11 @@ def _coordinates() -> tuple[Grey, Grey]:
 
 def _cells(rng: np.random.Generator, count: int) -> tuple[Grey, Grey, np.ndarray]:
     """Tileable Voronoi cells: distance to the nearest point and to the second, in tiles, and the nearest's index."""
-    from scipy.spatial import cKDTree
-
     points = rng.random((count, 2))
     x, y = _coordinates()
-    distance, index = cKDTree(points, boxsize=1).query(np.stack([x, y], -1).reshape(-1, 2), k=2)
+    distance, index = KDTree(points, boxsize=1).query(np.stack([x, y], -1).reshape(-1, 2), k=2)
     distance = distance.reshape(TILE, TILE, 2)
-    return distance[..., 0], distance[..., 1], index[:, 0].reshape(TILE, TILE)
+    return distance[..., 0], distance[..., 1], np.asarray(index)[:, 0].reshape(TILE, TILE)
 
 
 def _bricks(rng: np.random.Generator, rows: int, columns: int, joint: float, offset: float) -> Grey:

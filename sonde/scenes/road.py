@@ -13,7 +13,7 @@ from sonde.scenes.materials import Material
 from sonde.scenes.room import photo
 from sonde.scenes.shapes import Group, grid
 from sonde.scenes.tracer import Camera, Light, Scene, Sky
-from sonde.scenes.vectors import Real
+from sonde.scenes.vectors import Numbers, Real, three
 
 FAR = 420.0
 """Where the ground ends, metres."""
@@ -32,7 +32,7 @@ class Street:
     """Half of the road's width, metres."""
     group: Group = field(default_factory=Group)
 
-    def at(self, y, lateral, lift=0.0) -> np.ndarray:
+    def at(self, y, lateral, lift: Numbers = 0.0) -> np.ndarray:
         """Points of the world beside the middle line, (..., 3)."""
         y, lateral, lift = np.broadcast_arrays(np.asarray(y, float), lateral, lift)
         t = np.clip(y, -20, 300) / 100
@@ -90,7 +90,7 @@ def daylight(rng: Rng, camera: Camera) -> tuple[list[Light], Sky]:
         kind, rng.uniform(2, 3.5)
     )
     warm = np.array((1.0, 0.93, 0.82) if kind != "low" else (1.0, 0.7, 0.42)) * strength
-    ground = tuple(float(c) for c in np.array([0.25, 0.24, 0.2]) * rng.uniform(0.7, 1.3))
+    ground = finishes.scaled((0.25, 0.24, 0.2), rng.uniform(0.7, 1.3))
     haze = any_of(rng, 0.0003, 0.001, 0.003, 0.008, p=[0.4, 0.35, 0.2, 0.05])
     if kind == "overcast":
         tone = rng.uniform(0.75, 1.0)
@@ -106,8 +106,8 @@ def daylight(rng: Rng, camera: Camera) -> tuple[list[Light], Sky]:
             0.8,
             haze,
         )
-    position = tuple((np.array(camera.position) + direction * 2000).tolist())
-    return [Light(position, tuple(warm.tolist()), 8.0, fades=False)], sky._replace(shift=float(rng.random()))
+    position = three(np.array(camera.position) + direction * 2000)
+    return [Light(position, three(warm), 8.0, fades=False)], sky._replace(shift=float(rng.random()))
 
 
 def town(rng: Rng) -> tuple[Group, Camera]:

@@ -11,7 +11,7 @@ from sonde.scenes.furniture import Piece
 from sonde.scenes.materials import Material
 from sonde.scenes.shapes import Group
 from sonde.scenes.tracer import Camera, Light, Photo, Scene, Sky, look_at
-from sonde.scenes.vectors import Real
+from sonde.scenes.vectors import Real, three
 
 WALLS = ((0.0, 0), (-np.pi / 2, 1), (np.pi, 0), (np.pi / 2, 1))
 """Yaw of a piece that stands against the far, right, near and left wall, and which of (width, length) it runs along."""
@@ -79,7 +79,7 @@ def photo(rng: Rng) -> Photo:
     """A camera's processing, from a good one to a webcam."""
     tint = 1 + rng.normal(0, any_of(rng, 0.02, 0.07), 3)
     return Photo(
-        rng.uniform(0.3, 0.62), rng.uniform(0.85, 1.25), tuple(np.clip(tint, 0.7, 1.4).tolist()),
+        rng.uniform(0.3, 0.62), rng.uniform(0.85, 1.25), three(np.clip(tint, 0.7, 1.4)),
         rng.uniform(0.6, 1.35), any_of(rng, 0.004, 0.01, 0.022), any_of(rng, 0.0, 0.3, 0.45, 0.7),
         rng.uniform(0, 0.35), any_of(rng, 0, 0, 90, 70, 45),
     )  # fmt: skip
@@ -278,12 +278,10 @@ def _lamps(room: Room, rng: Rng) -> list[Light]:
             room.group.add("ball", glow, at=(x, y, room.height - drop - 0.12), size=(0.16, 0.16, 0.12))
             spot = (float(x), float(y), room.height - drop - 0.2)
         if i < 2:
-            lights.append(Light(spot, tuple(c * power for c in warm), rng.uniform(0.05, 0.35)))
+            lights.append(Light(spot, finishes.scaled(warm, power), rng.uniform(0.05, 0.35)))
     if room.sunlit:
         direction = rng.normal(0, 1, 3) * (1, 1, 0) + (0, 0, rng.uniform(0.3, 1.2))
-        sun = Light(
-            tuple((direction * 500).tolist()), tuple(c * rng.uniform(4, 14) for c in (1.0, 0.93, 0.8)), 3.0, fades=False
-        )
+        sun = Light(three(direction * 500), finishes.scaled((1.0, 0.93, 0.8), rng.uniform(4, 14)), 3.0, fades=False)
         lights = [sun, *lights[: rng.integers(0, 2)]]
     return lights
 
@@ -343,7 +341,7 @@ def _camera(room: Room, rng: Rng) -> Camera:
     best, span = None, -1.0
     for _ in range(12):
         spot = rng.uniform(-0.5, 0.5, 2) * (room.width - 0.5, room.length - 0.5)
-        if not room.free(*spot, 0.35):
+        if not room.free(spot[0], spot[1], 0.35):
             continue
         goal = rng.uniform(-0.5, 0.5, 2) * (room.width, room.length)
         if np.hypot(*(goal - spot)) > span:

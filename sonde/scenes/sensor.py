@@ -13,7 +13,7 @@ from sonde.types import DepthArray, RGBArray
 def photograph(light: Radiance, photo: Photo, rng: np.random.Generator) -> RGBArray:
     """8-bit sRGB of linear light: exposure, lens, noise, tone and compression."""
     height, width = light.shape[:2]
-    light = light * np.float32(photo.tint) * _falloff(height, width, photo.vignette)
+    light = light * np.asarray(photo.tint, np.float32) * _falloff(height, width, photo.vignette)
     grey = light @ np.full(3, 1 / 3, np.float32)
     middle = float(np.exp(np.log(np.maximum(grey, 1e-4)).mean()))
     metered = (middle + float(np.minimum(grey, 3 * middle).mean())) / 2  # lamps and windows burn out, as in photographs
@@ -42,7 +42,11 @@ def scanned(
     returned = surface.albedo.mean(0) * np.maximum(to_projector, 0) / distance**2 * (1 - surface.gloss)
     facing = np.maximum(dot(surface.normal, unit(towards + hits.view)), 0)
     lost = (to_projector < scanner.grazing) | (to_camera < scanner.grazing) | (returned < scanner.dark)
-    lost |= (surface.gloss * facing ** (4 * surface.sharpness) > 0.25) | (hits.depth > scanner.far)
+    lost |= (
+        (surface.gloss * facing ** (4 * surface.sharpness) > 0.25)
+        | (hits.depth < scanner.near)
+        | (hits.depth > scanner.far)
+    )
     lost |= rng.random(len(lost), np.float32) < scanner.speckle * (1 + 2 * (to_camera < 0.4))
     lost |= ~tracer.open(hits.point + hits.flat * np.float32(5e-4), towards * distance, 0.98)
     seen = np.ones(depth.size, bool)

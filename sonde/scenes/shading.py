@@ -154,7 +154,7 @@ def sky_radiance(sky: Sky, directions: Vectors, hidden: int = 0) -> Vectors:
     if sky.clouds > 0:
         layer = directions[:2] * (np.float32(0.12) / np.maximum(height, np.float32(0.03))) + np.float32(sky.shift)
         row = np.full(len(height), materials.PATTERN_ROW["cloud"], np.float32)
-        puff = materials.sample(row, *layer, np.zeros_like(row))
+        puff = materials.sample(row, layer[0], layer[1], np.zeros_like(row))
         cover = np.clip((puff - 1 + np.float32(sky.clouds)) * 4, 0, 1) * np.clip(height * 6, 0, 1)
         shade = (0.75 + 0.5 * puff) * np.float32(np.mean(sky.horizon))
         colour += (shade - colour) * (cover * np.float32(0.9))

@@ -13,7 +13,7 @@ import trimesh
 from jaxtyping import Float, Float32, Int
 
 from sonde.scenes.materials import Material
-from sonde.scenes.vectors import Real
+from sonde.scenes.vectors import Numbers, Real
 
 CREASE = np.cos(np.radians(38))
 """Faces meeting at a smaller angle are shaded as one smooth surface."""
@@ -106,8 +106,8 @@ def extrusion(side: Float[np.ndarray, "p 3"], width: float) -> Mesh:
     outline = np.concatenate([np.stack([y, upper], 1), np.stack([y, lower], 1)[::-1]])
     outline = _creased(np.concatenate([outline, outline[:1]]))
     along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))]
-    band = np.stack([np.column_stack([np.full(len(outline), x), outline]) for x in (half, -half)], 1)
-    band_uv = np.stack([np.column_stack([np.full(len(outline), x), along]) for x in (half, -half)], 1)
+    band = np.stack([np.column_stack([np.full(len(outline), x), outline]) for x in (-half, half)], 1)
+    band_uv = np.stack([np.column_stack([np.full(len(outline), x), along]) for x in (-half, half)], 1)
     cheeks = []
     for x, order in ((-half, (lower, upper)), (half, (upper, lower))):
         points = np.stack([np.column_stack([np.full(len(y), x), y, z]) for z in order], 1)
@@ -141,7 +141,13 @@ class Group:
         self._bounds: tuple[int, np.ndarray] | None = None
 
     def add(
-        self, mesh: Mesh | str, material: Material, at=(0, 0, 0), size=(1, 1, 1), yaw=0.0, rotation=None
+        self,
+        mesh: Mesh | str,
+        material: Material,
+        at: Numbers = (0, 0, 0),
+        size: Numbers = (1, 1, 1),
+        yaw: Numbers = 0.0,
+        rotation: Numbers | None = None,
     ) -> "Group":
         """Stretch a mesh (or a unit shape by name) by `size`, turn it, put its origin `at`; metres and radians.
 
@@ -212,12 +218,8 @@ def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
     """All copies of one mesh."""
     mesh = batches[0].mesh
     counts = [max(len(batch.at), len(batch.size), len(batch.rotation)) for batch in batches]
-    at, size, rotation = (
-        np.concatenate(
-            [np.broadcast_to(batch[f], (k, *batch[f].shape[1:])) for batch, k in zip(batches, counts, strict=True)]
-        )
-        for f in (2, 3, 4)
-    )
+    at, size = (_repeated([getattr(batch, name) for batch in batches], counts) for name in ("at", "size"))
+    rotation = _repeated([batch.rotation for batch in batches], counts)
     label = [numbers.setdefault(batch.material, len(numbers)) for batch in batches]
     copies, triangles = len(at), len(mesh.faces)
     stretch = (rotation * size[:, None]).transpose(0, 2, 1)
@@ -225,11 +227,16 @@ def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
     corners = np.empty((copies, triangles * 3, 5), np.float32)
     shrink = (rotation / np.maximum(size, 1e-9)[:, None]).transpose(0, 2, 1) * size.min(1)[:, None, None]
     np.matmul(mesh.normals.reshape(-1, 3), shrink.astype(np.float32), out=corners[..., :3])
-    stretched = np.float32(size)[:, mesh.uv_axis][:, :, None]  # (k, m, 1, 2)
+    stretched = size.astype(np.float32)[:, mesh.uv_axis][:, :, None]  # (k, m, 1, 2)
     corners.reshape(copies, triangles, 3, 5)[..., 3:] = mesh.uv * stretched
     faces = mesh.faces.astype(np.int32) + (np.arange(copies, dtype=np.int32) * len(mesh.vertices))[:, None, None]
     material = np.repeat(np.repeat(label, counts), triangles)
     return Flat(vertices.reshape(-1, 3), faces.reshape(-1, 3), corners.reshape(-1, 3, 5), material, [])
+
+
+def _repeated(arrays: list[np.ndarray], counts: list[int]) -> np.ndarray:
+    """One row per copy of every batch."""
+    return np.concatenate([np.broadcast_to(a, (k, *a.shape[1:])) for a, k in zip(arrays, counts, strict=True)])
 
 
 def about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:

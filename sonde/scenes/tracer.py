@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from sonde.scenes.materials import Colour, table
 from sonde.scenes.shapes import Group, turn
-from sonde.scenes.vectors import Scalars, Vectors, column, dot, rows, unit
+from sonde.scenes.vectors import Real, Scalars, Vectors, column, dot, rows, three, unit
 
-Position = tuple[float, float, float]
+Position = tuple[Real, Real, Real]
 """Metres in the world frame."""
 
 
@@ -50,11 +50,11 @@ class Camera(NamedTuple):
         return (right * x + down * y + forward).astype(np.float32)
 
 
-def look_at(position, target, fov_deg: float = 60.0, roll: float = 0.0) -> Camera:
+def look_at(position, target, fov_deg: Real = 60.0, roll: Real = 0.0) -> Camera:
     """The camera at `position` whose optical axis meets `target`; metres."""
     x, y, z = np.subtract(target, position)
     return Camera(
-        tuple(map(float, position)),
+        three(position),
         float(np.arctan2(-x, y)),
         float(np.arctan2(z, np.hypot(x, y))),
         roll,
@@ -115,8 +115,9 @@ class Scanner(NamedTuple):
 
     projector: Position
     """Metres, world frame."""
+    near: float = 0.25
     far: float = 4.0
-    """Largest depth measured, metres."""
+    """Smallest and largest depth measured, metres."""
     grazing: float = 0.12
     """Smallest cosine between surface and ray that is measured."""
     dark: float = 0.01

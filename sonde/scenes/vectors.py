@@ -1,12 +1,22 @@
 """Arithmetic on many vectors at once, one row per component: (3, n) is several times faster here than (n, 3)."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32
 
 Vectors = Float32[np.ndarray, "3 n"]
 Scalars = Float32[np.ndarray, " n"]
+Numbers = Any
+"""A number, a sequence of them or an array: whatever NumPy makes an array of."""
 Real = float | int
 """A number; a checker of types at run time tells the two apart."""
+
+
+def three(values) -> tuple[float, float, float]:
+    """Three numbers as a position or a colour."""
+    first, second, third = (float(value) for value in values)
+    return first, second, third
 
 
 def dot(a: Vectors, b: Vectors) -> Scalars:
