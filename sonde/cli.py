@@ -326,8 +326,7 @@ def _show_table(title: str, rows: dict[str, dict[str, float]]) -> None:
         table.add_column(name, justify="right")
     for row, values in rows.items():
         table.add_row(row, *(f"{values[name]:.4g}" for name in names))
-    console = Console()
-    console.print(table, width=max(console.width, 100))
+    Console(width=max(Console().width, 100)).print(table)  # rather run over a narrow terminal than break a row
 
 
 if __name__ == "__main__":

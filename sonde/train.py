@@ -105,6 +105,7 @@ def train(
     checkpoint = _newest(run) if resume else None
     if not resume and (run / "checkpoints").exists():
         raise ValueError(f"{run} already holds a run: continue it with --resume, or give another output_dir.")
+    render_missing(recipe)
     plan = prepare(recipe)
     _record(plan)
     _fit(plan, checkpoint, listener)
@@ -135,12 +136,14 @@ def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
 
 
 def prepare(recipe: Recipe) -> Plan:
-    """Open the data, cut it, load and adapt the model, and check every setting."""
+    """Open the data, cut it, load and adapt the model, and check every setting.
+
+    Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing.
+    """
     args = training_arguments(recipe)
     for name in recipe.loss:
         if name not in losses.LOSSES:
             raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
-    render_missing(recipe)
     captures = evaluate.open_captures(recipe)
     groups = captures.groups(recipe.data.split.group) if recipe.data.split.group else None
     parts = split(captures.ids, recipe.data.split, groups)

@@ -287,5 +287,5 @@ def test_a_wrong_name_says_what_would_work(name, words, tmp_path, monkeypatch):
 
 def test_without_a_hub_the_local_alternatives_are_named(monkeypatch):
     monkeypatch.setattr(models, "_hub_answers", lambda: False)
-    with pytest.raises(ValueError, match="cannot be reached.*sonde-tiny"):
+    with pytest.raises(ValueError, match=r"cannot be reached.*sonde-tiny"):
         models.load("depth-anything/Depth-Anything-V2-Small-hf")

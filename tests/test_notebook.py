@@ -9,7 +9,7 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "lora_zivid.ipynb"
 
 
 def test_the_notebook_runs_and_ends_in_a_score_in_millimetres(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     book = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(output.text for output in book.cells[-2].outputs if output.output_type == "stream")

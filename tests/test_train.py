@@ -145,7 +145,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(DepthTrainer, "training_step", exhausted)
-    with pytest.raises(ValueError, match="gradient_checkpointing.*input_size"):
+    with pytest.raises(ValueError, match=r"gradient_checkpointing.*input_size"):
         train.train("lora-few", settings())
 
 

@@ -113,9 +113,10 @@ def _lamps(rng: Rng, distance: Real) -> tuple[list[Light], Sky]:
 def _surroundings(rng: Rng, distance: Real, reach: Real) -> Group:
     """The surface: a table with edges, a belt, a pallet or a floor; behind it a floor and a wall."""
     group = Group()
+    muted = any_of(rng, finishes.grey(rng), finishes.hue(rng, (0.05, 0.45), (0.2, 0.8)), finishes.paint(rng))
     finish = any_of(
-        rng, finishes.wood(rng), finishes.metal(rng), finishes.stone(rng), finishes.plain(rng),
-        finishes.fabric(rng), finishes.rubber(rng), finishes.wood(rng, True), finishes.printed(rng, 0.6),
+        rng, finishes.wood(rng), finishes.metal(rng), finishes.stone(rng), finishes.plain(rng, muted),
+        finishes.fabric(rng, muted), finishes.rubber(rng), finishes.wood(rng, True), finishes.printed(rng, 0.6),
         p=[0.2, 0.13, 0.17, 0.2, 0.1, 0.07, 0.08, 0.05],
     )  # fmt: skip
     finish = finish._replace(gloss=finish.gloss * 0.3)

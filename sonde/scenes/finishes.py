@@ -31,7 +31,7 @@ def paint(rng: Rng) -> Colour:
     kind = rng.random()
     if kind < 0.35:
         return grey(rng)
-    return hue(rng, (0.1, 0.5), (0.3, 0.9)) if kind < 0.7 else hue(rng, (0.5, 0.95), (0.3, 0.95))
+    return hue(rng, (0.1, 0.5), (0.3, 0.9)) if kind < 0.7 else hue(rng, (0.45, 0.88), (0.25, 0.88))
 
 
 def shaded(colour: Colour, factor: float) -> Colour:

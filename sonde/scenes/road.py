@@ -194,7 +194,9 @@ def place(rng: Rng) -> tuple[Group, Camera]:
     )
     for _ in range(rng.integers(6, 26)):
         angle, out = rng.uniform(-0.9, 0.9), 2.0 + rng.exponential(9)
-        spot.put(_thing(any_of(rng, *things), rng, out), out * np.cos(angle), out * np.sin(angle), rng.uniform(0, 6.3))
+        thing = _thing(any_of(rng, *things), rng, out)
+        out = max(out, float(np.abs(thing.bounds()[:, :2]).max()) + 0.8)
+        spot.put(thing, out * np.cos(angle), out * np.sin(angle), rng.uniform(0, 6.3))
     if rng.random() < 0.3:
         _field(spot, rng)
     if rng.random() < 0.4:

@@ -338,18 +338,24 @@ def _camera(room: Room, rng: Rng) -> Camera:
     roll = rng.normal(0, any_of(rng, 0.01, 0.06))
     if room.tops and rng.random() < 0.33:
         return _near(room, rng, fov, roll)
-    best, span = None, -1.0
+    spot, goal, most = np.zeros(2), np.array([0, room.length / 2]), -1.0
     for _ in range(12):
-        spot = rng.uniform(-0.5, 0.5, 2) * (room.width - 0.5, room.length - 0.5)
-        if not room.free(spot[0], spot[1], 0.35):
-            continue
-        goal = rng.uniform(-0.5, 0.5, 2) * (room.width, room.length)
-        if np.hypot(*(goal - spot)) > span:
-            best, span = (spot, goal), float(np.hypot(*(goal - spot)))
-    spot, goal = best or (np.zeros(2), np.array([0, room.length / 2]))
+        here = rng.uniform(-0.5, 0.5, 2) * (room.width - 0.5, room.length - 0.5)
+        there = rng.uniform(-0.5, 0.5, 2) * (room.width, room.length)
+        if room.free(here[0], here[1], 0.35) and (worth := _seen(room, here, there)) > most:
+            spot, goal, most = here, there, worth
+    span = float(np.hypot(*(goal - spot)))
     eye = rng.uniform(0.9, 1.7) if rng.random() < 0.8 else rng.uniform(0.3, 2.1)
     eye = min(eye, room.height - 0.3)
     return look_at((*spot, eye), (*goal, eye + span * rng.normal(-0.16, 0.16)), fov, roll)
+
+
+def _seen(room: Room, spot: np.ndarray, goal: np.ndarray) -> float:
+    """How much a view is worth: its length, and the pieces ahead."""
+    span = float(np.hypot(*(goal - spot)))
+    ahead = np.array(room.taken)[:, :2] - spot if room.taken else np.zeros((0, 2))
+    along, far = ahead @ (goal - spot) / max(span, 1e-6), np.hypot(*ahead.T)
+    return span + 0.4 * float(((along > 0.85 * far) & (far > 1.0)).sum())
 
 
 def _near(room: Room, rng: Rng, fov: Real, roll: Real) -> Camera:

@@ -4,6 +4,7 @@ Pixels are shaded at their centres; where the surface breaks inside a pixel's ne
 shaded and averaged in, so edges are smooth and the rest is cheap.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -49,7 +50,7 @@ def radiance(
     tracer: Tracer, hits: Hits, surface: Surface, height: int, width: int, rng: np.random.Generator
 ) -> Radiance:
     """Linear light at every pixel; `hits` and `surface` are at the pixels' centres, row by row."""
-    visible = visibility(tracer, hits, height, width, rng)
+    visible = visibility(tracer, hits, height, width)
     v, u = np.divmod(np.arange(height * width, dtype=np.float32), np.float32(width))
     camera = tracer.scene.camera
     image = sky_radiance(tracer.scene.sky, camera.rays(u, v, height, width), len(hits.ray))
@@ -132,15 +133,16 @@ def lit(tracer: Tracer, hits: Hits, surface: Surface, visible: Visibility) -> Ve
     return np.minimum(light, BRIGHTEST)
 
 
-def visibility(tracer: Tracer, hits: Hits, height: int, width: int, rng: np.random.Generator) -> Visibility:
-    """One jittered ray per pixel to each lamp and one to the surroundings, smoothed over neighbouring pixels."""
+def visibility(tracer: Tracer, hits: Hits, height: int, width: int) -> Visibility:
+    """One ray per pixel to each lamp and one to the surroundings; 4x4 neighbours aim at 16 different points."""
     start = hits.point + hits.flat * (np.float32(LIFT) * hits.depth)
-    lamps = [_lamp(tracer, light, hits, start, rng) for light in tracer.scene.lights]
+    v, u = np.divmod(hits.ray, width)
+    aim = np.take(_directions(), u % 4 * 4 + v % 4, axis=1)
+    lamps = [_lamp(tracer, light, hits, start, aim) for light in tracer.scene.lights]
     reach = float(np.clip(0.25 * np.median(hits.depth), 0.15, 1.5)) if len(hits.ray) else 1.0
-    scattered = unit(hits.normal + unit(rng.standard_normal(start.shape, np.float32)))
-    around = tracer.open(start, scattered, reach).astype(np.float32)
-    lamps = [_smoothed(seen, hits.ray, height, width, 3) for seen in lamps]
-    ambient = 0.25 + 0.75 * _smoothed(around, hits.ray, height, width, 5)
+    around = tracer.open(start, unit(hits.normal + aim * np.float32(0.99)), reach).astype(np.float32)
+    lamps = [_smoothed(seen, hits.ray, height, width) for seen in lamps]
+    ambient = 0.25 + 0.75 * _smoothed(around, hits.ray, height, width)
     return Visibility(np.array(lamps, np.float32).reshape(-1, height * width), ambient)
 
 
@@ -175,27 +177,34 @@ def _around(sky: Sky, normals: Vectors) -> Vectors:
     return middle + half * normals[2]
 
 
-def _lamp(tracer: Tracer, light: Light, hits: Hits, start: Vectors, rng: np.random.Generator) -> Scalars:
-    """Whether each hit sees a random point of the lamp."""
-    point = rng.standard_normal(start.shape, np.float32) * np.float32(light.radius * 0.6) + tracer.towards(
-        light.position
-    )
-    towards = point - start
+def _lamp(tracer: Tracer, light: Light, hits: Hits, start: Vectors, aim: Vectors) -> Scalars:
+    """Whether each hit sees the point of the lamp that it aims at."""
+    towards = aim * np.float32(light.radius) + tracer.towards(light.position) - start
     facing = np.flatnonzero(dot(towards, hits.flat) > 0)
     seen = np.zeros(len(hits.ray), np.float32)
     seen[facing] = tracer.open(np.take(start, facing, axis=1), np.take(towards, facing, axis=1), 0.98)
     return seen
 
 
-def _smoothed(
-    values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int, size: int
-) -> Float32[np.ndarray, " p"]:
-    """Values at hits as an image, averaged over the neighbours that were hit, near ones more; 1 elsewhere."""
+@cache
+def _directions() -> Vectors:
+    """16 directions spread over the sphere (Fibonacci's spiral), in an order that keeps neighbours far apart."""
+    index = np.arange(16) * 7 % 16
+    height = (2 * index + 1) / 16 - 1
+    angle = index * np.pi * (3 - np.sqrt(5))
+    flat = np.sqrt(1 - height**2)
+    return np.stack([flat * np.cos(angle), flat * np.sin(angle), height]).astype(np.float32)
+
+
+def _smoothed(values: Scalars, ray: Int[np.ndarray, " n"], height: int, width: int) -> Float32[np.ndarray, " p"]:
+    """Values at hits as an image, averaged over the 4x4 neighbours that were hit, twice; 1 elsewhere."""
     image = np.zeros((height * width, 2), np.float32)
     image[ray, 0], image[ray, 1] = values, 1
-    sums = cv2.GaussianBlur(image.reshape(height, width, 2), (2 * size - 1, 2 * size - 1), size / 3)
+    sums = image.reshape(height, width, 2)
+    for anchor in ((1, 1), (2, 2)):
+        sums = cv2.blur(sums, (4, 4), anchor=anchor)
     total, count = np.ascontiguousarray(sums.reshape(-1, 2).T)
-    return np.where(count > 0, total / np.maximum(count, np.float32(1e-6)), np.float32(1))
+    return np.where(count > 1e-4, total / np.maximum(count, np.float32(1e-4)), np.float32(1))
 
 
 def _tilted(normals: Vectors, slope_x: Scalars, slope_y: Scalars) -> Vectors:

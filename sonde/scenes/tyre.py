@@ -85,7 +85,10 @@ def wheel(rng: Rng, tyre: Tyre, rim: bool) -> Group:
     rubber = finishes.rubber(rng)
     group = Group().add(tread(tyre, rng), rubber)
     marked = rubber._replace(
-        mark=finishes.grey(rng, 0.3, 0.8), marks="text", marks_tile=0.16, marked=float(any_of(rng, 0.0, 0.0, 0.12, 0.3))
+        mark=finishes.grey(rng, 0.22, 0.45),
+        marks="text",
+        marks_tile=0.16,
+        marked=float(any_of(rng, 0.0, 0.0, 0.12, 0.3)),
     )
     group.add(sidewalls(tyre), marked)
     if rim:
