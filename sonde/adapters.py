@@ -62,6 +62,7 @@ def load_adapter(network: nn.Module, folder: Path) -> PeftModel:
         ValueError: the adapter is of another architecture.
     """
     config = LoraConfig.from_pretrained(str(folder))
+    assert isinstance(config, LoraConfig)
     config.target_modules = spelled(network, sorted(config.target_modules or []))
     config.inference_mode = True
     config.base_model_name_or_path = getattr(network, "name_or_path", None)  # the base it meets here

@@ -92,6 +92,10 @@ class Family(NamedTuple):
 class DepthModel(nn.Module):
     """A depth network with its own preprocessing: RGB in [0, 1] at any size in, a `Prediction` at that size out."""
 
+    network: Any  # a transformers depth model, or PEFT's wrapper around one
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, meaning: Meaning, name: str):
         super().__init__()
         self.network = network
@@ -109,7 +113,7 @@ class DepthModel(nn.Module):
     def encoding(self) -> Encoding | None:
         """The encoding the network regresses, if any."""
         spec = self.meaning.encoding
-        return spec and ENCODINGS[spec["name"]](spec["min_depth"], spec["max_depth"])
+        return ENCODINGS[spec["name"]](spec["min_depth"], spec["max_depth"]) if spec else None
 
     @property
     def family(self) -> Family:
@@ -212,7 +216,7 @@ def save(model: DepthModel, folder: Path) -> None:
     if isinstance(model.network, PeftModel):
         # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
         model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
-        model.network.save_pretrained(folder, save_embedding_layers=False)
+        model.network.save_pretrained(str(folder), save_embedding_layers=False)
     else:
         model.network.config.sonde = meaning
         model.network.save_pretrained(folder)

@@ -192,7 +192,7 @@ def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
         optimizer,
         num_warmup_steps=args.get_warmup_steps(steps),
         num_training_steps=steps,
-        scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),  # pyright: ignore[reportArgumentType]
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs or {},  # pyright: ignore[reportArgumentType]
     )
     rates = []
     for _ in range(steps):
