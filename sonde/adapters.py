@@ -65,7 +65,7 @@ def load_adapter(network: nn.Module, folder: Path) -> PeftModel:
     assert isinstance(config, LoraConfig)
     config.target_modules = spelled(network, sorted(config.target_modules or []))
     config.inference_mode = True
-    config.base_model_name_or_path = getattr(network, "name_or_path", None)  # the base it meets here
+    config.base_model_name_or_path = None  # peft writes the base it meets here, and warns of another
     adapted = get_peft_model(network, config)  # pyright: ignore[reportArgumentType]
     expected = {name for name, _ in adapted.named_parameters() if "lora_" in name}
     state = {_respelled(key, expected): value for key, value in _adapter_state(folder).items()}

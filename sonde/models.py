@@ -355,14 +355,18 @@ def _thawed(stored: dict[str, Any]) -> Meaning:
 
 
 def revive(network: nn.Module) -> None:
-    """Give a network built from a config a head that learns: He weights, and a positive last bias.
+    """Give a network built from a config weights that learn: He and Glorot's, and a positive last bias.
 
-    transformers draws every convolution with a standard deviation of 0.02, under which Depth Anything's last ReLU
-    is dead: the map is 0 everywhere and the loss stays flat.
+    transformers draws every layer with a standard deviation of 0.02. Under it Depth Anything's last ReLU is dead
+    (the map is 0 everywhere and the loss stays flat), and in narrow encoders the residual branches answer next to 0.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
     family = FAMILIES[str(network.config.model_type)]  # pyright: ignore[reportAttributeAccessIssue]
     last = network.get_submodule(family.last)
     assert isinstance(last, nn.Conv2d) and last.bias is not None
