@@ -4,6 +4,7 @@ Each side of the training row runs in a process of its own, so that its peak mem
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -187,7 +188,8 @@ def _timed(trainer: Any) -> float:
 
 def _in_a_process(side: str, network: Path, root: Path, size: tuple[int, int], folder: Path) -> dict[str, float]:
     words = [sys.executable, "-m", "sonde.bench", side, str(network), str(root), *map(str, size), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    settings = {"THP_MEM_ALLOC_ENABLE": "1" if side == "sonde" else "0"}  # torch's own default on the plain side
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | settings)
     if done.returncode:
         raise ValueError(f"The {side} side of the bench failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -60,6 +60,7 @@ class DepthTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
         self.depth_model = model.to(args.device)
+        model.network.to(memory_format=torch.channels_last)  # convolutions in the order that oneDNN and cuDNN prefer
         self.loss_weights = weights
         self.loss_is_scaled_for_ga = False  # ours is a mean over the batch, whatever forward's signature suggests
         self._terms: dict[str, list[Tensor]] = {}

@@ -1,8 +1,15 @@
-"""What every test may use: the folder of real captures, or a clean skip where it is absent."""
+"""What every test may use: the folder of real captures, or a clean skip where it is absent; the command line."""
 
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from transformers.utils import logging
+
+from sonde import cli
 
 REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
@@ -13,3 +20,38 @@ def realdata() -> Path:
     if not REALDATA.is_dir():
         pytest.skip("no real captures beside the checkout (../shared/realdata)")
     return REALDATA
+
+
+class Said(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    text: str
+    errors: str
+
+    @property
+    def json(self):
+        """The one document on stdout."""
+        return json.loads(self.text)
+
+
+@pytest.fixture
+def no_bars_of_others():
+    """As `main` sees to, where transformers is not imported before it."""
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+@pytest.fixture
+def sonde(monkeypatch, capsys, no_bars_of_others) -> Callable[..., Said]:
+    """Runs `sonde WORDS…` in this process."""
+
+    def run(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["sonde", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output = capsys.readouterr()
+        return Said(int(stop.value.code or 0), output.out, output.err)
+
+    return run

@@ -1,59 +1,21 @@
 """The command line: it says what it can do, answers in JSON when asked, and tells a mistake in one sentence."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from captures import picture, write_bench
 from networks import saved
 from PIL import Image
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from sonde import cli, files
 
 VERBS = ["demo", "doctor", "train", "eval", "predict", "export", "bench", "data"]
 DATA_VERBS = ["check", "stats", "convert", "synth"]
-
-
-class Said(NamedTuple):
-    """What a command answered."""
-
-    code: int
-    text: str
-    errors: str
-
-    @property
-    def json(self):
-        """The one document on stdout."""
-        return json.loads(self.text)
-
-
-@pytest.fixture(autouse=True)
-def no_bars_of_others():
-    """As `main` sees to, where transformers is not imported before it."""
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture
-def sonde(monkeypatch, capsys) -> Callable[..., Said]:
-    """Runs `sonde WORDS…` in this process."""
-
-    def run(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["sonde", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output = capsys.readouterr()
-        return Said(int(stop.value.code or 0), output.out, output.err)
-
-    return run
 
 
 @pytest.fixture

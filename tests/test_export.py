@@ -90,7 +90,8 @@ def test_the_cards_five_lines_give_millimetres(family, encoding, tmp_path):
     folder, model = export.export(run), load(run)
     height, width = SIZES[family]
     seen = picture(height, width)
-    np.testing.assert_allclose(by_the_card(folder, seen), 1000 * model.predict(seen).depth, rtol=1e-4)
+    # The far end of an inverse range turns float32 noise of the network into some 0.02 % of depth.
+    np.testing.assert_allclose(by_the_card(folder, seen), 1000 * model.predict(seen).depth, rtol=1e-3)
     larger = picture(2 * height + 7, 2 * width - 5)  # resized by others than ours: nearly the same
     expected = 1000 * model.predict(larger).depth
     difference = np.abs(by_the_card(folder, larger) / expected - 1)

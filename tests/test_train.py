@@ -189,7 +189,7 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
         answer = losses.resized(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
         return float((answer.detach() - item["depth"])[item["mask"]].abs().mean())
 
-    assert error(fitted) < 0.5 * error(plain)
+    assert error(fitted) < 0.7 * error(plain)
 
 
 def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):
