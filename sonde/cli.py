@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -243,12 +244,14 @@ def synth(
     from sonde import scenes
 
     height, width = _size(size)
+    start = time.perf_counter()
     with _bar("rendering", quiet=as_json) as show:
         scenes.synth(
             family, out, count, seed=seed, height=height, width=width, layout=layout, rigs=rigs,
             progress=lambda done: show(done, count, {}),
         )  # fmt: skip
-    _show({"written": str(out), "captures": count}, as_json)
+    seconds = round(time.perf_counter() - start, 2)
+    _show({"written": str(out), "captures": count, "seconds": seconds}, as_json)
 
 
 @contextmanager

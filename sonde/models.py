@@ -26,7 +26,13 @@ from peft import PeftModel
 from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForDepthEstimation, DPTImageProcessorPil, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForDepthEstimation,
+    DPTImageProcessorPil,
+    GLPNImageProcessorPil,
+    PreTrainedModel,
+)
 
 from sonde import architectures, files
 from sonde.adapters import load_adapter
@@ -67,10 +73,13 @@ class Meaning:
         """The (height, width) the network sees for an image of this size."""
         if self.input_size is not None:
             return self.input_size
-        scale = 1.0 if self.short_side is None else self.short_side / min(height, width)
+        step = self.multiple
+        if self.short_side is None:  # downwards, as transformers' processor for such networks
+            return max(step, height // step * step), max(step, width // step * step)
+        scale = self.short_side / min(height, width)
 
         def fit(side: int) -> int:
-            return max(self.multiple, round(side * scale / self.multiple) * self.multiple)
+            return max(step, round(side * scale / step) * step)
 
         return fit(height), fit(width)
 
@@ -224,8 +233,16 @@ def save(model: DepthModel, folder: Path) -> None:
     (folder / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
 
 
-def image_processor(meaning: Meaning) -> DPTImageProcessorPil:
+def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
     """transformers' image processor that prepares an image as `DepthModel.prepare` does."""
+    if meaning.short_side is None and meaning.input_size is None:
+        return GLPNImageProcessorPil(
+            size_divisor=meaning.multiple,
+            resample=PILImage.Resampling.BICUBIC,
+            do_normalize=True,
+            image_mean=list(meaning.mean),
+            image_std=list(meaning.std),
+        )
     side = meaning.short_side or meaning.multiple
     height, width = meaning.input_size or (side, side)
     return DPTImageProcessorPil(

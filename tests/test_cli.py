@@ -147,7 +147,7 @@ def test_foreign_pairs_become_a_zivid_set(sonde, tmp_path):
 def test_renders_are_a_set_like_any_other(sonde, tmp_path):
     said = sonde("data", "synth", "bench", tmp_path / "set", "-n", 2, "--size", "24,32", "--json")
     assert said.code == 0, said.errors
-    assert said.json == {"written": str(tmp_path / "set"), "captures": 2}
+    assert {"written": str(tmp_path / "set"), "captures": 2}.items() <= said.json.items()
     assert sonde("data", "stats", tmp_path / "set", "--json").json["captures"] == 2
 
 

@@ -107,7 +107,7 @@ def test_the_network_sees_multiples_of_its_step_at_its_short_side():
     assert meaning.network_size(480, 640) == (518, 686)
     assert meaning.network_size(1200, 1944) == (518, 840)
     assert replace(meaning, input_size=(756, 1260)).network_size(480, 640) == (756, 1260)
-    assert Meaning("metric", short_side=None, multiple=32).network_size(375, 1242) == (384, 1248)
+    assert Meaning("metric", short_side=None, multiple=32).network_size(375, 1242) == (352, 1216)
 
 
 def test_an_encoded_answer_is_metric_depth_inside_its_range():
@@ -289,3 +289,15 @@ def test_without_a_hub_the_local_alternatives_are_named(monkeypatch):
     monkeypatch.setattr(models, "_hub_answers", lambda: False)
     with pytest.raises(ValueError, match=r"cannot be reached.*sonde-tiny"):
         models.load("depth-anything/Depth-Anything-V2-Small-hf")
+
+
+def test_a_network_that_keeps_the_images_size_has_a_processor_that_does(tmp_path):
+    from transformers import AutoImageProcessor
+
+    model = DepthModel(built(small_glpn()), Meaning("metric", None, 32, *models.PLAIN), "glpn")
+    image = np.random.default_rng(0).integers(0, 255, (75, 110, 3), dtype=np.uint8)
+    models.save(model, tmp_path)
+    theirs = AutoImageProcessor.from_pretrained(tmp_path, use_fast=False)(images=image, return_tensors="pt")
+    ours = model.prepare(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+    assert theirs["pixel_values"].shape == ours.shape == (1, 3, 64, 96)
+    assert (theirs["pixel_values"] - ours).abs().mean() < 0.01

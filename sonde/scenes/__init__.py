@@ -10,6 +10,7 @@ A family of your own is a function from a generator to a Scene: `FAMILIES["shelf
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -108,7 +109,8 @@ def synth(
         progress: called with the number of pictures done.
 
     Raises:
-        ValueError: an unknown family or layout, or a folder that holds renders of another kind.
+        ValueError: an unknown family or layout, a folder that holds renders of another kind, or processes that
+            died.
     """
     out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")
     if layout not in LAYOUTS:
@@ -124,10 +126,16 @@ def synth(
     pairs = {index: LAYOUTS[layout](index) for index in range(count)}
     todo = {i: pair for i, pair in pairs.items() if not ((out / pair.depth).exists() and (out / pair.picture).exists())}
     jobs = [_Write(_job(family, seed, i, rigs), out, pair, height, width) for i, pair in todo.items()]
-    with _mapping(workers, len(jobs)) as mapped:
-        for done, _ in enumerate(mapped(_Write.__call__, jobs), count - len(jobs) + 1):
-            if progress:
-                progress(done)
+    try:
+        with _mapping(workers, len(jobs)) as mapped:
+            for done, _ in enumerate(mapped(_Write.__call__, jobs), count - len(jobs) + 1):
+                if progress:
+                    progress(done)
+    except BrokenProcessPool:
+        raise ValueError(
+            f"The processes that render stopped; what {out} holds is whole. A script that renders must do so under "
+            "`if __name__ == '__main__':`, or pass workers=1; on a machine short of memory, fewer workers."
+        ) from None
     return out
 
 
