@@ -254,6 +254,11 @@ def _adapt(plan: Plan) -> None:
         return
     if isinstance(model.network, adapters.PeftModel):
         raise ValueError(f"{model.name} is an adapter already: export it with --to hf, and adapt that folder.")
+    if recipe.model.init == "random":
+        raise ValueError(
+            "model.init=random with lora: an adapter is saved without its base, and a random base cannot be had again. "
+            "Set lora=null to train the whole network, or init=pretrained."
+        )
     base = recipe.model.name
     model.meaning = replace(model.meaning, base=base, fingerprint=models.fingerprint(model.network))
     if recipe.model.affine_start:

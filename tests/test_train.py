@@ -192,6 +192,11 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
     assert error(fitted) < 0.7 * error(plain)
 
 
+def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
+    with pytest.raises(ValueError, match="lora=null"):
+        train.prepare(recipes.load("lora-few", settings("model.init=random")))
+
+
 def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):
     seen: set[int] = set()
     plan = train.prepare(recipes.load("lora-few", settings()))
