@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -35,7 +37,27 @@ def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = (
     settings = {**lora, "target_modules": targets}
     if head:
         settings["modules_to_save"] = list(head)
-    return get_peft_model(network, LoraConfig(**settings))  # pyright: ignore[reportArgumentType]
+    adapted = get_peft_model(network, LoraConfig(**settings))  # pyright: ignore[reportArgumentType]
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer):
+            module.lora_dropout.update({name: QuickDropout(drop.p) for name, drop in _dropouts(module)})
+    return adapted
+
+
+class QuickDropout(nn.Dropout):
+    """Dropout whose luck, on a CPU, is 16 bits an element: torch's takes one core a twentieth of a training step.
+
+    Seeded by torch's generator, so that a resumed run draws as it would have; the rate is rounded to 1/65536.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As torch's."""
+        if not self.training or input.device.type != "cpu" or self.p in (0, 1):
+            return super().forward(input)
+        count, seed = input.numel(), int(torch.empty((), dtype=torch.int64).random_())
+        draws = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
+        kept = torch.from_numpy(draws).view(input.shape) >= round(self.p * 2**16) - 2**15
+        return input * kept.to(input.dtype).mul_(1 / (1 - self.p))
 
 
 def spelled(network: nn.Module, targets: list[str] | str) -> list[str]:
@@ -103,6 +125,10 @@ def fit_start(outputs: Depth, targets: Depth, mask: Mask) -> tuple[float, float]
     if scale > 0:
         return scale, shift
     return 1.0, float((targets - outputs)[mask].mean()) if mask.any() else 0.0
+
+
+def _dropouts(layer: LoraLayer) -> list[tuple[str, nn.Dropout]]:
+    return [(name, drop) for name, drop in layer.lora_dropout.items() if isinstance(drop, nn.Dropout)]
 
 
 def _adapter_state(folder: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ NaN. Half-precision predictions are raised to float32 first.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
 import torch
@@ -40,7 +40,18 @@ def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
     """The prediction at the ground truth's (height, width): bicubic, align_corners=False."""
     if tuple(pred.shape[1:]) == tuple(size):
         return pred
-    return F.interpolate(_precise(pred)[:, None], size, mode="bicubic", align_corners=False)[:, 0]
+    pred = _precise(pred)
+    if pred.device.type != "cpu":
+        return F.interpolate(pred[:, None], size, mode="bicubic", align_corners=False)[:, 0]
+    rows, columns = (_bicubic(*lengths, pred.dtype) for lengths in zip(pred.shape[1:], size, strict=True))
+    return rows @ pred @ columns.T
+
+
+@lru_cache(16)
+def _bicubic(length: int, longer: int, dtype: torch.dtype) -> Float[Tensor, "longer length"]:
+    """Bicubic interpolation of a line: it is linear, so a matrix, and on a CPU its products use every core."""
+    lines = torch.eye(length, dtype=dtype)[None, None]
+    return F.interpolate(lines, (longer, length), mode="bicubic", align_corners=False)[0, 0]
 
 
 def masked_l1(pred: Depth, target: Depth, mask: Mask) -> PerImage:

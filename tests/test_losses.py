@@ -235,3 +235,13 @@ def test_weighted_multiplies_and_names():
 def test_a_wrong_name_answers_with_the_right_one():
     with pytest.raises(ValueError, match="did you mean 'masked_l1'"):
         weighted(*random_maps(), {"mask_l1": 1.0})
+
+
+def test_resizing_is_torchs_bicubic_and_so_is_its_gradient():
+    pred = torch.rand(2, 13, 29, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.interpolate(pred[:, None], (40, 31), mode="bicubic", align_corners=False)[:, 0]
+    weight = torch.rand(2, 40, 31, dtype=torch.float64)
+    ours = resized(pred, (40, 31))
+    torch.testing.assert_close(ours, expected)
+    gradients = [torch.autograd.grad((answer * weight).sum(), pred)[0] for answer in (ours, expected)]
+    torch.testing.assert_close(*gradients)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, DPTConfig, GLPNConfig
 
 from sonde import architectures, models
-from sonde.adapters import add_lora, load_adapter, spelled
+from sonde.adapters import QuickDropout, add_lora, load_adapter, spelled
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel, Meaning
 
@@ -301,3 +301,24 @@ def test_a_network_that_keeps_the_images_size_has_a_processor_that_does(tmp_path
     ours = model.prepare(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
     assert theirs["pixel_values"].shape == ours.shape == (1, 3, 64, 96)
     assert (theirs["pixel_values"] - ours).abs().mean() < 0.01
+
+
+def test_quick_dropout_is_dropout():
+    x = torch.randn(2, 301, 67)
+    drop = QuickDropout(0.05)
+    torch.manual_seed(3)
+    first, second = drop(x), drop(x)
+    torch.manual_seed(3)
+    assert torch.equal(drop(x), first) and not torch.equal(second, first)  # a function of torch's generator
+    lost = first == 0
+    assert lost.float().mean().item() == pytest.approx(0.05, abs=5 * (0.05 * 0.95 / x.numel()) ** 0.5)
+    assert lost.float().mean((0, 1)).std() < 0.02  # no place is spared
+    torch.testing.assert_close(first[~lost], x[~lost] / 0.95)
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_adapters_train_with_quick_dropout_and_hold_it_in_peft_as_before(tmp_path):
+    adapted = add_lora(built(small_glpn()), {"r": 2, "lora_dropout": 0.05})
+    assert sum(isinstance(module, QuickDropout) for module in adapted.modules()) == 3 * 4
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    assert load_adapter(built(small_glpn()), tmp_path).peft_config["default"].lora_dropout == 0.05  # pyright: ignore
