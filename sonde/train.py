@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainingArguments, set_seed
+from transformers.integrations import get_available_reporting_integrations
 
 from sonde import Verb, adapters, datasets, evaluate, losses, models, recipes, report, scenes
 from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split
@@ -177,9 +178,13 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     settings = {**DEFAULTS, "seed": recipe.seed, **recipe.train}
     settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
     try:
-        return TrainingArguments(**_precision(settings))
+        args = TrainingArguments(**_precision(settings))
     except (TypeError, ValueError) as error:
         raise ValueError(f"train: {' '.join(str(error).split())}") from None
+    for name in args.report_to or ():
+        if name not in get_available_reporting_integrations():
+            raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
+    return args
 
 
 def learning_rates(args: TrainingArguments, steps: int) -> list[float]:

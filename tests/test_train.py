@@ -192,6 +192,12 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
     assert error(fitted) < 0.7 * error(plain)
 
 
+def test_a_reporter_that_is_not_installed_is_said_before_the_first_step(settings):
+    assert train.training_arguments(recipes.load("lora-few", settings("train.report_to=tensorboard")))
+    with pytest.raises(ValueError, match="pip install comet_ml"):
+        train.training_arguments(recipes.load("lora-few", settings("train.report_to=comet_ml")))
+
+
 def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
     with pytest.raises(ValueError, match="lora=null"):
         train.prepare(recipes.load("lora-few", settings("model.init=random")))
