@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainingArguments, set_seed
-from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from sonde import Verb, adapters, datasets, evaluate, losses, models, recipes, report, scenes
 from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split

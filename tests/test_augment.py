@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from captures import INTRINSICS, NORMAL, OFFSET, picture, plane_depth
+from small_captures import INTRINSICS, NORMAL, OFFSET, picture, plane_depth
 
 from sonde.augment import augmented
 from sonde.geometry import unproject

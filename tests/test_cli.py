@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import picture, write_bench
-from networks import saved
 from PIL import Image
+from small_captures import picture, write_bench
+from small_networks import saved
 from typer.testing import CliRunner
 
 from sonde import cli, files

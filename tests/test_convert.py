@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import INTRINSICS, cloud, picture, plane_depth
 from PIL import Image
+from small_captures import INTRINSICS, cloud, picture, plane_depth
 
 from sonde import files
 from sonde.datasets import cameras, convert, open_set

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 from PIL import Image
+from small_captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 
 from sonde import files
 from sonde.datasets import DATASETS, Joined, depth_range, describe, figures, open_set

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from captures import bench_cloud, picture, write_bench
+from small_captures import bench_cloud, picture, write_bench
 
 from sonde import files
 from sonde.datasets import open_set

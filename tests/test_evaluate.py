@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import write_bench
-from runs import make_run, relative_model
+from small_captures import write_bench
+from trained_runs import make_run, relative_model
 
 from sonde import baselines, evaluate, files, models, predict, protocols
 from sonde.datasets import Capture, open_set

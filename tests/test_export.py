@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import saved
 from peft import LoraModel, PeftModel
 from PIL import Image
+from small_networks import saved
 from transformers import AutoModelForDepthEstimation, pipeline
 
 from sonde import export, load, models

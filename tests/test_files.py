@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from captures import bench_cloud, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_captures import bench_cloud, picture
 
 from sonde import files
 from sonde.files.clouds import CLOUDS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import INTRINSICS, picture, plane_depth
 from PIL import Image
+from small_captures import INTRINSICS, picture, plane_depth
 
 from sonde import scenes
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captures import write_bench
-from runs import make_run
+from small_captures import write_bench
+from trained_runs import make_run
 
 from sonde import recipes, report
 from sonde.datasets import Capture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captures import INTRINSICS, bench_cloud, write_bench
+from small_captures import INTRINSICS, bench_cloud, write_bench
 from torch.utils.data import DataLoader
 
 from sonde import files

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captures import write_bench
+from small_captures import write_bench
 from test_models import built, small_glpn
 
 from sonde import losses, models, recipes, train

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from networks import GLPN
+from small_networks import GLPN
 from transformers import GLPNForDepthEstimation
 
 from sonde import models, recipes
