@@ -7,16 +7,16 @@ from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, GLPNC
 
 from sonde import models
 
-GLPN = GLPNConfig(
-    hidden_sizes=(8, 16, 24, 32),
-    num_attention_heads=(1, 1, 1, 2),
-    depths=(1, 1, 1, 1),
-    decoder_hidden_size=8,
-    max_depth=1,
-    drop_path_rate=0.0,
-)
-DEPTH_ANYTHING = DepthAnythingConfig(
-    backbone_config={
+
+def small_glpn(**changes) -> GLPNConfig:
+    """Four stages of one block."""
+    shape = {"hidden_sizes": (8, 16, 24, 32), "num_attention_heads": (1, 1, 1, 2), "depths": (1, 1, 1, 1)}
+    return GLPNConfig(**shape, decoder_hidden_size=8, max_depth=1, drop_path_rate=0.0, **changes)
+
+
+def small_depth_anything(**changes) -> DepthAnythingConfig:
+    """Four layers, each tapped."""
+    backbone = {
         "model_type": "dinov2",
         "image_size": 56,
         "patch_size": 14,
@@ -25,12 +25,18 @@ DEPTH_ANYTHING = DepthAnythingConfig(
         "num_hidden_layers": 4,
         "out_indices": [1, 2, 3, 4],
         "reshape_hidden_states": False,
-    },
-    reassemble_hidden_size=24,
-    neck_hidden_sizes=[8, 12, 16, 24],
-    fusion_hidden_size=8,
-    head_hidden_size=8,
-)
+    }
+    return DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=24,
+        neck_hidden_sizes=[8, 12, 16, 24],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        **changes,
+    )
+
+
+GLPN, DEPTH_ANYTHING = small_glpn(), small_depth_anything()
 CONFIGS = {"glpn": GLPN, "depth_anything": DEPTH_ANYTHING}
 
 

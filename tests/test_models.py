@@ -6,38 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, DPTConfig, GLPNConfig
+from small_networks import small_depth_anything, small_glpn
+from transformers import AutoModelForDepthEstimation, DPTConfig
 
 from sonde import architectures, models
 from sonde.adapters import QuickDropout, add_lora, load_adapter, spelled
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel, Meaning
-
-
-def small_glpn(**changes) -> GLPNConfig:
-    shape = {"hidden_sizes": (8, 16, 24, 32), "num_attention_heads": (1, 1, 1, 2), "depths": (1, 1, 1, 1)}
-    return GLPNConfig(**shape, decoder_hidden_size=8, max_depth=1, drop_path_rate=0.0, **changes)
-
-
-def small_depth_anything(**changes) -> DepthAnythingConfig:
-    backbone = {
-        "model_type": "dinov2",
-        "image_size": 56,
-        "patch_size": 14,
-        "hidden_size": 24,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 4,
-        "out_indices": [1, 2, 3, 4],
-        "reshape_hidden_states": False,
-    }
-    return DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=24,
-        neck_hidden_sizes=[8, 12, 16, 24],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-        **changes,
-    )
 
 
 def small_dpt() -> DPTConfig:

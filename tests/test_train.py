@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from small_captures import write_bench
-from test_models import built, small_glpn
+from small_networks import small_glpn
+from test_models import built
 
 from sonde import losses, models, recipes, train
 from sonde.adapters import affine_start, fit_start

@@ -117,5 +117,6 @@ def _layout(capture: Capture) -> np.dtype:
 
 
 def _checksum(record: np.ndarray) -> int:
-    end = record.dtype.fields["checksum"][1]  # type: ignore[index]
+    assert record.dtype.fields is not None  # a record of `_layout`, or of a file that `_kept` found to hold one
+    end = record.dtype.fields["checksum"][1]
     return zlib.crc32(record.view(np.uint8)[:end].data)

@@ -20,7 +20,7 @@ FAULTS = (
     LookupError,
     TypeError,
     OverflowError,
-    NotImplementedError,
+    NotImplementedError,  # zipfile's word for a compression it does not know
     struct.error,
     zlib.error,
     zipfile.BadZipFile,
