@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
+from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray, Space
 
 UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 """Metres per unit."""
@@ -39,6 +39,12 @@ class DepthSet(Protocol):
     @property
     def unit_m(self) -> float:
         """Metres per unit."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """What the depth is: `metric`; `scale` where a reconstruction's unit is unknown; `disparity` for a relative
+        teacher's pseudo-labels, whose inverse, 1 / depth, is the label up to scale and shift."""
         ...
 
     @property

@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from sonde.datasets.contract import Capture, DepthSet
-from sonde.types import DepthArray
+from sonde.types import DepthArray, Space
 
 
 class Joined:
@@ -35,6 +35,11 @@ class Joined:
     def unit_m(self) -> float:
         """Metres per unit of the first set."""
         return self.parts[0].unit_m
+
+    @property
+    def space(self) -> Space:
+        """`metric` where every part is; else that of the first part that is not."""
+        return next((part.space for part in self.parts if part.space != "metric"), "metric")
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from sonde.datasets.contract import UNITS, Capture
 from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
 from sonde.recipes import nearest
-from sonde.types import DepthArray, MatrixArray
+from sonde.types import DepthArray, MatrixArray, Space
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -47,6 +47,8 @@ class PairSet:
     problems: list[str] = field(default_factory=list)
     description: tuple[Path, ...] = ()
     """Files that say how the others are read, such as dataset.json."""
+    space: Space = "metric"
+    """What the depth is; see `DepthSet.space`."""
 
     @property
     def unit_m(self) -> float:
