@@ -19,12 +19,14 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 if TYPE_CHECKING:
     from sonde.evaluate import evaluate as evaluate
     from sonde.export import export as export
+    from sonde.label import label as label
     from sonde.models import load as load
     from sonde.train import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "types recipes geometry encoding align losses metrics files augment scenes datasets architectures adapters "
-    "models predict baselines protocols evaluate report trainer train export doctor bench demo cli".split()
+    "types recipes geometry encoding align losses metrics files augment scenes datasets download unlabeled "
+    "architectures adapters models features predict baselines protocols evaluate report cards trainer train label export "
+    "checks doctor bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

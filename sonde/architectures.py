@@ -5,11 +5,12 @@ Sizes follow the paper's code: a DINOv2 encoder tapped at four layers, a DPT nec
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import DepthAnythingConfig
+from transformers import AutoModel, DepthAnythingConfig
 
 
 class Size(NamedTuple):
@@ -22,14 +23,17 @@ class Size(NamedTuple):
     """One-based tapped layers, as transformers' `out_indices` count them."""
     neck: tuple[int, ...]
     fusion: int
+    released: str | None
+    """Hub id of the released relative weights; Giant's never were."""
     swiglu: bool = False
 
 
+RELEASED = "depth-anything/Depth-Anything-V2-{}-hf"
 SIZES: dict[str, Size] = {
-    "small": Size(12, 384, 6, (3, 6, 9, 12), (48, 96, 192, 384), 64),
-    "base": Size(12, 768, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
-    "large": Size(24, 1024, 16, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
-    "giant": Size(40, 1536, 24, (10, 20, 30, 40), (1536, 1536, 1536, 1536), 384, swiglu=True),
+    "small": Size(12, 384, 6, (3, 6, 9, 12), (48, 96, 192, 384), 64, RELEASED.format("Small")),
+    "base": Size(12, 768, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128, RELEASED.format("Base")),
+    "large": Size(24, 1024, 16, (5, 12, 18, 24), (256, 512, 1024, 1024), 256, RELEASED.format("Large")),
+    "giant": Size(40, 1536, 24, (10, 20, 30, 40), (1536, 1536, 1536, 1536), 384, None, swiglu=True),
 }
 
 
@@ -55,6 +59,36 @@ def depth_anything(size: str, *, max_depth: int | None = None) -> DepthAnythingC
         depth_estimation_type="relative" if max_depth is None else "metric",
         max_depth=max_depth or 1,
     )
+
+
+def load_encoder(backbone: Any, name: str) -> None:
+    """Give the encoder of a Depth Anything network DINOv2's weights.
+
+    Args:
+        backbone: a `Dinov2Backbone`; changed in place.
+        name: a hub id such as facebook/dinov2-small (not the variants with registers), or a local folder.
+
+    Raises:
+        ValueError: nothing of that name, or an encoder of another size.
+    """
+    try:
+        source = AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir(), dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model.encoder={name} could not be had ({str(error).splitlines()[0]}): expected a DINOv2 such as "
+            "facebook/dinov2-small, or its local folder."
+        ) from None
+    if source.config.model_type != "dinov2":
+        raise ValueError(
+            f"model.encoder={name} is a {source.config.model_type} network: expected a DINOv2 without registers."
+        )
+    wanted, found = ((c.num_hidden_layers, c.hidden_size, c.image_size) for c in (backbone.config, source.config))
+    if wanted != found:
+        raise ValueError(
+            f"model.encoder={name} has (layers, width, image size) {found}, and this model.size needs {wanted}: "
+            "dinov2-small, -base, -large and -giant go with small, base, large and giant."
+        )
+    backbone.load_state_dict(source.state_dict())
 
 
 def from_official(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConfig, dict[str, Tensor]]:

@@ -33,6 +33,10 @@ YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
 
 
+WINDOW, CUT = 1, 2
+"""Each with (seed, epoch, index) makes a generator of its own, so that it leaves the other draws as they are."""
+
+
 class Draws(NamedTuple):
     """One sample's luck: in [0, 1] for places and chances, in [-1, 1] for changes to either side."""
 
@@ -84,6 +88,30 @@ def augmented(
         intrinsics = flip_intrinsics(intrinsics, depth.shape[1])
     pixels = _coloured(_scaled(image, 1 + draws.gamma * recipe.gamma), recipe, draws, generator)
     return pixels, np.ascontiguousarray(depth), np.ascontiguousarray(mask), intrinsics
+
+
+def window(
+    image: Colours, depth: DepthArray, intrinsics: MatrixArray, size: tuple[int, int], key: Key | None
+) -> tuple[UInt8[np.ndarray, "rows columns 3"], Float[np.ndarray, "rows columns"], MatrixArray]:
+    """A (height, width) window of an image and a depth map of one size: central, or where the key draws it."""
+    spare = [length - side for length, side in zip(depth.shape, size, strict=True)]
+    share = [0.5, 0.5] if key is None else np.random.default_rng((*key, WINDOW)).uniform(0, 1, 2).tolist()
+    top, left = (round(part * rest) for part, rest in zip(share, spare, strict=True))
+    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+    return image[rows, columns], depth[rows, columns], crop_intrinsics(intrinsics, top, left)
+
+
+def cut(recipe: AugmentRecipe, key: Key) -> Float[np.ndarray, "4"]:
+    """CutMix's rectangle as (top, left, bottom, right), shares of height and width; all 0 where nothing is cut.
+
+    Its area is uniform in [0, 1], as CutMix draws it (Yun et al., 2019), and it lies wholly inside.
+    """
+    random = np.random.default_rng((*key, CUT))
+    if random.random() >= recipe.cutmix:
+        return np.zeros(4, np.float32)
+    side = random.random() ** 0.5
+    top, left = random.uniform(0, 1 - side, 2)
+    return np.array([top, left, top + side, left + side], np.float32)
 
 
 def _draws(key: Key) -> tuple[Draws, torch.Generator]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,40 @@ def training(quick: bool) -> dict[str, Any]:
     }
 
 
+def labelling(quick: bool) -> dict[str, Any]:
+    """Images of 1 MP a second that Depth Anything V2 Small labels, files and all, against its bare forward pass.
+
+    The plain side is transformers alone on tensors that are ready, one at a time as on ours; ours reads JPEGs, looks at
+    each image twice for its confidence, and writes 16-bit PNGs and the manifest.
+    """
+    from transformers import AutoModelForDepthEstimation
+
+    from sonde import label
+
+    count, rounds = (2, 1) if quick else (8, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        network = _random_small(Path(folder) / "small")
+        teacher, plain = models.load(network), AutoModelForDepthEstimation.from_pretrained(network).eval()
+        if quick:
+            teacher.meaning = replace(teacher.meaning, short_side=126)
+        photos = _photographs(Path(folder) / "images", (864, 1152), count)
+        pixels = torch.rand(1, 3, *teacher.meaning.network_size(864, 1152))
+        outputs = iter(range(10 * rounds))
+
+        def labelled(_: int) -> None:
+            label.label(teacher, photos, Path(folder) / f"labels-{next(outputs)}", chunk=count)
+
+        @torch.inference_mode()
+        def bare(_: int) -> None:
+            for _ in range(count):
+                plain(pixel_values=pixels)
+
+        labelled(0)
+        bare(0)
+        ours, theirs = _interleaved(labelled, bare, 1, rounds)
+    return {"sonde": count / ours, "plain": count / theirs, "unit": "images/s", "ratio": theirs / ours}
+
+
 class PlainCaptures(torch.utils.data.Dataset[dict[str, Any]]):
     """What the published notebook reads: the whole point cloud, PIL, and transformers' image processor, every time."""
 
@@ -139,7 +174,7 @@ def _plain_run(network: str, root: str, size: tuple[int, int], folder: Path) -> 
 def _sonde_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
     """Seconds per capture of the same recipe in sonde, from the second epoch on."""
     from sonde import train
-    from sonde.trainer import DepthTrainer
+    from sonde.trainer import DepthTrainer, Objective
 
     settings = [
         f"model.name={network}",
@@ -154,9 +189,8 @@ def _sonde_run(network: str, root: str, size: tuple[int, int], folder: Path) -> 
     samples = plan.samples("train")
     for index in range(len(samples)):
         samples[index]
-    trainer = DepthTrainer(
-        plan.model, plan.recipe.loss, _arguments(folder), train=samples, validation=None, callbacks=[]
-    )
+    objective = Objective(plan.model, plan.recipe.loss)
+    trainer = DepthTrainer(objective, _arguments(folder), train=samples, validation=None, callbacks=[])
     return _timed(trainer)
 
 
@@ -227,6 +261,18 @@ def _captures(root: Path, size: tuple[int, int], count: int) -> Path:
     return root
 
 
+def _photographs(root: Path, size: tuple[int, int], count: int) -> Path:
+    """JPEGs as large on the disk as photographs: soft colours and a little grain."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True)
+    for index in range(count):
+        coarse = rng.integers(0, 255, (height // 48, width // 48, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + rng.normal(0, 6, (*size, 3))
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / f"{index:03}.jpg", quality=90)
+    return root
+
+
 def _random_small(folder: Path) -> Path:
     """Depth Anything V2 Small with random weights: the same arithmetic, no download."""
     from transformers import AutoModelForDepthEstimation
@@ -245,7 +291,7 @@ def _main(side: str, network: str, root: str, height: str, width: str, folder: s
 
 
 RUNS = {"plain": _plain_run, "sonde": _sonde_run}
-ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {"decoding": decoding, "training": training}
+ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {"decoding": decoding, "training": training, "labelling": labelling}
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])

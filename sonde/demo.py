@@ -1,9 +1,16 @@
-"""The main job, offline: render a bench in the Zivid layout, adapt sonde-tiny to it, score held-out captures."""
+"""The main jobs, offline: adapt sonde-tiny to a rendered bench; distil it into a student through pseudo-labels."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sonde import scenes, train
+import numpy as np
+
+from sonde import evaluate, files, label, models, recipes, scenes, train
+from sonde.datasets import Capture
+from sonde.types import DepthArray, RGBArray
 
 CAPTURES = 58
 """As many as the published set has."""
@@ -11,6 +18,21 @@ SIZE = (240, 320)
 """(height, width) of the rendered captures."""
 SEED = 7
 """Of the rendered bench."""
+
+SMALL = (120, 160)
+"""(height, width) of the renders of `distil`."""
+SYNTHETIC = {"room": 240, "bench": 120, "road": 120}
+"""What the student without a teacher learns from: exact depth of every family sonde-tiny was taught by."""
+UNLABELED, JUDGES = 480, 100
+"""Road images: those the teacher labels; others with measured depth, half to choose checkpoints, half to score."""
+SEEDS = {"synthetic": 21, "unlabeled": 22, "judges": 23}
+TEACHER, ON_SYNTHETIC, ON_LABELS = "teacher", "student on synthetic", "student on pseudo-labels"
+PICTURES = 6
+"""Rows of comparison.png: image, truth, teacher, both students."""
+COLUMNS = {"AbsRel": "abs_rel", "δ1": "delta1", "δ<1.05": "delta105"}
+
+Show = Callable[[str, int, int, dict[str, float]], None]
+"""(what is being done, done, of, newest numbers)."""
 
 
 def render(output: Path, progress: Callable[[int], None] | None = None) -> Path:
@@ -22,10 +44,100 @@ def render(output: Path, progress: Callable[[int], None] | None = None) -> Path:
 
 def adapt(root: Path, output: Path, listener: train.Listener | None = None) -> Path:
     """Adapt and score with the recipe `demo`; returns the run folder, new each time."""
-    run = next(path for path in (output / f"run-{number}" for number in range(1, 10_000)) if not path.exists())
-    return train.train("demo", settings(root, output, run), listener=listener)
+    return train.train("demo", settings(root, output, _new(output, "run")), listener=listener)
 
 
 def settings(root: Path, output: Path, run: Path) -> list[str]:
     """Where the recipe `demo` reads and writes."""
     return [f"data.root={root}", f"output_dir={run}", f"data.cache={output / 'cache'}"]
+
+
+def distil(output: Path, show: Show = lambda *told: None, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Teacher, student on synthetic images, student on pseudo-labels, scored on images of the unlabeled kind.
+
+    Both students are the same network from the same random start, by the same recipe `student-distill`, with as many
+    images and steps; only what they learn from differs. `table.json` and `comparison.png` are left in the output.
+
+    Args:
+        output: a folder; renders and labels already there are kept.
+        show: told of every picture, label and step.
+        overrides: of the recipe, for both students.
+
+    Returns:
+        The table (row -> heading -> score), of how many images it is, and where the runs are.
+    """
+    synthetic = [
+        _render(family, output / f"synthetic-{family}", n, "synthetic", show) for family, n in SYNTHETIC.items()
+    ]
+    unlabeled = _render("road", output / "unlabeled", UNLABELED, "unlabeled", show)
+    judges = _render("road", output / "judges", JUDGES, "judges", show)
+    labels = output / "labels"
+    label.label(
+        "sonde-tiny", unlabeled / "rgb", labels, size="network",
+        progress=lambda done, total: show("labelling", done, total, {}),
+    )  # fmt: skip
+    first, *also = ({"format": "folder", "root": str(root)} for root in synthetic)
+    data = {ON_SYNTHETIC: first | {"also": also}, ON_LABELS: {"format": "pseudo", "root": str(labels)}}
+    runs = {name: _student(name, part, judges, output, show, overrides) for name, part in data.items()}
+    return _compare(output, runs)
+
+
+def _render(family: str, root: Path, count: int, seed: str, show: Show) -> Path:
+    height, width = SMALL
+    return scenes.synth(
+        family, root, count, seed=SEEDS[seed], height=height, width=width, layout="folder", rigs=0,
+        progress=lambda done: show(f"rendering {root.name}", done, count, {}),
+    )  # fmt: skip
+
+
+def _student(
+    name: str, data: dict[str, Any], judges: Path, output: Path, show: Show, overrides: list[str] | None
+) -> Path:
+    recipe = recipes.load("student-distill").model_dump()
+    measured = {"format": "folder", "root": str(judges)}
+    recipe["data"] |= data | {"measured": measured, "cache": str(output / "cache")}
+    recipe["output_dir"] = str(_new(output, name.replace(" ", "-")))
+    return train.train(recipe, overrides, listener=partial(show, f"training the {name}"))
+
+
+def _new(output: Path, name: str) -> Path:
+    return next(path for path in (output / f"{name}-{number}" for number in range(1, 10_000)) if not path.exists())
+
+
+def _compare(output: Path, runs: dict[str, Path]) -> dict[str, Any]:
+    """All three on the captures kept for the test: the table, and pictures of a few."""
+    run = evaluate.read_run(runs[ON_LABELS])
+    assert run is not None
+    captures, ids = evaluate.open_captures(run.recipe), run.parts["test"]
+    table, pictures = {}, [[], []]
+    for name, model in {TEACHER: "sonde-tiny", **runs}.items():
+        gallery = Panels(PICTURES)
+        scored = evaluate.evaluate(models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add)
+        table[name] = {heading: scored.metrics[metric] for heading, metric in COLUMNS.items()}
+        pictures[:2] = gallery.images, gallery.truths
+        pictures.append(gallery.answers)
+    files.write_rgb(output / "comparison.png", np.concatenate([np.concatenate(row) for row in pictures], axis=1))
+    document = {"table": table, "images": len(ids), "runs": {name: str(folder) for name, folder in runs.items()}}
+    with files.atomic_write(output / "table.json") as sibling:
+        sibling.write_text(json.dumps(document, indent=1) + "\n")
+    return document
+
+
+class Panels:
+    """Of the first captures scored: image, truth and answer, disparity in the truth's colours."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.images: list[RGBArray] = []
+        self.truths: list[RGBArray] = []
+        self.answers: list[RGBArray] = []
+
+    def add(self, capture: Capture, prediction: DepthArray, row: dict[str, Any]) -> None:
+        """Look at one scored capture; `evaluate` calls this."""
+        if len(self.images) == self.count:
+            return
+        truth = 1 / np.where(capture.mask, capture.depth, 1)
+        low, high = (float(end) for end in np.percentile(truth[capture.mask], [2, 98]))
+        self.images.append(capture.image)
+        self.truths.append(files.colour_depth(truth, capture.mask, low, high, space="disparity"))
+        self.answers.append(files.colour_depth(1 / prediction, None, low, high, space="disparity"))

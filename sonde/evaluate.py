@@ -28,7 +28,7 @@ from sonde.losses import resized
 from sonde.models import DepthModel
 from sonde.predict import MANIFEST
 from sonde.protocols import Protocol
-from sonde.recipes import Recipe, nearest
+from sonde.recipes import DataRecipe, Part, Recipe, nearest
 from sonde.types import Depth, DepthArray, Mask, Prediction, Space
 
 Predictor = Callable[[Capture], Prediction]
@@ -194,17 +194,28 @@ def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None
     run = read_run(folder)
     if run is None:
         raise ValueError(f"{folder} is no run folder: expected recipe.yaml and split.json, as `sonde train` writes.")
-    captures, protocol = open_captures(run.recipe), metric_protocol(run.recipe)
-    position = {name: index for index, name in enumerate(captures.ids)}
+    captures, model = open_captures(run.recipe), models.load(folder)
+    protocol = own_protocol(run.recipe, model.space)
     ids = run.parts[part]
-    mean = baselines.mean_map(captures, [position[id_] for id_ in run.parts["train"]])
-    board = {MEAN_MAP: evaluate(mean, protocol, captures, ids=ids)}
+    board = {MEAN_MAP: evaluate(_mean_map(run, captures), protocol, captures, ids=ids)}
     if run.recipe.model.init == "pretrained":
-        base = models.load(run.recipe.model.name)
+        base = _before(run.recipe)
         align = "disparity" if base.space == "disparity" else "affine"
         board[UNADAPTED] = evaluate(base, protocol, captures, ids=ids, align=align)
-    board[ADAPTED] = evaluate(folder, protocol, captures, ids=ids, watch=watch)
+    board[ADAPTED] = evaluate(model, protocol, captures, ids=ids, watch=watch)
     return board
+
+
+def _before(recipe: Recipe) -> DepthModel:
+    size = recipe.model.size
+    return models.build(size, init="pretrained") if size else models.load(recipe.model.name)
+
+
+def _mean_map(run: Run, captures: DepthSet) -> Predictor:
+    """Of the training captures; of those that chose the checkpoint where the training depth is not in metres."""
+    position = {name: index for index, name in enumerate(captures.ids)}
+    part = "train" if captures.space == "metric" else "validation"
+    return baselines.mean_map(captures, [position[id_] for id_ in run.parts[part]])
 
 
 def columns(unit: str) -> dict[str, str]:
@@ -226,8 +237,10 @@ def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
     }
 
 
-def metric_protocol(recipe: Recipe) -> str:
-    """The protocol that a run's own test is scored under."""
+def own_protocol(recipe: Recipe, space: Space = "metric") -> str:
+    """The protocol that a run's own test is scored under, by what its model answers."""
+    if space == "disparity":
+        return "affine-disparity"
     return "zivid-mm" if recipe.data.format == "zivid" else "metric"
 
 
@@ -240,11 +253,30 @@ def read_run(folder: str | Path) -> Run | None:
 
 
 def open_captures(recipe: Recipe) -> DepthSet:
-    """The captures a recipe names, under the ids its split lists."""
+    """The captures a recipe names, under the ids its split lists; those that judge it come last."""
     data = recipe.data
-    first = open_set(data.format, data.root, min_depth=data.min_depth, max_depth=data.max_depth)
-    also = [open_set(part.format, part.root) for part in data.also]
-    return Joined([first, *also]) if also else first
+    parts = [_opened(data, data.min_depth, data.max_depth), *map(_opened, data.also)]
+    if data.measured is not None:
+        parts.append(_opened(data.measured))
+        if parts[-1].space != "metric":
+            raise ValueError(
+                f"data.measured.root={data.measured.root} holds labels of a model: expected measured depth."
+            )
+    return Joined(parts) if len(parts) > 1 else parts[0]
+
+
+def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:
+    """The ids of `data.measured` among those of `open_captures`."""
+    return [id_ for id_ in captures.ids if id_.startswith(f"{len(recipe.data.also) + 1}-")]
+
+
+def _opened(part: DataRecipe | Part, min_depth: float | None = None, max_depth: float | None = None) -> DepthSet:
+    found = open_set(part.format, part.root, min_depth=min_depth, max_depth=max_depth)
+    if part.reject:
+        from sonde.datasets.rejects import without
+
+        return without(found, Path(part.reject))
+    return found
 
 
 def read_predictions(folder: Path) -> Predictor:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from PIL import Image
 from transformers import pipeline
 
-from sonde import Verb, models
+from sonde import Verb, cards, models
 from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
 from sonde.recipes import nearest
@@ -39,15 +39,15 @@ def export(model: str | Path | DepthModel, *, to: str = "hf", out: Path | str | 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
     original = (deepcopy(model) if isinstance(model, DepthModel) else models.load(model)).cpu().eval()
-    original.name = folder.name
+    licence, original.name = cards.licence_of(original.name), folder.name
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
-    EXPORTERS[to](original, partial)
+    EXPORTERS[to](original, partial, licence)
     partial.replace(folder)
     return folder
 
 
-def to_hugging_face(model: DepthModel, folder: Path) -> None:
+def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
     """A merged network, its image processor, and a card with the five lines that turn its answer into millimetres.
 
     The model itself is merged.
@@ -61,7 +61,7 @@ def to_hugging_face(model: DepthModel, folder: Path) -> None:
         model.network = model.network.merge_and_unload()
     model.meaning = replace(model.meaning, base=None, fingerprint=None)
     models.save(model, folder)
-    (folder / "README.md").write_text(card(model))
+    (folder / "README.md").write_text(card(model, licence))
     after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"]
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
     if not difference <= TOLERANCE:
@@ -71,8 +71,8 @@ def to_hugging_face(model: DepthModel, folder: Path) -> None:
         )
 
 
-def card(model: DepthModel) -> str:
-    """The model card: what the numbers mean, and how to get them without sonde."""
+def card(model: DepthModel, licence: str) -> str:
+    """The model card: its licence, what the numbers mean, and how to get them without sonde."""
     encoding, unit = model.meaning.encoding, model.meaning.unit
     if encoding is not None:
         per_metre = round(1 / UNITS[unit])
@@ -84,7 +84,7 @@ def card(model: DepthModel) -> str:
     else:
         meaning = "inverse depth up to an unknown scale and shift: larger is nearer"
         lines = 'disparity = pipe(image)["predicted_depth"]'
-    return CARD.format(meaning=meaning, lines=lines, describe=model.describe(), name=model.name)
+    return CARD.format(meaning=meaning, lines=lines, describe=model.describe(), name=model.name, licence=licence)
 
 
 def _beside(name: str, to: str) -> Path:
@@ -116,6 +116,7 @@ DECODE = {
 
 CARD = """\
 ---
+license: {licence}
 pipeline_tag: depth-estimation
 library_name: transformers
 ---
@@ -133,5 +134,5 @@ pipe = pipeline("depth-estimation", model="{name}")
 `image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size. Exported from sonde.
 """
 
-EXPORTERS: dict[str, Callable[[DepthModel, Path], None]] = {"hf": to_hugging_face}
+EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face}
 sys.modules[__name__].__class__ = Verb

@@ -223,3 +223,6 @@ LOSSES: dict[str, Loss] = {
     "gradient_matching_sobel_log": partial(gradient_matching_sobel, on="log"),
 }
 """Name → loss, as a recipe's `loss:` spells it."""
+
+METRIC = ("silog", "gradient_matching_log", "gradient_matching_sobel_log")
+"""Those that compare logarithms: for depth in metres, not for disparity up to scale and shift."""

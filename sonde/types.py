@@ -41,6 +41,8 @@ class Sample(TypedDict):
     mask: Mask
     intrinsics: NotRequired[Matrix]
     """For the depth map's pixels."""
+    cut: NotRequired[Float[Tensor, "b 4"]]
+    """For CutMix: top, left, bottom and right of a rectangle, as shares of height and width; empty: none."""
 
 
 class Prediction(NamedTuple):

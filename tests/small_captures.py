@@ -37,11 +37,11 @@ def picture(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_bench(root: Path, count: int) -> Path:
+def write_bench(root: Path, count: int, height: int = 24, width: int = 32) -> Path:
     """A Zivid set of `count` captures c00, c01, …"""
     (root / "images").mkdir(parents=True)
     (root / "depth").mkdir()
     for index in range(count):
-        Image.fromarray(picture(index)).save(root / "images" / f"c{index:02}.png")
-        np.save(root / "depth" / f"c{index:02}.npy", bench_cloud(index))
+        Image.fromarray(picture(index, height, width)).save(root / "images" / f"c{index:02}.png")
+        np.save(root / "depth" / f"c{index:02}.npy", bench_cloud(index, height, width))
     return root

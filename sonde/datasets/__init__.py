@@ -9,17 +9,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from sonde.datasets.blendedmvs import open_blendedmvs
 from sonde.datasets.cache import Decoded
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.datasets.convert import cameras, convert
 from sonde.datasets.driving_stereo import open_driving_stereo
 from sonde.datasets.folder import open_folder
+from sonde.datasets.hypersim import open_hypersim
+from sonde.datasets.irs import open_irs
 from sonde.datasets.joined import Joined
 from sonde.datasets.nyu import open_nyu
 from sonde.datasets.pairs import PairSet
+from sonde.datasets.pseudo import PseudoSet, open_pseudo
+from sonde.datasets.rejects import read_rejects, without, write_rejects
 from sonde.datasets.samples import Item, Samples, collate
 from sonde.datasets.splits import split
 from sonde.datasets.statistics import Figures, depth_range, describe, figures
+from sonde.datasets.tartanair import open_tartanair
+from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
 from sonde.recipes import nearest
 
@@ -32,6 +39,7 @@ __all__ = [
     "Item",
     "Joined",
     "PairSet",
+    "PseudoSet",
     "Samples",
     "cameras",
     "collate",
@@ -40,7 +48,10 @@ __all__ = [
     "describe",
     "figures",
     "open_set",
+    "read_rejects",
     "split",
+    "without",
+    "write_rejects",
 ]
 
 
@@ -75,15 +86,21 @@ def open_set(
     if found.problems and strict:
         shown = " ".join(found.problems[:3])
         raise ValueError(f"{root} has {len(found.problems)} problems, see `sonde data check {root}`: {shown}")
-    if not found.pairs and not found.problems:
+    if not len(found) and not found.problems:
         raise ValueError(f"{root} holds no captures in the {format} layout.")
     return replace(found, limits=(float(low), float(high)))
 
 
-DATASETS: dict[str, Callable[[Path], PairSet]] = {
+DATASETS: dict[str, Callable[[Path], PairSet | PseudoSet]] = {
     "zivid": open_zivid,
     "folder": open_folder,
     "nyu": open_nyu,
     "driving_stereo": open_driving_stereo,
+    "hypersim": open_hypersim,
+    "vkitti2": open_vkitti2,
+    "tartanair": open_tartanair,
+    "irs": open_irs,
+    "blendedmvs": open_blendedmvs,
+    "pseudo": open_pseudo,
 }
 """Opener by name; each takes the root and gives every sound pair and a list of problems."""

@@ -16,11 +16,13 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.files import atomic_write, resize_image
+from sonde.geometry import scale_intrinsics
 from sonde.types import MatrixArray
 
 RESERVE_BYTES = 2**30
@@ -38,15 +40,23 @@ class Decoded:
         image_size: (height, width) of the images, or None to leave them as they are. Depth keeps its own
             size.
         folder: where the records lie; None decodes every time.
+        cover: keep the aspect: image and depth are scaled (depth to nearest) until they just cover `image_size`,
+            for a window of that size to be cut.
     """
 
     def __init__(
-        self, captures: DepthSet, image_size: Sequence[int] | None = None, folder: Path | str | None = None
+        self,
+        captures: DepthSet,
+        image_size: Sequence[int] | None = None,
+        folder: Path | str | None = None,
+        *,
+        cover: bool = False,
     ) -> None:
         self.captures = captures
         self.ids = captures.ids
         self.image_size = (image_size[0], image_size[1]) if image_size else None
         self.folder = Path(folder) if folder else None
+        self.cover = cover and image_size is not None
         self._compared = torch.zeros(len(captures), dtype=torch.bool).share_memory_()  # one for all workers
 
     def __len__(self) -> int:
@@ -66,11 +76,14 @@ class Decoded:
 
     def _decoded(self, index: int) -> Capture:
         capture = self.captures.read(index)
-        size = self.image_size or (capture.image.shape[0], capture.image.shape[1])
-        return capture._replace(image=resize_image(capture.image, size))
+        if self.image_size is None:
+            return capture
+        if self.cover:
+            return covering(capture, self.image_size)
+        return capture._replace(image=resize_image(capture.image, self.image_size))
 
     def _key(self, index: int) -> str:
-        made_from = [VERSION, self.image_size, self.captures.key(index)]
+        made_from = [VERSION, self.image_size, self.cover, self.captures.key(index)]
         return hashlib.blake2b(json.dumps(made_from).encode(), digest_size=16).hexdigest()
 
     def _kept(self, path: Path, index: int) -> Capture | None:
@@ -104,6 +117,18 @@ class Decoded:
                 stacklevel=2,
             )
             self.folder = None
+
+
+def covering(capture: Capture, size: tuple[int, int]) -> Capture:
+    """The capture scaled, its aspect kept, so that image and depth just cover (height, width)."""
+    height, width = capture.image.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    covered = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    shape = capture.depth.shape
+    depth = cv2.resize(capture.depth, covered[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    camera = capture.intrinsics
+    camera = None if camera is None else scale_intrinsics(camera, (shape[0], shape[1]), covered)
+    return Capture(capture.id, resize_image(capture.image, covered), depth, depth > 0, camera)
 
 
 def unknown() -> MatrixArray:

@@ -13,7 +13,7 @@ import numpy as np
 from sonde.datasets.contract import UNITS, Capture
 from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
 from sonde.recipes import nearest
-from sonde.types import DepthArray, MatrixArray, Space
+from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -49,6 +49,10 @@ class PairSet:
     """Files that say how the others are read, such as dataset.json."""
     space: Space = "metric"
     """What the depth is; see `DepthSet.space`."""
+    read_image: Callable[[Path], RGBArray] = read_rgb
+    """Image file -> the picture; for sets whose colour is no ordinary image file."""
+    size_of: Callable[[Path], Size] = image_size
+    """Image file -> the size `read_image` will give, from the header alone."""
 
     @property
     def unit_m(self) -> float:
@@ -73,13 +77,13 @@ class PairSet:
 
     def read(self, index: int) -> Capture:
         """The whole capture."""
-        image = read_rgb(self.pairs[index].image)
+        image = self.read_image(self.pairs[index].image)
         depth, intrinsics = self._decoded(index, (image.shape[0], image.shape[1]))
         return Capture(self.pairs[index].id, image, depth, depth > 0, intrinsics)
 
     def read_depth(self, index: int) -> DepthArray:
         """The depth alone; the image's size is checked from its header."""
-        return self._decoded(index, image_size(self.pairs[index].image))[0]
+        return self._decoded(index, self.size_of(self.pairs[index].image))[0]
 
     def groups(self, by: str) -> dict[str, str]:
         """Capture id -> group; see `DepthSet.groups`."""
@@ -132,15 +136,23 @@ def one_camera(root: Path) -> tuple[tuple[Path, ...], MatrixArray | None]:
 
 def listed(folder: Path, suffixes: Iterable[str], prefix: str = "") -> tuple[dict[str, Path], list[str]]:
     """Files below a folder by their relative path without suffix, and a line for each name held twice."""
+    wanted = (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and path.name[0] != "." and path.name.startswith(prefix)
+    )
+    return named(wanted, lambda path: path.relative_to(folder).with_suffix("").as_posix())
+
+
+def named(paths: Iterable[Path], name: Callable[[Path], str]) -> tuple[dict[str, Path], list[str]]:
+    """Files by the name of their capture, and a line for each name held twice."""
     found: dict[str, Path] = {}
     problems = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes or path.name[0] == "." or not path.name.startswith(prefix):
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            problems.append(f"{path} and {found[name].name} are the same capture: keep one of them.")
-        found.setdefault(name, path)
+    for path in sorted(paths):
+        key = name(path)
+        if key in found:
+            problems.append(f"{path} and {found[key].name} are the same capture: keep one of them.")
+        found.setdefault(key, path)
     return found, problems
 
 

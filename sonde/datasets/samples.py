@@ -1,7 +1,7 @@
 """What a training loop draws from: captures as tensors, augmented by a function of (seed, epoch, index)."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sonde.augment import augmented
+from sonde.augment import augmented, cut, window
 from sonde.datasets.cache import unknown
 from sonde.datasets.contract import Capture
 from sonde.recipes import AugmentRecipe
@@ -26,6 +26,8 @@ class Item(TypedDict):
     mask: Bool[Tensor, "H W"]
     intrinsics: Float[Tensor, "3 3"]
     """For the depth's pixels; NaN where unknown, so that batches always collate."""
+    cut: NotRequired[Float[Tensor, "4"]]
+    """CutMix's rectangle, where the recipe mixes."""
 
 
 @runtime_checkable
@@ -47,15 +49,23 @@ class Samples(Dataset[Item]):
         indices: which of them, by position in the set.
         augment: what is varied; None varies nothing.
         seed: with the epoch and the capture's index, decides every draw.
+        window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
     """
 
     def __init__(
-        self, captures: Readable, indices: Sequence[int], augment: AugmentRecipe | None = None, seed: int = 0
+        self,
+        captures: Readable,
+        indices: Sequence[int],
+        augment: AugmentRecipe | None = None,
+        seed: int = 0,
+        window: tuple[int, int] | None = None,
     ) -> None:
         self.captures = captures
         self.indices = list(indices)
         self.augment = augment or AugmentRecipe()
+        self.varies = augment is not None
         self.seed = seed
+        self.window = window
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers already running
 
     def __len__(self) -> int:
@@ -69,20 +79,21 @@ class Samples(Dataset[Item]):
         index = self.indices[position]
         capture = self.captures.read(index)
         intrinsics = unknown() if capture.intrinsics is None else capture.intrinsics
-        image, depth, mask, intrinsics = augmented(
-            capture.image,
-            capture.depth,
-            capture.mask,
-            intrinsics,
-            self.augment,
-            (self.seed, int(self._epoch), index),
-        )
-        return {
-            "image": image,
+        image, depth = capture.image, capture.depth
+        key = (self.seed, int(self._epoch), index)
+        if self.window is not None:
+            place = key if self.varies else None
+            image, depth, intrinsics = window(image, depth, intrinsics, self.window, place)
+        pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key)
+        item: Item = {
+            "image": pixels,
             "depth": torch.from_numpy(depth),
             "mask": torch.from_numpy(mask),
             "intrinsics": torch.from_numpy(intrinsics.astype(np.float32)),
         }
+        if self.augment.cutmix:
+            item["cut"] = torch.from_numpy(cut(self.augment, key))
+        return item
 
 
 def collate(items: Sequence[Item]) -> Sample:
@@ -93,7 +104,7 @@ def collate(items: Sequence[Item]) -> Sample:
     """
     for name, remedy in (
         ("image", "set model.input_size"),
-        ("depth", "set train.per_device_train_batch_size=1 and train.gradient_accumulation_steps instead"),
+        ("depth", "set data.fit=crop, or train.per_device_train_batch_size=1 and train.gradient_accumulation_steps"),
     ):
         sizes = {tuple(item[name].shape[-2:]) for item in items}
         if len(sizes) > 1:

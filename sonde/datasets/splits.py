@@ -9,14 +9,16 @@ Blocks = list[list[str]]
 """Captures that must stay together: one each, or one group each."""
 
 
-def split(ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+def split(
+    ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | None = None, *, whole: bool = False
+) -> dict[str, list[str]]:
     """Three disjoint lists that cover `ids`: train, validation and test, each in the order of `ids`.
 
     The captures (or whole groups) are shuffled by the seed; the test set is cut first, then validation: 58
     captures with test=12 and validation=0 give 46 and 12. A share above zero takes at least one capture.
     Groups are taken whole until the count is reached, so a set may come out larger than asked. With `folds`,
     what is not test is dealt into that many parts and part `fold` validates. An empty validation list means
-    that the test set chooses.
+    that the test set chooses. With `whole`, a set that only judges, the training list may be empty.
 
     Raises:
         ValueError: too few captures or groups for the recipe; the message says what would work.
@@ -27,7 +29,7 @@ def split(ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | N
         validation, train = _fold(rest, recipe.folds, recipe.fold or 0)
     else:
         validation, train = _cut(rest, _count(recipe.validation, len(ids), "validation"))
-    if not train:
+    if not train and not whole:
         raise ValueError(_too_few(len(ids), len(blocks), recipe))
     parts = {"train": train, "validation": validation, "test": test}
     chosen = {name: {capture for block in part for capture in block} for name, part in parts.items()}

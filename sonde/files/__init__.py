@@ -6,10 +6,18 @@ temporary sibling and renames it, so that no half-written file is ever seen unde
 
 from sonde.files.cameras import read_intrinsics, write_intrinsics
 from sonde.files.clouds import read_xyz, read_z, write_glb, write_ply
-from sonde.files.depths import read_depth, read_levels, write_depth, write_depth_png
+from sonde.files.depths import (
+    decode_levels_png,
+    encode_depth_png,
+    read_depth,
+    read_levels,
+    write_depth,
+    write_depth_png,
+)
 from sonde.files.images import (
     IMAGE_SUFFIXES,
     colour_depth,
+    decode_rgb,
     image_size,
     read_rgb,
     resize_image,
@@ -22,6 +30,9 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "atomic_write",
     "colour_depth",
+    "decode_levels_png",
+    "decode_rgb",
+    "encode_depth_png",
     "image_size",
     "read_depth",
     "read_intrinsics",

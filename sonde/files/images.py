@@ -1,12 +1,13 @@
 """Colour images: anything a camera or an editor writes, as (h, w, 3) uint8 RGB; and depth shown in colour."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Num, UInt8
 from matplotlib import colormaps
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sonde.files.safely import atomic_write, reading
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
@@ -37,6 +38,12 @@ def read_rgb(path: Path | str) -> RGBArray:
         return rgb_from_pil(image)
 
 
+def decode_rgb(data: bytes, name: str) -> RGBArray:
+    """An image's bytes by the rules of `read_rgb`; `name` stands for the file in errors."""
+    with reading(name, "save it again as a PNG or JPEG"), _opened(data) as image:
+        return rgb_from_pil(image)
+
+
 def rgb_from_pil(image: Image.Image) -> RGBArray:
     """An opened image, by the rules of `read_rgb`."""
     image = ImageOps.exif_transpose(image)
@@ -50,9 +57,9 @@ def rgb_from_pil(image: Image.Image) -> RGBArray:
     return np.array(image.convert("RGB"))
 
 
-def image_size(path: Path | str) -> tuple[int, int]:
-    """(height, width) that `read_rgb` will return, from the header alone."""
-    with reading(path, "save it again as a PNG or JPEG"), Image.open(path) as image:
+def image_size(path: Path | str, data: bytes | None = None) -> tuple[int, int]:
+    """(height, width) that `read_rgb` will return, from the header alone: the file's, or that of its bytes."""
+    with reading(path, "save it again as a PNG or JPEG"), Image.open(path) if data is None else _opened(data) as image:
         turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -104,6 +111,13 @@ def colour_depth(
     colours = np.full((*depth.shape, 3), INVALID_GREY, np.uint8)
     colours[trusted] = table[(share * 255).astype(np.uint8)]
     return colours
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data))
+    except UnidentifiedImageError:  # whose text holds an address in memory
+        raise ValueError("its content is no image") from None
 
 
 def _grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:

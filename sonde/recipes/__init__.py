@@ -7,7 +7,7 @@ A recipe is a short YAML file; whatever it leaves out has a default that works. 
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,8 +27,16 @@ class ModelRecipe(Strict):
 
     name: str = "sonde-tiny"
     """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder or a .pth file."""
+    size: Literal["small", "base", "large", "giant"] | None = None
+    """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and draws the weights anew from the seed."""
+    encoder: str | None = None
+    """DINOv2 weights that the encoder of a `size` drawn anew starts from: a hub id or a local folder."""
+    encoder_learning_rate: float | None = None
+    """The encoder's, where it is not train.learning_rate: the paper trains it at a tenth of the decoder's."""
+    max_depth: int | None = None
+    """Metres at which the head of a `size` drawn anew ends: a metric network; None makes a relative one."""
     input_size: tuple[int, int] | None = None
     """(height, width) the network sees; None keeps the aspect at the model's own short side."""
     encoding: Literal["inverse", "linear", "log"] | None = "inverse"
@@ -66,6 +74,10 @@ class Part(Strict):
     """Its folder."""
     render: dict[str, int] = {}
     """Renders to make when the folder is absent: family -> count."""
+    seed: int | None = None
+    """Of the renders, where it is not the recipe's."""
+    reject: str | None = None
+    """A file of its captures to leave out."""
 
 
 class DataRecipe(Strict):
@@ -77,6 +89,13 @@ class DataRecipe(Strict):
     """The folder the format describes."""
     also: list[Part] = []
     """More folders, concatenated without re-balancing."""
+    measured: Part | None = None
+    """A set of measured depth for validation and test, cut by `split`; everything else then trains. Pseudo-labels
+    need one: a student is never judged by its teacher's labels."""
+    reject: str | None = None
+    """A file of captures to leave out, as `sonde data check --reject` writes it."""
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Pseudo-labels below this confidence are left out; None takes all."""
     render: dict[str, int] = {}
     """Renders to make when the folder is absent: family -> count, as `sonde data synth` would."""
     range: Literal["train", "all"] | tuple[float, float] = "train"
@@ -85,6 +104,9 @@ class DataRecipe(Strict):
     """Depths at or below are not trusted, in the set's unit; None takes the layout's limit (0 for zivid)."""
     max_depth: float | None = None
     """Depths at or above are not trusted, in the set's unit; None takes the layout's limit (10000 mm for zivid)."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """How a capture becomes `model.input_size`: stretched; or, as the papers do, scaled until it covers it and cropped,
+    at random in training, centrally in validation. `crop` also resamples depth (nearest), so that sets mix."""
     split: SplitRecipe = SplitRecipe()
     """Train, validation and test."""
     cache: str | None = ".cache/sonde"
@@ -112,6 +134,19 @@ class AugmentRecipe(Strict):
     """Largest standard deviation of added noise, RGB in [0, 1]."""
     blur: float = Field(default=0.0, ge=0)
     """Largest standard deviation of a Gaussian blur, in pixels."""
+    cutmix: float = Field(default=0.0, ge=0, le=1)
+    """Share of images of which a rectangle is the batch's next image, each part judged by its own depth."""
+
+
+class AlignRecipe(Strict):
+    """Keeping the encoder's features near those of a frozen one (Depth Anything's L_feat)."""
+
+    weight: float = 1.0
+    """Of the loss `feature_alignment`, beside those of `loss`."""
+    encoder: str | None = None
+    """A model whose encoder is the frozen one; None takes the network's own as it is before the first step."""
+    tolerance: float = 0.85
+    """Tokens whose cosine is above are left alone."""
 
 
 class Recipe(Strict):
@@ -123,9 +158,13 @@ class Recipe(Strict):
     """`peft.LoraConfig`'s names; None trains every weight."""
     loss: dict[str, float] = {"masked_l1": 1.0, "edge_gradient": 3.0}
     """LOSSES by name, with their weights."""
+    align_features: AlignRecipe | None = None
+    """Feature alignment with a frozen encoder; None leaves it out."""
     augment: AugmentRecipe = AugmentRecipe()
     train: dict[str, Any] = {}
     """`transformers.TrainingArguments`' names."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
     output_dir: str = "runs/run"
     """The run folder."""
     seed: int = 42
@@ -211,6 +250,12 @@ def _keys(path: list[str]) -> list[str]:
     for part in path:
         if part.isdigit():
             continue
-        annotation = schema.model_fields[part].annotation
-        schema = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Part
+        schema = _section(schema.model_fields[part].annotation)
     return list(schema.model_fields)
+
+
+def _section(annotation: Any) -> Any:
+    """The schema inside a field's type: of `Section`, `Section | None` or `list[Section]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section, get_args(annotation))), None)

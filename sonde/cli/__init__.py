@@ -1,0 +1,237 @@
+"""The command line: each verb parses its words, calls the function of the same name, and prints what came back.
+
+Nothing heavy is imported before a verb is chosen. A user's mistake is one sentence on stderr and exit code 2.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sonde.cli.data import FORMATS, data_app
+from sonde.cli.printing import Json, bar, stages, tell, tell_run, tell_table
+
+__all__ = ["FORMATS", "app", "main"]
+
+app = typer.Typer(
+    name="sonde",
+    help="Train, distil, adapt, evaluate and serve monocular depth models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted: train.learning_rate=1e-4")]
+Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
+
+
+def main() -> None:
+    """Run the program; a ValueError is the user's to mend, so it is told in one sentence."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("sonde").setLevel(logging.INFO)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars would run through ours
+    warnings.simplefilter("ignore", FutureWarning)  # what the parts below tell each other
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        sentence = escape(" ".join(str(error).split()))
+        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {sentence}", soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the data set and the run go.")] = Path(
+        "runs/demo"
+    ),
+    distill: Annotated[
+        bool, typer.Option("--distill", help="Teacher, pseudo-labels, student: three rows of scores.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The main job offline: render a bench, adapt sonde-tiny to it by LoRA, score held-out captures in mm."""
+    from sonde import demo
+
+    if distill:
+        with stages(quiet=as_json) as show:
+            made = demo.distil(output / "distill", show)
+        return tell(made, True) if as_json else tell_table(f"{made['images']} road images, measured", made["table"])
+    with bar("rendering", quiet=as_json) as show:
+        root = demo.render(output, lambda done: show(done, demo.CAPTURES, {}))
+    with bar("adapting", quiet=as_json) as show:
+        run = demo.adapt(root, output, show)
+    tell_run(run, as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, a YAML file or a run folder.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the newest complete checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, say what would happen, and stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train or adapt a model by a recipe."""
+    from sonde import train
+
+    if dry_run:
+        return tell(train.dry_run(recipe, overrides), as_json)
+    main_process = os.environ.get("RANK", "0") == "0"  # torchrun starts the same command in every process
+    with bar("training", quiet=as_json or not main_process) as show:
+        run = train.train(recipe, overrides, resume=resume, listener=show)
+    if main_process:
+        tell_run(run, as_json)
+
+
+@app.command()
+def label(
+    model: Annotated[str, typer.Argument(help="The teacher: any model's name, or a run folder.")],
+    images: Annotated[str, typer.Argument(help="A folder, a text file of paths, or tars: sa_{000000..000019}.tar")],
+    out: Annotated[Path, typer.Argument(help="Where labels and manifest go; what is done there is kept.")],
+    shard: Annotated[str, typer.Option(help="i/n: this machine's part of n, i from 0.")] = "0/1",
+    engine: Annotated[str, typer.Option(help="local, or ray: one machine or the cluster of RAY_ADDRESS.")] = "local",
+    label_format: Annotated[str, typer.Option("--format", help="png, or webdataset: tars.")] = "png",
+    size: Annotated[str, typer.Option(help="Of the labels: image, or network, which costs less.")] = "image",
+    batch_size: Annotated[int | None, typer.Option(help="Images the network sees at once.")] = None,
+    confidence: Annotated[bool, typer.Option(help="Also see each image mirrored: do both agree?")] = True,
+    licence: Annotated[str | None, typer.Option(help="Of the teacher's weights, for the manifest.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Label for a minute and say what --total would take.")] = False,
+    total: Annotated[int, typer.Option(help="For --plan: how many images.")] = 62_000_000,
+    days: Annotated[float, typer.Option(help="For --plan: in how many days.")] = 7.0,
+    price: Annotated[float | None, typer.Option(help="For --plan: of one machine for an hour.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pseudo-labels: a model's depth for images that have none, on many machines, resumable."""
+    from sonde import label
+
+    if plan:
+        estimate = label.plan(
+            model, images, total=total, hours=24 * days, price_per_hour=price, size=size, confidence=confidence,
+            batch_size=batch_size,
+        )  # fmt: skip
+        return tell(estimate, as_json)
+    with bar("labelling", quiet=as_json) as show:
+        outcome = label.label(
+            model, images, out, shard=_shard(shard), engine=engine, format=label_format, size=size,
+            batch_size=batch_size, confidence=confidence, licence=licence,
+            progress=lambda done, total: show(done, total, {}),
+        )  # fmt: skip
+    rejected = {"rejected": outcome.failed, "reasons": str(outcome.rejected)} if outcome.failed else {"rejected": 0}
+    tell({"written": str(outcome.manifest), "labels": outcome.labels, **rejected}, as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, or any model's name.")],
+    protocol: Annotated[str, typer.Option(help="How it is scored.")] = "zivid-mm",
+    data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
+    data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
+    align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model under a protocol: one row per image, and their mean."""
+    from sonde import evaluate
+
+    result = evaluate.evaluate(model, protocol, data, format=data_format, align=align, out=out)
+    tell(result.summary(), as_json)
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    model: Model = "sonde-tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("predictions"),
+    save: Annotated[str, typer.Option(help="Any of png16,npy,preview,ply,glb.")] = "png16,preview",
+    intrinsics: Annotated[
+        str | None,
+        typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Depth maps, coloured previews and point clouds of images."""
+    from sonde import models, predict
+
+    camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
+    network = models.load(model)
+    with bar("predicting", quiet=as_json) as show:
+        outcome = predict.predict(
+            source,
+            network,
+            out,
+            save=tuple(save.split(",")),
+            intrinsics=camera,
+            progress=lambda done, total: show(done, total, {}),
+        )
+    failed = {str(path): reason for path, reason in outcome.failed}
+    if as_json:
+        tell({"written": [str(path) for path in outcome.written], "failed": failed}, True)
+    else:
+        tell({"written": f"{len(outcome.written)} files to {out}", "failed": list(failed.values())}, False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def features(
+    image: Annotated[Path, typer.Argument(help="An image.")],
+    model: Model = "sonde-tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures go.")] = Path("features"),
+    as_json: Json = False,
+) -> None:
+    """What the encoder sees: principal components of each layer that the decoder reads, as colours."""
+    from sonde import features, models
+
+    written = features.features(image, models.load(model), out)
+    tell({"written": [str(path) for path in written]}, as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A run folder or any model's name.")],
+    to: Annotated[str, typer.Option(help="hf: a merged folder that plain transformers loads.")] = "hf",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; MODEL-hf by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model for use without sonde, compared with the original on the way."""
+    from sonde import export
+
+    tell({"written": str(export.export(model, to=to, out=out))}, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can do: torch, device, codecs, disk, weights, licences."""
+    from sonde import doctor
+
+    tell(doctor.machine(), as_json)
+
+
+@app.command()
+def bench(
+    only: Annotated[str | None, typer.Option(help="One row: decoding, training or labelling.")] = None,
+    quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The performance table of the README, on this machine, as ratios against the plain alternative."""
+    from sonde import bench
+
+    tell(bench.bench(only=only, quick=quick), as_json)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise ValueError(f"Shard {text!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
+    return int(number), int(count)

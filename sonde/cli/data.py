@@ -1,0 +1,152 @@
+"""`sonde data`: the captures themselves."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sonde.cli.printing import Json, bar, tell, tell_rows
+
+data_app = typer.Typer(help="Check, describe, convert, download and render captures.", no_args_is_help=True)
+Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
+FORMATS = "zivid, folder, nyu, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, pseudo"
+"""The names in `datasets.DATASETS`, which are not imported for a help text."""
+Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
+
+
+@data_app.command("check")
+def check(
+    root: Root,
+    data_format: Format = "zivid",
+    reject: Annotated[
+        Path | None, typer.Option(help="List the captures with a problem there, as JSON lines for data.reject.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
+    from sonde import checks, datasets
+
+    captures = datasets.open_set(data_format, root, strict=False)
+    with bar("checking", quiet=as_json) as show:
+        problems = checks.check(captures, lambda done: show(done, len(captures), {}))
+    written = {} if reject is None else {"rejected": datasets.write_rejects(reject, problems), "list": str(reject)}
+    tell({"captures": len(captures), **written, "problems": [problem.message for problem in problems]}, as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("stats")
+def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> None:
+    """Depth range, valid share and sizes of a set, in its own unit."""
+    from sonde import datasets
+
+    captures = datasets.open_set(data_format, root)
+    rows = [datasets.figures(captures, index) for index in range(len(captures))]
+    summary = {
+        "captures": len(rows),
+        "unit": captures.unit,
+        "min": min(row.min for row in rows),
+        "max": max(row.max for row in rows),
+        "valid": sum(row.valid for row in rows) / len(rows),
+        "sizes": sorted({f"{row.height}x{row.width}" for row in rows}),
+    }
+    tell(summary | ({"each": [row._asdict() for row in rows]} if as_json else {}), as_json)
+
+
+@data_app.command("convert")
+def convert(
+    images: Annotated[Path, typer.Argument(help="Folder, file or pattern of colour images.")],
+    depth: Annotated[Path, typer.Argument(help="Likewise of depth maps, matched by name.")],
+    out: Annotated[Path, typer.Argument(help="New folder in the Zivid layout.")],
+    depth_scale: Annotated[float | None, typer.Option(help="Metres per level of the depth: 1e-3, 1e-4 …")] = None,
+    intrinsics: Annotated[
+        list[str] | None,
+        typer.Option(help="fx,fy,cx,cy or a file of the matrix; PATTERN=… for captures of that name; repeatable."),
+    ] = None,
+    rotated_bits: Annotated[int, typer.Option(help="3 for SUN RGB-D, whose levels are stored turned.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Bring RGB + depth images into the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
+    from sonde import datasets, predict
+
+    words = [text.rpartition("=") for text in intrinsics or []]
+    cameras = {pattern or "*": predict.parse_intrinsics(camera) for pattern, _, camera in words}
+    done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
+    tell({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
+    if done.problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("download")
+def download_set(
+    name: Annotated[str | None, typer.Argument(help="A name that --list gives.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The set's folder; data/NAME by default.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="You have read the licence and accept it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
+    only: Annotated[str, typer.Option(help="A pattern of files, such as 'ai_001_*', where a part is enough.")] = "*",
+    list_sets: Annotated[bool, typer.Option("--list", help="Every set, its size and its licence.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a public data set by name: resumed where it stopped, checked, unpacked."""
+    from sonde import download
+
+    if list_sets:
+        return print(download.manifest(), end="") if as_json else tell_rows(download.listing())
+    if name is None:
+        raise ValueError("Which set? `sonde data download --list` names them.")
+    entry = download.find(name)
+    terms = f"{entry.title}: {entry.licence}. {entry.allows}"
+    accepted = entry.access == "open" and not dry_run and _accepts(terms, yes)
+    place = out or Path("data") / entry.name
+    with bar("MB", quiet=as_json) as show:
+        outcome = download.download(
+            name, place, accept_licence=accepted, dry_run=dry_run, only=only,
+            progress=lambda done, total, path: show(done >> 20, (total or done) >> 20, {}),
+        )  # fmt: skip
+    tell(outcome.document() if as_json else outcome.summary(), as_json)
+
+
+@data_app.command("synth")
+def synth(
+    family: Annotated[str, typer.Argument(help="bench, room or road.")],
+    out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[str, typer.Option(help="height,width in pixels.")] = "168,224",
+    layout: Annotated[
+        str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
+    ] = None,
+    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench; 0: a new one for every image.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Render scenes with exact depth in the layout of the real set they stand for."""
+    from sonde import scenes
+
+    height, width = _size(size)
+    start = time.perf_counter()
+    with bar("rendering", quiet=as_json) as show:
+        scenes.synth(
+            family, out, count, seed=seed, height=height, width=width, layout=layout, rigs=rigs,
+            progress=lambda done: show(done, count, {}),
+        )  # fmt: skip
+    seconds = round(time.perf_counter() - start, 2)
+    tell({"written": str(out), "captures": count, "seconds": seconds}, as_json)
+
+
+def _accepts(licence: str, yes: bool) -> bool:
+    """Shows a licence to who accepts it unasked, and to who is there to be asked."""
+    asked = not yes and sys.stdin.isatty()
+    if yes or asked:
+        Console(stderr=True, highlight=False).print(escape(licence), soft_wrap=True)
+    return yes or (asked and typer.confirm("Do you accept?", err=True))
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.split(",") if side.strip().isdecimal()]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"Size {text!r}: expected height,width in pixels, such as 168,224.")
+    return sides[0], sides[1]

@@ -1,0 +1,112 @@
+"""What a verb prints: a bar while it works, then a table, lines or one JSON document."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+@contextmanager
+def bar(task: str, quiet: bool = False) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """A progress bar with the time left and the newest numbers, on stderr; where that is no terminal, a few lines."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(task, total=None, numbers="")
+        told = 0
+
+        def show(done: int, total: int, numbers: dict[str, float]) -> None:
+            nonlocal told
+            text = "  ".join(f"{name.removeprefix('eval_')} {value:.4g}" for name, value in numbers.items())
+            progress.update(bar, completed=done, total=total, numbers=text)
+            if not console.is_terminal and done * 10 // max(total, 1) > told:
+                told = done * 10 // total
+                console.print(f"{task} {done}/{total}  {text}", highlight=False)
+
+        yield show
+
+
+@contextmanager
+def stages(quiet: bool = False) -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+    """A bar for each task in turn, told (task, done, of, newest numbers)."""
+    with ExitStack() as stack:
+        running: dict[str, Callable[[int, int, dict[str, float]], None]] = {}
+
+        def show(task: str, done: int, total: int, numbers: dict[str, float]) -> None:
+            if task not in running:
+                stack.close()
+                running.clear()
+                running[task] = stack.enter_context(bar(task, quiet))
+            running[task](done, total, numbers)
+
+        yield show
+
+
+def tell(document: dict[str, Any], as_json: bool) -> None:
+    """A document as JSON, or as lines of name and value."""
+    if as_json:
+        return print(json.dumps(document, indent=2, default=str))
+    lines = list(_flat(document))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}".rstrip())
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            yield f"{prefix}{name}", str(len(value))
+            yield from (("", item) for item in value)
+        else:
+            yield f"{prefix}{name}", f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def tell_run(run: Path, as_json: bool) -> None:
+    """The run's folder, then its table of scores; nothing after."""
+    path = run / "metrics.json"
+    scores = json.loads(path.read_text()) if path.is_file() else {}
+    if as_json:
+        return tell({"run": str(run), **scores}, True)
+    print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
+    if "table" in scores:
+        return tell_table(f"{scores['images']} held-out captures", scores["table"])
+    if scores:
+        tell(scores["metrics"], False)
+
+
+def tell_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Row -> heading -> number."""
+    names = list(next(iter(rows.values())))
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in names:
+        table.add_column(name, justify="right")
+    for row, values in rows.items():
+        table.add_row(row, *(f"{values[name]:.4g}" for name in names))
+    Console(width=max(Console().width, 100)).print(table)  # rather run over a narrow terminal than break a row
+
+
+def tell_rows(rows: list[dict[str, str]]) -> None:
+    """Rows of words under the keys of the first."""
+    table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1))
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    Console(width=max(Console().width, 120), highlight=False).print(table)

@@ -1,0 +1,49 @@
+"""BlendedMVS and BlendedMVG (Yao et al., 2020): photographs blended with renders of their own reconstruction.
+
+    root/…/PID/blended_images/00000000.jpg       768x576 or 2048x1536; 00000000_masked.jpg is left alone
+    root/…/PID/rendered_depth_maps/00000000.pfm  float32, 0 where the mesh has a hole or ends, as in the sky
+    root/…/PID/cams/00000000_cam.txt             optional: "extrinsic" and 4 rows, "intrinsic" and 3 rows, depth range
+
+A reconstruction from photographs knows no metre: depth is right up to a scale of each project (`space` is `scale`, the
+unit only nominal), so only losses that ignore scale may learn from it. The mesh may be missing from a whole view: such
+a map has no depth, and `sonde data check` names it.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.files import read_depth, reading
+from sonde.types import DepthArray, MatrixArray
+
+LIMITS = (0.0, math.inf)
+"""In units that differ from project to project."""
+
+
+def open_blendedmvs(root: Path) -> PairSet:
+    """The unmasked pictures of every project below `root`."""
+    blended = (path for path in root.glob("**/blended_images/*.jpg") if not path.stem.endswith("_masked"))
+    images, twice = named(blended, _name)
+    depths, again = named(root.glob("**/rendered_depth_maps/*.pfm"), _name)
+    pairs, problems = paired(images, depths)
+    faults = [*twice, *again, *problems]
+    return PairSet("blendedmvs", root, pairs, decode_rendered, "m", LIMITS, faults, space="scale")
+
+
+def decode_rendered(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
+    """Depth in the project's unit, 0 where there is no mesh, and the intrinsics where its camera file is there."""
+    camera = path.parents[1] / "cams" / f"{path.stem}_cam.txt"
+    return read_depth(path), _read_camera(camera) if camera.is_file() else None
+
+
+def _name(path: Path) -> str:
+    return f"{path.parents[1].name}/{path.stem}"
+
+
+def _read_camera(path: Path) -> MatrixArray:
+    with reading(path, "expected the word intrinsic and the three rows of the matrix"):
+        words = path.read_text().split()
+        start = words.index("intrinsic") + 1
+        return np.array(words[start : start + 9], dtype=np.float64).reshape(3, 3)

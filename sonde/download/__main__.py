@@ -1,0 +1,7 @@
+"""`python -m sonde.download > docs/data_manifest.json`: the registry for other programs."""
+
+import sys
+
+from sonde.download import manifest
+
+sys.stdout.write(manifest())

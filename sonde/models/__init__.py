@@ -1,0 +1,261 @@
+"""Any depth network as RGB → Prediction: loading by name, and the preprocessing that belongs to the network.
+
+A `DepthModel` takes RGB in [0, 1] at any size and answers at that size. Training, prediction and export all
+read the network through it, so they cannot disagree on sizes, means or units.
+"""
+
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+from huggingface_hub.errors import LocalEntryNotFoundError
+from peft import PeftModel
+from PIL import Image as PILImage
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForDepthEstimation,
+    DPTImageProcessorPil,
+    GLPNImageProcessorPil,
+    PreTrainedModel,
+)
+
+from sonde import architectures
+from sonde.adapters import load_adapter
+from sonde.models.network import FAMILIES, IMAGENET, PLAIN, DepthModel, Family, Meaning, as_array, meaning_of, thawed
+from sonde.models.start import level, revive
+from sonde.recipes import nearest
+
+__all__ = [
+    "FAMILIES",
+    "IMAGENET",
+    "PLAIN",
+    "WEIGHTS",
+    "DepthModel",
+    "Family",
+    "Meaning",
+    "as_array",
+    "build",
+    "fingerprint",
+    "image_processor",
+    "load",
+    "meaning_of",
+    "revive",
+    "save",
+    "weights_hash",
+]
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""The shipped model's folder: sonde-tiny."""
+
+
+def load(name: str | Path, *, init: str = "pretrained") -> DepthModel:
+    """The depth model of a name, in evaluation mode.
+
+    Args:
+        name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (base + adapter, or whole), or an official
+            `depth_anything_v2_*.pth`.
+        init: `random` keeps the architecture and draws new weights from torch's generator.
+
+    Raises:
+        ValueError: nothing of that name; the message names what would work.
+    """
+    path = Path(name)
+    if str(name) == "sonde-tiny":
+        model = _from_folder(WEIGHTS, init)
+    elif not str(name):
+        raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
+    elif path.suffix == ".pth":
+        model = _from_official(path)
+    elif (path / "best").is_dir():
+        model = load(path / "best", init=init)
+    elif (path / "adapter_config.json").is_file():
+        model = _from_adapter(path)
+    elif path.is_dir():
+        model = _from_folder(path, init)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        model = _from_hub(str(name), init)
+    else:
+        raise ValueError(f"No model {str(name)!r}: {nearest(str(name), ['sonde-tiny'])} {ALTERNATIVES}")
+    model.name = str(name)
+    return model.eval()
+
+
+def build(size: str, *, init: str = "random", encoder: str | None = None, max_depth: int | None = None) -> DepthModel:
+    """Depth Anything V2 of a size.
+
+    Args:
+        size: small, base, large or giant.
+        init: `pretrained` takes the released relative weights from the hub; `random` draws them from torch's generator.
+        encoder: DINOv2 weights that a random start's encoder has: a hub id or a local folder.
+        max_depth: metres at which a random start's metric head ends; None: a relative one.
+
+    Raises:
+        ValueError: weights that were never released or cannot be had, or settings that contradict each other.
+    """
+    released = architectures.SIZES[size].released
+    if init == "pretrained":
+        if encoder is not None or max_depth is not None:
+            raise ValueError("model.encoder and model.max_depth are for a size drawn anew: set model.init=random.")
+        if released is None:
+            raise ValueError(f"Depth Anything V2 {size} was never released: set model.init=random and model.encoder.")
+        return load(released)
+    network = AutoModelForDepthEstimation.from_config(architectures.depth_anything(size, max_depth=max_depth))
+    revive(network)
+    if encoder is not None:
+        architectures.load_encoder(network.backbone, encoder)
+        level(network, network.head.conv3)
+    return DepthModel(network, meaning_of(network), f"Depth Anything V2 {size}").eval()
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A short hash that changes with any tensor: an adapter must meet the base it was trained on."""
+    digest = sha256()
+    for key, value in sorted(network.state_dict().items()):
+        flat = value.detach().reshape(-1)
+        sampled = flat[:: max(1, flat.numel() // 64)].to("cpu", torch.float32)
+        digest.update(key.encode() + sampled.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def weights_hash(network: nn.Module) -> str:
+    """SHA-256 over the name, type, shape and bytes of every tensor, in the order of their names."""
+    digest = sha256()
+    for name, value in sorted(network.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write a folder `load` takes back: an adapter (PEFT's own format) or a whole network, with `sonde.json`.
+
+    A whole network also carries the meaning in its config, where transformers keeps it. `weights` stand for the
+    network's own, where those are spread over processes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    meaning = asdict(model.meaning)
+    if isinstance(model.network, PeftModel):
+        # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
+        model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
+        model.network.save_pretrained(str(folder), save_embedding_layers=False)
+    else:
+        model.network.config.sonde = meaning
+        model.network.save_pretrained(folder, state_dict=weights)
+        image_processor(model.meaning).save_pretrained(folder)
+    (folder / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+
+
+def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
+    """transformers' image processor that prepares an image as `DepthModel.prepare` does."""
+    if meaning.short_side is None and meaning.input_size is None:
+        return GLPNImageProcessorPil(
+            size_divisor=meaning.multiple,
+            resample=PILImage.Resampling.BICUBIC,
+            do_normalize=True,
+            image_mean=list(meaning.mean),
+            image_std=list(meaning.std),
+        )
+    side = meaning.short_side or meaning.multiple
+    height, width = meaning.input_size or (side, side)
+    return DPTImageProcessorPil(
+        size={"height": height, "width": width},
+        keep_aspect_ratio=meaning.input_size is None,
+        ensure_multiple_of=1 if meaning.input_size else meaning.multiple,
+        resample=PILImage.Resampling.BICUBIC,
+        image_mean=list(meaning.mean),
+        image_std=list(meaning.std),
+    )
+
+
+def _from_folder(folder: Path, init: str) -> DepthModel:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is no model: expected config.json, adapter_config.json or a run folder with best/.")
+    if init == "pretrained" and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ValueError(f"{folder} holds a config but no weights (model.safetensors): the file is missing.")
+    network = _network(str(folder), init, local_files_only=True)
+    return DepthModel(network, meaning_of(network), str(folder))
+
+
+def _from_hub(name: str, init: str) -> DepthModel:
+    try:
+        if _hub_answers():
+            network = _network(name, init)
+        else:
+            network = _network(snapshot_download(name, local_files_only=True), init, local_files_only=True)
+    except LocalEntryNotFoundError:
+        reason = "it cannot be reached, and the model is not in the local cache"
+        raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason}. {ALTERNATIVES}") from None
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}") from None
+    return DepthModel(network, meaning_of(network), name)
+
+
+def _hub_answers() -> bool:
+    """Asked once and briefly: the hub's own client would retry for most of a minute."""
+    try:
+        if not HF_HUB_OFFLINE:
+            urlopen(Request(ENDPOINT, method="HEAD"), timeout=5).close()
+            return True
+    except HTTPError:
+        return True  # what it says of the model, its own client will tell
+    except OSError:
+        pass
+    return False
+
+
+def _network(name: str, init: str, local_files_only: bool = False) -> PreTrainedModel:
+    if init == "random":
+        config = AutoConfig.from_pretrained(name, local_files_only=local_files_only)
+        network = AutoModelForDepthEstimation.from_config(config)
+        revive(network)
+        return network
+    return AutoModelForDepthEstimation.from_pretrained(name, local_files_only=local_files_only, dtype=torch.float32)
+
+
+def _from_official(path: Path) -> DepthModel:
+    if not path.is_file():
+        raise ValueError(f"No file {path}: expected an official depth_anything_v2_*.pth.")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as weights ({str(error).splitlines()[0]}); download it anew."
+        ) from None
+    config, renamed = architectures.from_official(state, path.name)
+    network = AutoModelForDepthEstimation.from_config(config)
+    network.load_state_dict(renamed)
+    return DepthModel(network, meaning_of(network), str(path))
+
+
+def _from_adapter(folder: Path) -> DepthModel:
+    path = folder / MEANING
+    if not path.is_file():
+        raise ValueError(f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network.")
+    meaning = thawed(json.loads(path.read_text()))
+    base = load(meaning.base or "sonde-tiny")
+    if meaning.fingerprint not in (None, fingerprint(base.network)):
+        raise ValueError(
+            f"{folder} was trained on other weights of {meaning.base} than those loaded now; its numbers would be "
+            "wrong. Use the sonde version or the base it was trained with."
+        )
+    return DepthModel(load_adapter(base.network, folder), meaning, str(folder))
+
+
+ALTERNATIVES = (
+    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth file."
+)
+MEANING = "sonde.json"

@@ -1,0 +1,215 @@
+"""A depth network with its own preprocessing, and how each architecture's numbers are read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image as PILImage
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from sonde import files
+from sonde.encoding import ENCODINGS, Encoding
+from sonde.types import Depth, Image, Prediction, RGBArray, Space
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a network's numbers mean and what it wants to see; stored beside the weights as `sonde.json`."""
+
+    space: Space
+    short_side: int | None
+    """The network's input keeps the aspect at this short side; None keeps the image's own size."""
+    multiple: int
+    """Height and width the network sees are multiples of this."""
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+    input_size: tuple[int, int] | None = None
+    """A fixed (height, width), whatever the image's aspect."""
+    encoding: dict[str, Any] | None = None
+    """Name and range (m) of the encoding whose [0, 1] the network regresses; None: the network answers as is."""
+    unit: str = "m"
+    """The unit its data was measured in, restored on output."""
+    base: str | None = None
+    """For an adapter: the name its base is loaded by."""
+    fingerprint: str | None = None
+    """For an adapter: `fingerprint` of the base it was trained on."""
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) the network sees for an image of this size."""
+        if self.input_size is not None:
+            return self.input_size
+        step = self.multiple
+        if self.short_side is None:  # downwards, as transformers' processor for such networks
+            return max(step, height // step * step), max(step, width // step * step)
+        scale = self.short_side / min(height, width)
+
+        def fit(side: int) -> int:
+            return max(step, round(side * scale / step) * step)
+
+        return fit(height), fit(width)
+
+
+class Family(NamedTuple):
+    """How one transformers architecture is read."""
+
+    meaning: Meaning
+    head: tuple[str, ...]
+    """The modules of the depth head, for training it beside adapters."""
+    last: str
+    """The last convolution, whose affine map the closed-form start sets."""
+    encoder: str
+    """The module that turns pixels into features."""
+    sigmoid: bool = False
+    """Whether a sigmoid follows it (else a ReLU)."""
+    read: Callable[[Any, int], Depth] = lambda outputs, width: outputs.predicted_depth
+    """(outputs, width of the image in pixels) → the quantity the space names."""
+
+
+class DepthModel(nn.Module):
+    """A depth network with its own preprocessing: RGB in [0, 1] at any size in, a `Prediction` at that size out."""
+
+    network: Any  # a transformers depth model, or PEFT's wrapper around one
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, meaning: Meaning, name: str):
+        super().__init__()
+        self.network = network
+        self.meaning = meaning
+        self.name = name
+        self.register_buffer("mean", torch.tensor(meaning.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(meaning.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def space(self) -> Space:
+        """What the predictions claim."""
+        return self.meaning.space
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The encoding the network regresses, if any."""
+        spec = self.meaning.encoding
+        return ENCODINGS[spec["name"]](spec["min_depth"], spec["max_depth"]) if spec else None
+
+    @property
+    def family(self) -> Family:
+        """How this network's architecture is read."""
+        return FAMILIES[self.network.config.model_type]
+
+    def prepare(self, rgb: Image) -> Float[Tensor, "b 3 H W"]:
+        """The network's input: resized (bicubic, antialiased) and standardised."""
+        height, width = rgb.shape[-2:]
+        size = self.meaning.network_size(height, width)
+        if size != (height, width):
+            rgb = functional.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        return (rgb - self.mean) / self.std
+
+    def respond(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
+        """The raw answer at the network's own size; `network` is this model's, or a wrapper around it."""
+        return self.family.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
+
+    def forward(self, rgb: Image) -> Prediction:
+        """Depth at the image's size: metres in space `metric`, larger is nearer in `disparity`."""
+        return self.finish(self.respond(self.network, rgb), rgb.shape[-2], rgb.shape[-1])
+
+    def finish(self, raw: Depth, height: int, width: int) -> Prediction:
+        """A raw answer, resized and decoded."""
+        if raw.shape[-2:] != (height, width):
+            resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
+            # Bicubic overshoots: kept inside the answer's own range, so no disparity turns negative.
+            raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
+        encoding = self.encoding
+        depth = raw if encoding is None else encoding.decode(raw)
+        return Prediction(depth.float(), self.space)
+
+    @torch.inference_mode()
+    def predict(self, image: str | Path | PILImage.Image | RGBArray) -> Prediction:
+        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array."""
+        training = self.training
+        self.eval()
+        rgb = torch.from_numpy(as_array(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
+        prediction = self(rgb)
+        self.train(training)
+        return prediction._replace(depth=prediction.depth[0].cpu().numpy())
+
+    def describe(self) -> str:
+        """One line: name, parameters, space and range."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        encoding = self.meaning.encoding
+        span = "" if encoding is None else f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
+        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}"
+
+
+def meaning_of(network: PreTrainedModel) -> Meaning:
+    """What a network's numbers mean: as stored in its config by sonde, else by its family.
+
+    Raises:
+        ValueError: an architecture sonde does not read.
+    """
+    config = network.config
+    stored = getattr(config, "sonde", None)
+    if stored is not None:
+        return thawed(stored)
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}.")
+    meaning = FAMILIES[config.model_type].meaning
+    if config.model_type == "dpt":  # cuts its tokens into a square: it sees only the size it was trained at
+        side = (config.backbone_config or config).image_size
+        meaning = replace(meaning, input_size=(side, side))
+    metric = getattr(config, "depth_estimation_type", None) == "metric"
+    return replace(meaning, space="metric") if metric else meaning
+
+
+def thawed(stored: dict[str, Any]) -> Meaning:
+    """A meaning as JSON keeps it."""
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Meaning(**fields)
+
+
+def as_array(image: str | Path | PILImage.Image | RGBArray) -> RGBArray:
+    """An image of any accepted kind as (h, w, 3) uint8.
+
+    Raises:
+        ValueError: an array of another shape or type.
+    """
+    if isinstance(image, str | Path):
+        return files.read_rgb(Path(image))
+    if isinstance(image, PILImage.Image):
+        return files.rgb_from_pil(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"Expected an (h, w, 3) uint8 image, got {image.dtype} of shape {image.shape}.")
+    return image
+
+
+def _depth_pro(outputs: Any, width: int) -> Depth:
+    """Depth Pro answers inverse depth for a canonical focal length, and the field of view in degrees."""
+    inverse = outputs.predicted_depth
+    if outputs.field_of_view is not None:
+        focal = 0.5 * width / torch.tan(0.5 * torch.deg2rad(outputs.field_of_view))
+        inverse = inverse * (width / focal).view(-1, 1, 1)
+    return 1 / inverse.clamp(1e-4, 1e4)
+
+
+FAMILIES: dict[str, Family] = {
+    "depth_anything": Family(Meaning("disparity", 518, 14), ("head",), "head.conv3", "backbone"),
+    "dpt": Family(Meaning("disparity", 384, 32, *HALF), ("head",), "head.head.4", "dpt"),
+    "glpn": Family(Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True),
+    "zoedepth": Family(Meaning("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
+    "depth_pro": Family(
+        Meaning("metric", None, 1536, *HALF, input_size=(1536, 1536)),
+        ("head",),
+        "head.layers.4",
+        "depth_pro.encoder",
+        read=_depth_pro,
+    ),
+}

@@ -1,0 +1,47 @@
+"""Weights to start from: drawn so that a network built from a config learns."""
+
+import torch
+from torch import Tensor, nn
+
+from sonde.models.network import FAMILIES
+
+
+def revive(network: nn.Module) -> None:
+    """Give a network built from a config weights that learn: He and Glorot's, and a last layer that is alive.
+
+    transformers draws every layer with a standard deviation of 0.02. Under it Depth Anything's last ReLU is dead
+    (the map is 0 everywhere and the loss stays flat), and in narrow encoders the residual branches answer next to 0.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    family = FAMILIES[str(network.config.model_type)]  # pyright: ignore[reportAttributeAccessIssue]
+    last = network.get_submodule(family.last)
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.normal_(last.weight, std=0.02)
+    nn.init.constant_(last.bias, 0.0 if family.sigmoid else 0.5)
+    if network.config.model_type == "depth_anything":  # pyright: ignore[reportAttributeAccessIssue]
+        level(network, last)
+
+
+@torch.no_grad()
+def level(network: nn.Module, last: nn.Conv2d) -> None:
+    """Scale and shift the last layer so that it answers 0.5 ± 0.1 to noise, whatever the size and the seed.
+
+    Through so deep a decoder the spread of what reaches the last layer is a matter of luck, and with it the share of
+    pixels that its ReLU passes.
+    """
+    answers: list[Tensor] = []
+    hook = last.register_forward_hook(lambda module, inputs, output: answers.append(output))
+    training = network.training
+    network.eval()(pixel_values=torch.randn(1, 3, 112, 112))
+    network.train(training)
+    hook.remove()
+    assert last.bias is not None
+    scale = 0.1 / answers[0].std().clamp_min(1e-6)
+    last.weight.mul_(scale)
+    last.bias.copy_(0.5 - scale * (answers[0].mean() - last.bias))

@@ -1,0 +1,210 @@
+"""Train: one recipe in, one run folder out. Fine-tuning by LoRA, a teacher on renders and a student are the same code.
+
+A run folder holds `recipe.yaml` (every default resolved), `split.json`, `metrics.jsonl`, `environment.json`,
+`checkpoints/`, `best/` (what `sonde.load` reads, and the model's card), `metrics.json` and `report.html`.
+"""
+
+import json
+import logging
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback
+
+from sonde import Verb, cards, models, recipes, report, scenes
+from sonde.recipes import Part, Recipe
+from sonde.train.arguments import DEFAULTS, learning_rates, training_arguments
+from sonde.train.plan import Plan, prepare
+from sonde.trainer import DepthTrainer, JsonLines, Objective, Progress
+
+__all__ = ["DEFAULTS", "Plan", "dry_run", "learning_rates", "prepare", "render_missing", "train", "training_arguments"]
+
+log = logging.getLogger("sonde")
+
+Listener = Callable[[int, int, dict[str, float]], None]
+"""(step, of steps, newest numbers)."""
+
+
+def train(
+    recipe: str | Path | dict[str, Any] | Recipe,
+    overrides: list[str] | None = None,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Path:
+    """Run a recipe to its end and return the run folder.
+
+    Args:
+        recipe: a packaged name, a YAML file, a dictionary or a Recipe.
+        overrides: dotted `key=value`, such as `train.learning_rate=1e-4`.
+        resume: continue from the newest complete checkpoint, bit-identically on a CPU.
+        listener: told every step.
+
+    Raises:
+        ValueError: whatever is wrong with the recipe, the data or the model, or memory that does not suffice.
+    """
+    recipe = recipes.load(recipe, overrides)
+    if recipe.data.split.folds and recipe.data.split.fold is None:
+        return _all_folds(recipe, resume, listener)
+    run = Path(recipe.output_dir)
+    checkpoint = _newest(run) if resume else None
+    if not resume and (run / "checkpoints").exists():
+        raise ValueError(f"{run} already holds a run: continue it with --resume, or give another output_dir.")
+    with training_arguments(recipe).main_process_first(desc="rendering"):
+        render_missing(recipe)
+    plan = prepare(recipe)
+    if plan.main:
+        _record(plan)
+    weights = _fit(plan, checkpoint, listener)
+    if plan.main:
+        models.save(plan.model.eval(), run / "best", weights)
+        report.finish(run)
+        _write_card(plan)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return run
+
+
+def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Build everything a run needs and say what it would do, without a step and without a file."""
+    plan = prepare(recipes.load(recipe, overrides))
+    parameters = list(plan.model.network.parameters())
+    rates = learning_rates(plan.args, plan.steps)
+    encoding = plan.model.encoding
+    return {
+        "model": plan.model.name,
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in parameters),
+        "steps": plan.steps,
+        "learning_rate": {"lowest": min(rates), "highest": max(rates), "last": rates[-1]},
+        "split": {name: len(ids) for name, ids in plan.parts.items()},
+        "chosen_by": plan.chooser,
+        "range": encoding and [bound / plan.captures.unit_m for bound in (encoding.min_depth, encoding.max_depth)],
+        "unit": plan.captures.unit,
+        "output_dir": str(plan.run),
+    }
+
+
+def render_missing(recipe: Recipe) -> None:
+    """Render the parts of the data that a recipe describes and that are not there yet."""
+    data = recipe.data
+    parts = [Part(format=data.format, root=data.root, render=data.render), *data.also]
+    for part in [*parts, data.measured] if data.measured else parts:
+        if part.render and not Path(part.root).exists():
+            seed = recipe.seed if part.seed is None else part.seed
+            for family, count in part.render.items():
+                log.info("rendering %d %s captures into %s", count, family, part.root)
+                scenes.synth(family, part.root, count, seed=seed, rigs=0, layout=part.format)
+
+
+def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict[str, torch.Tensor] | None:
+    """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
+    recipe = plan.recipe
+    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl")]
+    if listener and plan.main:
+        callbacks.append(Progress(listener))
+    trainer = DepthTrainer(
+        Objective(plan.model, recipe.loss, recipe.align_features),
+        plan.args,
+        train=plan.samples("train", augment=True),
+        validation=plan.samples(plan.chooser),
+        callbacks=callbacks,
+        encoder_learning_rate=recipe.model.encoder_learning_rate,
+        ema=recipe.ema,
+        sharded=plan.sharded,
+    )
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise ValueError(_memory_remedy(plan)) from None
+    if trainer.average is not None:
+        trainer.average.apply()
+    return trainer.weights()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _memory_remedy(plan: Plan) -> str:
+    height, width = plan.recipe.model.input_size or (0, 0)
+    step = plan.model.meaning.multiple
+    smaller = [max(step, round(side * 0.7 / step) * step) for side in (height, width)]
+    advice = ["train.gradient_checkpointing=true (about a third of the memory, a third slower)"]
+    if plan.args.per_device_train_batch_size > 1:
+        advice.append(
+            "train.per_device_train_batch_size=1 with more gradient_accumulation_steps (memory falls with it)"
+        )
+    if height:
+        advice.append(f"model.input_size={smaller} (about half the memory)".replace(" ", "", 1))
+    return f"Memory does not suffice for this run; its checkpoints are kept. Try {'; or '.join(advice)}."
+
+
+def _newest(run: Path) -> Path:
+    """The newest complete checkpoint; one that was being written never bears its name."""
+    found = sorted((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    if not found:
+        raise ValueError(f"{run} has no complete checkpoint to resume from: start it without --resume.")
+    return found[-1]
+
+
+def _record(plan: Plan) -> None:
+    """Write down the recipe, the split and the environment."""
+    plan.run.mkdir(parents=True, exist_ok=True)
+    packages = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.system(),
+        "device": str(plan.args.device),
+        **{name: version(name) for name in packages},
+    }
+    (plan.run / "recipe.yaml").write_text(recipes.dump(plan.recipe))
+    (plan.run / "split.json").write_text(json.dumps(plan.parts, indent=1))
+    (plan.run / "environment.json").write_text(json.dumps(environment, indent=1))
+
+
+def _write_card(plan: Plan) -> None:
+    """Where the result comes from and what it is allowed to be used for, beside its weights."""
+    recipe, run = plan.recipe, plan.run
+    scores = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").is_file() else {}
+    document = cards.card(
+        run.name,
+        recipe,
+        plan.captures,
+        cards.parents(recipe, plan.captures, plan.model.name),
+        versions=json.loads((run / "environment.json").read_text()),
+        accuracy={key: scores[key] for key in ("protocol", "metrics", "images", "data") if key in scores},
+        weights=models.weights_hash(models.load(run).network),
+    )
+    cards.write(run / "best", document)
+
+
+def _all_folds(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:
+    """Every fold in its own run folder, and the mean of their scores with its spread in the parent."""
+    scores = []
+    for fold in range(recipe.data.split.folds or 0):
+        run = str(Path(recipe.output_dir) / f"fold-{fold}")
+        finished = (Path(run) / "metrics.json").is_file()
+        if not (resume and finished):
+            started = resume and (Path(run) / "checkpoints").is_dir()
+            train(recipe, [f"output_dir={run}", f"data.split.fold={fold}"], resume=started, listener=listener)
+        scores.append(json.loads((Path(run) / "metrics.json").read_text())["metrics"])
+    summary = {}
+    for name in scores[0]:
+        values = torch.tensor([score[name] for score in scores], dtype=torch.float64)
+        summary[name] = {"mean": values.mean().item(), "std": values.std().item()}
+    (Path(recipe.output_dir) / "metrics.json").write_text(
+        json.dumps({"folds": len(scores), "metrics": summary}, indent=1)
+    )
+    return Path(recipe.output_dir)
+
+
+sys.modules[__name__].__class__ = Verb

@@ -1,0 +1,89 @@
+"""transformers.TrainingArguments of a recipe, settled for this machine, and the learning rate they give."""
+
+import logging
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+from sonde.recipes import Recipe, nearest
+
+log = logging.getLogger("sonde")
+
+DEFAULTS: dict[str, Any] = {
+    "remove_unused_columns": False,
+    "label_names": ["depth"],
+    "prediction_loss_only": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": False,
+    "save_total_limit": 2,
+    "logging_steps": 10,
+    "dataloader_pin_memory": False,
+}
+"""What every run asks of transformers.TrainingArguments unless its recipe says otherwise."""
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """transformers.TrainingArguments of a recipe, with precision settled for this machine.
+
+    Raises:
+        ValueError: a name TrainingArguments has not, or a value it refuses.
+    """
+    known = [field.name for field in fields(TrainingArguments)]
+    for key in recipe.train:
+        if key not in known:
+            raise ValueError(f"Unknown key train.{key}: {nearest(key, known)}")
+    settings = {**DEFAULTS, "seed": recipe.seed, **recipe.train}
+    if settings.pop("fsdp", None) not in (None, False, "", True, "full_shard", ["full_shard"]):
+        raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")
+    for key in ("eval_strategy", "save_strategy", "logging_strategy"):
+        settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
+    settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
+    try:
+        args = TrainingArguments(**_precision(settings))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"train: {' '.join(str(error).split())}") from None
+    for name in args.report_to or ():
+        if name not in get_available_reporting_integrations():
+            raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
+    return args
+
+
+def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
+    """The learning rate of every step, by running the scheduler on nothing."""
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=args.learning_rate)
+    scheduler = get_scheduler(
+        args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=args.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs or {},  # pyright: ignore[reportArgumentType]
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def _precision(settings: dict[str, Any]) -> dict[str, Any]:
+    """Half precision only where it is real: a CPU ignores fp16 silently, and emulates bf16 at a crawl."""
+    if torch.cuda.is_available() and not settings.get("use_cpu"):
+        return settings
+    wanted = [name for name in ("fp16", "bf16") if settings.get(name)]
+    native = torch.cpu._is_avx512_bf16_supported()
+    if "fp16" in wanted or ("bf16" in wanted and not native):
+        log.warning("no GPU: training in fp32 (%s is asked for, which this CPU would ignore or crawl in)", wanted[0])
+        return settings | {name: False for name in wanted}
+    return settings

@@ -1,0 +1,212 @@
+"""Everything a run needs, built and checked before the first step: data, split, model, settings."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from sonde import adapters, datasets, evaluate, losses, models
+from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split
+from sonde.encoding import ENCODINGS
+from sonde.models import DepthModel
+from sonde.recipes import Recipe, nearest
+from sonde.train.arguments import training_arguments
+
+
+class Plan(NamedTuple):
+    """Everything a run needs, built and checked before the first step."""
+
+    recipe: Recipe
+    run: Path
+    captures: DepthSet
+    parts: dict[str, list[str]]
+    """Capture ids for train, validation and test."""
+    model: DepthModel
+    args: TrainingArguments
+
+    def samples(self, part: str, *, augment: bool = False) -> Samples:
+        """The captures of a part as a torch data set, decoded once."""
+        recipe = self.recipe
+        size, crops = recipe.model.input_size, recipe.data.fit == "crop"
+        decoded = Decoded(self.captures, size, recipe.data.cache, cover=crops)
+        position = {capture: index for index, capture in enumerate(self.captures.ids)}
+        indices = [position[capture] for capture in self.parts[part]]
+        return Samples(decoded, indices, recipe.augment if augment else None, recipe.seed, size if crops else None)
+
+    @property
+    def chooser(self) -> str:
+        """The part that chooses the checkpoint."""
+        return "validation" if self.parts["validation"] else "test"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are cut across processes."""
+        return bool(self.recipe.train.get("fsdp"))
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.args.process_index == 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run, as transformers counts them."""
+        batches = math.ceil(len(self.parts["train"]) / self.args.per_device_train_batch_size / self.args.world_size)
+        per_epoch = max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+        return self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
+
+
+def prepare(recipe: Recipe) -> Plan:
+    """Open the data, cut it, load and adapt the model, and check every setting.
+
+    Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing.
+    """
+    args = training_arguments(recipe)
+    for name in recipe.loss:
+        if name not in losses.LOSSES:
+            raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
+    captures = evaluate.open_captures(recipe)
+    set_seed(recipe.seed)
+    model = _network(recipe)
+    _check_space(recipe, captures, model)
+    plan = Plan(recipe, Path(recipe.output_dir), captures, _cut(recipe, captures), model, args)
+    _give_meaning(plan)
+    _adapt(plan)
+    return plan
+
+
+def _network(recipe: Recipe) -> DepthModel:
+    wanted = recipe.model
+    if wanted.size is not None:
+        return models.build(wanted.size, init=wanted.init, encoder=wanted.encoder, max_depth=wanted.max_depth)
+    if wanted.encoder is not None or wanted.max_depth is not None:
+        raise ValueError("model.encoder and model.max_depth are for a model.size: small, base, large or giant.")
+    return models.load(wanted.name, init=wanted.init)
+
+
+def _cut(recipe: Recipe, captures: DepthSet) -> dict[str, list[str]]:
+    """The parts; where depth measured elsewhere judges, it is cut alone and everything else trains."""
+    rules = recipe.data.split
+    groups = captures.groups(rules.group) if rules.group else None
+    if recipe.data.measured is None:
+        return split(captures.ids, rules, groups)
+    judges = evaluate.measured_ids(recipe, captures)
+    parts = split(judges, rules, groups, whole=True)
+    train = sorted(set(captures.ids) - set(judges))
+    if not train:
+        raise ValueError(
+            f"{captures.root} leaves no captures to train on: data.min_confidence or data.reject asks too much."
+        )
+    return {"train": train, "validation": parts["train"] + parts["validation"], "test": parts["test"]}
+
+
+def _check_space(recipe: Recipe, captures: DepthSet, model: DepthModel) -> None:
+    """What the depth is must fit what the network learns, and what judges must have been measured."""
+    encoding, space = recipe.model.encoding, captures.space
+    relative = encoding is None and model.space != "metric"
+    what = {"disparity": "disparity without a unit", "scale": "depth without a unit"}.get(space, space)
+    if space != "metric" and not relative:
+        asked = f"model.encoding={encoding}" if encoding else f"{model.name} answers metres"
+        raise ValueError(
+            f"The training set holds {what}, and this recipe trains metric depth ({asked}): set model.encoding=null "
+            "with a relative model, or train on measured depth."
+        )
+    if space == "disparity" and recipe.data.measured is None:
+        raise ValueError(
+            f"{captures.root} holds pseudo-labels alone: name a set of measured depth for validation and test "
+            "(data.measured.format and data.measured.root), for a student is not judged by its teacher's labels."
+        )
+    unfit = [name for name in recipe.loss if relative and name in losses.METRIC]
+    if unfit:
+        raise ValueError(
+            f"loss.{unfit[0]} compares logarithms of depth, and {model.name} learns disparity up to scale and shift: "
+            "use ssi and gradient_matching, or set model.encoding."
+        )
+
+
+def _give_meaning(plan: Plan) -> None:
+    """Tell the model what its numbers will mean: the encoding over the data's range, or disparity as before."""
+    recipe, model, captures = plan.recipe, plan.model, plan.captures
+    size = recipe.model.input_size or model.meaning.input_size
+    if size is not None and any(side % model.meaning.multiple for side in size):
+        step = model.meaning.multiple
+        nearest_size = [max(step, round(side / step) * step) for side in size]
+        raise ValueError(
+            f"model.input_size={list(size)}: {model.name} needs multiples of {step}; the nearest is {nearest_size}."
+        )
+    meaning = replace(model.meaning, input_size=size, unit=captures.unit)
+    if recipe.data.fit == "crop":
+        if size is None:
+            raise ValueError("data.fit=crop needs model.input_size: the window to cut.")
+        meaning = replace(meaning, input_size=None, short_side=min(size))
+    if recipe.model.encoding is not None:
+        low, high = _range(plan)
+        encoding = ENCODINGS[recipe.model.encoding](low, high)
+        meaning = replace(meaning, space="metric", encoding=encoding.to_dict())
+    model.meaning = meaning
+
+
+def _range(plan: Plan) -> tuple[float, float]:
+    wanted, captures = plan.recipe.data.range, plan.captures
+    if isinstance(wanted, tuple):
+        return wanted[0] * captures.unit_m, wanted[1] * captures.unit_m
+    ids = captures.ids if wanted == "all" else plan.parts["train"]
+    position = {capture: index for index, capture in enumerate(captures.ids)}
+    return depth_range(captures, [position[capture] for capture in ids])
+
+
+def _adapt(plan: Plan) -> None:
+    """Adapters and the head's start, where the recipe asks for them."""
+    recipe, model = plan.recipe, plan.model
+    if recipe.model.affine_start and not (recipe.model.train_head and recipe.model.encoding):
+        raise ValueError(
+            "model.affine_start needs model.train_head=true and an encoding: it sets the head's last layer."
+        )
+    if recipe.lora is None:
+        if recipe.model.affine_start:
+            _start(plan)
+        return
+    if isinstance(model.network, adapters.PeftModel):
+        raise ValueError(f"{model.name} is an adapter already: export it with --to hf, and adapt that folder.")
+    if recipe.model.init == "random":
+        raise ValueError(
+            "model.init=random with lora: an adapter is saved without its base, and a random base cannot be had again. "
+            "Set lora=null to train the whole network, or init=pretrained."
+        )
+    model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
+    if recipe.model.affine_start:
+        _start(plan)
+    head = model.family.head if recipe.model.train_head else ()
+    model.network = adapters.add_lora(model.network, recipe.lora, head)
+
+
+@torch.no_grad()
+def _start(plan: Plan, images: int = 8) -> None:
+    """Fit scale and shift of the last layer's output to its target on a few training captures."""
+    model, samples = plan.model.eval(), plan.samples("train")
+    layer = model.network.get_submodule(model.family.last)
+    encoding = model.encoding
+    assert isinstance(layer, torch.nn.Conv2d) and encoding is not None
+    seen: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output[:, 0]))
+    outputs, targets, masks = [], [], []
+    for index in range(min(images, len(samples))):
+        batch = datasets.collate([samples[index]])
+        model.respond(model.network, batch["image"])
+        raw = seen.pop()
+        pick = torch.nn.functional.interpolate
+        size = raw.shape[-2:]
+        target = encoding.encode(torch.where(batch["mask"], batch["depth"], 1.0))
+        target = pick(target[:, None], size, mode="nearest-exact")[:, 0]
+        mask = pick(batch["mask"][:, None].float(), size, mode="nearest-exact")[:, 0] > 0.5
+        outputs.append(raw.flatten())
+        targets.append((torch.logit(target.clamp(0.02, 0.98)) if model.family.sigmoid else target).flatten())
+        masks.append(mask.flatten())
+    hook.remove()
+    fit = adapters.fit_start(
+        torch.cat(outputs)[None, None], torch.cat(targets)[None, None], torch.cat(masks)[None, None]
+    )
+    adapters.affine_start(layer, *fit)

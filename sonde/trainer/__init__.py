@@ -1,0 +1,232 @@
+"""The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForDepthEstimation, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
+
+from sonde import metrics
+from sonde.adapters import freeze_norms
+from sonde.align import ALIGN
+from sonde.datasets import Samples, collate
+from sonde.datasets.contract import UNITS
+from sonde.trainer import sharding
+from sonde.trainer.callbacks import Average, Epochs, JsonLines, Progress
+from sonde.trainer.objective import Objective, unit_disparity
+from sonde.types import Depth, Mask, PerImage, Sample
+
+__all__ = ["Average", "DepthTrainer", "Epochs", "JsonLines", "Objective", "Progress", "sharding", "unit_disparity"]
+
+SCORES = ("mae", "abs_rel", "delta1")
+"""What validation reports beside the loss; `mae` in the set's unit."""
+
+
+class DepthTrainer(Trainer):
+    """Minimises an `Objective` on Samples; validates in the set's own unit.
+
+    The trained module is the network itself (a PeftModel where adapters train), so that checkpoints and the
+    restored best model are transformers' and PEFT's own.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        args: TrainingArguments,
+        *,
+        train: Samples,
+        validation: Samples | None,
+        callbacks: list[TrainerCallback],
+        encoder_learning_rate: float | None = None,
+        ema: float | None = None,
+        sharded: bool = False,
+    ):
+        model = objective.model
+        self.sharded = sharded
+        self.encoder_learning_rate = encoder_learning_rate
+        super().__init__(
+            model=model.network,  # pyright: ignore[reportArgumentType]
+            args=args,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=collate,  # pyright: ignore[reportArgumentType]
+            callbacks=[Epochs(train), *callbacks],
+        )
+        self.remove_callback(PrinterCallback)
+        self.objective = objective
+        self.depth_model = model.to(args.device)
+        if sharded:
+            sharding.shard(model.network)
+            self.is_distributed_loading_by_transformers = True  # its word for: wrap nothing, the weights are placed
+        else:  # convolutions in the order that oneDNN and cuDNN prefer
+            model.network.to(memory_format=torch.channels_last)
+        self.average = Average(model.network, ema) if ema else None
+        if self.average is not None:
+            self.add_callback(self.average)
+        self.loss_is_scaled_for_ga = False  # ours is a mean over the batch, whatever forward's signature suggests
+        self._terms: dict[str, list[Tensor]] = {}
+        self._scores: dict[str, list[PerImage]] = {}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Sample,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The batch's mean of the weighted losses, at the ground truth's size."""
+        if model.training and isinstance(self.depth_model.network, PeftModel):
+            freeze_norms(model)
+        pred, terms = self.objective(model, inputs)
+        for name, term in terms.items():
+            self._terms.setdefault(name, []).append(term.detach().mean())
+        if not model.training:
+            self._score(pred.detach(), inputs["depth"], inputs["mask"])
+        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        return (loss, pred) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """transformers' optimizer, its groups cut in two where the encoder learns at a rate of its own."""
+        optimizer = super().create_optimizer(model)
+        if self.encoder_learning_rate is not None and len(optimizer.param_groups) == 2:
+            encoder = {id(value) for name, value in self.depth_model.network.named_parameters() if self._encodes(name)}
+            for group in list(optimizer.param_groups):
+                own = [value for value in group["params"] if id(value) in encoder]
+                group["params"] = [value for value in group["params"] if id(value) not in encoder]
+                optimizer.add_param_group({**group, "params": own, "lr": self.encoder_learning_rate})
+        return optimizer
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' loop, with the scores of every validation image among its metrics."""
+        self._scores, kept = {}, self._terms
+        with self.average.applied() if self.average is not None else nullcontext():
+            output = super().evaluation_loop(*args, **kwargs)
+        self._terms = kept
+        for name, values in self._scores.items():
+            assert output.metrics is not None
+            output.metrics[f"eval_{name}"] = torch.cat(values).nanmean().item()
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of each loss term since the last log."""
+        if "loss" in logs:
+            means = {name: torch.stack(values).mean() for name, values in self._terms.items()}
+            logs |= {name: self._everywhere(mean[None]).mean().item() for name, mean in means.items()}
+            self._terms = {}
+        super().log(logs, start_time)
+
+    def weights(self) -> dict[str, Tensor] | None:
+        """The trained network's whole state where it is sharded (every process must ask), else None."""
+        return sharding.whole_weights(self.depth_model.network) if self.sharded else None
+
+    def _encodes(self, name: str) -> bool:
+        return re.match(rf"(base_model\.model\.)?{re.escape(self.depth_model.family.encoder)}\.", name) is not None
+
+    def _everywhere(self, values: Tensor) -> Tensor:
+        """Values of all processes."""
+        return self.accelerator.gather(values)  # pyright: ignore[reportReturnType]
+
+    def _score(self, pred: Depth, depth: Depth, mask: Mask) -> None:
+        encoding, unit = self.depth_model.encoding, self.depth_model.meaning.unit
+        if encoding is not None:
+            answer = encoding.decode(pred)
+        else:
+            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](pred, depth, mask)
+        for name, score in metrics.score(answer, depth, mask, SCORES).items():
+            in_unit = name == "mae"
+            values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
+            values.append(self.accelerator.gather_for_metrics(score / UNITS[unit] if in_unit else score))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint aside and rename it into place whole: whatever bears its name is complete."""
+        folder = Path(str(self.args.output_dir))
+        name = f"checkpoint-{self.state.global_step}"
+        with _redirected(self.args, folder / ".partial"):
+            super()._save_checkpoint(model, trial)
+            if self.average is not None:
+                self.average.save(folder / ".partial" / name, self.args.should_save)
+            if self.args.parallel_mode.value == "distributed":
+                dist.barrier()  # each process leaves its random state there
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        if self.args.should_save:
+            self.state.save_to_json(str(folder / ".partial" / name / "trainer_state.json"))
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a run that was resumed from before it
+            (folder / ".partial" / name).replace(folder / name)
+            rotate_checkpoints(
+                str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False
+            )
+        if self.args.parallel_mode.value == "distributed":
+            dist.barrier()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, self.weights() if state_dict is None else state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """transformers', its optimizer's state put together from all processes where the network is sharded."""
+        if not self.sharded:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        state = sharding.whole_optimizer(self.depth_model.network, self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir, "optimizer.pt"))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, "scheduler.pt"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if isinstance(self.depth_model.network, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(Path(resume_from_checkpoint))
+        if self.average is not None:
+            self.average.load(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.sharded or checkpoint is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        state = torch.load(Path(checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
+        sharding.spread_optimizer(self.depth_model.network, self.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), weights_only=True))
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        if isinstance(self.depth_model.network, PeftModel):
+            super()._load_best_model()
+        else:
+            self._load_weights(best)
+        if self.average is not None:
+            self.average.load(best)
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        """Read as `from_pretrained` reads, for the names on disk may be older than the network's.
+
+        transformers' trainer matches names as they are and passes over those that do not fit: DINOv2's attention.
+        """
+        network = self.depth_model.network
+        state = AutoModelForDepthEstimation.from_pretrained(
+            checkpoint, local_files_only=True, dtype=torch.float32
+        ).state_dict()
+        if self.sharded:
+            sharding.spread_weights(network, state)
+        else:
+            network.load_state_dict(state)
+
+
+@contextmanager
+def _redirected(args: TrainingArguments, folder: Path) -> Iterator[None]:
+    """While inside, the trainer's output folder is another, empty one."""
+    kept, args.output_dir = args.output_dir, str(folder)
+    if args.should_save:
+        shutil.rmtree(folder, ignore_errors=True)
+    if args.parallel_mode.value == "distributed":
+        dist.barrier()
+    try:
+        yield
+    finally:
+        args.output_dir = kept

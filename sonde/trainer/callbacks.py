@@ -1,0 +1,119 @@
+"""What happens beside the steps: logs on disk, the samples' epoch, progress, and the moving average of the weights."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sonde.datasets import Samples
+from sonde.trainer.sharding import local, whole
+
+
+class JsonLines(TrainerCallback):
+    """Appends every log to `metrics.jsonl` of the run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One line: step, epoch and the numbers."""
+        if not state.is_world_process_zero:
+            return
+        logs = kwargs.get("logs") or {}
+        line = {
+            "step": state.global_step,
+            **{key: value for key, value in logs.items() if key != "total_flos"},
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Epochs(TrainerCallback):
+    """Tells the samples their epoch, also when a run resumes inside one: accelerate forgets it there."""
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Before the first batch of an epoch, or of the rest of one."""
+        self.samples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
+
+
+class Progress(TrainerCallback):
+    """Tells a listener the step, of how many, and the newest numbers."""
+
+    def __init__(self, listener: Callable[[int, int, dict[str, float]], None]):
+        self.listener = listener
+        self.latest: dict[str, float] = {}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After every optimizer step."""
+        self.listener(state.global_step, state.max_steps, self.latest)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The newest loss and validation scores."""
+        shown = ("loss", "eval_loss", "eval_mae_mm", "eval_mae_m", "eval_abs_rel", "eval_delta1")
+        self.latest |= {key: value for key, value in (kwargs.get("logs") or {}).items() if key in shown}
+        self.listener(state.global_step, state.max_steps, self.latest)
+
+
+class Average(TrainerCallback):
+    """An exponential moving average of the trained weights: what is validated and kept in place of the last step's.
+
+    The decay rises to its value as (1 + n) / (10 + n) over the first steps n, so that the start is soon forgotten.
+    """
+
+    FILE = "ema.safetensors"
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After every optimizer step."""
+        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        present = [local(value.detach()) for value in self.parameters.values()]
+        get_ema_multi_avg_fn(decay)([local(value) for value in self.values.values()], present, state.global_step)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While inside, the network has the averaged weights."""
+        kept = {name: value.detach().clone() for name, value in self.parameters.items()}
+        self.apply()
+        try:
+            yield
+        finally:
+            self._set(kept)
+
+    def apply(self) -> None:
+        """Give the network the averaged weights for good."""
+        self._set(self.values)
+
+    def save(self, folder: Path, main: bool) -> None:
+        """Beside a checkpoint's own weights; every process takes part, the main one writes."""
+        state = {name: whole(value).cpu().contiguous() for name, value in self.values.items()}
+        if main:
+            save_file(state, folder / self.FILE)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        """As `save` left it."""
+        for name, value in load_file(folder / self.FILE).items():
+            local(self.values[name]).copy_(local(value, like=self.values[name]))
+
+    @torch.no_grad()
+    def _set(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            local(parameter.detach()).copy_(local(values[name]))

@@ -1,0 +1,123 @@
+"""What a step minimises: weighted LOSSES of the network's answer, and feature alignment with a frozen encoder.
+
+Of an image mixed by CutMix, each of the two parts is judged by its own depth.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from copy import deepcopy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sonde import architectures, features, losses, models
+from sonde.models import DepthModel
+from sonde.recipes import AlignRecipe
+from sonde.types import Depth, Image, Mask, PerImage, Sample
+
+
+class Objective:
+    """(network, batch) → the answer and one value per image for each weighted loss.
+
+    Args:
+        model: what the network belongs to: its preprocessing, and what its numbers mean.
+        weights: LOSSES by name, with their weights.
+        align: feature alignment with a frozen encoder, or None.
+    """
+
+    def __init__(self, model: DepthModel, weights: Mapping[str, float], align: AlignRecipe | None = None):
+        self.model = model
+        self.weights = weights
+        self.align = align
+        self.frozen = None if align is None else frozen_encoder(model, align)
+
+    def __call__(self, network: nn.Module, batch: Sample) -> tuple[Depth, dict[str, PerImage]]:
+        """The answer at the ground truth's size, and the terms; `network` is the model's own, or a wrapper."""
+        image, depth, mask = batch["image"], batch["depth"], batch["mask"]
+        mixing = network.training and "cut" in batch
+        inside, area = inside_cut(batch["cut"], depth) if mixing else (torch.zeros_like(mask), 0.0)
+        if mixing:
+            image = mixed(image, inside_cut(batch["cut"], image)[0])
+        aligning = self.frozen is not None and network.training
+        with features.recording(self.model) if aligning else nullcontext([]) as maps:
+            raw = self.model.respond(network, image)
+        pred = losses.resized(raw, (depth.shape[-2], depth.shape[-1]))
+        terms = losses.weighted(pred, self.target(depth, mask), mask & ~inside, self.weights)
+        if mixing:
+            others = losses.weighted(
+                pred, self.target(depth, mask).roll(-1, 0), mask.roll(-1, 0) & inside, self.weights
+            )
+            terms = {name: (1 - area) * own + area * others[name] for name, own in terms.items()}
+        if aligning:
+            terms["feature_alignment"] = self._alignment(maps[-1], image)
+        return pred, terms
+
+    def target(self, depth: Depth, mask: Mask) -> Depth:
+        """What the network should answer: the encoded depth, disparity for a relative model, or metres."""
+        safe = torch.where(mask, depth, 1.0)
+        encoding = self.model.encoding
+        if encoding is not None:
+            return encoding.encode(safe)
+        if self.model.space != "disparity":
+            return safe
+        return unit_disparity(safe, mask, 0.02 if self.model.family.sigmoid else 0.0)
+
+    def _alignment(self, last: Tensor, image: Image) -> PerImage:
+        assert self.frozen is not None and self.align is not None
+        with torch.no_grad():
+            wanted = features.tapped(self.frozen.to(image.device), image)[-1]
+        own, frozen = (maps.flatten(2).transpose(1, 2) for maps in (last, wanted))
+        return self.align.weight * losses.feature_alignment(own, frozen, self.align.tolerance)
+
+
+def frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
+    """What to stay near: the model itself as it is now, with DINOv2's encoder, or another model.
+
+    Raises:
+        ValueError: an encoder of another width, or none of that name.
+    """
+    frozen = deepcopy(model)
+    if align.encoder is not None and model.network.config.model_type == "depth_anything":
+        architectures.load_encoder(frozen.network.backbone, align.encoder)
+    elif align.encoder is not None:
+        frozen = models.load(align.encoder)
+    own, other = (features.tapped(one, torch.zeros(1, 3, 64, 64))[-1].shape for one in (model, frozen))
+    if own != other:
+        raise ValueError(
+            f"align_features.encoder={align.encoder} ends in features of shape {tuple(other[1:])} where {model.name}'s "
+            f"end in {tuple(own[1:])}: expected an encoder of the same width and step."
+        )
+    return frozen.requires_grad_(False).eval()
+
+
+def unit_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
+    """Inverse depth scaled per image to [0, 1] between two percentiles: what a relative model answers.
+
+    Any fixed choice of scale and shift would do for the invariant losses. Leaving out the outer 2 % also keeps a
+    bounded output away from its ends, where a loss that forgives every scale and shift lets a sigmoid drift and stop
+    learning; with a `share` of 0, for outputs without a bound, nothing is clipped.
+    """
+    disparity = torch.where(mask, 1 / depth, torch.nan)
+    low, high = disparity.flatten(1).nanquantile(torch.tensor([share, 1 - share], device=depth.device), dim=1)
+    scaled = (disparity - low[:, None, None]) / (high - low).clamp_min(1e-6)[:, None, None]
+    return scaled.nan_to_num(0.0).clamp(0, 1)
+
+
+def inside_cut(cut: Float[Tensor, "b 4"], like: Tensor) -> tuple[Mask, Float[Tensor, " b"]]:
+    """Pixels (b, h, w) of `like`'s size inside each image's rectangle, and the share of the image it covers.
+
+    Rectangles are (top, left, bottom, right) as shares of height and width; an empty one cuts nothing.
+    """
+    height, width = like.shape[-2:]
+    rows = (torch.arange(height, device=cut.device) + 0.5) / height
+    columns = (torch.arange(width, device=cut.device) + 0.5) / width
+    top, left, bottom, right = (edge[:, None] for edge in cut.unbind(1))
+    down, across = (rows > top) & (rows < bottom), (columns > left) & (columns < right)
+    inside = down[:, :, None] & across[:, None, :]
+    return inside, inside.float().mean((1, 2))
+
+
+def mixed(image: Image, inside: Mask) -> Image:
+    """Each image with the next one of the batch inside its rectangle (CutMix, Yun et al., 2019)."""
+    return torch.where(inside[:, None], image.roll(-1, 0), image)

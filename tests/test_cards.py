@@ -1,0 +1,79 @@
+"""A model says where it comes from, and is no freer than its parents."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from small_captures import write_bench
+from small_networks import saved
+
+from sonde import cards, export, models, train
+from sonde.cards import Parent
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("sonde-tiny", "mit"),
+        ("depth-anything/Depth-Anything-V2-Small-hf", "apache-2.0"),
+        ("depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf", "apache-2.0"),
+        ("depth-anything/Depth-Anything-V2-Base-hf", "cc-by-nc-4.0"),
+        ("depth-anything/Depth-Anything-V2-Large-hf", "cc-by-nc-4.0"),
+        ("weights/depth_anything_v2_vits.pth", "apache-2.0"),
+        ("weights/depth_anything_v2_metric_vkitti_vitl.pth", "cc-by-nc-4.0"),
+        ("facebook/dinov2-giant", "apache-2.0"),
+        ("somebody/something", "unknown"),
+    ],
+)
+def test_licences_of_published_weights_are_known_by_name(name, licence):
+    assert cards.licence_of(name) == licence
+
+
+def test_a_student_of_a_non_commercial_teacher_says_so():
+    ancestors = [Parent("encoder", "facebook/dinov2-small", "apache-2.0"), Parent("teacher", "big", "cc-by-nc-4.0")]
+    licence, notes = cards.inherited(ancestors)
+    assert licence == "cc-by-nc-4.0"
+    assert notes == ["Not for commercial use: its teacher big is CC-BY-NC-4.0."]
+
+
+def test_an_unknown_licence_is_stricter_than_a_free_one_and_said():
+    licence, notes = cards.inherited([Parent("start", "a", "mit"), Parent("teacher", "b", "cc0-or-so")])
+    assert licence == "cc0-or-so" and "not known" in notes[0]
+    assert cards.inherited([]) == ("mit", [])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run that started from weights whose README names a non-commercial licence."""
+    home = tmp_path_factory.mktemp("run")
+    base = saved("glpn", home / "base")
+    (base / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n\n# weights\n")
+    root = write_bench(home / "set", 5)
+    settings = ["model.input_size=[32,32]", "train.max_steps=1", "train.eval_steps=1", "train.save_steps=1"]
+    where = [f"model.name={base}", f"data.root={root}", f"data.cache={home / 'cache'}", f"output_dir={home / 'run'}"]
+    return train.train("lora-few", [*settings, *where])
+
+
+def test_a_run_leaves_its_models_card(run):
+    document = cards.read(run / "best")
+    assert document["licence"] == "cc-by-nc-4.0"
+    assert document["parents"][0]["role"] == "start" and document["parents"][0]["name"].endswith("base")
+    assert document["weights_sha256"] == models.weights_hash(models.load(run).network)
+    scores = json.loads((run / "metrics.json").read_text())
+    assert document["accuracy"]["metrics"] == scores["metrics"]
+    assert document["recipe"]["train"]["max_steps"] == 1
+    page = (run / "best" / "README.md").read_text()
+    assert yaml.safe_load(page.split("---")[1])["license"] == "cc-by-nc-4.0"
+    assert "Not for commercial use" in page and f"mae_mm {scores['metrics']['mae_mm']:.4g}" in page
+
+
+def test_a_grandchild_inherits_through_the_card(run):
+    assert cards.licence_of(str(run)) == "cc-by-nc-4.0"
+    assert cards.licence_of(str(run / "best")) == "cc-by-nc-4.0"
+
+
+def test_an_exported_model_keeps_its_licence(run, tmp_path):
+    folder = export.export(run, out=tmp_path / "plain")
+    assert yaml.safe_load((folder / "README.md").read_text().split("---")[1])["license"] == "cc-by-nc-4.0"
+    assert cards.licence_of(str(folder)) == "cc-by-nc-4.0"

@@ -1,0 +1,372 @@
+"""Every image is labelled exactly once, whatever stops the work, and each label says what made it."""
+
+import gc
+import io
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import webdataset
+from PIL import Image
+from small_captures import picture
+from small_networks import saved
+from torch import nn
+
+from sonde import files, label, models
+from sonde.label import quality
+from sonde.label.chunks import ready
+from sonde.label.job import weights_hash
+from sonde.models import DepthModel, Meaning
+
+SIZES = [(40, 60), (64, 64), (60, 40), (33, 70)]
+
+
+class RedIsNear(nn.Module):
+    """Disparity that is the red channel: it sees a mirrored image exactly as the image."""
+
+    config = SimpleNamespace(model_type="depth_anything")
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        """What a network of transformers would answer."""
+        return SimpleNamespace(predicted_depth=pixel_values[:, 0])
+
+
+def red_is_near() -> DepthModel:
+    return DepthModel(RedIsNear(), Meaning("disparity", None, 1, *models.PLAIN), "red-is-near").eval()
+
+
+def small(folder: Path, family: str = "depth_anything") -> Path:
+    """A network that sees small images, as a folder any process may load."""
+    model = models.load(saved(family, folder / "drawn"))
+    model.meaning = replace(model.meaning, short_side=56 if family == "depth_anything" else None)
+    models.save(model, folder / family)
+    return folder / family
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return small(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="module")
+def teacher(folder) -> DepthModel:
+    return models.load(folder)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Twenty-two images of four sizes in two folders, one of them no image."""
+    root = tmp_path_factory.mktemp("photos")
+    for index in range(21):
+        files.write_rgb(root / f"day{index % 2}" / f"{index:02}.png", picture(index, *SIZES[index % 4]))
+    (root / "day0" / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
+    return root
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_labels_are_the_models_own_answers_at_the_images_size(teacher, photos, tmp_path):
+    outcome = label.label(teacher, photos, tmp_path / "out", chunk=8)
+    assert (outcome.labels, outcome.failed) == (21, 1)
+    for entry in lines(outcome.manifest):
+        depth = teacher.predict(tmp_path / "out" / entry["image"]).depth
+        found = files.read_depth(tmp_path / "out" / entry["label"])
+        step = float(depth.max() - depth.min()) / 65534
+        assert found.shape == depth.shape == (entry["height"], entry["width"])
+        np.testing.assert_allclose(found, depth, atol=step + 1e-4 * float(depth.max()))
+
+
+def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
+    outcome = label.label(teacher, photos, tmp_path / "out", licence="CC-BY-NC-4.0")
+    entry = next(entry for entry in lines(outcome.manifest) if entry["id"] == "day1/03")
+    weights = weights_hash(teacher.network)
+    assert entry["teacher"] == {"name": teacher.name, "weights": weights, "licence": "CC-BY-NC-4.0"}
+    assert entry["preprocessing"]["short_side"] == 56 and entry["preprocessing"]["mean"] == list(models.IMAGENET[0])
+    assert (entry["space"], entry["dtype"]) == ("disparity", "float32")
+    assert (tmp_path / "out" / entry["image"]).resolve() == photos / "day1" / "03.png"
+    assert 0 <= entry["confidence"] <= 1 and 0 <= entry["sky"] <= 1
+    (rejected,) = lines(outcome.rejected)
+    assert rejected["id"] == "day0/broken" and "cannot be read" in rejected["reason"]
+
+
+def test_the_hash_is_of_every_number(folder):
+    network = models.load(folder).network
+    before = weights_hash(network)
+    with torch.no_grad():
+        list(network.parameters())[3].view(-1)[-1] += 1e-3
+    assert weights_hash(network) != before
+    with ready(red_is_near()) as model:
+        assert len(weights_hash(model.network)) == 64
+
+
+def test_labels_may_have_the_networks_size(teacher, photos, tmp_path):
+    outcome = label.label(teacher, photos, tmp_path / "out", size="network")
+    shapes = {files.read_depth(tmp_path / "out" / entry["label"]).shape for entry in lines(outcome.manifest)}
+    assert shapes == {(56, 84), (56, 56), (84, 56), (56, 112), (56, 126)} & shapes and (56, 84) in shapes
+
+
+def test_metric_teachers_give_metres(photos, tmp_path):
+    outcome = label.label(small(tmp_path, "glpn"), photos, tmp_path / "out")
+    entry = lines(outcome.manifest)[0]
+    assert (entry["space"], entry["sky"]) == ("metric", None)
+    depth = models.load(tmp_path / "glpn").predict(tmp_path / "out" / entry["image"]).depth
+    np.testing.assert_allclose(files.read_depth(tmp_path / "out" / entry["label"]), depth, atol=1e-4)
+
+
+def test_batches_change_nothing_but_rounding(teacher, photos, tmp_path):
+    labels = [label.label(teacher, photos, tmp_path / str(size), batch_size=size).manifest for size in (1, 3)]
+    for one, three in zip(*map(lines, labels), strict=True):
+        a, b = (files.read_depth(path.parent / one["label"]) for path in labels)
+        np.testing.assert_allclose(a, b, atol=1e-3 * float(np.nanmax(a)))
+        assert one["confidence"] == pytest.approx(three["confidence"], abs=2e-3)
+
+
+def test_shards_share_the_work_and_are_the_whole_together(teacher, photos, tmp_path):
+    whole = label.label(teacher, photos, tmp_path / "whole", chunk=4)
+    for number in (2, 0, 1):
+        label.label(teacher, photos, tmp_path / "parts", chunk=4, shard=(number, 3))
+    found = [path.name for path in (tmp_path / "parts").glob("manifest*")]
+    assert sorted(found) == [f"manifest-0000{number}-of-00003.jsonl" for number in range(3)]
+    together = [entry for name in found for entry in lines(tmp_path / "parts" / name)]
+    assert Counter(entry["id"] for entry in together) == Counter(entry["id"] for entry in lines(whole.manifest))
+    whole_labels = {name: data for name, data in tree(tmp_path / "whole").items() if name.startswith("labels")}
+    assert whole_labels == {name: data for name, data in tree(tmp_path / "parts").items() if name.startswith("labels")}
+
+
+def test_a_finished_shard_is_left_alone(teacher, photos, tmp_path):
+    label.label(teacher, photos, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert label.label(teacher, photos, tmp_path / "out").labels == 21
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_path):
+    label.label(teacher, photos, tmp_path / "out")
+    for changed, said in (
+        ({"size": "network"}, "size image, not network"),
+        ({"shard": (0, 2)}, "shards 1, not 2"),
+        ({"confidence": False}, "confidence True, not False"),
+        ({"licence": "MIT"}, "licence None, not MIT"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            label.label(teacher, photos, tmp_path / "out", **changed)
+    with pytest.raises(ValueError, match="the weights of"):
+        label.label(red_is_near(), photos, tmp_path / "out")
+    with pytest.raises(ValueError, match="22 images, not these 10"):
+        label.label(teacher, photos / "day1", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"format": "pgn"}, "'png'"),
+        ({"size": "imag"}, "'image'"),
+        ({"engine": "locl"}, "'local'"),
+        ({"shard": (2, 2)}, "0 to n - 1"),
+        ({"batch_size": 0}, "1 or more"),
+    ],
+)
+def test_a_request_that_cannot_be_is_one_sentence(teacher, photos, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        label.label(teacher, photos, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_keeps_what_is_done_and_the_next_run_finishes(teacher, photos, tmp_path, monkeypatch):
+    label.label(teacher, photos, tmp_path / "whole", chunk=4)
+    write, room = Path.write_bytes, iter(range(9))
+
+    def full(path: Path, data: bytes) -> int:
+        if next(room, None) is None:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match=r"full after 8 of 22 images.*goes on from there"):
+        label.label(teacher, photos, tmp_path / "out", chunk=4)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "out" / "parts").iterdir())) == 2
+    label.label(teacher, photos, tmp_path / "out", chunk=4)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+from sonde import label, models
+
+teacher, photos, out, format = models.load(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+random.seed(format)
+kills = 0
+for target in [*sorted(random.sample(range(1, 40), 7)), 10**9]:
+    child = os.fork()
+    if not child:
+        label.label(teacher, photos, out, chunk=2, format=format)
+        os._exit(0)
+    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and sum(1 for _ in out.rglob("*")) < target:
+        time.sleep(0.0005)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1]) and not (out / "manifest.jsonl").exists()
+print(kills)
+"""
+
+
+@pytest.mark.parametrize("format", ["png", "webdataset"])
+def test_killed_again_and_again_it_leaves_the_bytes_of_a_run_that_was_not(folder, photos, tmp_path, format):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    label.label(folder, photos, tmp_path / "whole", chunk=2, format=format)
+    torch.set_num_threads(threads)
+    words = [sys.executable, "-c", KILLED, folder, photos, tmp_path / "out", format]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 4, "too few kills found it at work"
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_shards_of_labels_are_read_by_webdataset(teacher, photos, tmp_path):
+    outcome = label.label(teacher, photos, tmp_path / "out", chunk=16, format="webdataset")
+    shards = sorted(str(path) for path in (tmp_path / "out").glob("shard-*.tar"))
+    assert [Path(shard).name for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))
+    gc.collect()  # it leaves its files open
+    entries = {entry["id"]: entry for entry in lines(outcome.manifest)}
+    assert [sample["__key__"] for sample in samples] == sorted(entries)
+    for sample in samples:
+        about = json.loads(sample["json"])
+        assert about == entries[sample["__key__"]]
+        levels = np.asarray(Image.open(io.BytesIO(sample["depth.png"])))
+        assert levels.shape == (about["height"], about["width"]) and levels.max() == 65535
+        offset, size = about["label_span"]
+        shard = tmp_path / "out" / about["label"].partition("#")[0]
+        assert shard.read_bytes()[offset : offset + size] == sample["depth.png"]
+
+
+def test_a_label_png_says_what_it_is_to_any_reader():
+    depth = np.random.default_rng(0).uniform(0.5, 9.0, (37, 53)).astype(np.float32)
+    depth[3, 4] = np.nan
+    data, step = files.encode_depth_png(depth, space="metric")
+    codes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(codes, np.nan_to_num(np.rint(depth / np.float64(step))))
+    with Image.open(io.BytesIO(data)) as image:
+        image.verify()  # every checksum
+        assert (image.info["Unit"], image.info["Scale"], image.info["Invalid"]) == ("m", "0.001", "0")
+
+
+def test_confidence_is_one_where_the_mirror_agrees_and_nothing_without_relief():
+    rgb = torch.from_numpy(cv2.GaussianBlur(picture(1, 64, 96), (0, 0), 6)).permute(2, 0, 1)[None].float() / 255
+    ramp = torch.linspace(0, 1, 96).expand(1, 3, 64, 96)
+    model = red_is_near()
+    for pixels, expected in ((rgb, 1.0), (ramp, 0.0), (torch.full_like(ramp, 0.5), 0.0)):
+        raw = quality.answer(model, pixels)
+        assert quality.confidence(model, pixels, raw).item() == pytest.approx(expected, abs=0.06)
+    raw = quality.answer(model, rgb)
+    a, b = quality.confidence(model, rgb, raw), quality.confidence(model, rgb, 7 * raw + 3)
+    assert a.item() == pytest.approx(b.item(), abs=1e-4)  # up to scale and shift
+    assert quality.confidence(model, rgb, -raw).item() == 0
+
+
+def test_confidence_is_the_share_of_variance_a_least_squares_fit_explains(teacher):
+    model = teacher
+    pixels = model.prepare(torch.rand(1, 3, 224, 308, generator=torch.Generator().manual_seed(0)))
+    pixels = torch.nn.functional.interpolate(pixels, (224, 308))
+    with torch.inference_mode():
+        raw = quality.answer(model, pixels)
+        found = quality.confidence(model, pixels, raw).item()
+        size = quality.mirror_size(model, 224, 308)
+        assert size == (56, 84)  # a quarter, in multiples of 14
+        small_pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        mirrored = quality.answer(model, small_pixels.flip(-1)).flip(-1)[0].numpy()
+        own = torch.nn.functional.interpolate(raw[:, None], size, mode="bilinear", antialias=True)[0, 0].numpy()
+    mirrored, own, v, u = (grid[1:-1, 1:-1].ravel() for grid in (mirrored, own, *np.mgrid[: size[0], : size[1]]))
+    plane = np.stack([np.ones(v.size), u, v], 1)
+    explained = np.column_stack([plane, mirrored])
+    left = [own - basis @ np.linalg.lstsq(basis, own, rcond=None)[0] for basis in (plane, explained)]
+    assert found == pytest.approx(1 - (left[1] ** 2).sum() / (left[0] ** 2).sum(), abs=1e-4)
+
+
+def test_the_sky_is_the_far_region_at_the_top():
+    disparity = np.linspace(1, 3, 50 * 80, dtype=np.float32).reshape(50, 80)
+    disparity[:20] = 0.01
+    disparity[40:44, 10:20] = 0  # as far, but not at the top
+    assert quality.sky(disparity) == pytest.approx(0.4)
+    assert quality.sky(np.flipud(disparity).copy()) == 0
+    assert quality.sky(np.ones((50, 80), np.float32)) is None
+
+
+def test_a_plan_follows_from_what_it_measured(teacher, photos):
+    plan = label.plan(teacher, photos, total=1_000_000, seconds=0.3, price_per_hour=2.0, hours=0.5)
+    assert plan["hours_on_one_machine"] == pytest.approx(1_000_000 / plan["images_per_second"] / 3600)
+    assert plan["machines"] == int(np.ceil(plan["hours_on_one_machine"] / 0.5))
+    assert plan["cost"] == pytest.approx(2 * plan["hours_on_one_machine"])
+    assert plan["storage_tb"] == pytest.approx(plan["bytes_per_label"] * 1e6 / 1e12, rel=1e-3)
+    measured = plan["measured"]
+    assert plan["images_per_second"] == pytest.approx(measured["images"] / measured["seconds"])
+    assert measured["rejected"] > 0 and measured["seconds"] >= 0.3 and measured["device"] == "cpu"
+    assert 64 * 64 * 2 > plan["bytes_per_label"] - 1000 > 500  # a manifest line, and 16-bit noise
+
+
+def test_the_command_tells_of_rejected_images_by_its_exit_code(sonde, folder, photos, tmp_path):
+    said = sonde("label", folder, photos, tmp_path / "out", "--no-confidence", "--format", "webdataset", "--json")
+    assert (said.code, said.json["labels"], said.json["rejected"]) == (1, 21, 1), said.errors
+    assert lines(Path(said.json["written"]))[0]["confidence"] is None
+    assert sonde("label", folder, photos / "day1", tmp_path / "sound", "--shard", "0/2").code == 0
+    wrong = sonde("label", folder, photos, tmp_path / "out", "--shard", "1")
+    assert wrong.code == 2 and "such as 0/8" in wrong.errors
+
+
+ON_RAY = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import psutil, torch
+from sonde import label
+
+teacher, photos, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+torch.set_num_threads(1)
+label.label(teacher, photos, out / "local", chunk=1)
+
+def kill():
+    while True:
+        actors = [one for one in psutil.Process().children(recursive=True) if "Labeller" in " ".join(one.cmdline())]
+        if actors and any((out / "ray" / "parts").glob("*.jsonl")):
+            os.kill(actors[0].pid, signal.SIGKILL)
+            return print("killed", len(actors), flush=True)
+        time.sleep(0.001)
+
+threading.Thread(target=kill, daemon=True).start()
+label.label(teacher, photos, out / "ray", chunk=1, engine="ray")
+"""
+
+
+def test_ray_survives_the_loss_of_an_actor_and_leaves_the_same_bytes(folder, photos, tmp_path):
+    pytest.importorskip("ray")
+    words = [sys.executable, "-c", ON_RAY, folder, photos, tmp_path]
+    quiet = {"OMP_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | quiet, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "killed" in done.stdout
+    assert tree(tmp_path / "ray") == tree(tmp_path / "local")
+
+
+def test_without_ray_the_engine_says_how_to_get_it(teacher, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("sonde.label.engines.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'sonde\[ray\]'"):
+        label.label(teacher, photos, tmp_path / "out", engine="ray")

@@ -1,0 +1,143 @@
+"""Two processes train as one with twice the batch; sharded weights are really cut, saved whole, resumed exactly."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_captures import write_bench
+from small_networks import saved
+
+from sonde.train import train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return saved("depth_anything", tmp_path_factory.mktemp("base") / "small")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_bench(tmp_path_factory.mktemp("captures") / "set", 14)
+
+
+def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
+    """A run of four steps of four captures."""
+    return [
+        "lora=null",
+        f"model.name={base}",
+        "model.input_size=[28,42]",
+        f"data.root={root}",
+        f"data.cache={run}-cache",
+        "data.split.test=1",
+        "data.split.validation=1",
+        "train.max_steps=4",
+        "train.eval_steps=2",
+        "train.save_steps=2",
+        "train.save_total_limit=10",
+        "train.logging_steps=1",
+        "train.use_cpu=true",
+        f"output_dir={run}",
+        *more,
+    ]
+
+
+def alone(*words: str) -> str:
+    """What `sonde train WORDS` says in a process of its own."""
+    return _run([sys.executable, "-m", "sonde", "train", *words])
+
+
+def by_two(*words: str, launcher: str = "torchrun") -> str:
+    """What `sonde train WORDS` says in two processes that talk by gloo."""
+    starts = {
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sonde"],
+        # --cpu would start one process; this is accelerate's way to torchrun, and without a GPU it talks by gloo
+        "accelerate": [
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+            "-m",
+            "sonde",
+        ],
+    }
+    return _run([sys.executable, "-m", *starts[launcher], "train", *words])
+
+
+def _run(words: list[str]) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def losses(run: Path) -> list[float]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "best" / "model.safetensors")
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=tolerance, msg=name)
+
+
+@pytest.fixture(scope="module")
+def one_process(base, root, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("one") / "run"
+    alone("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=4"))
+    return run
+
+
+def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one_process, tmp_path):
+    run = tmp_path / "run"
+    by_two("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=2"))
+    assert losses(run) == pytest.approx(losses(one_process), rel=1e-4)
+    assert_same(weights(run), weights(one_process), 2e-5)
+    assert len(losses(run)) == 4 and (run / "report.html").is_file()
+
+
+def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root, one_process, tmp_path):
+    words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2", "train.fsdp=full_shard")
+    said = by_two("lora-few", *words)
+    shares = {tuple(map(int, pair)) for pair in re.findall(r"holds (\d+) of (\d+) weights", said)}
+    assert sum(held for held, _ in shares) <= 1.1 * max(total for _, total in shares) and len(shares) in (1, 2)
+    assert losses(tmp_path / "run") == pytest.approx(losses(one_process), rel=1e-4)
+    assert_same(weights(tmp_path / "run"), weights(one_process), 2e-5)
+
+    whole = weights(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "run" / "best")
+    by_two("lora-few", *words, "--resume")
+    assert_same(weights(tmp_path / "run"), whole, 0)
+
+
+def test_accelerate_launch_trains_the_same(base, root, one_process, tmp_path):
+    words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2")
+    by_two("lora-few", *words, launcher="accelerate")
+    assert losses(tmp_path / "run") == pytest.approx(losses(one_process), rel=1e-4)
+
+
+def test_sharding_alone_is_refused(base, root, tmp_path):
+    with pytest.raises(ValueError, match="several processes"):
+        train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=full_shard"))
+    with pytest.raises(ValueError, match="full_shard"):
+        train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=offload"))

@@ -1,0 +1,143 @@
+"""Images are found in folders, lists and tars in a fixed order under unique names; a cut tar is told."""
+
+import io
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sonde.unlabeled import Images, open_images
+
+
+def place(folder: Path, *names: str) -> Path:
+    """Files that hold their own name; what is an image is not asked here."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def pack(path: Path, *names: str) -> Path:
+    """A tar of members that hold their own name, many times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            member, data = tarfile.TarInfo(name), content(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def content(name: str) -> bytes:
+    return name.encode() * 300
+
+
+def refusal(source) -> str:
+    with pytest.raises(ValueError) as refused:
+        open_images(source)
+    return str(refused.value)
+
+
+def test_a_folder_gives_its_images_sorted_by_their_path_without_suffix(tmp_path):
+    root = place(tmp_path / "set", "b.jpg", "a/c.PNG", "a/b.jpeg", "notes.txt", ".hidden.jpg", ".cache/x.png")
+    images = open_images(root)
+    assert images.ids == ["a/b", "a/c", "b"]
+    assert [images.read(index) for index in range(3)] == [b"a/b.jpeg", b"a/c.PNG", b"b.jpg"]
+    assert images.where(0) == str(root / "a/b.jpeg") and images.span(0) is None
+
+
+def test_names_alike_but_for_suffix_or_case_keep_the_suffix(tmp_path):
+    images = open_images(place(tmp_path, "x.jpg", "x.png", "X.webp", "y.jpg", "x.jpg.png"))
+    assert sorted(images.ids) == sorted(["x.jpg", "x.png", "X.webp", "y", "x.jpg.png"])
+    assert {id_.lower() for id_ in images.ids} == {"x.jpg", "x.png", "x.webp", "y", "x.jpg.png"}
+    assert all(images.read(index).decode().startswith(id_) for index, id_ in enumerate(images.ids))
+
+
+def test_the_output_below_the_source_is_no_source(tmp_path):
+    place(tmp_path, "a.jpg", "out/labels/a.png")
+    assert open_images(tmp_path, without=tmp_path / "out").ids == ["a"]
+    with pytest.raises(ValueError, match="both source and output"):
+        open_images(tmp_path, without=tmp_path)
+
+
+def test_a_list_is_read_relative_to_itself(tmp_path):
+    place(tmp_path / "one", "a.jpg", "b.jpg")
+    place(tmp_path / "two", "c.jpg")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "some.txt").write_text("# photos\n../two/c.jpg\n../one/b.jpg\n\n../one/./b.jpg\n")
+    images = open_images(tmp_path / "lists" / "some.txt")
+    assert images.ids == ["one/b", "two/c"] and images.read(1) == b"c.jpg"
+    assert images.root == tmp_path.resolve()
+
+
+def test_one_image_is_a_source(tmp_path):
+    images = open_images(place(tmp_path, "a.jpg") / "a.jpg")
+    assert images.ids == ["a"] and images.read(0) == b"a.jpg"
+
+
+@pytest.mark.parametrize("source", ["sa_{000000..000001}.tar", "."])
+def test_tars_give_their_images_by_shard_and_key(tmp_path, source):
+    names = [[f"./sa_{k}.jpg" for k in range(2)], ["sa_7.jpg", "deep/sa_8.jpg"]]
+    for shard, members in enumerate(names):
+        pack(tmp_path / f"sa_{shard:06}.tar", *(name for image in members for name in (image, image[:-3] + "json")))
+    images = open_images(str(tmp_path / source))
+    assert images.ids == ["sa_000000/sa_0", "sa_000000/sa_1", "sa_000001/sa_7", "sa_000001/deep/sa_8"]
+    assert [images.read(index) for index in (3, 0)] == [content("deep/sa_8.jpg"), content("./sa_0.jpg")]
+    assert images.where(0) == f"{tmp_path.resolve() / 'sa_000000.tar'}#./sa_0.jpg"
+    offset, size = images.span(2) or (0, 0)
+    assert (tmp_path / "sa_000001.tar").read_bytes()[offset : offset + size] == content("sa_7.jpg")
+
+
+def test_many_threads_and_another_process_read_the_same(tmp_path):
+    names = [f"{k:03}.jpg" for k in range(50)]
+    images: Images = pickle.loads(pickle.dumps(open_images(pack(tmp_path / "a.tar", *names))))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(images.read, range(50))) == [content(name) for name in names]
+
+
+def test_some_of_the_images_are_images_too(tmp_path):
+    images = open_images(pack(tmp_path / "a.tar", "0.jpg", "1.jpg", "2.jpg"))
+    some = images.take([2, 0])
+    assert some.ids == ["a/2", "a/0"] and some.read(0) == content("2.jpg")
+    assert some.digest() != images.digest() == open_images(tmp_path).digest()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+def test_a_cut_tar_names_itself_and_its_last_whole_member(tmp_path, share):
+    whole = pack(tmp_path / "a.tar", "0.jpg", "1.jpg", "2.jpg", "3.jpg").read_bytes()[: 4 * (512 + 1536)]
+    (tmp_path / "a.tar").write_bytes(whole[: int(share * len(whole))])
+    said = refusal(tmp_path / "a.tar")
+    last = int(share * 4) - 1
+    assert "a.tar is cut off" in said and (f"{last}.jpg)" if last >= 0 else "none)") in said and "again" in said
+
+
+def test_a_tar_cut_between_two_members_is_cut_too(tmp_path):
+    path = pack(tmp_path / "a.tar", "0.jpg", "1.jpg")
+    path.write_bytes(path.read_bytes()[: 2 * (512 + 1536)])  # two whole members, and no end
+    assert "last whole member is 1.jpg" in refusal(path)
+
+
+def test_a_damaged_header_is_told(tmp_path):
+    path = pack(tmp_path / "a.tar", "0.jpg", "1.jpg", "2.jpg")
+    data = bytearray(path.read_bytes())
+    data[2048:2148] = b"\xff" * 100
+    path.write_bytes(data)
+    assert "last whole member is 0.jpg" in refusal(path)
+
+
+def test_what_cannot_be_a_source_is_told_in_one_sentence(tmp_path):
+    place(tmp_path / "empty", "notes.txt")
+    place(tmp_path / "zipped", "a.tar.gz")
+    pack(place(tmp_path / "both", "a.jpg") / "a.tar", "0.jpg")
+    (tmp_path / "names.txt").write_text("a.jpg\nb.doc\n")
+    assert "does not exist" in refusal(tmp_path / "nowhere")
+    assert "does not exist" in refusal(str(tmp_path / "sa_{000..002}.tar"))
+    assert "No images" in refusal(tmp_path / "empty")
+    assert "unpack it to a plain .tar" in refusal(tmp_path / "zipped")
+    assert "both tars" in refusal(tmp_path / "both")
+    assert "'b.doc'" in refusal(tmp_path / "names.txt")
+    assert "No images" in refusal(pack(tmp_path / "t" / "texts.tar", "a.json"))
+    assert "points outside" in refusal(pack(tmp_path / "t" / "evil.tar", "../../a.jpg"))
+    assert "there twice" in refusal(pack(tmp_path / "t" / "twice.tar", "a.jpg", "a.jpg"))
