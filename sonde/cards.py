@@ -73,7 +73,8 @@ def parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]:
 
 def teachers(captures: DepthSet) -> list[dict[str, Any]]:
     """What labelled the captures, if anything did: name, weights and licence of each."""
-    return [teacher for part in getattr(captures, "parts", [captures]) for teacher in getattr(part, "teachers", [])]
+    parts = [getattr(part, "captures", part) for part in getattr(captures, "parts", [captures])]
+    return [teacher for part in parts for teacher in getattr(part, "teachers", [])]
 
 
 def inherited(ancestors: Iterable[Parent]) -> tuple[str, list[str]]:

@@ -52,7 +52,7 @@ def settings(root: Path, output: Path, run: Path) -> list[str]:
     return [f"data.root={root}", f"output_dir={run}", f"data.cache={output / 'cache'}"]
 
 
-def distil(output: Path, show: Show = lambda *told: None, overrides: list[str] | None = None) -> dict[str, Any]:
+def distil(output: Path, show: Show, overrides: list[str] | None = None) -> dict[str, Any]:
     """Teacher, student on synthetic images, student on pseudo-labels, scored on images of the unlabeled kind.
 
     Both students are the same network from the same random start, by the same recipe `student-distill`, with as many

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sonde import Verb, baselines, files, metrics, models, protocols, recipes
 from sonde.align import ALIGN
-from sonde.datasets import Capture, DepthSet, Joined, open_set
+from sonde.datasets import Capture, DepthSet, Joined, confident, open_set, without
 from sonde.datasets.contract import UNITS
 from sonde.losses import resized
 from sonde.models import DepthModel
@@ -255,7 +255,10 @@ def read_run(folder: str | Path) -> Run | None:
 def open_captures(recipe: Recipe) -> DepthSet:
     """The captures a recipe names, under the ids its split lists; those that judge it come last."""
     data = recipe.data
-    parts = [_opened(data, data.min_depth, data.max_depth), *map(_opened, data.also)]
+    first = _opened(data, data.min_depth, data.max_depth)
+    if data.min_confidence is not None:
+        first = confident(first, data.min_confidence)
+    parts = [first, *map(_opened, data.also)]
     if data.measured is not None:
         parts.append(_opened(data.measured))
         if parts[-1].space != "metric":
@@ -272,11 +275,7 @@ def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:
 
 def _opened(part: DataRecipe | Part, min_depth: float | None = None, max_depth: float | None = None) -> DepthSet:
     found = open_set(part.format, part.root, min_depth=min_depth, max_depth=max_depth)
-    if part.reject:
-        from sonde.datasets.rejects import without
-
-        return without(found, Path(part.reject))
-    return found
+    return without(found, Path(part.reject)) if part.reject else found
 
 
 def read_predictions(folder: Path) -> Predictor:

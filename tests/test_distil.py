@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import torch
 from safetensors.torch import load_file
 from small_captures import write_bench
 from small_networks import DEPTH_ANYTHING, saved, small_depth_anything
-from transformers import AutoModelForDepthEstimation, Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from transformers import (
+    AutoModelForDepthEstimation,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+)
 
 from sonde import architectures, augment, features, losses, models, train
 from sonde.datasets import Decoded, Samples, collate, open_set
@@ -19,6 +26,11 @@ from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe, AugmentRecipe
 from sonde.trainer import DepthTrainer, Objective, unit_disparity
 from sonde.trainer.objective import inside_cut, mixed
+from sonde.types import Sample
+
+SHAPE: dict[str, Any] = {
+    "image_size": 56, "patch_size": 14, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["depth_anything", "glpn"])
@@ -31,11 +43,12 @@ def root(tmp_path_factory) -> Path:
     return write_bench(tmp_path_factory.mktemp("captures") / "set", 8)
 
 
-def batch(count: int = 3, height: int = 56, width: int = 84, **more: torch.Tensor) -> dict[str, torch.Tensor]:
+def batch(count: int = 3, height: int = 56, width: int = 84, cut: torch.Tensor | None = None) -> Sample:
     draw = torch.Generator().manual_seed(1)
     depth = 1 + torch.rand(count, height, width, generator=draw)
     image = torch.rand(count, 3, height, width, generator=draw)
-    return {"image": image, "depth": depth, "mask": torch.ones_like(depth, dtype=torch.bool), **more}
+    sample: Sample = {"image": image, "depth": depth, "mask": torch.ones_like(depth, dtype=torch.bool)}
+    return sample if cut is None else {**sample, "cut": cut}
 
 
 def relative(name: str = "small", **changes) -> DepthModel:
@@ -96,6 +109,7 @@ def test_each_part_of_a_mixed_image_is_judged_by_its_own_depth():
 def test_alignment_with_an_encoder_is_zero_at_the_start_and_pulls_back_what_drifts():
     model = relative()
     objective = Objective(model, {"ssi": 1.0}, AlignRecipe(weight=2.0, tolerance=1.0))
+    assert objective.frozen is not None
     model.network.train()
     _, terms = objective(model.network, batch())
     assert terms["feature_alignment"].abs().max() < 1e-5
@@ -119,9 +133,8 @@ def test_an_encoder_of_another_width_cannot_be_aligned_with(tmp_path):
 
 
 def _dinov2(folder: Path, **changes) -> Path:
-    shape = {"image_size": 56, "patch_size": 14, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
     torch.manual_seed(3)
-    Dinov2Model(Dinov2Config(**(shape | changes))).save_pretrained(folder / "dinov2")
+    Dinov2Model(Dinov2Config(**(SHAPE | changes))).save_pretrained(folder / "dinov2")
     return folder / "dinov2"
 
 
@@ -142,8 +155,7 @@ def test_an_encoder_of_another_size_is_refused(tmp_path, changes):
 
 
 def test_an_encoder_with_registers_is_refused(tmp_path):
-    shape = {"image_size": 56, "patch_size": 14, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
-    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**shape)).save_pretrained(tmp_path / "reg")
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SHAPE)).save_pretrained(tmp_path / "reg")
     network = AutoModelForDepthEstimation.from_config(DEPTH_ANYTHING)
     with pytest.raises(ValueError, match="without registers"):
         architectures.load_encoder(network.backbone, str(tmp_path / "reg"))

@@ -67,7 +67,9 @@ def test_an_adapted_run_answers_the_same_in_plain_transformers(family, tmp_path)
     assert folder == tmp_path / "run-hf"
     image = picture(*SIZES[family])
     answer = pipeline("depth-estimation", model=str(folder))(image)["predicted_depth"]
-    torch.testing.assert_close(answer, raw(load(run).network, image), rtol=0, atol=export.TOLERANCE * float(answer.max()))
+    torch.testing.assert_close(
+        answer, raw(load(run).network, image), rtol=0, atol=export.TOLERANCE * float(answer.max())
+    )
     base = raw(AutoModelForDepthEstimation.from_pretrained(tmp_path / "base"), image)
     assert (answer - base).abs().max() > 0.01, "the adapters changed nothing: the test would prove nothing"
 

@@ -246,7 +246,7 @@ def test_shards_of_labels_are_read_by_webdataset(teacher, photos, tmp_path):
     outcome = label.label(teacher, photos, tmp_path / "out", chunk=16, format="webdataset")
     shards = sorted(str(path) for path in (tmp_path / "out").glob("shard-*.tar"))
     assert [Path(shard).name for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
-    samples = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))  # pyright: ignore
     gc.collect()  # it leaves its files open
     entries = {entry["id"]: entry for entry in lines(outcome.manifest)}
     assert [sample["__key__"] for sample in samples] == sorted(entries)
@@ -356,6 +356,7 @@ label.label(teacher, photos, out / "ray", chunk=1, engine="ray")
 """
 
 
+@pytest.mark.slow
 def test_ray_survives_the_loss_of_an_actor_and_leaves_the_same_bytes(folder, photos, tmp_path):
     pytest.importorskip("ray")
     words = [sys.executable, "-c", ON_RAY, folder, photos, tmp_path]

@@ -297,3 +297,22 @@ def test_adapters_train_with_quick_dropout_and_hold_it_in_peft_as_before(tmp_pat
     assert sum(isinstance(module, QuickDropout) for module in adapted.modules()) == 3 * 4
     adapted.save_pretrained(tmp_path, save_embedding_layers=False)
     assert load_adapter(built(small_glpn()), tmp_path).peft_config["default"].lora_dropout == 0.05  # pyright: ignore
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_network_drawn_anew_answers_above_zero_everywhere(seed):
+    torch.manual_seed(seed)
+    model = models.build("small")
+    with torch.no_grad():
+        answer = model.respond(model.network, torch.rand(1, 3, 112, 112))
+    assert (answer > 0).float().mean() > 0.95 and answer.std() > 0.02
+
+
+def test_a_size_asks_for_what_it_can_have():
+    with pytest.raises(ValueError, match="never released"):
+        models.build("giant", init="pretrained")
+    with pytest.raises(ValueError, match="drawn anew"):
+        models.build("small", init="pretrained", max_depth=20)
+    with torch.device("meta"):
+        config = architectures.depth_anything("base", max_depth=20)
+    assert config.depth_estimation_type == "metric" and config.max_depth == 20

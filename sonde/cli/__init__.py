@@ -60,8 +60,8 @@ def demo(
     from sonde import demo
 
     if distill:
-        with stages(quiet=as_json) as show:
-            made = demo.distil(output / "distill", show)
+        with stages(quiet=as_json) as report:
+            made = demo.distil(output / "distill", report)
         return tell(made, True) if as_json else tell_table(f"{made['images']} road images, measured", made["table"])
     with bar("rendering", quiet=as_json) as show:
         root = demo.render(output, lambda done: show(done, demo.CAPTURES, {}))

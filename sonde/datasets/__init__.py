@@ -21,7 +21,7 @@ from sonde.datasets.joined import Joined
 from sonde.datasets.nyu import open_nyu
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
-from sonde.datasets.rejects import read_rejects, without, write_rejects
+from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
 from sonde.datasets.samples import Item, Samples, collate
 from sonde.datasets.splits import split
 from sonde.datasets.statistics import Figures, depth_range, describe, figures
@@ -43,6 +43,7 @@ __all__ = [
     "Samples",
     "cameras",
     "collate",
+    "confident",
     "convert",
     "depth_range",
     "describe",

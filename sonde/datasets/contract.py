@@ -43,8 +43,10 @@ class DepthSet(Protocol):
 
     @property
     def space(self) -> Space:
-        """What the depth is: `metric`; `scale` where a reconstruction's unit is unknown; `disparity` for a relative
-        teacher's pseudo-labels, whose inverse, 1 / depth, is the label up to scale and shift."""
+        """What the depth is: `metric`, `scale` where a reconstruction's unit is unknown, or `disparity`.
+
+        The last are a relative teacher's pseudo-labels: 1 / depth is the label, up to scale and shift.
+        """
         ...
 
     @property

@@ -39,7 +39,8 @@ class Joined:
     @property
     def space(self) -> Space:
         """`metric` where every part is; else that of the first part that is not."""
-        return next((part.space for part in self.parts if part.space != "metric"), "metric")
+        others: list[Space] = [part.space for part in self.parts if part.space != "metric"]
+        return others[0] if others else "metric"
 
     @property
     def limits(self) -> tuple[float, float]:

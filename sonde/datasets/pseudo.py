@@ -6,6 +6,7 @@ the label brought into (0, 1]: of its 16-bit code / 65535. Metric labels are met
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ LIMITS: dict[str, tuple[float, float]] = {
 """By space: where depth is trusted. A relative label's depth lies in [1, 65535]."""
 SAME = b', "teacher": '
 """Where a line begins to be the same as all others: parsed once."""
+HEAD = re.compile(rb'\{"id": "([^"\\]*)", [^\n]*"confidence": (null|[0-9.e-]+), "sky": (?:null|[0-9.e-]+)')
+"""What comes before it, as `sonde label` writes it: a tenth of the time of parsing it, and sets have many lines."""
 AGAIN = "label the images again into another folder"
 
 
@@ -179,6 +182,9 @@ def _manifests(root: Path) -> list[Path]:
 def _parsed(line: bytes, path: Path, number: int, kinds: dict[bytes, dict[str, Any]]) -> dict[str, Any]:
     """What differs in a line; what it shares with others goes to `kinds`, parsed once."""
     own, mark, shared = line.partition(SAME)
+    known = HEAD.fullmatch(own) if shared in kinds else None
+    if known:
+        return {"id": known[1].decode(), "confidence": None if known[2] == b"null" else float(known[2])}
     try:
         if not line.endswith(b"\n"):
             raise ValueError

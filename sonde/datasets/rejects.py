@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sonde.datasets.contract import Capture, DepthSet
+from sonde.datasets.pseudo import PseudoSet
 from sonde.files import atomic_write, reading
 from sonde.types import DepthArray, Space
 
@@ -98,6 +99,20 @@ def without(captures: DepthSet, rejected: Path) -> DepthSet:
         )
     if not indices:
         raise ValueError(f"{rejected} rejects every capture of {captures.root}: nothing is left to train on.")
+    return Kept(captures, indices)
+
+
+def confident(captures: DepthSet, minimum: float) -> DepthSet:
+    """The pseudo-labels whose confidence is at least `minimum`.
+
+    Raises:
+        ValueError: a set without confidences, or none that reaches so far.
+    """
+    if not isinstance(captures, PseudoSet) or all(captures.confidence(index) is None for index in range(len(captures))):
+        raise ValueError(f"data.min_confidence: {captures.root} states no confidences; label without --no-confidence.")
+    indices = [index for index in range(len(captures)) if (captures.confidence(index) or 0) >= minimum]
+    if not indices:
+        raise ValueError(f"data.min_confidence={minimum} leaves none of {len(captures)} labels of {captures.root}.")
     return Kept(captures, indices)
 
 

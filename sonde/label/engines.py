@@ -39,6 +39,7 @@ def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> 
             "The ray engine needs Ray, which is not installed: pip install 'sonde[ray]', or --engine local."
         )
     import ray.data
+    import ray.exceptions
 
     own = not ray.is_initialized()
     if own:
@@ -60,9 +61,7 @@ def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> 
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=None if gpu else threads,
             num_gpus=1 if gpu else None,
-            max_restarts=-1,
-            max_task_retries=-1,
-        )
+        )  # Ray Data starts a lost actor again, and its task with it
         for row in done.iter_rows():
             yield Done(int(row["chunk"]), int(row["labels"]), int(row["rejected"]))
     except ray.exceptions.RayError as error:
@@ -108,6 +107,7 @@ def _start() -> None:
     from ray.data import DataContext
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of arguments that we keep alive
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", **quiet)

@@ -36,7 +36,7 @@ def level(network: nn.Module, last: nn.Conv2d) -> None:
     pixels that its ReLU passes.
     """
     answers: list[Tensor] = []
-    hook = last.register_forward_hook(lambda module, inputs, output: answers.append(output))
+    hook = last.register_forward_hook(lambda module, inputs, output: answers.append(torch.as_tensor(output)))
     training = network.training
     network.eval()(pixel_values=torch.randn(1, 3, 112, 112))
     network.train(training)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForDepthEstimation, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -143,7 +144,8 @@ class DepthTrainer(Trainer):
         for name, score in metrics.score(answer, depth, mask, SCORES).items():
             in_unit = name == "mae"
             values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
-            values.append(self.accelerator.gather_for_metrics(score / UNITS[unit] if in_unit else score))
+            shared = self.accelerator.gather_for_metrics(score / UNITS[unit] if in_unit else score)
+            values.append(torch.as_tensor(shared))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint aside and rename it into place whole: whatever bears its name is complete."""
@@ -174,10 +176,11 @@ class DepthTrainer(Trainer):
         """transformers', its optimizer's state put together from all processes where the network is sharded."""
         if not self.sharded:
             return super()._save_optimizer_and_scheduler(output_dir)
-        state = sharding.whole_optimizer(self.depth_model.network, self.optimizer)
+        optimizer, scheduler = self._optimizing()
+        state = sharding.whole_optimizer(self.depth_model.network, optimizer)
         if self.args.should_save:
             torch.save(state, Path(output_dir, "optimizer.pt"))
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, "scheduler.pt"))
+            torch.save(scheduler.state_dict(), Path(output_dir, "scheduler.pt"))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if isinstance(self.depth_model.network, PeftModel):
@@ -191,8 +194,15 @@ class DepthTrainer(Trainer):
         if not self.sharded or checkpoint is None:
             return super()._load_optimizer_and_scheduler(checkpoint)
         state = torch.load(Path(checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
-        sharding.spread_optimizer(self.depth_model.network, self.optimizer, state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), weights_only=True))
+        optimizer, scheduler = self._optimizing()
+        sharding.spread_optimizer(self.depth_model.network, optimizer, state)
+        scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), weights_only=True))
+
+    def _optimizing(self) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        """What training has set up: the optimizer inside accelerate's wrapper, and the scheduler."""
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
+        return optimizer, self.lr_scheduler
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))

@@ -35,16 +35,16 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Sample) -> tuple[Depth, dict[str, PerImage]]:
         """The answer at the ground truth's size, and the terms; `network` is the model's own, or a wrapper."""
         image, depth, mask = batch["image"], batch["depth"], batch["mask"]
-        mixing = network.training and "cut" in batch
-        inside, area = inside_cut(batch["cut"], depth) if mixing else (torch.zeros_like(mask), 0.0)
-        if mixing:
-            image = mixed(image, inside_cut(batch["cut"], image)[0])
+        cut = batch.get("cut") if network.training else None
+        inside, area = (torch.zeros_like(mask), 0.0) if cut is None else inside_cut(cut, depth)
+        if cut is not None:
+            image = mixed(image, inside_cut(cut, image)[0])
         aligning = self.frozen is not None and network.training
         with features.recording(self.model) if aligning else nullcontext([]) as maps:
             raw = self.model.respond(network, image)
         pred = losses.resized(raw, (depth.shape[-2], depth.shape[-1]))
         terms = losses.weighted(pred, self.target(depth, mask), mask & ~inside, self.weights)
-        if mixing:
+        if cut is not None:
             others = losses.weighted(
                 pred, self.target(depth, mask).roll(-1, 0), mask.roll(-1, 0) & inside, self.weights
             )
