@@ -266,3 +266,32 @@ def test_a_cropped_run_answers_at_the_images_own_aspect(root, tmp_path):
     meaning = models.load(run).meaning
     assert meaning.input_size is None and meaning.short_side == 28
     assert json.loads((run / "metrics.json").read_text())["protocol"] == "zivid-mm"
+
+
+def logged(run: Path) -> list[float]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_gradient_checkpointing_changes_no_number(root, tmp_path):
+    base = saved("depth_anything", tmp_path / "depth_anything")
+    plain = train.train("lora-few", settings(base, root, tmp_path / "plain"))
+    saving = train.train("lora-few", settings(base, root, tmp_path / "saving", "train.gradient_checkpointing=true"))
+    assert logged(saving) == pytest.approx(logged(plain), rel=1e-5)
+
+
+def test_a_network_that_cannot_checkpoint_its_gradients_says_so(root, tmp_path):
+    base = saved("glpn", tmp_path / "glpn")
+    with pytest.raises(ValueError, match="checkpointing"):
+        train.train("lora-few", settings(base, root, tmp_path / "run", "train.gradient_checkpointing=true"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
+def test_a_compiled_network_trains_to_the_same_loss(root, tmp_path):
+    base = saved("depth_anything", tmp_path / "depth_anything")
+    plain = train.train("lora-few", settings(base, root, tmp_path / "plain"))
+    compiled = train.train("lora-few", settings(base, root, tmp_path / "compiled", "train.torch_compile=true"))
+    assert logged(compiled) == pytest.approx(logged(plain), rel=1e-3)
+    kept, expected = (load_file(run / "best" / "model.safetensors") for run in (compiled, plain))
+    assert kept.keys() == expected.keys()

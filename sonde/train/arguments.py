@@ -44,6 +44,8 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     settings = {**DEFAULTS, "seed": recipe.seed, **recipe.train}
     if settings.pop("fsdp", None) not in (None, False, "", True, "full_shard", ["full_shard"]):
         raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")
+    if "activation_checkpointing" in known and "gradient_checkpointing" in settings:  # its new name in transformers 5
+        settings["activation_checkpointing"] = settings.pop("gradient_checkpointing")
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
     settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
