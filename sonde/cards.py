@@ -56,7 +56,7 @@ def licence_of(name: str) -> str:
         if (folder / CARD).is_file():
             return str(read(folder)["licence"])
         if (folder / "README.md").is_file() and (found := _front_matter(folder / "README.md").get("license")):
-            return str(found)
+            return str(found).lower()
     return next((licence for pattern, licence in LICENCES.items() if fnmatch(name, pattern)), UNKNOWN)
 
 
@@ -67,7 +67,7 @@ def parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]:
         found.append(Parent("encoder", recipe.model.encoder, licence_of(recipe.model.encoder)))
     for teacher in teachers(captures):
         licence = teacher["licence"] or licence_of(teacher["name"])
-        found.append(Parent("teacher", teacher["name"], licence))
+        found.append(Parent("teacher", teacher["name"], licence.lower()))
     return found
 
 

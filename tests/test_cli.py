@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from sonde import cli, files
 
-VERBS = ["demo", "doctor", "train", "eval", "predict", "export", "bench", "data"]
-DATA_VERBS = ["check", "stats", "convert", "synth"]
+VERBS = ["demo", "doctor", "train", "label", "eval", "predict", "features", "export", "bench", "data"]
+DATA_VERBS = ["check", "stats", "convert", "download", "synth"]
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from torch import nn
 from sonde import files, label, models
 from sonde.label import quality
 from sonde.label.chunks import ready
-from sonde.label.job import weights_hash
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, Meaning, weights_hash
 
 SIZES = [(40, 60), (64, 64), (60, 40), (33, 70)]
 
@@ -162,7 +161,7 @@ def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_pa
         ({"size": "network"}, "size image, not network"),
         ({"shard": (0, 2)}, "shards 1, not 2"),
         ({"confidence": False}, "confidence True, not False"),
-        ({"licence": "MIT"}, "licence None, not MIT"),
+        ({"licence": "MIT"}, "licence unknown, not MIT"),
     ):
         with pytest.raises(ValueError, match=said):
             label.label(teacher, photos, tmp_path / "out", **changed)
@@ -343,9 +342,15 @@ teacher, photos, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 torch.set_num_threads(1)
 label.label(teacher, photos, out / "local", chunk=1)
 
+def labels(process):
+    try:
+        return "Labeller" in " ".join(process.cmdline())
+    except psutil.Error:  # gone since it was listed
+        return False
+
 def kill():
     while True:
-        actors = [one for one in psutil.Process().children(recursive=True) if "Labeller" in " ".join(one.cmdline())]
+        actors = [one for one in psutil.Process().children(recursive=True) if labels(one)]
         if actors and any((out / "ray" / "parts").glob("*.jsonl")):
             os.kill(actors[0].pid, signal.SIGKILL)
             return print("killed", len(actors), flush=True)

@@ -59,7 +59,7 @@ def test_a_student_trains_on_labels_alone_and_is_judged_by_measured_depth(words,
     scores = json.loads((run / "metrics.json").read_text())
     assert scores["protocol"] == "affine-disparity" and scores["images"] == 3
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {"ssi_trimmed", "gradient_matching", "feature_alignment"} <= set(logged[0])
+    assert {"masked_l1", "edge_gradient", "feature_alignment"} <= set(logged[0])
     assert (run / "report.html").is_file()
 
 
@@ -86,7 +86,7 @@ def test_a_student_of_a_non_commercial_teacher_says_so(words):
         (["model.encoding=inverse"], "trains metric depth"),
         (["loss.silog=1.0"], "compares logarithms"),
         (["data.measured=null"], "not judged by its teacher"),
-        (["data.measured.root=nowhere"], "nowhere"),
+        (["data.root=nowhere"], "nowhere is no folder"),
         (["data.fit=crop", "model.input_size=null"], "needs model.input_size"),
         (["model.encoder=facebook/dinov2-small"], "model.size"),
     ],

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from sonde.label.chunks import Done, ready, run
-from sonde.label.job import Job, weights_hash
-from sonde.models import DepthModel, load
+from sonde.label.job import Job
+from sonde.models import DepthModel, load, weights_hash
 
 Engine = Callable[[Job, DepthModel, Sequence[int], int], Iterator[Done]]
 """(job, model, chunks to do, threads that decode and encode) -> each chunk when it is done."""

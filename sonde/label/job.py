@@ -12,13 +12,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
 
 from sonde import __version__, files
 from sonde.models import DepthModel
@@ -91,16 +89,6 @@ def preprocessing(model: DepthModel) -> dict[str, Any]:
         "std": list(meaning.std),
         "interpolation": "bicubic, antialiased",
     }
-
-
-def weights_hash(network: nn.Module) -> str:
-    """sha256 over the name, type, shape and bytes of every tensor, in the order of their names."""
-    digest = sha256()
-    for name, value in sorted(network.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def begin(job: Job) -> Job:

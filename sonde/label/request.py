@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from sonde.cards import licence_of
 from sonde.label.chunks import FORMATS
-from sonde.label.job import Job, preprocessing, weights_hash
-from sonde.models import DepthModel, load
+from sonde.label.job import Job, preprocessing
+from sonde.models import DepthModel, load, weights_hash
 from sonde.recipes import nearest
 from sonde.unlabeled import Images, open_images
 
@@ -58,7 +59,11 @@ def prepare(
     return Job(
         images=images if isinstance(images, Images) else open_images(images, without=out),
         out=Path(out),
-        teacher={"name": model.name, "weights": weights_hash(model.network), "licence": licence},
+        teacher={
+            "name": model.name,
+            "weights": weights_hash(model.network),
+            "licence": licence or licence_of(model.name),
+        },
         preprocessing=preprocessing(model),
         encoding=model.meaning.encoding,
         space=model.space,
