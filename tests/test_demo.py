@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sonde import demo, scenes, train
+from sonde import demo, files, scenes, train
 from sonde.evaluate import ADAPTED
 
 
@@ -39,3 +39,26 @@ def test_the_adapted_models_errors_are_the_lowest(scores, error):
 def test_no_baseline_has_more_pixels_close_by(scores, share):
     others = [row[share] for name, row in scores.items() if name != ADAPTED]
     assert scores[ADAPTED][share] >= max(others), scores
+
+
+def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SYNTHETIC", {"room": 2, "road": 2})
+    monkeypatch.setattr(demo, "UNLABELED", 4)
+    monkeypatch.setattr(demo, "JUDGES", 4)
+    short = ["train.max_steps=2", "train.eval_steps=2", "train.save_steps=2", "train.per_device_train_batch_size=2"]
+    told = []
+    made = demo.distil(tmp_path, lambda task, *progress: told.append(task), short)
+    assert list(made["table"]) == [demo.TEACHER, demo.ON_SYNTHETIC, demo.ON_LABELS]
+    assert all(0 <= row["δ1"] <= 1 and row["AbsRel"] > 0 for row in made["table"].values())
+    assert made["images"] == 2 and json.loads((tmp_path / "table.json").read_text()) == made
+    height, width = demo.SMALL
+    assert files.read_rgb(tmp_path / "comparison.png").shape == (2 * height, 5 * width, 3)
+    recipes = [train.recipes.load(run) for run in made["runs"].values()]
+    assert recipes[0].model == recipes[1].model and recipes[0].train == recipes[1].train
+    assert recipes[0].data.measured == recipes[1].data.measured and recipes[1].data.format == "pseudo"
+    assert "labelling" in told and "rendering synthetic-room" in told
+
+    told.clear()
+    demo.distil(tmp_path, lambda task, *progress: told.append(task), short)
+    assert not [task for task in told if task.startswith("rendering")]
+    assert len(list(tmp_path.glob("student-*"))) == 4

@@ -23,6 +23,7 @@ COMMANDS = [
 SHORT = {
     "sonde train": "train.max_steps=2 train.eval_steps=2 train.save_steps=2 model.input_size=[32,64]",
     "sonde train teacher-synthetic": "data.split.test=1 data.split.validation=1",
+    "sonde train student": "data.measured.render.room=2 data.split.test=1 data.split.validation=1",
     "sonde bench": "--quick",
 }
 """What keeps a command short here; the rest of it is run as it stands."""

@@ -72,8 +72,8 @@ class Part(Strict):
     """A name in DATASETS."""
     root: str
     """Its folder."""
-    render: dict[str, int] = {}
-    """Renders to make when the folder is absent: family -> count."""
+    render: dict[str, int] = Field(default={}, max_length=1)
+    """Renders to make when the folder is absent: one family -> count."""
     seed: int | None = None
     """Of the renders, where it is not the recipe's."""
     reject: str | None = None
@@ -96,8 +96,8 @@ class DataRecipe(Strict):
     """A file of captures to leave out, as `sonde data check --reject` writes it."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Pseudo-labels below this confidence are left out; None takes all."""
-    render: dict[str, int] = {}
-    """Renders to make when the folder is absent: family -> count, as `sonde data synth` would."""
+    render: dict[str, int] = Field(default={}, max_length=1)
+    """Renders to make when the folder is absent: one family -> count, as `sonde data synth` would."""
     range: Literal["train", "all"] | tuple[float, float] = "train"
     """Depth range of the encoding: of the training captures, of all captures, or given in the set's unit."""
     min_depth: float | None = None
