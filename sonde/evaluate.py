@@ -51,8 +51,11 @@ ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 """Of the files in a folder of predictions, the first found for a capture's id is taken."""
 
 MEAN_MAP = "mean depth map of the training set"
+MEAN_MAP_OF_JUDGES = "mean depth map of the validation set"
 UNADAPTED = "unadapted model, aligned per image"
 ADAPTED = "adapted model"
+TRAINED = "trained model"
+"""What the last row is called where the weights were drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,11 @@ def score(
 
 
 def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None) -> dict[str, Evaluation]:
-    """What a run has gained, on its own test captures: two baselines and its model, by what they are called.
+    """What a run has gained, on its own test captures: two baselines and, last, its model, by what they are called.
 
-    The baselines are the mean depth map of the training captures, and the model before training (where it was
-    not drawn at random) after a per-image alignment, which sees the answer.
+    The baselines are the mean depth map of the training captures (of those that chose the checkpoint, where the
+    training depth is not in metres), and the model before training (where it was not drawn at random) after a
+    per-image alignment, which sees the answer.
 
     Args:
         folder: the run folder.
@@ -197,25 +201,22 @@ def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None
     captures, model = open_captures(run.recipe), models.load(folder)
     protocol = own_protocol(run.recipe, model.space)
     ids = run.parts[part]
-    board = {MEAN_MAP: evaluate(_mean_map(run, captures), protocol, captures, ids=ids)}
+    row, source = (MEAN_MAP, "train") if captures.space == "metric" else (MEAN_MAP_OF_JUDGES, "validation")
+    position = {name: index for index, name in enumerate(captures.ids)}
+    mean = baselines.mean_map(captures, [position[id_] for id_ in run.parts[source]])
+    board = {row: evaluate(mean, protocol, captures, ids=ids)}
     if run.recipe.model.init == "pretrained":
         base = _before(run.recipe)
         align = "disparity" if base.space == "disparity" else "affine"
         board[UNADAPTED] = evaluate(base, protocol, captures, ids=ids, align=align)
-    board[ADAPTED] = evaluate(model, protocol, captures, ids=ids, watch=watch)
+    own = ADAPTED if run.recipe.model.init == "pretrained" else TRAINED
+    board[own] = evaluate(model, protocol, captures, ids=ids, watch=watch)
     return board
 
 
 def _before(recipe: Recipe) -> DepthModel:
     size = recipe.model.size
     return models.build(size, init="pretrained") if size else models.load(recipe.model.name)
-
-
-def _mean_map(run: Run, captures: DepthSet) -> Predictor:
-    """Of the training captures; of those that chose the checkpoint where the training depth is not in metres."""
-    position = {name: index for index, name in enumerate(captures.ids)}
-    part = "train" if captures.space == "metric" else "validation"
-    return baselines.mean_map(captures, [position[id_] for id_ in run.parts[part]])
 
 
 def columns(unit: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import ADAPTED, Evaluation, Run, columns, read_run, scoreboard, table
+from sonde.evaluate import Evaluation, Run, columns, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
 from sonde.types import DepthArray, MaskArray, RGBArray
 
@@ -122,7 +122,7 @@ def finish(folder: Path) -> Path | None:
         return None
     gallery = Gallery()
     board = scoreboard(folder, part=part, watch=gallery.add)
-    board[ADAPTED].write(folder, board)
+    list(board.values())[-1].write(folder, board)
     return write(folder, board, gallery)
 
 
