@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
 from sonde import evaluate, files, label, models, recipes, scenes, train
 from sonde.datasets import Capture
@@ -109,18 +111,29 @@ def _compare(output: Path, runs: dict[str, Path]) -> dict[str, Any]:
     run = evaluate.read_run(runs[ON_LABELS])
     assert run is not None
     captures, ids = evaluate.open_captures(run.recipe), run.parts["test"]
-    table, pictures = {}, [[], []]
+    table: dict[str, dict[str, float]] = {}
+    pictures: list[list[RGBArray]] = [[], []]
     for name, model in {TEACHER: "sonde-tiny", **runs}.items():
         gallery = Panels(PICTURES)
         scored = evaluate.evaluate(models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add)
         table[name] = {heading: scored.metrics[metric] for heading, metric in COLUMNS.items()}
         pictures[:2] = gallery.images, gallery.truths
         pictures.append(gallery.answers)
-    files.write_rgb(output / "comparison.png", np.concatenate([np.concatenate(row) for row in pictures], axis=1))
+    sheet = np.concatenate([np.concatenate(column) for column in pictures], axis=1)
+    files.write_rgb(output / "comparison.png", np.concatenate([_heading(["image", "truth", *table], SMALL[1]), sheet]))
     document = {"table": table, "images": len(ids), "runs": {name: str(folder) for name, folder in runs.items()}}
     with files.atomic_write(output / "table.json") as sibling:
         sibling.write_text(json.dumps(document, indent=1) + "\n")
     return document
+
+
+def _heading(titles: list[str], width: int, height: int = 24) -> RGBArray:
+    """A strip with a title above each column of that width."""
+    strip = PILImage.new("RGB", (width * len(titles), height), "white")
+    draw = ImageDraw.Draw(strip)
+    for number, title in enumerate(titles):
+        draw.text((width * (number + 0.5), height / 2), title, "black", ImageFont.load_default(11), anchor="mm")
+    return np.array(strip)
 
 
 class Panels:

@@ -52,7 +52,7 @@ def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_ther
     assert all(0 <= row["δ1"] <= 1 and row["AbsRel"] > 0 for row in made["table"].values())
     assert made["images"] == 2 and json.loads((tmp_path / "table.json").read_text()) == made
     height, width = demo.SMALL
-    assert files.read_rgb(tmp_path / "comparison.png").shape == (2 * height, 5 * width, 3)
+    assert files.read_rgb(tmp_path / "comparison.png").shape == (24 + 2 * height, 5 * width, 3)
     recipes = [train.recipes.load(run) for run in made["runs"].values()]
     assert recipes[0].model == recipes[1].model and recipes[0].train == recipes[1].train
     assert recipes[0].data.measured == recipes[1].data.measured and recipes[1].data.format == "pseudo"

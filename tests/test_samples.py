@@ -149,7 +149,9 @@ def test_epochs_differ_and_are_the_same_in_any_process(bench: Path, tmp_path: Pa
 def test_captures_of_different_sizes_say_how_to_batch_them(bench: Path) -> None:
     np.save(bench / "depth" / "c01.npy", bench_cloud(1, 12, 16))
     samples = Samples(open_set("zivid", bench), [0, 1])
-    with pytest.raises(ValueError, match=r"depths of 16x12 and 32x24: set train.per_device_train_batch_size=1"):
+    with pytest.raises(
+        ValueError, match=r"depths of 16x12 and 32x24: set data.fit=crop, or train.per_device_train_batch_size=1"
+    ):
         collate([samples[0], samples[1]])
     files.write_rgb(bench / "images" / "c01.png", samples.captures.read(1).image[:12, :16])
     with pytest.raises(ValueError, match=r"images of 16x12 and 32x24: set model.input_size"):

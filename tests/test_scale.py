@@ -139,5 +139,6 @@ def test_accelerate_launch_trains_the_same(base, root, one_process, tmp_path):
 def test_sharding_alone_is_refused(base, root, tmp_path):
     with pytest.raises(ValueError, match="several processes"):
         train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=full_shard"))
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="full_shard"):
         train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=offload"))

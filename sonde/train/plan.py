@@ -68,6 +68,11 @@ def prepare(recipe: Recipe) -> Plan:
     for name in recipe.loss:
         if name not in losses.LOSSES:
             raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
+    if recipe.train.get("fsdp") and (args.world_size < 2 or recipe.lora):
+        raise ValueError(
+            "train.fsdp cuts every weight across several processes: start them with torchrun --nproc-per-node N "
+            "-m sonde train …, and without lora, whose adapters are small."
+        )
     captures = evaluate.open_captures(recipe)
     set_seed(recipe.seed)
     model = _network(recipe)

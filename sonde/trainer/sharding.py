@@ -32,11 +32,8 @@ def shard(network: nn.Module) -> None:
     """Cut every repeated block, then what is left, across the processes; in place.
 
     Raises:
-        ValueError: there is only one process.
         RuntimeError: a process still holds a whole tensor.
     """
-    if not dist.is_initialized() or dist.get_world_size() < 2:
-        raise ValueError("train.fsdp needs several processes: start with torchrun --nproc-per-node N -m sonde train …")
     kind = next(network.parameters()).device.type
     mesh = init_device_mesh(kind, (dist.get_world_size(),))
     for blocks in reversed([module for module in network.modules() if isinstance(module, nn.ModuleList)]):
