@@ -58,6 +58,14 @@ TRAINED = "trained model"
 """What the last row is called where the weights were drawn at random."""
 
 
+class Measure(NamedTuple):
+    """One error among the metrics."""
+
+    metric: str
+    words: str
+    unit: str
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of one model on one set of captures."""
@@ -78,6 +86,18 @@ class Evaluation:
         about = {key: self.settings[key] for key in ("model", "data", "captures")}
         summary = {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
         return summary | ({"skipped": self.skipped} if self.skipped else {})
+
+    @property
+    def relative(self) -> bool:
+        """Whether what was scored claims no metres: lengths then say more of the sky than of the model."""
+        return self.settings["protocol"]["space"] != "metric"
+
+    @property
+    def main(self) -> Measure:
+        """The one error to name first."""
+        if self.relative:
+            return Measure("abs_rel", "AbsRel after alignment", "")
+        return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
 
     @property
     def unit(self) -> str:
@@ -139,7 +159,7 @@ def evaluate(
     settings = {
         "protocol": rules.model_dump(),
         "model": name,
-        "data": str(captures.root),
+        "data": ", ".join(map(str, captures.roots(chosen) if isinstance(captures, Joined) else [captures.root])),
         "limits": list(captures.limits),
         "unit": captures.unit,
         "captures": description,
@@ -219,21 +239,22 @@ def _before(recipe: Recipe) -> DepthModel:
     return models.build(size, init="pretrained") if size else models.load(recipe.model.name)
 
 
-def columns(unit: str) -> dict[str, str]:
-    """Heading -> metric of the table of scores."""
-    return {
+def columns(unit: str, relative: bool = False) -> dict[str, str]:
+    """Heading -> metric of the table of scores; of a relative model, without its lengths."""
+    every = {
         f"MAE ({unit})": f"mae_{unit}",
         "AbsRel": "abs_rel",
         f"RMSE ({unit})": f"rmse_{unit}",
         "δ1": "delta1",
         "δ<1.05": "delta105",
     }
+    return {heading: metric for heading, metric in every.items() if not (relative and metric.endswith(f"_{unit}"))}
 
 
 def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
     """Row -> heading -> score, the errors' mean over images; rows and headings in reading order."""
     return {
-        row: {heading: scored.metrics[name] for heading, name in columns(scored.unit).items()}
+        row: {heading: scored.metrics[name] for heading, name in columns(scored.unit, scored.relative).items()}
         for row, scored in board.items()
     }
 

@@ -144,12 +144,13 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         title=_title(folder, run),
         unit=unit,
         own=own,
+        main=own.main,
         headline=headline(board),
         caution=caution(run, own),
         facts=_facts(run, own),
         rows=_rows(board),
-        charts=_charts(curves, gallery, unit),
-        panels=_panels(gallery.panels, unit),
+        charts=_charts(curves, gallery, own),
+        panels=_panels(gallery.panels, own),
         gradients={"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
         settings=_settings(folder, run, own),
     )
@@ -166,13 +167,14 @@ def number(value: float, digits: int = 4) -> str:
 
 def headline(board: Mapping[str, Evaluation]) -> list[str]:
     """One sentence for each rival of the last row: how the mean errors compare."""
-    unit = list(board.values())[-1].unit
-    *rivals, (name, own) = ((label, scored.metrics[f"mae_{unit}"]) for label, scored in board.items())
+    main = list(board.values())[-1].main
+    *rivals, (name, own) = ((label, scored.metrics[main.metric]) for label, scored in board.items())
     sentences = []
     for label, error in rivals:
         times = f"{error / own:.{0 if error > 10 * own else 1}f} times " if own else ""
         better = f"{times}lower" if own < error else "not lower"
-        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({number(error, 3)} {unit}).")
+        value = f"{number(error, 3)} {main.unit}".strip()
+        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({value}).")
     return sentences
 
 
@@ -238,36 +240,58 @@ def _settings(folder: Path, run: Run | None, own: Evaluation) -> list[tuple[str,
     return [*settings, ("Environment", yaml.safe_dump(versions, sort_keys=False))]
 
 
-def _panels(panels: list[Panel], unit: str) -> list[dict[str, Any]]:
+def _panels(panels: list[Panel], own: Evaluation) -> list[dict[str, Any]]:
     """Pictures as data URIs with their scales; the error's is one for all, so that captures compare."""
-    errors = [np.abs(panel.prediction - panel.depth)[panel.mask] for panel in panels if panel.mask.any()]
+    looks = [_look(panel, own.relative) for panel in panels]
+    errors = [np.abs(look.error)[panel.mask] for panel, look in zip(panels, looks, strict=True) if panel.mask.any()]
     span = float(f"{np.percentile(np.concatenate(errors), 98):.2g}") if errors else 0.0
-    return [_panel(panel, span, unit) for panel in panels]
+    return [_panel(panel, look, min(span, look.most), own) for panel, look in zip(panels, looks, strict=True)]
 
 
-def _panel(panel: Panel, span: float, unit: str) -> dict[str, Any]:
-    values = panel.depth[panel.mask]
+class Look(NamedTuple):
+    """What of a panel is coloured: depth and its error in metres; of a relative model disparity, and error by depth."""
+
+    truth: DepthArray
+    answer: DepthArray
+    error: DepthArray
+    most: float
+    """Where the error's colours end at the latest."""
+
+
+def _look(panel: Panel, relative: bool) -> Look:
+    error = panel.prediction - panel.depth
+    if not relative:
+        return Look(panel.depth, panel.prediction, error, np.inf)
+    depth = np.where(panel.mask, panel.depth, 1)
+    return Look(1 / depth, 1 / panel.prediction, error / depth, 1.0)
+
+
+def _panel(panel: Panel, look: Look, span: float, own: Evaluation) -> dict[str, Any]:
+    values, unit, space = look.truth[panel.mask], own.unit, "disparity" if own.relative else "metric"
     low, high = (float(end) for end in np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
-    depths = _scale("depth", low, high, unit)
-    truth = files.colour_depth(panel.depth, panel.mask, low, high)
-    prediction = files.colour_depth(panel.prediction, None, low, high)
-    error = colour_error(panel.prediction - panel.depth, panel.mask, span)
+    ends = (1 / high, 1 / low) if own.relative else (low, high)
+    depths = _scale("depth", *(end / UNITS[unit] for end in ends), unit)
+    errors = (100 * span, "%") if own.relative else (span / UNITS[unit], unit)
+    truth = files.colour_depth(look.truth, panel.mask, low, high, space=space)
+    prediction = files.colour_depth(look.answer, None, low, high, space=space)
+    error = colour_error(look.error, panel.mask, span)
     pictures = [
         ("RGB", panel.image, None),
         ("ground truth", truth, depths),
         ("prediction", prediction, depths),
-        ("prediction \N{MINUS SIGN} ground truth", error, _scale("error", -span, span, unit)),
+        ("prediction \N{MINUS SIGN} ground truth", error, _scale("error", -errors[0], *errors)),
     ]
+    labels = columns(unit, own.relative)
     return {
         "id": panel.id,
-        "scores": " · ".join(f"{label} {number(panel.scores[name], 3)}" for label, name in columns(unit).items()),
+        "scores": " · ".join(f"{label} {number(panel.scores[name], 3)}" for label, name in labels.items()),
         "pictures": [{"title": t, "uri": _data_uri(picture), "scale": scale} for t, picture, scale in pictures],
     }
 
 
 def _scale(kind: str, low: float, high: float, unit: str) -> dict[str, str]:
     sign = "+" if kind == "error" else ""
-    return {"kind": kind, **{end: f"{at / UNITS[unit]:{sign}.4g}" for end, at in (("low", low), ("high", high))}}
+    return {"kind": kind, "low": f"{low:{sign}.4g}", "high": f"{high:{sign}.4g} {unit}"}
 
 
 def colour_error(error: DepthArray, mask: MaskArray, span: float) -> RGBArray:
@@ -289,8 +313,10 @@ def _data_uri(image: RGBArray) -> str:
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def _charts(curves: Curves, gallery: Gallery, unit: str) -> list[dict[str, Any]]:
-    mae = f"eval_mae_{unit}"
+def _charts(curves: Curves, gallery: Gallery, own: Evaluation) -> list[dict[str, Any]]:
+    main, unit = own.main, own.unit
+    validated = f"eval_{main.metric}"
+    label = "AbsRel" if own.relative else f"MAE ({unit})"
     charts = [
         (
             "Loss",
@@ -300,14 +326,14 @@ def _charts(curves: Curves, gallery: Gallery, unit: str) -> list[dict[str, Any]]
         ),
         (
             "Validation error",
-            "Mean absolute error on the captures that chose the checkpoint.",
-            bool(curves.points(mae)[0]),
-            partial(_validation, curves=curves, name=mae, unit=unit),
+            f"{main.words[0].upper()}{main.words[1:]} on the captures that chose the checkpoint.",
+            bool(curves.points(validated)[0]),
+            partial(_validation, curves=curves, name=validated, label=label),
         ),
         (
             "Error against depth",
             "Mean error by true depth; the band holds 80 % of pixels.",
-            len(gallery.errors) > 0,
+            len(gallery.errors) > 0 and not own.relative,
             partial(_against_depth, errors=gallery.errors, unit=unit),
         ),
     ]
@@ -348,8 +374,8 @@ def _losses(figure: Figure, curves: Curves) -> None:
     axes.legend(frameon=False, labelcolor=INK)
 
 
-def _validation(figure: Figure, curves: Curves, name: str, unit: str) -> None:
-    axes = _axes(figure, "step", f"MAE ({unit})")
+def _validation(figure: Figure, curves: Curves, name: str, label: str) -> None:
+    axes = _axes(figure, "step", label)
     axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
     axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -16,7 +16,7 @@ from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation, read_run
 from sonde.report import Curves, Gallery
 
 SETTINGS = {
-    "protocol": {"name": "zivid-mm", "max_depth": 10.0},
+    "protocol": {"name": "zivid-mm", "space": "metric", "max_depth": 10.0},
     "model": "runs/x",
     "data": "bench",
     "captures": "test captures",

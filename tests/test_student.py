@@ -57,10 +57,12 @@ def test_a_student_trains_on_labels_alone_and_is_judged_by_measured_depth(words,
     assert {name.split("/")[0] for name in parts["validation"] + parts["test"]} == {f"1-{judges.name}"}
     assert len(parts["validation"]) == len(parts["test"]) == 3
     scores = json.loads((run / "metrics.json").read_text())
-    assert scores["protocol"] == "affine-disparity" and scores["images"] == 3
+    assert scores["protocol"] == "affine-disparity" and scores["images"] == 3 and scores["data"] == str(judges)
+    assert list(scores["table"]["trained model"]) == ["AbsRel", "δ1", "δ<1.05"]
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"masked_l1", "edge_gradient", "feature_alignment"} <= set(logged[0])
-    assert (run / "report.html").is_file()
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "AbsRel after alignment on 3 held-out captures" in page and "scale of inverse depth" in page
 
 
 def test_the_students_target_is_the_teachers_answer(words, base, labels):

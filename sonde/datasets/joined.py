@@ -78,6 +78,11 @@ class Joined:
             for id_, group in part.groups(by).items()
         }
 
+    def roots(self, ids: Sequence[str]) -> list[Path]:
+        """The folders that captures of these ids lie in."""
+        names = {id_.partition("/")[0] for id_ in ids}
+        return [part.root for name, part in zip(self._names, self.parts, strict=True) if name in names]
+
     def _at(self, index: int) -> tuple[DepthSet, int]:
         part = bisect_right(self._starts, index) - 1
         return self.parts[part], index - self._starts[part]
