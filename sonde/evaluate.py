@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sonde import Verb, baselines, files, metrics, models, protocols, recipes
 from sonde.align import ALIGN
-from sonde.datasets import Capture, DepthSet, Joined, confident, open_set, without
+from sonde.datasets import Capture, DepthSet, Joined, confident, only, open_set, without
 from sonde.datasets.contract import UNITS
 from sonde.losses import resized
 from sonde.models import DepthModel
@@ -297,6 +297,7 @@ def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:
 
 def _opened(part: DataRecipe | Part, min_depth: float | None = None, max_depth: float | None = None) -> DepthSet:
     found = open_set(part.format, part.root, min_depth=min_depth, max_depth=max_depth)
+    found = only(found, Path(part.only)) if part.only else found
     return without(found, Path(part.reject)) if part.reject else found
 
 

@@ -269,8 +269,8 @@ def _look(panel: Panel, relative: bool) -> Look:
 def _panel(panel: Panel, look: Look, span: float, own: Evaluation) -> dict[str, Any]:
     values, unit, space = look.truth[panel.mask], own.unit, "disparity" if own.relative else "metric"
     low, high = (float(end) for end in np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
-    ends = (1 / high, 1 / low) if own.relative else (low, high)
-    depths = _scale("depth", *(end / UNITS[unit] for end in ends), unit)
+    near, far = (1 / high, 1 / low) if own.relative else (low, high)
+    depths = _scale("depth", near / UNITS[unit], far / UNITS[unit], unit)
     errors = (100 * span, "%") if own.relative else (span / UNITS[unit], unit)
     truth = files.colour_depth(look.truth, panel.mask, low, high, space=space)
     prediction = files.colour_depth(look.answer, None, low, high, space=space)

@@ -13,7 +13,10 @@ from sonde.cli.printing import Json, bar, tell, tell_rows
 
 data_app = typer.Typer(help="Check, describe, convert, download and render captures.", no_args_is_help=True)
 Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
-FORMATS = "zivid, folder, nyu, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, pseudo"
+FORMATS = (
+    "zivid, folder, nyu, nyu_labeled, kitti, kitti_kb, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, "
+    "pseudo"
+)
 """The names in `datasets.DATASETS`, which are not imported for a help text."""
 Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
 

@@ -18,7 +18,10 @@ from sonde.datasets.folder import open_folder
 from sonde.datasets.hypersim import open_hypersim
 from sonde.datasets.irs import open_irs
 from sonde.datasets.joined import Joined
+from sonde.datasets.kitti import kb_crop, open_kitti, open_kitti_kb
+from sonde.datasets.lists import listed_ids, only
 from sonde.datasets.nyu import open_nyu
+from sonde.datasets.nyu_labeled import LabeledSet, open_nyu_labeled
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
 from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
@@ -38,6 +41,7 @@ __all__ = [
     "Figures",
     "Item",
     "Joined",
+    "LabeledSet",
     "PairSet",
     "PseudoSet",
     "Samples",
@@ -48,6 +52,9 @@ __all__ = [
     "depth_range",
     "describe",
     "figures",
+    "kb_crop",
+    "listed_ids",
+    "only",
     "open_set",
     "read_rejects",
     "split",
@@ -92,10 +99,13 @@ def open_set(
     return replace(found, limits=(float(low), float(high)))
 
 
-DATASETS: dict[str, Callable[[Path], PairSet | PseudoSet]] = {
+DATASETS: dict[str, Callable[[Path], PairSet | LabeledSet | PseudoSet]] = {
     "zivid": open_zivid,
     "folder": open_folder,
     "nyu": open_nyu,
+    "nyu_labeled": open_nyu_labeled,
+    "kitti": open_kitti,
+    "kitti_kb": open_kitti_kb,
     "driving_stereo": open_driving_stereo,
     "hypersim": open_hypersim,
     "vkitti2": open_vkitti2,

@@ -79,5 +79,5 @@ class DepthSet(Protocol):
         ...
 
     def groups(self, by: str) -> dict[str, str]:
-        """Capture id -> group, by `folder` or by a column of captures.csv in the root."""
+        """Capture id -> group: by `folder`, by what the layout knows, or by a column of captures.csv in the root."""
         ...

@@ -53,6 +53,8 @@ class PairSet:
     """Image file -> the picture; for sets whose colour is no ordinary image file."""
     size_of: Callable[[Path], Size] = image_size
     """Image file -> the size `read_image` will give, from the header alone."""
+    groupings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What the layout itself knows of groups: a name for `groups` -> capture id -> group."""
 
     @property
     def unit_m(self) -> float:
@@ -87,9 +89,11 @@ class PairSet:
 
     def groups(self, by: str) -> dict[str, str]:
         """Capture id -> group; see `DepthSet.groups`."""
+        if by in self.groupings:
+            return dict(self.groupings[by])
         if by == "folder":
             return {name: name.rpartition("/")[0] for name in self.ids}
-        return _column(self.root / "captures.csv", by, self.ids)
+        return read_column(self.root / "captures.csv", by, self.ids)
 
     def _decoded(self, index: int, size: Size) -> tuple[DepthArray, MatrixArray | None]:
         pair = self.pairs[index]
@@ -100,19 +104,25 @@ class PairSet:
                 f"{pair.depth} is {width}x{height} but {pair.image.name} is {size[1]}x{size[0]}: expected the "
                 "same, or an image of a whole multiple; export both from one capture."
             )
-        return self._trusted(values, pair.depth), intrinsics
+        return trusted(values, str(pair.depth), self.limits, self.unit), intrinsics
 
-    def _trusted(self, values: DepthArray, path: Path) -> DepthArray:
-        low, high = self.limits
-        trusted = (values > max(low, 0)) & (values < high)  # False for NaN
-        if not trusted.any():
-            finite = values[np.isfinite(values) & (values != 0)]
-            found = f"its values run from {finite.min():g} to {finite.max():g}" if finite.size else "it has no values"
-            raise ValueError(
-                f"{path} has no depth between {low:g} and {high:g} {self.unit} ({found}): check its unit and "
-                "data.max_depth, or remove the capture."
-            )
-        return np.where(trusted, values, 0).astype(np.float32) * np.float32(self.unit_m)
+
+def trusted(values: DepthArray, name: str, limits: tuple[float, float], unit: str) -> DepthArray:
+    """Depth in metres, float32, 0 where it is not strictly between the limits; values and limits are in `unit`.
+
+    Raises:
+        ValueError: nothing is left; `name` says of what.
+    """
+    low, high = limits
+    inside = (values > max(low, 0)) & (values < high)  # False for NaN
+    if not inside.any():
+        finite = values[np.isfinite(values) & (values != 0)]
+        found = f"its values run from {finite.min():g} to {finite.max():g}" if finite.size else "it has no values"
+        raise ValueError(
+            f"{name} has no depth between {low:g} and {high:g} {unit} ({found}): check its unit and "
+            "data.max_depth, or remove the capture."
+        )
+    return np.where(inside, values, 0).astype(np.float32) * np.float32(UNITS[unit])
 
 
 def decode_levels(
@@ -185,7 +195,12 @@ def without_role(files: Mapping[str, Path]) -> dict[str, Path]:
     return short
 
 
-def _column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
+def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
+    """Capture id -> its entry in column `by` of a table of captures.
+
+    Raises:
+        ValueError: no such table or column, or a capture without a row.
+    """
     if not path.is_file():
         raise ValueError(f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder.")
     with path.open(newline="") as file:

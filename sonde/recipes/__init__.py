@@ -76,6 +76,8 @@ class Part(Strict):
     """Renders to make when the folder is absent: one family -> count."""
     seed: int | None = None
     """Of the renders, where it is not the recipe's."""
+    only: str | None = None
+    """A file of the captures to take."""
     reject: str | None = None
     """A file of its captures to leave out."""
 
@@ -92,6 +94,8 @@ class DataRecipe(Strict):
     measured: Part | None = None
     """A set of measured depth for validation and test, cut by `split`; everything else then trains. Pseudo-labels
     need one: a student is never judged by its teacher's labels."""
+    only: str | None = None
+    """A published list of the captures to take, such as KITTI's Eigen files or NYU's splits.mat; None takes all."""
     reject: str | None = None
     """A file of captures to leave out, as `sonde data check --reject` writes it."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
