@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.data import FORMATS, data_app
-from sonde.cli.printing import Json, bar, stages, tell, tell_run, tell_table
+from sonde.cli.printing import Json, bar, stages, tell, tell_rates, tell_run, tell_table
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -78,11 +78,18 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, say what would happen, and stop.")
     ] = False,
+    plan_lr: Annotated[
+        bool, typer.Option("--plan-lr", help="Draw the whole run's learning rate, judge it, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train or adapt a model by a recipe."""
     from sonde import train
 
+    if plan_lr:
+        planned = train.plan_lr(recipe, overrides)
+        tell_rates(planned, as_json)
+        return train.refuse_bad_rates(planned)
     if dry_run:
         return tell(train.dry_run(recipe, overrides), as_json)
     main_process = os.environ.get("RANK", "0") == "0"  # torchrun starts the same command in every process

@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from sonde.train import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
@@ -91,6 +94,19 @@ def tell_run(run: Path, as_json: bool) -> None:
         return tell_table(f"{scores['images']} held-out captures", scores["table"])
     if scores:
         tell(scores["metrics"], False)
+
+
+def tell_rates(plan: "RatePlan", as_json: bool) -> None:
+    """A run's learning rate: its chart, then the numbers."""
+    from sonde import schedules
+
+    summary = plan.summary()
+    if as_json:
+        return tell(summary, True)
+    print(schedules.draw(plan.rates), end="\n\n")
+    shown = ("schedule", "steps", "warmup_steps", "learning_rate")
+    numbers = {name: summary[name] for name in shown} | {"restarts": len(plan.restarts)}
+    tell(numbers | ({"floor": plan.floor} if plan.floor else {}), False)
 
 
 def tell_table(title: str, rows: dict[str, dict[str, float]]) -> None:

@@ -19,11 +19,15 @@ from transformers import TrainerCallback
 
 from sonde import Verb, cards, models, recipes, report, scenes
 from sonde.recipes import Part, Recipe
-from sonde.train.arguments import DEFAULTS, learning_rates, training_arguments
-from sonde.train.plan import Plan, prepare
+from sonde.train.arguments import DEFAULTS, training_arguments
+from sonde.train.plan import Plan, count_steps, prepare
+from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
 from sonde.trainer import DepthTrainer, JsonLines, Objective, Progress
 
-__all__ = ["DEFAULTS", "Plan", "dry_run", "learning_rates", "prepare", "render_missing", "train", "training_arguments"]
+__all__ = [
+    "DEFAULTS", "Plan", "RatePlan", "dry_run", "learning_rates", "plan_lr", "prepare", "refuse_bad_rates",
+    "render_missing", "train", "training_arguments",
+]  # fmt: skip
 
 log = logging.getLogger("sonde")
 
@@ -56,7 +60,10 @@ def train(
     checkpoint = _newest(run) if resume else None
     if not resume and (run / "checkpoints").exists():
         raise ValueError(f"{run} already holds a run: continue it with --resume, or give another output_dir.")
-    with training_arguments(recipe).main_process_first(desc="rendering"):
+    args = training_arguments(recipe)
+    if args.max_steps > 0:  # `prepare` judges the rates too, but after the renders are written
+        refuse_bad_rates(plan_rates(args, args.max_steps))
+    with args.main_process_first(desc="rendering"):
         render_missing(recipe)
     plan = prepare(recipe)
     if plan.main:
@@ -89,6 +96,16 @@ def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
         "unit": plan.captures.unit,
         "output_dir": str(plan.run),
     }
+
+
+def plan_lr(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> RatePlan:
+    """The whole run's learning rate and what is wrong with it, without a model, a step or a file.
+
+    The data are opened only where the recipe counts epochs.
+    """
+    loaded = recipes.load(recipe, overrides)
+    args = training_arguments(loaded)
+    return plan_rates(args, count_steps(loaded, args))
 
 
 def render_missing(recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""transformers.TrainingArguments of a recipe, settled for this machine, and the learning rate they give."""
+"""transformers.TrainingArguments of a recipe, settled for this machine."""
 
 import logging
 from dataclasses import fields
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from sonde.recipes import Recipe, nearest
+from sonde.schedules import SCHEDULES, ScheduledArguments, plateau_mode
 
 log = logging.getLogger("sonde")
 
@@ -23,7 +24,6 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "load_best_model_at_end": True,
     "metric_for_best_model": "eval_loss",
-    "greater_is_better": False,
     "save_total_limit": 2,
     "logging_steps": 10,
     "dataloader_pin_memory": False,
@@ -31,8 +31,10 @@ DEFAULTS: dict[str, Any] = {
 """What every run asks of transformers.TrainingArguments unless its recipe says otherwise."""
 
 
-def training_arguments(recipe: Recipe) -> TrainingArguments:
+def training_arguments(recipe: Recipe) -> ScheduledArguments:
     """transformers.TrainingArguments of a recipe, with precision settled for this machine.
+
+    `lr_scheduler_type` may also be one of ours (`SCHEDULES`), and `greater_is_better` follows the metric.
 
     Raises:
         ValueError: a name TrainingArguments has not, or a value it refuses.
@@ -48,9 +50,12 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         settings["activation_checkpointing"] = settings.pop("gradient_checkpointing")
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
+    kind, options = _schedule(settings)
+    if settings.get("greater_is_better") is None:
+        settings["greater_is_better"] = plateau_mode(settings["metric_for_best_model"] or "loss") == "max"
     settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
     try:
-        args = TrainingArguments(**_precision(settings))
+        args = ScheduledArguments(kind, options, **_precision(settings))
     except (TypeError, ValueError) as error:
         raise ValueError(f"train: {' '.join(str(error).split())}") from None
     for name in args.report_to or ():
@@ -59,24 +64,16 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     return args
 
 
-def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
-    """The learning rate of every step, by running the scheduler on nothing."""
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=args.learning_rate)
-    scheduler = get_scheduler(
-        args.lr_scheduler_type,
-        optimizer,
-        num_warmup_steps=args.get_warmup_steps(steps),
-        num_training_steps=steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs or {},  # pyright: ignore[reportArgumentType]
-    )
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return rates
+def _schedule(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The schedule's name and options; where the name is none of TrainingArguments' own, they are told `constant`."""
+    kind, options = str(settings.get("lr_scheduler_type", "linear")), settings.get("lr_scheduler_kwargs") or {}
+    if kind not in SCHEDULES:
+        raise ValueError(f"Unknown schedule train.lr_scheduler_type={kind}: {nearest(kind, list(SCHEDULES))}")
+    if not isinstance(options, dict):
+        raise ValueError(f"train.lr_scheduler_kwargs={options}: expected names and values, such as {{power: 0.9}}.")
+    if kind not in [own.value for own in SchedulerType]:
+        settings |= {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": None}
+    return kind, {str(name): value for name, value in options.items()}
 
 
 def _precision(settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
 from sonde.train.arguments import training_arguments
+from sonde.train.rates import plan_rates, refuse_bad_rates
+from sonde.trainer import score_names
 
 
 class Plan(NamedTuple):
@@ -54,9 +56,7 @@ class Plan(NamedTuple):
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run, as transformers counts them."""
-        batches = math.ceil(len(self.parts["train"]) / self.args.per_device_train_batch_size / self.args.world_size)
-        per_epoch = max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
-        return self.args.max_steps if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs * per_epoch)
+        return _steps(self.args, len(self.parts["train"]))
 
 
 def prepare(recipe: Recipe) -> Plan:
@@ -74,6 +74,8 @@ def prepare(recipe: Recipe) -> Plan:
             "-m sonde train …, and without lora, whose adapters are small."
         )
     captures = evaluate.open_captures(recipe)
+    _check_metric(args, captures)
+    refuse_bad_rates(plan_rates(args, _steps(args, len(_cut(recipe, captures)["train"]))))
     set_seed(recipe.seed)
     model = _network(recipe)
     _check_space(recipe, captures, model)
@@ -81,6 +83,29 @@ def prepare(recipe: Recipe) -> Plan:
     _give_meaning(plan)
     _adapt(plan)
     return plan
+
+
+def count_steps(recipe: Recipe, args: TrainingArguments) -> int:
+    """Optimizer steps of a run, from its data alone, and without them where `max_steps` says."""
+    if args.max_steps > 0:
+        return args.max_steps
+    return _steps(args, len(_cut(recipe, evaluate.open_captures(recipe))["train"]))
+
+
+def _steps(args: TrainingArguments, images: int) -> int:
+    batches = math.ceil(images / args.per_device_train_batch_size / args.world_size)
+    per_epoch = max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+
+
+def _check_metric(args: TrainingArguments, captures: DepthSet) -> None:
+    """What chooses the checkpoint, or drives a plateau, must be among what validation reports."""
+    metric, known = (args.metric_for_best_model or "loss").removeprefix("eval_"), score_names(captures.unit)
+    if metric not in known:
+        raise ValueError(
+            f"train.metric_for_best_model={args.metric_for_best_model}: validation does not report it; "
+            f"{nearest(metric, known)}"
+        )
 
 
 def _network(recipe: Recipe) -> DepthModel:

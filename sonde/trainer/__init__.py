@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForDepthEstimation, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
-from sonde import metrics
+from sonde import metrics, schedules
 from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
@@ -25,10 +25,25 @@ from sonde.trainer.callbacks import Average, Epochs, JsonLines, Progress
 from sonde.trainer.objective import Objective, unit_disparity
 from sonde.types import Depth, Mask, PerImage, Sample
 
-__all__ = ["Average", "DepthTrainer", "Epochs", "JsonLines", "Objective", "Progress", "sharding", "unit_disparity"]
+__all__ = [
+    "Average",
+    "DepthTrainer",
+    "Epochs",
+    "JsonLines",
+    "Objective",
+    "Progress",
+    "score_names",
+    "sharding",
+    "unit_disparity",
+]
 
 SCORES = ("mae", "abs_rel", "delta1")
 """What validation reports beside the loss; `mae` in the set's unit."""
+
+
+def score_names(unit: str) -> list[str]:
+    """What may choose the checkpoint or drive a plateau, as validation reports it without `eval_`."""
+    return ["loss", *(f"{name}_{unit}" if name == "mae" else name for name in SCORES)]
 
 
 class DepthTrainer(Trainer):
@@ -104,6 +119,17 @@ class DepthTrainer(Trainer):
                 group["params"] = [value for value in group["params"] if id(value) not in encoder]
                 optimizer.add_param_group({**group, "params": own, "lr": self.encoder_learning_rate})
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The schedule that the arguments name, of ours or of transformers'."""
+        if self.lr_scheduler is None:
+            kind, options = schedules.chosen(self.args)
+            warmup, metric = self.args.get_warmup_steps(num_training_steps), self.args.metric_for_best_model
+            learner = optimizer or self.optimizer
+            assert isinstance(learner, torch.optim.Optimizer)
+            self.lr_scheduler = schedules.build(kind, learner, num_training_steps, warmup, options, metric)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """transformers' loop, with the scores of every validation image among its metrics."""
