@@ -213,12 +213,19 @@ from sonde import label, models
 teacher, photos, out, format = models.load(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
 random.seed(format)
 kills = 0
+
+def written(folder):
+    try:
+        return sum(1 for _ in folder.rglob("*"))
+    except OSError:  # a folder is gone since it was listed
+        return 0
+
 for target in [*sorted(random.sample(range(1, 40), 7)), 10**9]:
     child = os.fork()
     if not child:
         label.label(teacher, photos, out, chunk=2, format=format)
         os._exit(0)
-    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and sum(1 for _ in out.rglob("*")) < target:
+    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and written(out) < target:
         time.sleep(0.0005)
     if not ended:
         os.kill(child, signal.SIGKILL)
