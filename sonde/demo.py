@@ -31,7 +31,6 @@ SEEDS = {"synthetic": 21, "unlabeled": 22, "judges": 23}
 TEACHER, ON_SYNTHETIC, ON_LABELS = "teacher", "student on synthetic", "student on pseudo-labels"
 PICTURES = 6
 """Rows of comparison.png: image, truth, teacher, both students."""
-COLUMNS = {"AbsRel": "abs_rel", "δ1": "delta1", "δ<1.05": "delta105"}
 
 Show = Callable[[str, int, int, dict[str, float]], None]
 """(what is being done, done, of, newest numbers)."""
@@ -111,16 +110,16 @@ def _compare(output: Path, runs: dict[str, Path]) -> dict[str, Any]:
     run = evaluate.read_run(runs[ON_LABELS])
     assert run is not None
     captures, ids = evaluate.open_captures(run.recipe), run.parts["test"]
-    table: dict[str, dict[str, float]] = {}
+    board: dict[str, evaluate.Evaluation] = {}
     pictures: list[list[RGBArray]] = [[], []]
     for name, model in {TEACHER: "sonde-tiny", **runs}.items():
         gallery = Panels(PICTURES)
-        scored = evaluate.evaluate(models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add)
-        table[name] = {heading: scored.metrics[metric] for heading, metric in COLUMNS.items()}
+        board[name] = evaluate.evaluate(models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add)
         pictures[:2] = gallery.images, gallery.truths
         pictures.append(gallery.answers)
     sheet = np.concatenate([np.concatenate(column) for column in pictures], axis=1)
-    files.write_rgb(output / "comparison.png", np.concatenate([_heading(["image", "truth", *table], SMALL[1]), sheet]))
+    files.write_rgb(output / "comparison.png", np.concatenate([_heading(["image", "truth", *board], SMALL[1]), sheet]))
+    table = evaluate.table(board)
     document = {"table": table, "images": len(ids), "runs": {name: str(folder) for name, folder in runs.items()}}
     with files.atomic_write(output / "table.json") as sibling:
         sibling.write_text(json.dumps(document, indent=1) + "\n")

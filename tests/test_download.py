@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -300,8 +300,16 @@ def test_a_set_behind_a_form_says_where_to_go(tmp_path):
 # ── the disk ──
 
 
+class Disk(NamedTuple):
+    """What `shutil.disk_usage` answers, bytes."""
+
+    total: int
+    used: int
+    free: int
+
+
 def test_too_little_disk_is_told_before_the_first_byte(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(10, 5, 1000))
     with pytest.raises(ValueError, match=r"Bench does not fit .*: 300 kB are missing, but its disk has 1 kB free"):
         fetched(server, tmp_path, bytes=len(BODY))
     assert server.asked == []
@@ -381,10 +389,10 @@ def test_a_damaged_record_is_one_sentence(server, tmp_path):
 # ── archives ──
 
 
-def tar_of(*members: tuple[str, Any], mode: str = "w") -> bytes:
+def tar_of(*members: tuple[str, Any], mode: Any = "w") -> bytes:
     """A tar of files (bytes), or of what a dictionary of TarInfo's attributes describes."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as file:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode=mode) as file:
         for name, content in members:
             info = tarfile.TarInfo(name)
             if isinstance(content, bytes):
@@ -506,13 +514,13 @@ def test_an_archive_larger_than_the_disk_bears_is_refused(server, tmp_path, monk
         "bomb.zip": zip_of(("zeros", bytes(1_000_000))),
         "bomb.tar.gz": tar_of(("zeros", bytes(1_000_000)), mode="w:gz"),
     }
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1_100_000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 1_100_000))
     for name, body in bomb.items():
         assert len(body) < 10_000
         with pytest.raises(ValueError, match=rf"{name} is kept but not unpacked: .* more than 90% of the free disk"):
             unpacked(server, tmp_path, body, name)
     assert names(tmp_path) == {*bomb, "sources.lock.json"}
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1_200_000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 1_200_000))
     assert names(unpacked(server, tmp_path, bomb["bomb.zip"], "bomb.zip")) == {"zeros"}
 
 

@@ -43,6 +43,7 @@ def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
         "train.save_total_limit=10",
         "train.logging_steps=1",
         "train.use_cpu=true",
+        "ema=0.9",
         f"output_dir={run}",
         *more,
     ]

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from small_captures import write_bench
-from small_networks import small_glpn
-from test_models import built
+from small_networks import saved
 from torch.optim.lr_scheduler import CyclicLR
+from trained_runs import killed_at
 
 from sonde import models, recipes, schedules, train
-from sonde.trainer import DepthTrainer
 
 OURS = ("cyclic", "one_cycle", "poly", "glp")
 NO_WARMUP = ("cyclic", "glp", *schedules.BY_SCORE)
@@ -223,9 +222,7 @@ def test_the_chart_loses_no_spike_and_names_its_ends():
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """A small network with weights of its own, saved where a recipe can name it."""
-    folder = tmp_path_factory.mktemp("base")
-    built(small_glpn()).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-    return folder
+    return saved("glpn", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -283,18 +280,7 @@ def test_a_run_follows_its_schedule_and_resumes_exactly(settings, tmp_path, monk
         planned = train.plan_lr("lora-few", settings("planned", *chosen)).rates
         assert list(rates.values()) == pytest.approx(planned)
 
-    class Killed(Exception):
-        pass
-
-    step = DepthTrainer.training_step
-
-    def until_step_three(self, *args, **kwargs):
-        if self.state.global_step == 3:
-            raise Killed
-        return step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(DepthTrainer, "training_step", until_step_three)
+    with killed_at(3):
         train.train("lora-few", settings("stopped", *chosen))
     assert [path.name for path in (tmp_path / "stopped/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
     resumed = train.train("lora-few", settings("stopped", *chosen), resume=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from small_captures import write_bench
-from small_networks import small_glpn
-from test_models import built
+from small_networks import saved
+from trained_runs import killed_at
 
 from sonde import losses, models, recipes, train
 from sonde.adapters import affine_start, fit_start
@@ -19,9 +19,7 @@ from sonde.trainer import DepthTrainer
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """A small network with weights of its own, saved where a recipe can name it."""
-    folder = tmp_path_factory.mktemp("base")
-    built(small_glpn()).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-    return folder
+    return saved("glpn", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +59,12 @@ def validation_losses(run: Path) -> list[float]:
     return [log["eval_loss"] for log in logs if "eval_loss" in log]
 
 
-def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path):
     train.train("lora-few", settings())
     whole = weights(tmp_path / "run")
 
-    class Killed(Exception):
-        pass
-
-    step = DepthTrainer.training_step
-
-    def until_step_four(self, *args, **kwargs):
-        if self.state.global_step == 4:  # three steps an epoch: inside the second
-            raise Killed
-        return step(self, *args, **kwargs)
-
     again = settings(f"output_dir={tmp_path / 'stopped'}")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(DepthTrainer, "training_step", until_step_four)
+    with killed_at(4):  # three steps an epoch: inside the second
         train.train("lora-few", again)
     train.train("lora-few", again, resume=True)
     resumed = weights(tmp_path / "stopped")

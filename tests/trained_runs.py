@@ -1,9 +1,13 @@
-"""A run folder as training leaves it, around a network small enough for a test."""
+"""Runs for tests: a folder as training leaves it, around a small network; and a run that dies at a step."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from small_networks import GLPN
 from transformers import GLPNForDepthEstimation
@@ -11,6 +15,26 @@ from transformers import GLPNForDepthEstimation
 from sonde import models, recipes
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel, Meaning
+from sonde.trainer import DepthTrainer
+
+
+class Killed(Exception):
+    """A run that stopped where a test wanted it to."""
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """While inside, training dies before it takes the step after `step`, and must."""
+    take = DepthTrainer.training_step
+
+    def until(self: DepthTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step:
+            raise Killed
+        return take(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(DepthTrainer, "training_step", until)
+        yield
 
 
 def relative_model() -> DepthModel:

@@ -29,12 +29,15 @@ class Refused(ValueError):
     """An archive that is not unpacked, and why."""
 
 
+Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
+
+
 class Member(NamedTuple):
     """One thing in an archive."""
 
     name: str
     size: int
-    kind: Literal["file", "folder", "symlink", "hardlink", "other"]
+    kind: Kind
     target: str = ""
     """What a link points to."""
 
@@ -142,11 +145,16 @@ def _untar(archive: Path, folder: Path) -> int:
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:
-    kinds = {
-        "file": info.isreg(), "folder": info.isdir(), "symlink": info.issym(), "hardlink": info.islnk(), "other": True,
-    }  # fmt: skip
-    kind = next(kind for kind, holds in kinds.items() if holds)
-    return Member(info.name, info.size if info.isreg() else 0, kind, info.linkname)  # type: ignore[arg-type]
+    kind: Kind = "other"
+    if info.isreg():
+        kind = "file"
+    elif info.isdir():
+        kind = "folder"
+    elif info.issym():
+        kind = "symlink"
+    elif info.islnk():
+        kind = "hardlink"
+    return Member(info.name, info.size if info.isreg() else 0, kind, info.linkname)
 
 
 def _settle(partial: Path, folder: Path) -> None:

@@ -74,31 +74,8 @@ def plan(
         seen = _measured(job, teacher, seconds, workers or os.cpu_count() or 1)
     if not seen.labels:
         raise ValueError(f"None of {seen.images} images of {source.root} could be labelled, first: {seen.reason}.")
-    rate, each = seen.images / seen.seconds, seen.bytes / seen.labels
-    alone = total / rate / 3600
-    return {
-        "model": teacher.name,
-        "images": total,
-        "images_per_second": rate,
-        "hours_on_one_machine": alone,
-        "within_hours": hours,
-        "machines": math.ceil(alone / hours),
-        "bytes_per_label": round(each),
-        "storage_tb": total * each / 1e12,
-        "cost": None if price_per_hour is None else alone * price_per_hour,
-        "measured": {
-            "images": seen.images,
-            "rejected": seen.images - seen.labels,
-            "seconds": seen.seconds,
-            "megapixels": seen.pixels / seen.labels / 1e6,
-            "size": size,
-            "confidence": confidence,
-            "batch_size": batch_size,
-            "dtype": job.dtype,
-            "device": _device(teacher),
-            "machine": f"{platform.node()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for the network",
-        },
-    }
+    forecast = _extrapolated(seen, total, hours, price_per_hour)
+    return {"model": teacher.name, **forecast, "measured": _conditions(seen, job, teacher)}
 
 
 class Seen(NamedTuple):
@@ -112,6 +89,38 @@ class Seen(NamedTuple):
     pixels: int
     reason: str
     """Why the first image that gave no label gave none."""
+
+
+def _extrapolated(seen: Seen, total: int, hours: float, price_per_hour: float | None) -> dict[str, Any]:
+    """Times, machines, bytes and money of all images, at the pace and size of those seen."""
+    rate, each = seen.images / seen.seconds, seen.bytes / seen.labels
+    alone = total / rate / 3600
+    return {
+        "images": total,
+        "images_per_second": rate,
+        "hours_on_one_machine": alone,
+        "within_hours": hours,
+        "machines": math.ceil(alone / hours),
+        "bytes_per_label": round(each),
+        "storage_tb": total * each / 1e12,
+        "cost": None if price_per_hour is None else alone * price_per_hour,
+    }
+
+
+def _conditions(seen: Seen, job: Job, model: DepthModel) -> dict[str, Any]:
+    """What was measured, on what."""
+    return {
+        "images": seen.images,
+        "rejected": seen.images - seen.labels,
+        "seconds": seen.seconds,
+        "megapixels": seen.pixels / seen.labels / 1e6,
+        "size": job.size,
+        "confidence": job.confidence,
+        "batch_size": job.batch_size,
+        "dtype": job.dtype,
+        "device": _device(model),
+        "machine": f"{platform.node()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for the network",
+    }
 
 
 def _sample(images: Images) -> Images:

@@ -82,14 +82,13 @@ def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
     """Build everything a run needs and say what it would do, without a step and without a file."""
     plan = prepare(recipes.load(recipe, overrides))
     parameters = list(plan.model.network.parameters())
-    rates = learning_rates(plan.args, plan.steps)
     encoding = plan.model.encoding
     return {
         "model": plan.model.name,
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "total_parameters": sum(p.numel() for p in parameters),
         "steps": plan.steps,
-        "learning_rate": {"lowest": min(rates), "highest": max(rates), "last": rates[-1]},
+        "learning_rate": plan.rates.summary()["learning_rate"],
         "split": {name: len(ids) for name, ids in plan.parts.items()},
         "chosen_by": plan.chooser,
         "range": encoding and [bound / plan.captures.unit_m for bound in (encoding.min_depth, encoding.max_depth)],

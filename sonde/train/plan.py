@@ -14,7 +14,7 @@ from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
 from sonde.train.arguments import training_arguments
-from sonde.train.rates import plan_rates, refuse_bad_rates
+from sonde.train.rates import RatePlan, plan_rates, refuse_bad_rates
 from sonde.trainer import score_names
 
 
@@ -28,6 +28,7 @@ class Plan(NamedTuple):
     """Capture ids for train, validation and test."""
     model: DepthModel
     args: TrainingArguments
+    rates: RatePlan
 
     def samples(self, part: str, *, augment: bool = False) -> Samples:
         """The captures of a part as a torch data set, decoded once."""
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run, as transformers counts them."""
-        return _steps(self.args, len(self.parts["train"]))
+        return len(self.rates.rates)
 
 
 def prepare(recipe: Recipe) -> Plan:
@@ -75,11 +76,13 @@ def prepare(recipe: Recipe) -> Plan:
         )
     captures = evaluate.open_captures(recipe)
     _check_metric(args, captures)
-    refuse_bad_rates(plan_rates(args, _steps(args, len(_cut(recipe, captures)["train"]))))
+    parts = _cut(recipe, captures)
+    rates = plan_rates(args, _steps(args, len(parts["train"])))
+    refuse_bad_rates(rates)
     set_seed(recipe.seed)
     model = _network(recipe)
     _check_space(recipe, captures, model)
-    plan = Plan(recipe, Path(recipe.output_dir), captures, _cut(recipe, captures), model, args)
+    plan = Plan(recipe, Path(recipe.output_dir), captures, parts, model, args, rates)
     _give_meaning(plan)
     _adapt(plan)
     return plan

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -175,14 +174,16 @@ class DepthTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint aside and rename it into place whole: whatever bears its name is complete."""
-        folder = Path(str(self.args.output_dir))
+        folder, together = Path(str(self.args.output_dir)), self.accelerator.wait_for_everyone
         name = f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(folder / ".partial", ignore_errors=True)
+        together()
         with _redirected(self.args, folder / ".partial"):
             super()._save_checkpoint(model, trial)
             if self.average is not None:
                 self.average.save(folder / ".partial" / name, self.args.should_save)
-            if self.args.parallel_mode.value == "distributed":
-                dist.barrier()  # each process leaves its random state there
+        together()  # each process leaves its random state there
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder / name)
         if self.args.should_save:
@@ -192,8 +193,7 @@ class DepthTrainer(Trainer):
             rotate_checkpoints(
                 str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=False
             )
-        if self.args.parallel_mode.value == "distributed":
-            dist.barrier()
+        together()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, self.weights() if state_dict is None else state_dict)
@@ -256,12 +256,8 @@ class DepthTrainer(Trainer):
 
 @contextmanager
 def _redirected(args: TrainingArguments, folder: Path) -> Iterator[None]:
-    """While inside, the trainer's output folder is another, empty one."""
+    """While inside, the trainer's output folder is another."""
     kept, args.output_dir = args.output_dir, str(folder)
-    if args.should_save:
-        shutil.rmtree(folder, ignore_errors=True)
-    if args.parallel_mode.value == "distributed":
-        dist.barrier()
     try:
         yield
     finally:
