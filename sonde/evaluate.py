@@ -28,7 +28,7 @@ from sonde.losses import resized
 from sonde.models import DepthModel
 from sonde.predict import MANIFEST
 from sonde.protocols import Protocol
-from sonde.recipes import DataRecipe, Part, Recipe, nearest
+from sonde.recipes import Part, Recipe, nearest
 from sonde.types import Depth, DepthArray, Mask, Prediction, Space
 
 Predictor = Callable[[Capture], Prediction]
@@ -295,7 +295,7 @@ def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:
     return [id_ for id_ in captures.ids if id_.startswith(f"{len(recipe.data.also) + 1}-")]
 
 
-def _opened(part: DataRecipe | Part, min_depth: float | None = None, max_depth: float | None = None) -> DepthSet:
+def _opened(part: Part, min_depth: float | None = None, max_depth: float | None = None) -> DepthSet:
     found = open_set(part.format, part.root, min_depth=min_depth, max_depth=max_depth)
     found = only(found, Path(part.only)) if part.only else found
     return without(found, Path(part.reject)) if part.reject else found

@@ -148,6 +148,26 @@ def test_a_wrong_value_is_told_with_its_place(overrides, words):
     assert words in problem({}, overrides)
 
 
+def test_the_reference_commands_names_stand_for_our_fields(tmp_path):
+    short = ["epochs=8", "lr=1.5e-4", "crop_h=352", "crop_w=704", "workers=4", "log_dir=logs", "batch_size=3"]
+    full = [
+        "train.num_train_epochs=8",
+        "train.learning_rate=1.5e-4",
+        "model.input_size=[352,704]",
+        "train.dataloader_num_workers=4",
+        "output_dir=logs",
+        "train.per_device_train_batch_size=3",
+    ]
+    assert recipes.load("student-distill", short) == recipes.load("student-distill", full)
+    assert recipes.load("lora-few", ["max_depth=80"]) == recipes.load(
+        "lora-few", ["model.max_depth=80", "data.max_depth=80"]
+    )
+    path = tmp_path / "short.yaml"
+    path.write_text("dataset: nyu\ndata_path: nyu\nlr: 2.0e-4\n")
+    recipe = recipes.load(path, ["lr=3e-4"])
+    assert (recipe.data.format, recipe.data.root, recipe.train["learning_rate"]) == ("nyu", "nyu", 3e-4)
+
+
 def test_a_file_that_is_no_recipe_is_told_so(tmp_path):
     for text in ("model: [unclosed", "- a\n- list\n", "just words"):
         path = tmp_path / "broken.yaml"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sonde import scenes
+from sonde.datasets import open_set
 from sonde.scenes import FAMILIES, LAYOUTS, RIGS, Camera, Group, Light, Render, Scene, finishes, photographed, tyre
 from sonde.scenes.shapes import extrusion, lathe, turn, unit
 from sonde.scenes.tracer import Tracer
@@ -183,7 +184,19 @@ def test_nyu_and_driving_layouts_hold_the_depth(tmp_path):
         known = np.isfinite(depth) & (depth < 65)
         np.testing.assert_allclose(levels[known] / per_metre, depth[known], atol=0.51 / per_metre)
         assert (levels[np.isinf(depth)] == 0).all()
-        assert json.loads((root / "render.json").read_text())["intrinsics"] is None
+
+
+def test_one_car_takes_all_pictures_of_a_driving_set(tmp_path):
+    root = scenes.synth("road", tmp_path / "road", 3, workers=1, height=HEIGHT, width=WIDTH)
+    captures = [open_set("driving_stereo", root).read(index) for index in range(3)]
+    focal = 1.14 * WIDTH  # DrivingStereo's
+    for capture in captures:
+        assert capture.intrinsics is not None
+        np.testing.assert_allclose(np.diag(capture.intrinsics), (focal, focal, 1))
+    below = np.array([np.median(capture.depth[-1]) for capture in captures]) * (HEIGHT / 2 / focal)
+    assert (below < 2.1).all() and below.max() > 1.3, "the road lies as far below the lens as the car is high"
+    card = json.loads((scenes.synth("road", tmp_path / "many", 1, workers=1, rigs=0) / "render.json").read_text())
+    assert card["intrinsics"] is None and not (tmp_path / "many" / "intrinsics.txt").exists()
 
 
 def test_any_family_can_be_written_as_points(tmp_path):

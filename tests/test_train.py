@@ -229,3 +229,29 @@ def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tm
     assert means
     for name in means:
         assert torch.equal(before[name], after[f"base_model.model.{name}"])
+
+
+def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settings, tmp_path):
+    train.train(
+        "lora-few",
+        settings(
+            "train.max_steps=-1", "train.num_train_epochs=5", "train.eval_strategy=epoch", "train.save_strategy=epoch",
+            "val_freq=2", "save_freq=4",
+        ),
+    )  # fmt: skip
+    logs = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses_by_epoch = {round(log["epoch"]): log["eval_loss"] for log in logs if "eval_loss" in log}
+    assert list(losses_by_epoch) == [2, 4, 5]
+    steps = sorted(int(path.name.rpartition("-")[2]) for path in (tmp_path / "run/checkpoints").glob("checkpoint-*"))
+    improved = [
+        epoch
+        for epoch in (2, 4, 5)
+        if losses_by_epoch[epoch] == min(list(losses_by_epoch.values())[: (2, 4, 5).index(epoch) + 1])
+    ]
+    assert steps == [3 * epoch for epoch in sorted({4, 5, *improved})]
+
+
+def test_a_run_may_keep_its_last_weights_alone(settings, tmp_path):
+    train.train("lora-few", settings("save_model=false", "train.max_steps=2"))
+    assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    assert models.load(tmp_path / "run").space == "metric"

@@ -123,7 +123,7 @@ def synth(
     layout: Annotated[
         str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
     ] = None,
-    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench; 0: a new one for every image.")] = 1,
+    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench or road; 0: a new one for every image.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Render scenes with exact depth in the layout of the real set they stand for."""

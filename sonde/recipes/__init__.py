@@ -66,23 +66,27 @@ class SplitRecipe(Strict):
 
 
 class Part(Strict):
-    """One more folder of the same training set."""
+    """A folder of captures, and what renders it where it is absent."""
 
     format: str
     """A name in DATASETS."""
     root: str
     """Its folder."""
     render: dict[str, int] = Field(default={}, max_length=1)
-    """Renders to make when the folder is absent: one family -> count."""
+    """Renders to make when the folder is absent: one family -> count, as `sonde data synth` would."""
+    render_size: tuple[int, int] = (168, 224)
+    """(height, width) of the renders, pixels."""
+    rigs: int = Field(default=0, ge=0)
+    """Fixed cameras that took the renders, for families that have them; 0 takes each by a new one."""
     seed: int | None = None
     """Of the renders, where it is not the recipe's."""
     only: str | None = None
-    """A file of the captures to take."""
+    """A published list of the captures to take, such as KITTI's Eigen files or NYU's splits.mat; None takes all."""
     reject: str | None = None
-    """A file of its captures to leave out."""
+    """A file of captures to leave out, as `sonde data check --reject` writes it."""
 
 
-class DataRecipe(Strict):
+class DataRecipe(Part):
     """Where the captures lie and how they are read."""
 
     format: str = "zivid"
@@ -94,14 +98,8 @@ class DataRecipe(Strict):
     measured: Part | None = None
     """A set of measured depth for validation and test, cut by `split`; everything else then trains. Pseudo-labels
     need one: a student is never judged by its teacher's labels."""
-    only: str | None = None
-    """A published list of the captures to take, such as KITTI's Eigen files or NYU's splits.mat; None takes all."""
-    reject: str | None = None
-    """A file of captures to leave out, as `sonde data check --reject` writes it."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Pseudo-labels below this confidence are left out; None takes all."""
-    render: dict[str, int] = Field(default={}, max_length=1)
-    """Renders to make when the folder is absent: one family -> count, as `sonde data synth` would."""
     range: Literal["train", "all"] | tuple[float, float] = "train"
     """Depth range of the encoding: of the training captures, of all captures, or given in the set's unit."""
     min_depth: float | None = None
@@ -169,10 +167,33 @@ class Recipe(Strict):
     """`transformers.TrainingArguments`' names."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
+    val_freq: int = Field(default=1, ge=1)
+    """Epochs from one validation to the next, where train.eval_strategy is epoch."""
+    save_freq: int = Field(default=1, ge=1)
+    """Epochs from one checkpoint to the next, where train.save_strategy is epoch; the best is always saved."""
+    save_model: bool = True
+    """Write checkpoints; without them the run cannot go on after a stop, and its last weights are what it keeps."""
     output_dir: str = "runs/run"
     """The run folder."""
     seed: int = 42
     """Seeds the weights, the data order and the augmentation."""
+
+
+SHORT: dict[str, tuple[str, ...]] = {
+    "dataset": ("data.format",),
+    "data_path": ("data.root",),
+    "ckpt_dir": ("model.name",),
+    "log_dir": ("output_dir",),
+    "epochs": ("train.num_train_epochs",),
+    "batch_size": ("train.per_device_train_batch_size",),
+    "lr": ("train.learning_rate",),
+    "workers": ("train.dataloader_num_workers",),
+    "crop_h": ("model.input_size[0]",),
+    "crop_w": ("model.input_size[1]",),
+    "max_depth": ("model.max_depth", "data.max_depth"),
+    "max_depth_eval": ("data.max_depth_eval",),
+}
+"""What GLPDepth's command line calls a field, or several: taken in overrides and at the top of a recipe."""
 
 
 def names() -> list[str]:
@@ -223,16 +244,24 @@ def _merged(fields: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    short = [f"{name}={fields.pop(name)}" for name in SHORT if name in fields]
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"Override {override!r}: expected key=value, such as train.learning_rate=1e-4.")
     try:
-        merged = OmegaConf.merge(OmegaConf.create(fields), OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.create(fields)
+        merged.merge_with_dotlist([full for override in [*short, *overrides] for full in _full(override)])
         resolved = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"Cannot apply {' '.join(overrides)}: {str(error).splitlines()[0]}") from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _full(override: str) -> list[str]:
+    """The fields that an override sets, each as key=value."""
+    key, _, value = override.partition("=")
+    return [f"{name}={value}" for name in SHORT.get(key, (key,))]
 
 
 def _validated(fields: dict[str, Any]) -> Recipe:

@@ -194,5 +194,5 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
 
 FAMILIES: dict[str, Builder] = {"bench": bench.scene, "room": room.scene, "road": road.scene}
 """Name -> what builds a scene from a generator."""
-RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig}
+RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig, "road": road.rig}
 """Name -> what draws a fixed set-up from a generator; the set-up then builds scenes."""

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt16
 
 from sonde.files import atomic_write
+from sonde.files.cameras import write_intrinsics
 from sonde.types import DepthArray, MatrixArray, RGBArray, XYZArray
 
 PER_FOLDER = 250
@@ -75,7 +76,7 @@ def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics
 
 
 def write_card(root: Path, card: dict[str, Any]) -> None:
-    """render.json: how the set was made.
+    """render.json: how the set was made; and where one camera took it, intrinsics.txt for layouts that know none else.
 
     Raises:
         ValueError: the folder holds renders made otherwise, so that adding to them would mix two sets.
@@ -86,6 +87,8 @@ def write_card(root: Path, card: dict[str, Any]) -> None:
         raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")
     with atomic_write(path) as sibling:
         sibling.write_text(json.dumps(card, indent=1) + "\n")
+    if card["intrinsics"] is not None and card["format"] != "zivid":
+        write_intrinsics(root / "intrinsics.txt", np.array(card["intrinsics"]))
 
 
 def xyz_mm(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:

@@ -110,8 +110,34 @@ def daylight(rng: Rng, camera: Camera) -> tuple[list[Light], Sky]:
     return [Light(position, three(warm), 8.0, fades=False)], sky._replace(shift=float(rng.random()))
 
 
+def rig(rng: Rng) -> Callable[[Rng], Scene]:
+    """A camera that stays on its car, with DrivingStereo's lens (focal length 1.14 of the width); the road changes."""
+    height, pitch, ahead = rng.uniform(1.4, 1.9), rng.normal(-0.01, 0.01), np.degrees(2 * np.arctan(0.5 / 1.14))
+
+    def drive(rng: Rng) -> Scene:
+        way = any_of(rng, _street, _open_road, p=[0.7, 0.3])(rng)
+        x, y, z = way.at(0.0, rng.uniform(0.2, 0.7) * way.half, height + rng.normal(0, 0.02))
+        yaw, nod, roll = rng.normal(0, (0.02, 0.006, 0.004))
+        camera = Camera(three((x, y, z)), way.heading(0.0) + yaw, pitch + nod, roll, float(ahead))
+        lights, sky = daylight(rng, camera)
+        return Scene(way.group, camera, lights, sky, photo(rng))
+
+    return drive
+
+
 def town(rng: Rng) -> tuple[Group, Camera]:
-    """A street between houses."""
+    """A street between houses, seen from a car or from the pavement."""
+    way = _street(rng)
+    return way.group, _driver(way, rng) if rng.random() < 0.7 else _walker(way, rng)
+
+
+def country(rng: Rng) -> tuple[Group, Camera]:
+    """A road through fields, woods or along a barrier, with the land around it, seen from a car."""
+    way = _open_road(rng)
+    return way.group, _driver(way, rng)
+
+
+def _street(rng: Rng) -> Street:
     lanes = int(rng.integers(1, 4))
     street_ = Street(rng.normal(0, 8), rng.normal(0, 1.2), rng.normal(0, 0.3), lanes * 1.7 + rng.uniform(0.5, 2))
     _carriageway(street_, rng, lanes)
@@ -137,11 +163,10 @@ def town(rng: Rng) -> tuple[Group, Camera]:
             street_.put(thing, y, side * (half + rng.uniform(0.4, walk + verge)), 0 if side > 0 else np.pi, 0.13)
     _traffic(street_, rng, lanes)
     _ground(street_, rng, rng.uniform(0, 25))
-    return street_.group, _driver(street_, rng) if rng.random() < 0.7 else _walker(street_, rng)
+    return street_
 
 
-def country(rng: Rng) -> tuple[Group, Camera]:
-    """A road through fields, woods or along a barrier, with the land around it."""
+def _open_road(rng: Rng) -> Street:
     lanes = int(rng.integers(1, 4))
     road = Street(rng.normal(0, 14), rng.normal(0, 2.5), rng.normal(0, 0.5), lanes * 1.85 + rng.uniform(0.2, 2.5))
     _carriageway(road, rng, lanes)
@@ -171,7 +196,7 @@ def country(rng: Rng) -> tuple[Group, Camera]:
             )
     _traffic(road, rng, lanes)
     _ground(road, rng, rng.uniform(5, 60))
-    return road.group, _driver(road, rng)
+    return road
 
 
 def place(rng: Rng) -> tuple[Group, Camera]:

@@ -18,11 +18,11 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from sonde import Verb, cards, models, recipes, report, scenes
-from sonde.recipes import Part, Recipe
+from sonde.recipes import Recipe
 from sonde.train.arguments import DEFAULTS, training_arguments
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
-from sonde.trainer import DepthTrainer, JsonLines, Objective, Progress
+from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress
 
 __all__ = [
     "DEFAULTS", "Plan", "RatePlan", "dry_run", "learning_rates", "plan_lr", "prepare", "refuse_bad_rates",
@@ -109,20 +109,22 @@ def plan_lr(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
 
 def render_missing(recipe: Recipe) -> None:
     """Render the parts of the data that a recipe describes and that are not there yet."""
-    data = recipe.data
-    parts = [Part(format=data.format, root=data.root, render=data.render), *data.also]
-    for part in [*parts, data.measured] if data.measured else parts:
+    parts = [recipe.data, *recipe.data.also, *([recipe.data.measured] if recipe.data.measured else [])]
+    for part in parts:
         if part.render and not Path(part.root).exists():
-            seed = recipe.seed if part.seed is None else part.seed
+            seed, (height, width) = recipe.seed if part.seed is None else part.seed, part.render_size
             for family, count in part.render.items():
                 log.info("rendering %d %s captures into %s", count, family, part.root)
-                scenes.synth(family, part.root, count, seed=seed, rigs=0, layout=part.format)
+                scenes.synth(
+                    family, part.root, count, seed=seed, height=height, width=width, rigs=part.rigs, layout=part.format
+                )
 
 
 def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict[str, torch.Tensor] | None:
     """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
     recipe = plan.recipe
-    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl")]
+    pace = Pace(recipe.val_freq, recipe.save_freq)
+    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace]
     if listener and plan.main:
         callbacks.append(Progress(listener))
     trainer = DepthTrainer(

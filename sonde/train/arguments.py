@@ -50,6 +50,8 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         settings["activation_checkpointing"] = settings.pop("gradient_checkpointing")
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
+    if not recipe.save_model:
+        settings |= {"save_strategy": "no", "load_best_model_at_end": False}
     kind, options = _schedule(settings)
     if settings.get("greater_is_better") is None:
         settings["greater_is_better"] = plateau_mode(settings["metric_for_best_model"] or "loss") == "max"

@@ -20,7 +20,7 @@ from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
 from sonde.trainer import sharding
-from sonde.trainer.callbacks import Average, Epochs, JsonLines, Progress
+from sonde.trainer.callbacks import Average, Epochs, JsonLines, Pace, Progress
 from sonde.trainer.objective import Objective, unit_disparity
 from sonde.types import Depth, Mask, PerImage, Sample
 
@@ -30,6 +30,7 @@ __all__ = [
     "Epochs",
     "JsonLines",
     "Objective",
+    "Pace",
     "Progress",
     "score_names",
     "sharding",
@@ -140,6 +141,12 @@ class DepthTrainer(Trainer):
             assert output.metrics is not None
             output.metrics[f"eval_{name}"] = torch.cat(values).nanmean().item()
         return output
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """transformers'; the best so far is also saved, whatever its epoch."""
+        best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= best and self.args.load_best_model_at_end
+        return best
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log."""

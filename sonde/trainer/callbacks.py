@@ -49,6 +49,22 @@ class Epochs(TrainerCallback):
         self.samples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
 
 
+class Pace(TrainerCallback):
+    """Validates, and saves, once in so many epochs and after the last, where the strategy is by epoch."""
+
+    def __init__(self, validate: int, save: int):
+        self.validate = validate
+        self.save = save
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """transformers has asked for both by now, where it asks for them by epoch."""
+        epoch, last = round(state.epoch or 0), state.global_step >= state.max_steps
+        control.should_evaluate &= last or epoch % self.validate == 0
+        control.should_save &= last or epoch % self.save == 0
+
+
 class Progress(TrainerCallback):
     """Tells a listener the step, of how many, and the newest numbers."""
 
