@@ -3,8 +3,8 @@
 Every draw is a function of (seed, epoch, index), so that any epoch can be replayed and a resumed run goes on
 as it would have. Switching one variation on leaves the draws of the others as they were.
 
-The colour changes are affine in RGB (brightness, contrast, saturation, and hue as a turn of the colour plane
-of YIQ), so they are one 3x3 matrix and one offset: a single pass, whatever is switched on.
+The colour changes are affine in RGB (brightness, contrast, a shift of value, saturation, and hue as a turn of the
+colour plane of YIQ), so they are one 3x3 matrix and one offset: a single pass, whatever is switched on.
 """
 
 from typing import NamedTuple
@@ -33,8 +33,12 @@ YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
 
 
-WINDOW, CUT = 1, 2
+WINDOW, CUT, STRIP = 1, 2, 3
 """Each with (seed, epoch, index) makes a generator of its own, so that it leaves the other draws as they are."""
+KINDS = (("brightness", "contrast", "value"), ("gamma",), ("saturation", "hue"), ("noise",), ("blur",))
+"""Colour changes that are made together, or together left out."""
+STRIP_SHARE = 0.75
+"""The widest strip of vertical CutDepth, as a share of what lies to the right of its left edge (GLPDepth's p)."""
 
 
 class Draws(NamedTuple):
@@ -50,6 +54,9 @@ class Draws(NamedTuple):
     saturation: float
     hue: float
     gamma: float
+    value: float
+    chances: tuple[float, ...]
+    """One for each of KINDS."""
 
 
 def augmented(
@@ -76,6 +83,7 @@ def augmented(
         key: (seed, epoch, index).
     """
     draws, generator = _draws(key)
+    recipe = _chosen(recipe, draws)
     if recipe.crop < 1:
         box = _box(depth.shape, _side(recipe, key), draws)
         top, left, height, width = box
@@ -101,6 +109,33 @@ def window(
     return image[rows, columns], depth[rows, columns], crop_intrinsics(intrinsics, top, left)
 
 
+def cut_depth(pixels: Pixels, depth: DepthArray, recipe: AugmentRecipe, key: Key, far: float) -> Pixels:
+    """Vertical CutDepth: in a strip of the image, depth / far in place of all three colours, written into `pixels`.
+
+    Depth is in metres, 0 where untrusted, and may have another size than the image (the nearest then stands for
+    each pixel); beyond `far` it is white. Where it is untrusted the image stays: black would say that something
+    is there at no distance at all, and most of a laser's map is untrusted.
+    """
+    columns = strip(recipe, key, pixels.shape[2])
+    if depth.shape != pixels.shape[1:]:
+        depth = cv2.resize(depth, pixels.shape[:0:-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    grey = torch.from_numpy(depth[:, columns] / np.float32(far)).clamp_(max=1)
+    pixels[..., columns] = torch.where(grey > 0, grey, pixels[..., columns])
+    return pixels
+
+
+def strip(recipe: AugmentRecipe, key: Key, width: int) -> slice:
+    """Columns of vertical CutDepth (Ishii and Yamashita, 2021, as GLPDepth draws them), in pixels; empty: none.
+
+    From int(a W), max(int((W - a W) b 3/4), 1) wide, with a and b uniform in [0, 1].
+    """
+    chance, start, share = np.random.default_rng((*key, STRIP)).uniform(0, 1, 3).tolist()
+    if chance >= recipe.cut_depth:
+        return slice(0)
+    left = int(start * width)
+    return slice(left, left + max(int((width - start * width) * share * STRIP_SHARE), 1))
+
+
 def cut(recipe: AugmentRecipe, key: Key) -> Float[np.ndarray, "4"]:
     """CutMix's rectangle as (top, left, bottom, right), shares of height and width; all 0 where nothing is cut.
 
@@ -117,7 +152,15 @@ def cut(recipe: AugmentRecipe, key: Key) -> Float[np.ndarray, "4"]:
 def _draws(key: Key) -> tuple[Draws, torch.Generator]:
     random = np.random.default_rng(key)
     values = random.uniform(0, 1, 5).tolist() + random.uniform(-1, 1, 5).tolist()
-    return Draws(*values), torch.Generator().manual_seed(int(random.integers(2**63)))
+    generator = torch.Generator().manual_seed(int(random.integers(2**63)))
+    value, chances = random.uniform(-1, 1), random.uniform(0, 1, len(KINDS))  # last: the others stay as they were
+    return Draws(*values, value=value, chances=tuple(chances.tolist())), generator
+
+
+def _chosen(recipe: AugmentRecipe, draws: Draws) -> AugmentRecipe:
+    """The recipe without the kinds of colour change that this sample goes without."""
+    out = [kind for kind, chance in zip(KINDS, draws.chances, strict=True) if chance >= recipe.colour]
+    return recipe.model_copy(update=dict.fromkeys(sum(out, ()), 0.0))
 
 
 def _side(recipe: AugmentRecipe, key: Key) -> float:
@@ -159,7 +202,7 @@ def _coloured(pixels: Pixels, recipe: AugmentRecipe, draws: Draws, generator: to
     if recipe.blur:
         blur = max(draws.blur * recipe.blur, 1e-3)
         pixels = torch.stack([torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), blur)) for plane in pixels.numpy()])
-    if recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue:
+    if recipe.brightness or recipe.contrast or recipe.value or recipe.saturation or recipe.hue:
         matrix, offset = _affine(recipe, draws, mean=pixels.mean((1, 2)).double().numpy())
         flat = torch.addmm(offset[:, None], matrix, pixels.view(3, -1))
         pixels = flat.clamp_(0, 1).view_as(pixels)
@@ -170,7 +213,7 @@ def _coloured(pixels: Pixels, recipe: AugmentRecipe, draws: Draws, generator: to
 
 
 def _affine(recipe: AugmentRecipe, draws: Draws, mean: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Saturation and hue, which keep luma; then brightness; then contrast around the mean grey."""
+    """Saturation and hue, which keep luma; then brightness; then contrast around the mean grey; then the shift."""
     turn = 2 * np.pi * recipe.hue * draws.hue
     colour = 1 + recipe.saturation * draws.saturation
     brightness = 1 + recipe.brightness * draws.brightness
@@ -178,5 +221,5 @@ def _affine(recipe: AugmentRecipe, draws: Draws, mean: np.ndarray) -> tuple[Tens
     plane = colour * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     in_yiq = np.block([[np.ones((1, 1)), np.zeros((1, 2))], [np.zeros((2, 1)), plane]])
     matrix = contrast * brightness * np.linalg.inv(YIQ) @ in_yiq @ YIQ
-    offset = np.full(3, (1 - contrast) * brightness * LUMA @ mean)
+    offset = np.full(3, (1 - contrast) * brightness * LUMA @ mean + recipe.value * draws.value)
     return torch.from_numpy(matrix).float(), torch.from_numpy(offset).float()

@@ -5,14 +5,16 @@ import pytest
 import torch
 from small_captures import INTRINSICS, NORMAL, OFFSET, picture, plane_depth
 
-from sonde.augment import augmented
+from sonde.augment import augmented, cut_depth, strip
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
 
 EVERYTHING = AugmentRecipe(
     **{"flip": 0.5, "crop": 0.6, "brightness": 0.3, "contrast": 0.3, "saturation": 0.5},
-    **{"hue": 0.2, "gamma": 0.3, "noise": 0.05, "blur": 1.5},
+    **{"hue": 0.2, "gamma": 0.3, "value": 0.1, "noise": 0.05, "blur": 1.5},
 )
+GOLDEN = [slice(812, 907), slice(920, 1001), slice(176, 410)]
+"""Of seed 42, epoch 0, the first three captures, 1216 pixels wide."""
 PHOTOMETRIC = EVERYTHING.model_copy(update={"flip": 0.0, "crop": 1.0})
 DEPTH = plane_depth(24, 32).astype(np.float32)
 MASK = np.arange(24 * 32).reshape(24, 32) % 7 > 0
@@ -47,7 +49,7 @@ def test_colours_vary_within_range_and_leave_depth_alone() -> None:
         assert 0 <= image.min() and image.max() <= 1 and image.shape == (3, 24, 32)
 
 
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "gamma", "noise", "blur"])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "gamma", "value", "noise", "blur"])
 def test_each_colour_change_alone_changes_the_image(name: str) -> None:
     amount = 2.0 if name == "blur" else 0.4
     assert not torch.equal(vary(AugmentRecipe(**{name: amount}), (0, 0, 1))[0], vary(AugmentRecipe())[0])
@@ -117,3 +119,82 @@ def test_unknown_intrinsics_stay_unknown() -> None:
     unknown = np.full((3, 3), np.nan)
     result = augmented(picture(0), DEPTH, MASK, unknown, AugmentRecipe(flip=1.0, crop=0.5), (0, 0, 0))
     assert np.isnan(result[3][:2]).all()
+
+
+def test_brightness_and_value_are_albumentations_random_brightness_contrast() -> None:
+    """There v' = clip(a v + b) with a in [0.8, 1.2] and b in [-0.2, 0.2], drawn apart."""
+    before = vary(AugmentRecipe())[0].double()
+    factors, shifts = [], []
+    for index in range(40):
+        after = vary(AugmentRecipe(brightness=0.2, value=0.2), (0, 0, index))[0].double()
+        inside = (after > 0.01) & (after < 0.99)
+        (shift, factor), *_ = np.linalg.lstsq(
+            np.stack([np.ones(int(inside.sum())), before[inside].numpy()], 1), after[inside].numpy(), rcond=None
+        )
+        torch.testing.assert_close(after, (factor * before + shift).clamp(0, 1), atol=1e-4, rtol=0)
+        factors.append(factor)
+        shifts.append(shift)
+    assert 0.8 < min(factors) < 0.85 and 1.15 < max(factors) < 1.2
+    assert -0.2 < min(shifts) < -0.15 and 0.15 < max(shifts) < 0.2
+    assert abs(np.corrcoef(factors, shifts)[0, 1]) < 0.4
+
+
+def test_each_kind_of_colour_change_has_its_own_chance() -> None:
+    kinds = [{"brightness": 0.4, "contrast": 0.4}, {"gamma": 0.4}, {"saturation": 0.4, "hue": 0.2}, {"noise": 0.1}]
+    plain = vary(AugmentRecipe())[0]
+    made = [
+        [not torch.equal(vary(AugmentRecipe(colour=0.5, **kind), (0, 0, index))[0], plain) for index in range(400)]
+        for kind in kinds
+    ]
+    assert np.mean(made, 1) == pytest.approx([0.5] * 4, abs=0.08)
+    assert np.abs(np.corrcoef(made) - np.eye(4)).max() < 0.2
+    for index in np.flatnonzero(made[1])[:5]:  # where a change is made, it is the one that was always made
+        key = (0, 0, int(index))
+        assert torch.equal(vary(AugmentRecipe(gamma=0.4, colour=0.5), key)[0], vary(AugmentRecipe(gamma=0.4), key)[0])
+    assert torch.equal(vary(PHOTOMETRIC.model_copy(update={"colour": 0.0}))[0], plain)
+
+
+def test_the_strip_is_drawn_as_glpdepth_draws_it() -> None:
+    recipe, width = AugmentRecipe(cut_depth=0.25), 1216
+    strips = [strip(recipe, (42, 0, index), width) for index in range(8000)]
+    drawn = [columns for columns in strips if columns.stop]
+    assert len(drawn) / len(strips) == pytest.approx(0.25, abs=0.02)
+    left = np.array([columns.start for columns in drawn])
+    wide = np.array([columns.stop - columns.start for columns in drawn])
+    assert left.mean() == pytest.approx(width / 2, rel=0.05) and left.min() < 20 and left.max() > 1190
+    assert wide.mean() == pytest.approx(width * 0.75 / 4, rel=0.05) and wide.min() == 1  # E[1 - a] E[b] 3/4
+    assert (wide <= np.maximum((width - left) * 0.75, 1)).all() and (left + wide <= width).all()
+    for index in range(5):
+        _, start, share = np.random.default_rng((42, 0, index, 3)).uniform(0, 1, 3)
+        found = strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width)
+        assert found.start == int(start * width)
+        assert found.stop - found.start == max(int((width - start * width) * share * 0.75), 1)
+    golden = [strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width) for index in range(3)]
+    assert golden == GOLDEN
+
+
+def test_the_strip_shows_depth_and_everything_else_stays() -> None:
+    recipe, key = AugmentRecipe(cut_depth=1.0), (0, 0, 1)
+    pixels, depth = vary(AugmentRecipe())[0], np.where(MASK, DEPTH, 0).astype(np.float32)
+    before = depth.copy()
+    shown = cut_depth(pixels.clone(), depth, recipe, key, far=2.0)
+    columns = strip(recipe, key, 32)
+    within = torch.zeros(24, 32, dtype=torch.bool)
+    within[:, columns] = torch.from_numpy(MASK)[:, columns]
+    assert 3 < int(within.any(0).sum()) < 24
+    for channel, plain in zip(shown, pixels, strict=True):
+        np.testing.assert_array_equal(channel[within], DEPTH[within.numpy()] / np.float32(2))
+        assert torch.equal(channel[~within], plain[~within])
+    np.testing.assert_array_equal(depth, before)
+    for small in (DEPTH[::2, ::2], DEPTH.repeat(2, 0).repeat(2, 1)):  # a depth map of another size
+        shown = cut_depth(pixels.clone(), np.ascontiguousarray(small), recipe, key, far=2.0)
+        assert set(shown[0, :, columns].flatten().tolist()) <= set((small / np.float32(2)).flatten().tolist())
+
+
+def test_depth_shown_in_the_image_never_wraps() -> None:
+    recipe, key = AugmentRecipe(cut_depth=1.0), (0, 0, 1)
+    levels = np.linspace(1, 20480, 32).astype(np.uint16)  # a KITTI file's, up to 80 m; bytes would begin anew at 256
+    depth = np.broadcast_to((levels / 256).astype(np.float32), (24, 32)).copy()
+    row = cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=80.0)[0, 0, strip(recipe, key, 32)]
+    assert (row.diff() > 0).all() and 0 < row.min() and row.max() <= 1
+    assert cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=20.0).max() == 1  # of a farther set

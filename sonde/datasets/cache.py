@@ -19,11 +19,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.files import atomic_write, resize_image
 from sonde.geometry import scale_intrinsics
-from sonde.types import MatrixArray
+from sonde.types import DepthArray, MatrixArray
+
+View = tuple[UInt8[np.ndarray, "height width 3"], DepthArray, MatrixArray | None]
+"""Image, depth in metres (0 where untrusted) and intrinsics of a capture."""
 
 RESERVE_BYTES = 2**30
 """Left free on the disk for others: large sets would fill it."""
@@ -54,6 +58,7 @@ class Decoded:
     ) -> None:
         self.captures = captures
         self.ids = captures.ids
+        self.far = captures.limits[1] * captures.unit_m  # metres
         self.image_size = (image_size[0], image_size[1]) if image_size else None
         self.folder = Path(folder) if folder else None
         self.cover = cover and image_size is not None
@@ -64,15 +69,20 @@ class Decoded:
 
     def read(self, index: int) -> Capture:
         """The capture, its image resized; from the record where there is a sound one."""
+        image, depth, intrinsics = self.view(index)
+        return Capture(self.ids[index], image, depth, depth > 0, intrinsics)
+
+    def view(self, index: int) -> View:
+        """What `read` gives but the mask: maps of the record, of which only what is taken is read."""
         if self.folder is None:
-            return self._decoded(index)
+            return _view(self._decoded(index))
         record = self.folder / f"{self._key(index)}.npy"
         kept = self._kept(record, index)
         if kept is not None:
             return kept
         capture = self._decoded(index)
         self._keep(record, capture)
-        return capture
+        return _view(capture)
 
     def _decoded(self, index: int) -> Capture:
         capture = self.captures.read(index)
@@ -86,7 +96,7 @@ class Decoded:
         made_from = [VERSION, self.image_size, self.cover, self.captures.key(index)]
         return hashlib.blake2b(json.dumps(made_from).encode(), digest_size=16).hexdigest()
 
-    def _kept(self, path: Path, index: int) -> Capture | None:
+    def _kept(self, path: Path, index: int) -> View | None:
         try:
             record = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable memory
             sound = bool(self._compared[index]) or record["checksum"][0] == _checksum(record)
@@ -96,9 +106,7 @@ class Decoded:
             return None
         self._compared[index] = True
         matrix = record["intrinsics"][0]
-        depth = record["depth"][0]
-        intrinsics = None if np.isnan(matrix).any() else np.array(matrix)
-        return Capture(self.ids[index], record["image"][0], depth, depth > 0, intrinsics)
+        return record["image"][0], record["depth"][0], None if np.isnan(matrix).any() else np.array(matrix)
 
     def _keep(self, path: Path, capture: Capture) -> None:
         record = np.zeros(1, _layout(capture))
@@ -134,6 +142,10 @@ def covering(capture: Capture, size: tuple[int, int]) -> Capture:
 def unknown() -> MatrixArray:
     """What stands for intrinsics nobody knows where a matrix is needed: NaN."""
     return np.full((3, 3), np.nan)
+
+
+def _view(capture: Capture) -> View:
+    return capture.image, capture.depth, capture.intrinsics
 
 
 def _layout(capture: Capture) -> np.dtype:

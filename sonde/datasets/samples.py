@@ -1,7 +1,8 @@
 """What a training loop draws from: captures as tensors, augmented by a function of (seed, epoch, index)."""
 
+import math
 from collections.abc import Sequence
-from typing import NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -9,9 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sonde.augment import augmented, cut, window
-from sonde.datasets.cache import unknown
-from sonde.datasets.contract import Capture
+from sonde.augment import augmented, cut, cut_depth, window
+from sonde.datasets.cache import Decoded, unknown
+from sonde.datasets.contract import DepthSet
 from sonde.recipes import AugmentRecipe
 from sonde.types import Sample
 
@@ -30,17 +31,6 @@ class Item(TypedDict):
     """CutMix's rectangle, where the recipe mixes."""
 
 
-@runtime_checkable
-class Readable(Protocol):
-    """A DepthSet, or one already `Decoded`."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> Capture:
-        """The capture at `index`."""
-        ...
-
-
 class Samples(Dataset[Item]):
     """The captures at `indices`, in that order, each augmented anew in every epoch.
 
@@ -54,18 +44,22 @@ class Samples(Dataset[Item]):
 
     def __init__(
         self,
-        captures: Readable,
+        captures: DepthSet | Decoded,
         indices: Sequence[int],
         augment: AugmentRecipe | None = None,
         seed: int = 0,
         window: tuple[int, int] | None = None,
     ) -> None:
-        self.captures = captures
+        self.captures = captures if isinstance(captures, Decoded) else Decoded(captures)
         self.indices = list(indices)
         self.augment = augment or AugmentRecipe()
         self.varies = augment is not None
         self.seed = seed
         self.window = window
+        if self.augment.cut_depth and not math.isfinite(self.captures.far):
+            raise ValueError(
+                "augment.cut_depth shows depth as a share of the set's limit, and it has none: set data.max_depth."
+            )
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers already running
 
     def __len__(self) -> int:
@@ -77,14 +71,14 @@ class Samples(Dataset[Item]):
 
     def __getitem__(self, position: int) -> Item:
         index = self.indices[position]
-        capture = self.captures.read(index)
-        intrinsics = unknown() if capture.intrinsics is None else capture.intrinsics
-        image, depth = capture.image, capture.depth
+        image, depth, camera = self.captures.view(index)
+        intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
         if self.window is not None:
-            place = key if self.varies else None
-            image, depth, intrinsics = window(image, depth, intrinsics, self.window, place)
+            image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
         pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key)
+        if self.augment.cut_depth:
+            pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
         item: Item = {
             "image": pixels,
             "depth": torch.from_numpy(depth),

@@ -132,10 +132,16 @@ class AugmentRecipe(Strict):
     """Largest turn of hue, in turns."""
     gamma: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of gamma."""
+    value: float = Field(default=0.0, ge=0, lt=1)
+    """Largest shift of all three colours alike, as a share of white."""
     noise: float = Field(default=0.0, ge=0, lt=1)
     """Largest standard deviation of added noise, RGB in [0, 1]."""
     blur: float = Field(default=0.0, ge=0)
     """Largest standard deviation of a Gaussian blur, in pixels."""
+    colour: float = Field(default=1.0, ge=0, le=1)
+    """Share of samples with each of: brightness, contrast and value; gamma; saturation and hue; noise; blur."""
+    cut_depth: float = Field(default=0.0, ge=0, le=1)
+    """Share of samples in which a vertical strip of the image shows its depth, white at the set's farther limit."""
     cutmix: float = Field(default=0.0, ge=0, le=1)
     """Share of images of which a rectangle is the batch's next image, each part judged by its own depth."""
 

@@ -152,6 +152,8 @@ def _check_space(recipe: Recipe, captures: DepthSet, model: DepthModel) -> None:
             f"{captures.root} holds pseudo-labels alone: name a set of measured depth for validation and test "
             "(data.measured.format and data.measured.root), for a student is not judged by its teacher's labels."
         )
+    if space != "metric" and recipe.augment.cut_depth:
+        raise ValueError(f"augment.cut_depth shows metric depth, and the training set holds {what}: set it to 0.")
     unfit = [name for name in recipe.loss if relative and name in losses.METRIC]
     if unfit:
         raise ValueError(
