@@ -100,13 +100,18 @@ def augmented(
 
 def window(
     image: Colours, depth: DepthArray, intrinsics: MatrixArray, size: tuple[int, int], key: Key | None
-) -> tuple[UInt8[np.ndarray, "rows columns 3"], Float[np.ndarray, "rows columns"], MatrixArray]:
-    """A (height, width) window of an image and a depth map of one size: central, or where the key draws it."""
-    spare = [length - side for length, side in zip(depth.shape, size, strict=True)]
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "_ _"], MatrixArray]:
+    """A (height, width) window of the image and of what it shows in depth: central, or where the key draws it.
+
+    Image and window are whole multiples, by one step, of the depth map and its part; nothing is copied.
+    """
+    step = len(image) // len(depth)
+    sides = [side // step for side in size]
+    spare = [length - side for length, side in zip(depth.shape, sides, strict=True)]
     share = [0.5, 0.5] if key is None else np.random.default_rng((*key, WINDOW)).uniform(0, 1, 2).tolist()
     top, left = (round(part * rest) for part, rest in zip(share, spare, strict=True))
-    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-    return image[rows, columns], depth[rows, columns], crop_intrinsics(intrinsics, top, left)
+    pixels = image[step * top : step * top + size[0], step * left : step * left + size[1]]
+    return pixels, depth[top : top + sides[0], left : left + sides[1]], crop_intrinsics(intrinsics, top, left)
 
 
 def cut_depth(pixels: Pixels, depth: DepthArray, recipe: AugmentRecipe, key: Key, far: float) -> Pixels:

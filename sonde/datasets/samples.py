@@ -40,6 +40,7 @@ class Samples(Dataset[Item]):
         augment: what is varied; None varies nothing.
         seed: with the epoch and the capture's index, decides every draw.
         window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
+        max_depth: metres; depths at or beyond are not trusted, though the set trusts them.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Samples(Dataset[Item]):
         augment: AugmentRecipe | None = None,
         seed: int = 0,
         window: tuple[int, int] | None = None,
+        *,
+        max_depth: float = math.inf,
     ) -> None:
         self.captures = captures if isinstance(captures, Decoded) else Decoded(captures)
         self.indices = list(indices)
@@ -56,6 +59,7 @@ class Samples(Dataset[Item]):
         self.varies = augment is not None
         self.seed = seed
         self.window = window
+        self.max_depth = max_depth
         if self.augment.cut_depth and not math.isfinite(self.captures.far):
             raise ValueError(
                 "augment.cut_depth shows depth as a share of the set's limit, and it has none: set data.max_depth."
@@ -75,7 +79,10 @@ class Samples(Dataset[Item]):
         intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
         if self.window is not None:
+            _check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
             image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
+        if self.max_depth < math.inf:
+            depth = np.where(depth < self.max_depth, depth, np.float32(0))
         pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key)
         if self.augment.cut_depth:
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
@@ -96,12 +103,26 @@ def collate(items: Sequence[Item]) -> Sample:
     Raises:
         ValueError: images or depth maps of different sizes, and what to do.
     """
+    alone, steps = "train.per_device_eval_batch_size=1", "train.gradient_accumulation_steps"
     for name, remedy in (
-        ("image", "set model.input_size"),
-        ("depth", "set data.fit=crop, or train.per_device_train_batch_size=1 and train.gradient_accumulation_steps"),
+        ("image", f"set model.input_size, or, where data.fit=window validates on whole captures, {alone}"),
+        ("depth", f"set data.fit=crop, or train.per_device_train_batch_size=1 (with more {steps}) and {alone}"),
     ):
         sizes = {tuple(item[name].shape[-2:]) for item in items}
         if len(sizes) > 1:
             found = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             raise ValueError(f"One batch holds {name}s of {found}: {remedy}.")
     return default_collate(list(items))
+
+
+def _check_window(id_: str, image: tuple[int, ...], depth: tuple[int, ...], size: tuple[int, int]) -> None:
+    """A window lies inside the image and on whole depth pixels."""
+    found, asked = f"{id_} is {image[1]}x{image[0]}", f"data.fit=window cuts {size[1]}x{size[0]} (model.input_size)"
+    if image[0] < size[0] or image[1] < size[1]:
+        raise ValueError(f"{found}, and {asked}: set data.fit=crop, which scales captures, or a smaller window.")
+    step = image[0] // depth[0]
+    if image != (step * depth[0], step * depth[1]) or size[0] % step or size[1] % step:
+        raise ValueError(
+            f"{found}, its depth {depth[1]}x{depth[0]}, and {asked}: expected an image and a window that are the same "
+            "whole multiple of the depth's pixels; set data.fit=crop, which scales both to one size."
+        )

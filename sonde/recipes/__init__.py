@@ -106,9 +106,12 @@ class DataRecipe(Part):
     """Depths at or below are not trusted, in the set's unit; None takes the layout's limit (0 for zivid)."""
     max_depth: float | None = None
     """Depths at or above are not trusted, in the set's unit; None takes the layout's limit (10000 mm for zivid)."""
-    fit: Literal["stretch", "crop"] = "stretch"
+    max_depth_eval: float | None = Field(default=None, gt=0)
+    """Depths at or above do not count in validation, in the set's unit; None counts all that `max_depth` trusts."""
+    fit: Literal["stretch", "crop", "window"] = "stretch"
     """How a capture becomes `model.input_size`: stretched; or, as the papers do, scaled until it covers it and cropped,
-    at random in training, centrally in validation. `crop` also resamples depth (nearest), so that sets mix."""
+    at random in training, centrally in validation. `crop` also resamples depth (nearest), so that sets mix. `window`
+    resamples nothing: training sees a window of that size at random, validation and test see the whole capture."""
     split: SplitRecipe = SplitRecipe()
     """Train, validation and test."""
     cache: str | None = ".cache/sonde"

@@ -32,12 +32,19 @@ class Plan(NamedTuple):
 
     def samples(self, part: str, *, augment: bool = False) -> Samples:
         """The captures of a part as a torch data set, decoded once."""
-        recipe = self.recipe
-        size, crops = recipe.model.input_size, recipe.data.fit == "crop"
-        decoded = Decoded(self.captures, size, recipe.data.cache, cover=crops)
+        recipe, data, unit = self.recipe, self.recipe.data, self.captures.unit_m
+        size = recipe.model.input_size
+        decoded = Decoded(self.captures, None if data.fit == "window" else size, data.cache, cover=data.fit == "crop")
         position = {capture: index for index, capture in enumerate(self.captures.ids)}
         indices = [position[capture] for capture in self.parts[part]]
-        return Samples(decoded, indices, recipe.augment if augment else None, recipe.seed, size if crops else None)
+        return Samples(
+            decoded,
+            indices,
+            recipe.augment if augment else None,
+            recipe.seed,
+            size if data.fit == "crop" or (data.fit == "window" and augment) else None,
+            max_depth=math.inf if data.max_depth_eval is None or part == "train" else data.max_depth_eval * unit,
+        )
 
     @property
     def chooser(self) -> str:
@@ -76,6 +83,7 @@ def prepare(recipe: Recipe) -> Plan:
         )
     captures = evaluate.open_captures(recipe)
     _check_metric(args, captures)
+    _check_judged(recipe, captures)
     parts = _cut(recipe, captures)
     rates = plan_rates(args, _steps(args, len(parts["train"])))
     refuse_bad_rates(rates)
@@ -108,6 +116,16 @@ def _check_metric(args: TrainingArguments, captures: DepthSet) -> None:
         raise ValueError(
             f"train.metric_for_best_model={args.metric_for_best_model}: validation does not report it; "
             f"{nearest(metric, known)}"
+        )
+
+
+def _check_judged(recipe: Recipe, captures: DepthSet) -> None:
+    """Validation cannot trust what is not read."""
+    judged, (_, far) = recipe.data.max_depth_eval, captures.limits
+    if judged is not None and judged > far and recipe.data.measured is None:
+        raise ValueError(
+            f"data.max_depth_eval={judged:g} is beyond {far:g} {captures.unit}, from where on no depth is read: "
+            "give at most that, or a larger data.max_depth."
         )
 
 
@@ -173,10 +191,16 @@ def _give_meaning(plan: Plan) -> None:
             f"model.input_size={list(size)}: {model.name} needs multiples of {step}; the nearest is {nearest_size}."
         )
     meaning = replace(model.meaning, input_size=size, unit=captures.unit)
-    if recipe.data.fit == "crop":
-        if size is None:
-            raise ValueError("data.fit=crop needs model.input_size: the window to cut.")
-        meaning = replace(meaning, input_size=None, short_side=min(size))
+    if recipe.data.fit != "stretch":
+        if recipe.model.input_size is None:
+            raise ValueError(f"data.fit={recipe.data.fit} needs model.input_size: the window to cut.")
+        if model.network.config.model_type in ("dpt", "depth_pro"):
+            raise ValueError(
+                f"data.fit={recipe.data.fit} leads to images of any aspect, and {model.name} sees one size only: set "
+                "data.fit=stretch."
+            )
+        short_side = min(recipe.model.input_size) if recipe.data.fit == "crop" else None
+        meaning = replace(meaning, input_size=None, short_side=short_side)
     if recipe.model.encoding is not None:
         low, high = _range(plan)
         encoding = ENCODINGS[recipe.model.encoding](low, high)
