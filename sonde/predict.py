@@ -44,7 +44,8 @@ class Outcome(NamedTuple):
 class Answer(NamedTuple):
     """One image and its depth, ready to be written."""
 
-    image: RGBArray
+    image: RGBArray | None
+    """What colours a point cloud."""
     depth: DepthArray
     """The image's size; metres where the space is metric."""
     space: Space

@@ -110,8 +110,11 @@ def one_process(base, root, tmp_path_factory) -> Path:
 
 def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one_process, tmp_path):
     run = tmp_path / "run"
-    by_two("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=2"))
+    by_two("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=2", "save_result=true"))
     assert losses(run) == pytest.approx(losses(one_process), rel=1e-4)
+    (judge,) = json.loads((run / "split.json").read_text())["validation"]  # which both processes see, and write
+    maps = {f"results/step-{step:06}/{judge}.{kind}.png" for step in (2, 4) for kind in ("depth", "preview")}
+    assert {path.relative_to(run).as_posix() for path in run.glob("results/**/*.*")} == maps
     assert_same(weights(run), weights(one_process), 2e-5)
     assert len(losses(run)) == 4 and (run / "report.html").is_file()
 

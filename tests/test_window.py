@@ -1,5 +1,6 @@
-"""A window at the capture's own size resamples nothing; validation sees and trusts whole captures."""
+"""A window at the capture's own size resamples nothing; validation sees, trusts and writes whole captures."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from small_captures import INTRINSICS, NORMAL, OFFSET, picture, write_bench
 from small_networks import saved
 from transformers import DPTConfig, DPTForDepthEstimation
 
-from sonde import evaluate, files, recipes, train
+from sonde import evaluate, files, models, recipes, train
 from sonde.augment import strip
-from sonde.datasets import Decoded, Samples, open_set
+from sonde.datasets import Decoded, Samples, collate, open_set
 from sonde.datasets.zivid import open_zivid
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
@@ -179,3 +180,49 @@ def test_a_cap_of_validation_distrusts_farther_depths_there_alone(settings, root
     for words in ("data.max_depth=900", "data.max_depth_eval=20000"):
         with pytest.raises(ValueError, match=r"data.max_depth_eval=.* is beyond .* mm.*larger data.max_depth"):
             train.prepare(recipes.load("lora-few", settings("data.max_depth_eval=950", words)))
+
+
+@pytest.mark.parametrize("epochs", [True, False])
+def test_the_results_of_a_validation_are_its_models_predictions(settings, root: Path, tmp_path: Path, epochs) -> None:
+    by_epoch = [
+        "train.max_steps=-1",
+        "train.num_train_epochs=2",
+        "train.eval_strategy=epoch",
+        "train.save_strategy=epoch",
+    ]
+    words = settings(
+        "save_result=true", "data.split.validation=2", "data.max_depth_eval=900", *(by_epoch if epochs else [])
+    )
+    run = train.train("lora-few", words)
+    logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    judged = [log for log in logs if "eval_loss" in log]
+    names = ["epoch-001", "epoch-002"] if epochs else ["step-000002", "step-000004"]
+    assert sorted(path.name for path in (run / "results").iterdir()) == names
+    ids = json.loads((run / "split.json").read_text())["validation"]
+    for name, log in zip(names, judged, strict=True):
+        folder, errors = run / "results" / name, []
+        written = {f"{id_}{suffix}" for id_ in ids for suffix in (".depth.png", ".preview.png")}
+        assert {path.name for path in folder.iterdir()} == written
+        for id_ in ids:
+            found, depth = files.read_depth(folder / f"{id_}.depth.png"), depth_of(id_, root)
+            trusted = (depth > 0) & (depth < np.float32(0.9))
+            errors.append(np.abs(found - depth)[trusted].mean() * 1000)
+        assert np.mean(errors) == pytest.approx(log["eval_mae_mm"], abs=0.06)  # steps of 0.1 mm
+    best = names[int(np.argmin([log["eval_loss"] for log in judged]))]
+    model = models.load(run)
+    for id_ in ids:
+        answer = model.predict(root / "images" / f"{id_}.png").depth
+        found = files.read_depth(run / "results" / best / f"{id_}.depth.png")
+        np.testing.assert_allclose(found, answer, rtol=0, atol=0.51e-4)
+        picture_ = files.read_rgb(run / "results" / best / f"{id_}.preview.png")
+        assert picture_.shape[1] == 96 and picture_.shape[0] > 64
+
+
+def test_nothing_is_written_unless_asked_and_samples_know_their_place(settings, tmp_path: Path) -> None:
+    run = train.train("lora-few", settings("train.max_steps=2"))
+    assert not (run / "results").exists()
+    plan = train.prepare(recipes.load("lora-few", settings(f"output_dir={tmp_path / 'other'}")))
+    samples = plan.samples("validation")
+    index = collate([samples[0]]).get("index")
+    assert index is not None and index.dtype == torch.int64
+    assert [plan.captures.ids[position] for position in index.tolist()] == plan.parts["validation"][:1]

@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
@@ -29,6 +29,8 @@ class Item(TypedDict):
     """For the depth's pixels; NaN where unknown, so that batches always collate."""
     cut: NotRequired[Float[Tensor, "4"]]
     """CutMix's rectangle, where the recipe mixes."""
+    index: NotRequired[Int[Tensor, ""]]
+    """The capture's position in its set."""
 
 
 class Samples(Dataset[Item]):
@@ -91,6 +93,7 @@ class Samples(Dataset[Item]):
             "depth": torch.from_numpy(depth),
             "mask": torch.from_numpy(mask),
             "intrinsics": torch.from_numpy(intrinsics.astype(np.float32)),
+            "index": torch.tensor(index),
         }
         if self.augment.cutmix:
             item["cut"] = torch.from_numpy(cut(self.augment, key))

@@ -184,6 +184,8 @@ class Recipe(Strict):
     """Write checkpoints; without them the run cannot go on after a stop, and its last weights are what it keeps."""
     output_dir: str = "runs/run"
     """The run folder."""
+    save_result: bool = False
+    """Write the depth maps of every validation below `results/` of the run: 16-bit PNG, and a preview in colour."""
     seed: int = 42
     """Seeds the weights, the data order and the augmentation."""
 

@@ -1,7 +1,8 @@
 """Train: one recipe in, one run folder out. Fine-tuning by LoRA, a teacher on renders and a student are the same code.
 
 A run folder holds `recipe.yaml` (every default resolved), `split.json`, `metrics.jsonl`, `environment.json`,
-`checkpoints/`, `best/` (what `sonde.load` reads, and the model's card), `metrics.json` and `report.html`.
+`checkpoints/`, `best/` (what `sonde.load` reads, and the model's card), `metrics.json` and `report.html`; where the
+recipe saves them, `results/` holds the depth maps of each validation.
 """
 
 import json
@@ -22,7 +23,7 @@ from sonde.recipes import Recipe
 from sonde.train.arguments import DEFAULTS, training_arguments
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
-from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress
+from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress, Results
 
 __all__ = [
     "DEFAULTS", "Plan", "RatePlan", "dry_run", "learning_rates", "plan_lr", "prepare", "refuse_bad_rates",
@@ -127,6 +128,8 @@ def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict
     callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace]
     if listener and plan.main:
         callbacks.append(Progress(listener))
+    by_epoch = plan.args.eval_strategy == "epoch"
+    results = Results(plan.run / "results", plan.captures.ids, plan.model, by_epoch=by_epoch)
     trainer = DepthTrainer(
         Objective(plan.model, recipe.loss, recipe.align_features),
         plan.args,
@@ -136,6 +139,7 @@ def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict
         encoder_learning_rate=recipe.model.encoder_learning_rate,
         ema=recipe.ema,
         sharded=plan.sharded,
+        results=results if recipe.save_result else None,
     )
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -22,6 +22,7 @@ from sonde.datasets.contract import UNITS
 from sonde.trainer import sharding
 from sonde.trainer.callbacks import Average, Epochs, JsonLines, Pace, Progress
 from sonde.trainer.objective import Objective, unit_disparity
+from sonde.trainer.results import Results
 from sonde.types import Depth, Mask, PerImage, Sample
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Objective",
     "Pace",
     "Progress",
+    "Results",
     "score_names",
     "sharding",
     "unit_disparity",
@@ -64,9 +66,11 @@ class DepthTrainer(Trainer):
         encoder_learning_rate: float | None = None,
         ema: float | None = None,
         sharded: bool = False,
+        results: Results | None = None,
     ):
         model = objective.model
         self.sharded = sharded
+        self.results = results
         self.encoder_learning_rate = encoder_learning_rate
         super().__init__(
             model=model.network,  # pyright: ignore[reportArgumentType]
@@ -106,6 +110,8 @@ class DepthTrainer(Trainer):
             self._terms.setdefault(name, []).append(term.detach().mean())
         if not model.training:
             self._score(pred.detach(), inputs["depth"], inputs["mask"])
+            if self.results is not None and "index" in inputs:
+                self.results.write(pred.detach(), inputs["index"], self.state)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
         return (loss, pred) if return_outputs else loss
 

@@ -1,0 +1,40 @@
+"""The depth maps of every validation on disk, written as they are scored: a batch at a time, each a whole file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+from transformers import TrainerState
+
+from sonde.models import DepthModel
+from sonde.predict import SAVERS, Answer
+from sonde.types import Depth
+
+
+class Results:
+    """Writes FOLDER/epoch-003/ID.depth.png and ID.preview.png, as `sonde predict` does; each process its own captures.
+
+    Args:
+        folder: usually RUN/results.
+        ids: the captures of the set, by position.
+        model: what its answers mean; they are written at the size of the depth they are scored against.
+        by_epoch: whether each epoch is validated; folders are named by steps otherwise, step-000200.
+    """
+
+    def __init__(self, folder: Path, ids: Sequence[str], model: DepthModel, *, by_epoch: bool):
+        self.folder = folder
+        self.ids = ids
+        self.model = model
+        self.by_epoch = by_epoch
+
+    def write(self, pred: Depth, index: Int[Tensor, " b"], state: TrainerState) -> None:
+        """The network's answers for the captures at `index`."""
+        name = f"epoch-{round(state.epoch or 0):03}" if self.by_epoch else f"step-{state.global_step:06}"
+        encoding, space = self.model.encoding, self.model.space
+        unit = self.model.meaning.unit if space == "metric" else "1"
+        for answer, position in zip(pred.float(), index.tolist(), strict=True):
+            depth = answer if encoding is None else encoding.decode(answer)
+            written = Answer(None, depth.cpu().numpy(), space, unit, None)
+            for saver in (SAVERS["png16"], SAVERS["preview"]):
+                saver.write(self.folder / name / f"{self.ids[position]}{saver.suffix}", written)
