@@ -24,12 +24,13 @@ from sonde import Verb, baselines, files, metrics, models, protocols, recipes
 from sonde.align import ALIGN
 from sonde.datasets import Capture, DepthSet, Joined, confident, only, open_set, without
 from sonde.datasets.contract import UNITS
+from sonde.geometry import scale_intrinsics
 from sonde.losses import resized
 from sonde.models import DepthModel
 from sonde.predict import MANIFEST
 from sonde.protocols import Protocol
 from sonde.recipes import Part, Recipe, nearest
-from sonde.types import Depth, DepthArray, Mask, Prediction, Space
+from sonde.types import Depth, DepthArray, Mask, MatrixArray, Prediction, Space
 
 Predictor = Callable[[Capture], Prediction]
 """What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
@@ -388,8 +389,16 @@ def _predictor(model: DepthModel | Predictor | str | Path) -> tuple[Predictor, s
         model = models.load(model)
     if isinstance(model, DepthModel):
         network = model
-        return lambda capture: network.predict(capture.image), network.name
+        return lambda capture: network.predict(capture.image, _camera(capture)), network.name
     return model, getattr(model, "__name__", type(model).__name__)
+
+
+def _camera(capture: Capture) -> MatrixArray | None:
+    """A capture's intrinsics for its image's pixels."""
+    if capture.intrinsics is None:
+        return None
+    (height, width), (rows, columns) = capture.depth.shape, capture.image.shape[:2]
+    return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
 
 
 def _restricted(capture: Capture, rules: Protocol) -> Capture:

@@ -163,7 +163,7 @@ def predict(
     save: Annotated[str, typer.Option(help="Any of png16,npy,preview,ply,glb.")] = "png16,preview",
     intrinsics: Annotated[
         str | None,
-        typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds."),
+        typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds and models with a canonical focal."),
     ] = None,
     as_json: Json = False,
 ) -> None:

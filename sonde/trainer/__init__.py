@@ -109,9 +109,10 @@ class DepthTrainer(Trainer):
         for name, term in terms.items():
             self._terms.setdefault(name, []).append(term.detach().mean())
         if not model.training:
-            self._score(pred.detach(), inputs["depth"], inputs["mask"])
+            answer = self._decoded(pred.detach(), inputs)
+            self._score(answer, inputs["depth"], inputs["mask"])
             if self.results is not None and "index" in inputs:
-                self.results.write(pred.detach(), inputs["index"], self.state)
+                self.results.write(answer, inputs["index"], self.state)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
         return (loss, pred) if return_outputs else loss
 
@@ -173,12 +174,14 @@ class DepthTrainer(Trainer):
         """Values of all processes."""
         return self.accelerator.gather(values)  # pyright: ignore[reportReturnType]
 
-    def _score(self, pred: Depth, depth: Depth, mask: Mask) -> None:
-        encoding, unit = self.depth_model.encoding, self.depth_model.meaning.unit
-        if encoding is not None:
-            answer = encoding.decode(pred)
-        else:
-            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](pred, depth, mask)
+    def _decoded(self, pred: Depth, batch: Sample) -> Depth:
+        """What the model's space names: real metres, whatever camera the network answers for, or disparity."""
+        encoding = self.depth_model.encoding
+        return (pred if encoding is None else encoding.decode(pred)) * self.depth_model.zoom_of(batch)
+
+    def _score(self, answer: Depth, depth: Depth, mask: Mask) -> None:
+        unit = self.depth_model.meaning.unit
+        answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](answer, depth, mask)
         for name, score in metrics.score(answer, depth, mask, SCORES).items():
             in_unit = name == "mae"
             values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
