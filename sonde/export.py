@@ -62,7 +62,9 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
     model.meaning = replace(model.meaning, base=None, fingerprint=None)
     models.save(model, folder)
     (folder / "README.md").write_text(card(model, licence))
-    after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.meaning.scale
+    after = (
+        pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.meaning.scale
+    )
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
     if not difference <= TOLERANCE:
         raise ValueError(

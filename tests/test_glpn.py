@@ -187,7 +187,10 @@ def published(folder: Path, **changes) -> Path:
 def test_a_published_glpn_ends_where_it_was_trained_to(place, changes, metres, tmp_path, caplog):
     folder = published(tmp_path / place, **changes)
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    plain = answer(AutoModelForDepthEstimation.from_pretrained(folder), torch.from_numpy(image / 255).permute(2, 0, 1)[None].float())
+    plain = answer(
+        AutoModelForDepthEstimation.from_pretrained(folder),
+        torch.from_numpy(image / 255).permute(2, 0, 1)[None].float(),
+    )
     stated = changes.get("max_depth", 10)
     with caplog.at_level(logging.INFO, "sonde"):
         depth = models.load(folder).predict(image).depth
@@ -301,7 +304,11 @@ def test_an_answer_has_the_images_size_and_is_the_networks_own(height, width):
 def test_training_sees_the_image_without_its_padding():
     model = keeping()
     depth = torch.rand(2, 45, 70) + 1
-    sample: Sample = {"image": torch.rand(2, 3, 45, 70), "depth": depth, "mask": torch.ones_like(depth, dtype=torch.bool)}
+    sample: Sample = {
+        "image": torch.rand(2, 3, 45, 70),
+        "depth": depth,
+        "mask": torch.ones_like(depth, dtype=torch.bool),
+    }
     pred, _ = Objective(model, {"silog": 1.0})(model.network, sample)
     assert torch.equal(pred, model(sample["image"]).depth)
 

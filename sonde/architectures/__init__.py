@@ -30,7 +30,9 @@ def from_official(state: Mapping[str, Tensor], name: str) -> tuple[PreTrainedCon
     state = {key.removeprefix("module."): value for key, value in state.items()}  # what DataParallel adds
     if "pretrained.cls_token" in state and "depth_head.scratch.output_conv1.weight" in state:
         return depth_anything_v2.converted(state, name)
-    if {"decoder.bot_conv.weight", *(f"encoder.patch_embed{stage}.proj.weight" for stage in (1, 2, 3, 4))} <= set(state):
+    if {"decoder.bot_conv.weight", *(f"encoder.patch_embed{stage}.proj.weight" for stage in (1, 2, 3, 4))} <= set(
+        state
+    ):
         return glpdepth.converted(state, name)
     raise ValueError(
         f"{name} is not an official Depth Anything V2 or GLPDepth checkpoint: expected keys such as "

@@ -31,9 +31,7 @@ def encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
     return found
 
 
-def renamed(
-    state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, tuple[str, ...]]
-) -> dict[str, Tensor]:
+def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
     """A state under other names; a matrix whose new name holds a key of `splits` becomes its equal parts, by rows."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -144,7 +144,9 @@ def _glpn(size: str, init: str, encoder: str | None, max_depth: float | int | No
         known = " or ".join(architectures.PUBLISHED)
         raise ValueError(f"GLPN {size} has no one release: set model.name={known}, or model.init=random.")
     if max_depth is None:
-        raise ValueError(f"model.size={size} answers metres and needs model.max_depth, such as 80 (road) or 10 (rooms).")
+        raise ValueError(
+            f"model.size={size} answers metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
+        )
     model = _drawn(architectures.glpn(size, max_depth=max_depth), max_depth, f"GLPN {size}")
     if encoder is not None:
         architectures.load_mit(model.network.glpn, encoder)
@@ -259,7 +261,9 @@ def _correct_range(network: PreTrainedModel, place: Path) -> None:
     names = {place.name, str(written).rpartition("/")[2]}
     for known, metres in architectures.PUBLISHED.items():
         if known.rpartition("/")[2] in names and config.max_depth != metres:
-            log.warning("%s: its config says %d m, and %s ends at %d m: read as that", place, config.max_depth, known, metres)
+            log.warning(
+                "%s: its config says %d m, and %s ends at %d m: read as that", place, config.max_depth, known, metres
+            )
             end_at(network, metres)
 
 

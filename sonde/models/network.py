@@ -188,9 +188,7 @@ class DepthModel(nn.Module):
     def zoom_of(self, batch: Sample) -> Tensor | float:
         """`zoom` of a batch, whose intrinsics are of its depth's pixels."""
         height, width = batch["image"].shape[-2:]
-        return self.zoom(
-            batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1]
-        )
+        return self.zoom(batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1])
 
     def finish(self, raw: Depth, height: int, width: int, intrinsics: Camera | None = None) -> Prediction:
         """A raw answer to an image of this size, padded or not: resized, decoded, and brought to the image's camera."""

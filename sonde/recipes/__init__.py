@@ -26,7 +26,7 @@ class ModelRecipe(Strict):
     """Which network, and what it regresses."""
 
     name: str = "sonde-tiny"
-    """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder or a .pth file."""
+    """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder, or a .pth or .ckpt file."""
     size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5"] | None = None
     """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to b5:
     GLPN with SegFormer's encoder of that size, drawn anew."""
