@@ -179,6 +179,18 @@ def test_a_run_is_scored_in_real_metres(encoding, loss, tmp_path):
             )
 
 
+def test_the_fitted_start_is_of_the_canonical_depth(tmp_path):
+    """A camera like the canonical one or not, encoded depth is the same: its range is scaled as it is."""
+    fitted = ["lora={r: 2}", "model.train_head=true", "model.affine_start=true"]
+    start, plain = (
+        train.prepare(settings(tmp_path, *fitted, f"model.canonical_focal={focal}")).model for focal in (20, "null")
+    )
+    state = plain.network.state_dict()
+    for name, value in start.network.state_dict().items():
+        if "lora" not in name:
+            torch.testing.assert_close(value, state[name], rtol=1e-3, atol=1e-5)
+
+
 def test_a_capture_is_scored_with_the_camera_of_its_image():
     capture = Capture(
         "a", np.zeros((64, 96, 3), np.uint8), np.ones((32, 48), np.float32), np.ones((32, 48), bool), camera(50)

@@ -1,4 +1,4 @@
-"""Networks by size as transformers configs, encoders to start them from, and official checkpoints in transformers' names.
+"""Networks by size as transformers configs, encoders to start from, official checkpoints in transformers' names.
 
 Depth Anything V2 in `SIZES`; GLPN with SegFormer's encoders in `MIT_SIZES`.
 """
@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig
 
 from sonde.architectures import depth_anything_v2, glpdepth
 from sonde.architectures.depth_anything_v2 import RELEASED, SIZES, Size, depth_anything, load_encoder
-from sonde.architectures.glpdepth import MIT_SIZES, PUBLISHED, MiT, glpn, load_mit
 from sonde.architectures.foreign import held
+from sonde.architectures.glpdepth import MIT_SIZES, PUBLISHED, MiT, glpn, load_mit
 
 __all__ = [
     "MIT_SIZES", "PUBLISHED", "RELEASED", "SIZES", "MiT", "Size", "depth_anything", "from_official", "glpn", "held",

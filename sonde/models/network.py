@@ -128,8 +128,8 @@ class DepthModel(nn.Module):
     def camera_wanted(self) -> str:
         """What a user is told who asks a model with a canonical focal for depth without intrinsics."""
         return (
-            f"{self.name} answers for a focal length of {self.meaning.canonical_focal:g} pixels (model.canonical_focal): "
-            "metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
+            f"{self.name} answers for a focal length of {self.meaning.canonical_focal:g} pixels "
+            "(model.canonical_focal): metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
         )
 
     def prepare(self, rgb: Image) -> Float[Tensor, "b 3 H W"]:

@@ -28,18 +28,18 @@ class ModelRecipe(Strict):
     name: str = "sonde-tiny"
     """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder, or a .pth or .ckpt file."""
     size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5"] | None = None
-    """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to b5:
-    GLPN with SegFormer's encoder of that size, drawn anew."""
+    """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to
+    b5: GLPN with SegFormer's encoder of that size, drawn anew."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and draws the weights anew from the seed."""
     encoder: str | None = None
-    """Weights that the encoder of a `size` drawn anew starts from, DINOv2's or for b0 to b5 SegFormer's (nvidia/mit-b4): a
-    hub id or a local folder."""
+    """Weights that the encoder of a `size` drawn anew starts from, DINOv2's or for b0 to b5 SegFormer's
+    (nvidia/mit-b4): a hub id or a local folder."""
     encoder_learning_rate: float | None = None
     """The encoder's, where it is not train.learning_rate: the paper trains it at a tenth of the decoder's."""
     max_depth: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Metres at which the head of a `size` drawn anew ends, with `encoding: null`: a metric network; None makes a relative
-    one, which b0 to b5 have not."""
+    """Metres at which the head of a `size` drawn anew ends, with `encoding: null`: a metric network; None makes a
+    relative one, which b0 to b5 have not."""
     canonical_focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Learn and answer depth as a camera of this focal length would see it, in pixels at the network's input, so that
     cameras mix (Metric3D); every image then needs intrinsics. None keeps the model's own, where it has one."""

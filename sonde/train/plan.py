@@ -293,7 +293,9 @@ def _start(plan: Plan, images: int = 8) -> None:
         raw = seen.pop()
         pick = torch.nn.functional.interpolate
         size = raw.shape[-2:]
-        target = encoding.encode(torch.where(batch["mask"], batch["depth"], 1.0))
+        if model.meaning.pads:
+            raw = raw[:, : batch["image"].shape[-2], : batch["image"].shape[-1]]
+        target = encoding.encode(torch.where(batch["mask"], batch["depth"] / model.zoom_of(batch), 1.0))
         target = pick(target[:, None], size, mode="nearest-exact")[:, 0]
         mask = pick(batch["mask"][:, None].float(), size, mode="nearest-exact")[:, 0] > 0.5
         outputs.append(raw.flatten())
