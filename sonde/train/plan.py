@@ -240,15 +240,14 @@ def _range(plan: Plan) -> tuple[float, float]:
 def _canonical(plan: Plan, part: str, index: int) -> tuple[float, float]:
     """Smallest and largest depth of a capture, metres, as the canonical camera would see it."""
     samples = plan.samples(part)
-    try:
-        zoom = float(plan.model.zoom_of(datasets.collate([samples[index]])))
-    except ValueError:
+    capture, batch = samples.captures.read(samples.indices[index]), datasets.collate([samples[index]])
+    if capture.intrinsics is None:
         raise ValueError(
             f"{plan.captures.root} holds no intrinsics for {plan.parts[part][index]}, and model.canonical_focal needs "
             "every capture's: add them to the set, or leave it out."
-        ) from None
-    depth = samples.captures.read(samples.indices[index]).depth  # whole, where the sample is a window of it
-    trusted = depth[depth > 0] / zoom
+        )
+    depth = capture.depth  # whole, where the batch holds a window of it
+    trusted = depth[depth > 0] / float(plan.model.zoom_of(batch))
     return float(trusted.min()), float(trusted.max())
 
 
