@@ -28,16 +28,29 @@ def check(
     reject: Annotated[
         Path | None, typer.Option(help="List the captures with a problem there, as JSON lines for data.reject.")
     ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page of thumbnails and histograms there: FILE.html.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A set of the same layout that must share no capture with it; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
     from sonde import checks, datasets
 
     captures = datasets.open_set(data_format, root, strict=False)
+    others = [datasets.open_set(data_format, other, strict=False) for other in against or []]
     with bar("checking", quiet=as_json) as show:
-        problems = checks.check(captures, lambda done: show(done, len(captures), {}))
+        diagnosis = checks.examine(captures, lambda done: show(done, len(captures), {}), others)
+    problems = diagnosis.problems
     written = {} if reject is None else {"rejected": datasets.write_rejects(reject, problems), "list": str(reject)}
-    tell({"captures": len(captures), **written, "problems": [problem.message for problem in problems]}, as_json)
+    if page is not None:
+        from sonde.checks import page as pages
+
+        written["page"] = str(pages.write(page, captures, diagnosis))
+    answers = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
+    silent = [f"{name}: {each.note}" for name, each in diagnosis.answers.items() if each.note and not each.faults]
+    said = {"checks": answers} if as_json else {"cannot tell": silent}
+    tell({"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json)
     if problems:
         raise typer.Exit(1)
 
