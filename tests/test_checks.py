@@ -96,6 +96,15 @@ def shifted(capture: Capture) -> Capture:
     return capture._replace(depth=moved(capture.depth, 6, -5))
 
 
+def disparity(capture: Capture) -> Capture:
+    return capture._replace(depth=(4 / np.maximum(capture.depth, 0.1) * (capture.depth > 0)).astype(np.float32))
+
+
+def coded(capture: Capture) -> Capture:
+    rows = np.arange(len(capture.depth))[:, None] < 4
+    return capture._replace(depth=np.where(rows, np.float32(65.535), capture.depth))
+
+
 FAULTS: dict[str, tuple[str, Callable[[Capture], Capture], str]] = {
     "clipped far": ("clipped", far_clip, r"its farthest depth, in 15% of its trusted pixels"),
     "clipped near": ("clipped", near_clip, r"its nearest depth, in 8% of its trusted pixels"),
@@ -103,6 +112,8 @@ FAULTS: dict[str, tuple[str, Callable[[Capture], Capture], str]] = {
     "flat": ("flat", nearly_one_depth, r"is 0.7 m everywhere, within 0\.\d+%"),
     "empty": ("coverage", hardly_any, r"depth in 0\.\d+% of its pixels"),
     "dark": ("dark", unexposed, r"image of one colour"),
+    "disparity": ("disparity", disparity, r"holds disparity, not depth: in \d+ of \d+ flat tiles"),
+    "a code": ("code", coded, r"is exactly 65.535 m in 2\.\d+% of its trusted pixels"),
     "shifted": ("misaligned", shifted, r"moved by [+]5 pixels to the right and -6 down"),
 }
 
@@ -125,7 +136,8 @@ def test_a_map_in_metres_is_told_where_millimetres_are_expected(tmp_path: Path) 
 
 
 def test_every_check_of_the_register_has_its_fault_here() -> None:
-    assert {name for name, *_ in FAULTS.values()} | {"unit"} == set(CHECKS)
+    elsewhere = {"unit", "camera", "distance", "swapped", "duplicate"}  # here, or in test_planted.py
+    assert {name for name, *_ in FAULTS.values()} | elsewhere == set(CHECKS)
 
 
 def test_a_capture_with_far_less_depth_than_the_others_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,19 @@ from sonde.checks.profile import Profile, profile
 from sonde.checks.twins import Twins
 from sonde.datasets import DepthSet
 
-__all__ = ["CHECKS", "Answer", "Check", "Diagnosis", "Fault", "Problem", "Profile", "Twins", "check", "edge_shift", "examine"]
+__all__ = [
+    "CHECKS",
+    "Answer",
+    "Check",
+    "Diagnosis",
+    "Fault",
+    "Problem",
+    "Profile",
+    "Twins",
+    "check",
+    "edge_shift",
+    "examine",
+]
 
 Progress = Callable[[int], None]
 
@@ -124,7 +136,9 @@ CHECKS: dict[str, Check] = {
     "coverage": Check("hardly any depth, or far less than the set's", maps.coverage, maps.sparse),
     "dark": Check("an image of one colour", maps.dark),
     "disparity": Check("disparity instead of depth", planes.look_for_disparity, planes.judge_disparity),
-    "distance": Check("distance along the line of sight instead of depth", planes.look_for_distance, planes.judge_distance),
+    "distance": Check(
+        "distance along the line of sight instead of depth", planes.look_for_distance, planes.judge_distance
+    ),
     "misaligned": Check("depth that lies beside its image", edges.look, edges.judge),
     "swapped": Check("the depth of another capture", pairing.look, pairing.judge),
     "duplicate": Check("a capture that is there twice, or on two sides of a split", twins.look_at, twins.judge),

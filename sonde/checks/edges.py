@@ -35,8 +35,10 @@ SHADOW = 15
 """Pixels: gaps beside a step that are filled with the farther depth, which is what casts no shadow."""
 LEAST_FIT, LEAST_GAIN = 6.0, 2.5
 """Deviations of the best shift, and over rest; sound captures that fit so well gain 0.5 at most."""
-SET_FIT, SET_GAIN, SET_SHARE = 3.0, 2.0, 0.8
-"""Likewise of the mean over a set, and the share of its captures that gain."""
+MOST_FIT = 6.0
+"""What one capture may say for its set, so that none speaks for the others."""
+SET_FIT, SET_GAIN, SET_SHARE = 3.5, 1.5, 0.8
+"""Likewise of the mean of those, and the share of captures that gain."""
 LEAST_CAPTURES = 3
 
 
@@ -63,7 +65,9 @@ def overlay(image: Picture, depth: DepthArray) -> Overlay | None:
     edges = breaks(cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST))[far:-far, far:-far]
     if edges.sum() < LEAST_EDGES:
         return None
-    picture = contrast(cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA))
+    picture = contrast(
+        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
+    )
     under = cv2.matchTemplate(picture - picture.mean(), edges.astype(np.float32), cv2.TM_CCORR)
     away = np.abs(np.mgrid[-far : far + 1, -far : far + 1]).max(0)
     reach = far * 2 // 3
@@ -92,10 +96,14 @@ def judge(captures: DepthSet, seen: Seen) -> Answer:
     telling: dict[str, Overlay] = {name: found for name, found in seen.items() if found is not None}
     together = _moved_together(list(telling.values()))
     if together is not None:
-        return Answer([Fault("", _line(f"Depth fits its image best in {len(telling)} captures", together))], len(telling))
+        return Answer(
+            [Fault("", _line(f"Depth fits its image best in {len(telling)} captures", together))], len(telling)
+        )
     moved = {name: _shift(found, LEAST_FIT, LEAST_GAIN) for name, found in telling.items()}
     lines = {name: _line(f"{name} fits its image best", shift) for name, shift in moved.items() if shift}
-    return Answer([Fault(name, line) for name, line in lines.items()], len(telling), "" if telling else "Too few edges.")
+    return Answer(
+        [Fault(name, line) for name, line in lines.items()], len(telling), "" if telling else "Too few edges."
+    )
 
 
 def breaks(depth: DepthArray) -> Bool[np.ndarray, "h w"]:
@@ -129,7 +137,7 @@ def _moved_together(every: list[Overlay]) -> tuple[int, int] | None:
     """The shift that most captures share."""
     if len(every) < LEAST_CAPTURES or len({(found.shrink, found.fits.shape) for found in every}) > 1:
         return None
-    mean = Overlay(np.mean([found.fits for found in every], axis=0), every[0].shrink)
+    mean = Overlay(np.mean([one.fits * min(1, MOST_FIT / one.fits.max()) for one in every], axis=0), every[0].shrink)
     best = np.unravel_index(mean.fits.argmax(), mean.fits.shape)
     gaining = np.mean([found.fits[best] > _at_rest(found.fits) for found in every])
     return _shift(mean, SET_FIT, SET_GAIN) if gaining >= SET_SHARE else None

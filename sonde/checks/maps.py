@@ -14,12 +14,15 @@ LEAST_SPREAD = 0.005
 """Of the median, between the 1st and 99th percentile: a board seen head-on by 1 degree off varies by 1 %."""
 CLIPPED_SHARE = 0.05
 """Of trusted pixels exactly at the nearest or farthest depth: real sensors stay below 0.2 %, rounding included."""
+CLIPPED_RATIO = 4.0
+"""Of pixels at that depth to those at the next value: a wall seen head-on in whole millimetres has as many there."""
 LEAST_PIXELS = 200
 """Fewer trusted pixels tell nothing of clipping."""
 CODE_SHARE = 0.001
 """Of trusted pixels at one extreme value, with a gap beside it."""
-CODE_GAP = 1.5
-"""Ratio of a code to all but a thousandth of the other depths; nine tenths of what is beyond that are the code."""
+CODE_GAP, CODE_STEPS = 1.5, 10
+"""Ratio of a code to all but a thousandth of the other depths, and steps of the file between them; nine tenths of what
+is beyond that ratio are the code."""
 
 
 def flat(captures: DepthSet, capture: Capture) -> str | None:
@@ -42,7 +45,7 @@ def clipped(captures: DepthSet, capture: Capture) -> str | None:
         return None
     ends = (low,) if captures.space == "disparity" else (low, high)
     share, end = max((float(np.mean(depth == end)), end) for end in ends)
-    if share < CLIPPED_SHARE:
+    if share < CLIPPED_SHARE or share < CLIPPED_RATIO * np.mean(depth == _next(depth, end)):
         return None
     value, which = f"{end / captures.unit_m:g} {captures.unit}", "nearest" if end == low else "farthest"
     return (
@@ -56,16 +59,15 @@ def code(captures: DepthSet, capture: Capture) -> str | None:
     depth = capture.depth[capture.mask]
     if captures.space == "disparity" or depth.size < LEAST_PIXELS:
         return None
-    for which, values in (("farthest", depth), ("nearest", 1 / depth)):
+    for which, end, values in (("beyond", depth.max(), depth), ("nearer than", depth.min(), 1 / depth)):
         found = _code(values)
-        if found is None:
+        if found is None or abs(_next(depth, end) - end) < CODE_STEPS * _step(depth):
             continue
         share, gap = found
-        value = depth.max() if which == "farthest" else depth.min()
         return (
-            f"{capture.id} is exactly {value / captures.unit_m:g} {captures.unit} in {share:.2%} of its trusted pixels, "
-            f"{gap:.3g} times {'beyond' if which == 'farthest' else 'nearer than'} nearly all others: a mark for "
-            "invalid pixels, not a depth; write 0 or NaN there, or set a limit that leaves it out."
+            f"{capture.id} is exactly {end / captures.unit_m:g} {captures.unit} in {share:.2%} of its trusted pixels, "
+            f"{gap:.3g} times {which} nearly all others: a mark for invalid pixels, not a depth; write 0 or NaN there, "
+            "or set a limit that leaves it out."
         )
     return None
 
@@ -94,6 +96,17 @@ def dark(captures: DepthSet, capture: Capture) -> str | None:
     if np.ptp(capture.image) > 10:
         return None
     return f"{capture.id} has an image of one colour: export it again."
+
+
+def _next(depth: Float[np.ndarray, " n"], end: np.floating) -> np.floating:
+    """The value beside the largest or the smallest."""
+    others = depth[depth != end]
+    return others.max() if end == depth.max() else others.min()
+
+
+def _step(depth: Float[np.ndarray, " n"]) -> np.floating:
+    """The smallest difference of a sample's values: a file's step, where it has one."""
+    return np.diff(np.unique(depth[:: max(1, depth.size // 10_000)])).min(initial=np.inf)
 
 
 def _code(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:

@@ -60,7 +60,10 @@ def write(path: Path, captures: DepthSet, diagnosis: Diagnosis) -> Path:
     problems = diagnosis.problems
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = page.from_string(TEMPLATE.read_text().replace("/* as a run's report */", _style())).render(
-        gradients={"depth": ", ".join(to_hex(colormaps["Spectral"](share)) for share in np.linspace(0, 1, 17)), "error": ""},
+        gradients={
+            "depth": ", ".join(to_hex(colormaps["Spectral"](share)) for share in np.linspace(0, 1, 17)),
+            "error": "",
+        },
         title=captures.root.resolve().name,
         headline=headline(captures, problems),
         facts=_facts(captures, diagnosis.profiles),
@@ -130,7 +133,11 @@ def _charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: set[str
     unit = captures.unit if captures.space == "metric" else "its own unit"
     charts = [
         ("Depth of the set", "Pixels by depth, all captures together.", partial(_histogram, unit=unit)),
-        ("Capture by capture", "Median depth, and the middle 90 %; marked: captures with a fault.", partial(_ranges, unit=unit)),
+        (
+            "Capture by capture",
+            "Median depth, and the middle 90 %; marked: captures with a fault.",
+            partial(_ranges, unit=unit),
+        ),
         ("Coverage", "Share of pixels with depth, capture by capture.", _coverage),
     ]
     return [
@@ -201,7 +208,11 @@ def _card(captures: DepthSet, capture: Capture, profile: Profile, problems: list
     overlaid = (small.mean(2, keepdims=True) * [0.55, 0.55, 0.55] + 70).astype(np.uint8)
     overlaid[breaks(depth)] = EDGE
     low, high = (float(end) for end in np.percentile(capture.depth[capture.mask], [2, 98]))
-    pictures = [("image", small), ("depth", files.colour_depth(depth, mask, low, high)), ("depth edges on the image", overlaid)]
+    pictures = [
+        ("image", small),
+        ("depth", files.colour_depth(depth, mask, low, high)),
+        ("depth edges on the image", overlaid),
+    ]
     scale = {"low": f"{low / captures.unit_m:.4g}", "high": f"{high / captures.unit_m:.4g} {captures.unit}"}
     return {
         "id": capture.id,

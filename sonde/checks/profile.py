@@ -35,4 +35,6 @@ def profile(captures: DepthSet, capture: Capture) -> Profile:
     low, median, high = (float(value) for value in np.percentile(depth, [5, 50, 95]))
     height, width = capture.depth.shape
     counts = np.bincount(np.digitize(depth[:: max(1, depth.size // 20_000)], BINS[1:-1]), minlength=len(BINS) - 1)
-    return Profile(low, median, high, depth.size / capture.depth.size, (height, width), capture.intrinsics is not None, counts)
+    return Profile(
+        low, median, high, depth.size / capture.depth.size, (height, width), capture.intrinsics is not None, counts
+    )

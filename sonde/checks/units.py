@@ -24,12 +24,10 @@ USUAL: Range = (0.3, 40.0)
 FACTORS = (1000.0, 100.0, 10.0)
 LEAST_MM = 20.0
 """Nothing on a bench is nearer, in millimetres."""
-LEAST_OTHERS = 4
-LEAST_RATIO = 7.0
-"""Between a capture's median and its set's: another unit is 10 times off at least."""
-LEAST_SPREADS = 6.0
-"""Likewise, by the usual spread of log-medians."""
-SMALLEST_SPREAD = 0.1
+LEAST_CAPTURES = 4
+"""Fewer cannot say what is usual."""
+LEAST_RATIO, LEAST_BEYOND = 7.0, 5.0
+"""Of a capture's median to its set's, and to the middle four fifths of all: another unit is 10 times off at least."""
 INSIDE = (0.1, 0.9)
 """Of width and height: where the optical axis meets the image; a crop rarely moves it beyond."""
 VIEW = (5.0, 150.0)
@@ -55,20 +53,18 @@ def judge(captures: DepthSet, seen: Seen) -> Answer:
     """A set whose usual depth no camera of its layout sees, or captures of another unit than the rest."""
     reach: dict[str, Reach] = {name: found for name, found in seen.items() if found is not None}
     if not reach:
-        return Answer([], 0, "Depth of an unknown unit.")
+        return Answer([], 0, "No capture of a known unit.")
     usual = float(np.median([found.median for found in reach.values()]))
     range_ = PLAUSIBLE.get(captures.layout, ANY_CAMERA) if isinstance(captures, PairSet) else ANY_CAMERA
     lines = {name: _near(captures, name, found) for name, found in reach.items()}
-    if len(reach) >= LEAST_OTHERS:
-        spread = 1.4826 * np.median([abs(np.log(found.median / usual)) for found in reach.values()])
-        least = max(np.log(LEAST_RATIO), LEAST_SPREADS * max(float(spread), SMALLEST_SPREAD))
-        for name, found in reach.items():
-            if abs(np.log(found.median / usual)) >= least:
-                lines[name] = lines[name] or _unlike(captures, name, found.median, usual)
+    for name in _apart({name: found.median for name, found in reach.items()}, usual):
+        lines[name] = lines[name] or _unlike(captures, name, reach[name].median, usual)
     own = [Fault(name, line) for name, line in lines.items() if line]
     if range_[0] <= usual <= range_[1] or len(own) > len(reach) / 2:
-        return Answer(own, len(reach), "" if len(reach) >= LEAST_OTHERS else "Too few captures to compare.")
-    return Answer([Fault("" if len(reach) > 1 else next(iter(reach)), _implausible(captures, usual, range_))], len(reach))
+        return Answer(own, len(reach), "" if len(reach) >= LEAST_CAPTURES else "Too few captures to compare.")
+    return Answer(
+        [Fault("" if len(reach) > 1 else next(iter(reach)), _implausible(captures, usual, range_))], len(reach)
+    )
 
 
 def camera(captures: DepthSet, capture: Capture) -> str | None:
@@ -76,13 +72,13 @@ def camera(captures: DepthSet, capture: Capture) -> str | None:
     if capture.intrinsics is None:
         return None
     height, width = capture.depth.shape
-    (fx, _, cx), (_, fy, cy) = capture.intrinsics[:2]
+    (fx, _, cx), (_, _, cy) = capture.intrinsics[:2]
     across = float(np.degrees(2 * np.arctan(width / 2 / fx)))
     if INSIDE[0] < cx / width < INSIDE[1] and INSIDE[0] < cy / height < INSIDE[1] and VIEW[0] < across < VIEW[1]:
         return None
     return (
-        f"{capture.id} is {width}x{height} but its intrinsics see {across:.0f} degrees across, with the optical axis at "
-        f"({cx:.0f}, {cy:.0f}): are they those of another size? Scale them as the images were."
+        f"{capture.id} is {width}x{height} but its intrinsics see {across:.0f} degrees across, with the optical axis "
+        f"at ({cx:.0f}, {cy:.0f}): are they those of another size? Scale them as the images were."
     )
 
 
@@ -93,13 +89,27 @@ def _near(captures: DepthSet, name: str, found: Reach) -> str | None:
     return f"{name} ends at {farthest:g} mm: it looks like metres; multiply X, Y and Z by 1000."
 
 
+def _apart(medians: dict[str, float], usual: float) -> list[str]:
+    """Captures far from all but a few of the others."""
+    if len(medians) < LEAST_CAPTURES:
+        return []
+    ordered = sorted(medians.values())
+    few = max(1, len(ordered) // 10)
+    low, high = ordered[few], ordered[-1 - few]
+    return [
+        name
+        for name, median in medians.items()
+        if max(median / usual, usual / median) >= LEAST_RATIO and max(median / high, low / median) >= LEAST_BEYOND
+    ]
+
+
 def _unlike(captures: DepthSet, name: str, median: float, usual: float) -> str:
     ratio = max(median, usual) / min(median, usual)
     factor = min(FACTORS, key=lambda factor: abs(np.log(factor / ratio)))
     return (
         f"{name} has a median depth of {median / captures.unit_m:.4g} {captures.unit} where this set usually has "
-        f"{usual / captures.unit_m:.4g}, {ratio:.3g} times {'more' if median > usual else 'less'}: it looks like another "
-        f"unit; {'divide' if median > usual else 'multiply'} it by {factor:g}, or remove it."
+        f"{usual / captures.unit_m:.4g}, {ratio:.3g} times {'more' if median > usual else 'less'}: it looks like "
+        f"another unit; {'divide' if median > usual else 'multiply'} it by {factor:g}, or remove it."
     )
 
 

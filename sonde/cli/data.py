@@ -28,7 +28,9 @@ def check(
     reject: Annotated[
         Path | None, typer.Option(help="List the captures with a problem there, as JSON lines for data.reject.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write a page of thumbnails and histograms there: FILE.html.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page of thumbnails and histograms there: FILE.html.")
+    ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="A set of the same layout that must share no capture with it; repeatable.")
     ] = None,
