@@ -144,10 +144,17 @@ def test_another_unit_is_told_by_what_such_a_camera_sees(layout, unit, limit, fa
 
 @pytest.mark.parametrize("factor,words", [(10, "divide it by 10,"), (0.01, "multiply it by 100,"), (0.1, "by 10,")])
 def test_one_capture_of_another_unit_is_told_by_the_others(factor: float, words: str) -> None:
-    sound = captures_of("bench")
+    sound = captures_of("bench", count=6)
     wrong = [sound[0], *planted(sound[1:2], lambda one: one.depth * factor), *sound[2:]]
     problems = check(set_of(wrong))
     assert checks_of(problems) == [("c1", "unit")] and words in problems[0].message
+
+
+@pytest.mark.parametrize("factor,told", [(10, False), (0.1, False), (100, True), (0.01, True)])
+def test_rooms_vary_by_more_than_ten_times_but_not_by_a_hundred(factor: float, told: bool) -> None:
+    sound = captures_of("room", count=6)
+    wrong = [sound[0], *planted(sound[1:2], lambda one: one.depth * factor), *sound[2:]]
+    assert checks_of(check(set_of(wrong))) == [("c1", "unit")] * told
 
 
 def test_intrinsics_of_another_size_are_told() -> None:
@@ -167,7 +174,7 @@ def test_one_moved_capture_does_not_speak_for_its_set() -> None:
 
 @pytest.mark.parametrize("step", [1e-3, 4e-3])
 def test_a_board_seen_nearly_head_on_in_steps_is_not_clipped_and_a_clipped_one_is(step: float) -> None:
-    v, u = np.mgrid[:168, :224]
+    u = np.broadcast_to(np.arange(224), (168, 224))
     board = (np.rint((1 + 0.1 * u / 224) / step) * step).astype(np.float32)
     one = captures_of("bench")[0]._replace(depth=board, mask=board > 0)
     assert clipped(set_of([one]), one) is None

@@ -26,8 +26,10 @@ LEAST_MM = 20.0
 """Nothing on a bench is nearer, in millimetres."""
 LEAST_CAPTURES = 4
 """Fewer cannot say what is usual."""
-LEAST_RATIO, LEAST_BEYOND = 7.0, 5.0
-"""Of a capture's median to its set's, and to the middle four fifths of all: another unit is 10 times off at least."""
+LEAST_RATIO = 40.0
+"""Of a capture's median depth to its set's: a camera at a wall comes to 26, another unit to 100 and more."""
+TIGHT_RATIO, TIGHT, TIGHT_CAPTURES = 7.0, 1.5, 6
+"""Likewise in a set of so many captures whose medians, but for the outer tenths, span no more than a ratio of 1.5."""
 INSIDE = (0.1, 0.9)
 """Of width and height: where the optical axis meets the image; a crop rarely moves it beyond."""
 VIEW = (5.0, 150.0)
@@ -90,17 +92,14 @@ def _near(captures: DepthSet, name: str, found: Reach) -> str | None:
 
 
 def _apart(medians: dict[str, float], usual: float) -> list[str]:
-    """Captures far from all but a few of the others."""
+    """Captures whose depth is out of the others' scale."""
     if len(medians) < LEAST_CAPTURES:
         return []
     ordered = sorted(medians.values())
     few = max(1, len(ordered) // 10)
-    low, high = ordered[few], ordered[-1 - few]
-    return [
-        name
-        for name, median in medians.items()
-        if max(median / usual, usual / median) >= LEAST_RATIO and max(median / high, low / median) >= LEAST_BEYOND
-    ]
+    tight = len(ordered) >= TIGHT_CAPTURES and ordered[-1 - few] <= TIGHT * ordered[few]
+    least = TIGHT_RATIO if tight else LEAST_RATIO
+    return [name for name, median in medians.items() if max(median / usual, usual / median) >= least]
 
 
 def _unlike(captures: DepthSet, name: str, median: float, usual: float) -> str:
