@@ -72,7 +72,9 @@ def overlay(image: Picture, depth: DepthArray) -> Overlay | None:
     away = np.abs(np.mgrid[-far : far + 1, -far : far + 1]).max(0)
     reach = far * 2 // 3
     chance, middle = under[away > reach], slice(far - reach, far + reach + 1)
-    return Overlay((under[middle, middle] - chance.mean()) / (chance.std() + 1e-9), shrink)
+    if chance.std() < 1e-3:  # a picture of one colour
+        return None
+    return Overlay((under[middle, middle] - chance.mean()) / chance.std(), shrink)
 
 
 def edge_shift(image: Picture, depth: DepthArray) -> tuple[int, int] | None:
