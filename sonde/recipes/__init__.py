@@ -169,6 +169,8 @@ class Recipe(Strict):
     """`transformers.TrainingArguments`' names."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
+    clip_value: float | None = Field(default=None, gt=0)
+    """Holds every element of the gradient within ± this, before train.max_grad_norm clips by norm; None: not."""
     output_dir: str = "runs/run"
     """The run folder."""
     seed: int = 42

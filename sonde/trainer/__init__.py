@@ -1,5 +1,6 @@
 """The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,22 +21,34 @@ from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
-from sonde.trainer import sharding
+from sonde.trainer import blackbox, sharding
+from sonde.trainer.blackbox import Box
 from sonde.trainer.callbacks import Average, Epochs, JsonLines, Progress
+from sonde.trainer.clock import Clock
 from sonde.trainer.objective import Objective, unit_disparity
+from sonde.trainer.recorder import IN_A_ROW, Recorder, Stopped, give_luck
+from sonde.trainer.trace import Batch, origin, trace
 from sonde.types import Depth, Mask, PerImage, Sample
 
 __all__ = [
     "Average",
+    "Batch",
+    "Box",
+    "Clock",
     "DepthTrainer",
     "Epochs",
     "JsonLines",
     "Objective",
     "Progress",
+    "Recorder",
+    "Stopped",
+    "blackbox",
     "score_names",
     "sharding",
     "unit_disparity",
 ]
+
+log = logging.getLogger("sonde")
 
 SCORES = ("mae", "abs_rel", "delta1")
 """What validation reports beside the loss; `mae` in the set's unit."""
@@ -62,11 +76,14 @@ class DepthTrainer(Trainer):
         callbacks: list[TrainerCallback],
         encoder_learning_rate: float | None = None,
         ema: float | None = None,
+        clip_value: float | None = None,
+        optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         sharded: bool = False,
     ):
         model = objective.model
         self.sharded = sharded
         self.encoder_learning_rate = encoder_learning_rate
+        self.clip_value = clip_value
         super().__init__(
             model=model.network,  # pyright: ignore[reportArgumentType]
             args=args,
@@ -74,6 +91,7 @@ class DepthTrainer(Trainer):
             eval_dataset=validation,
             data_collator=collate,  # pyright: ignore[reportArgumentType]
             callbacks=[Epochs(train), *callbacks],
+            optimizer_cls_and_kwargs=optimizer,
         )
         self.remove_callback(PrinterCallback)
         self.objective = objective
@@ -83,12 +101,29 @@ class DepthTrainer(Trainer):
             self.is_distributed_loading_by_transformers = True  # its word for: wrap nothing, the weights are placed
         else:  # convolutions in the order that oneDNN and cuDNN prefer
             model.network.to(memory_format=torch.channels_last)
+        self.recorder, self.clock = Recorder(model.network, Path(str(args.output_dir)).parent), Clock()
         self.average = Average(model.network, ema) if ema else None
-        if self.average is not None:
-            self.add_callback(self.average)
+        for callback in (self.recorder, self.clock, *([self.average] if self.average is not None else [])):
+            self.add_callback(callback)
         self.loss_is_scaled_for_ga = False  # ours is a mean over the batch, whatever forward's signature suggests
         self._terms: dict[str, list[Tensor]] = {}
         self._scores: dict[str, list[PerImage]] = {}
+        self._before = torch.zeros(()), 0
+        self._window = [0, 0]
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The batches of a step; the time they take is the time spent waiting for data."""
+        with self.clock.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """transformers', under the recorder's eyes; after a step's last batch it is decided whether it is taken."""
+        if not self.recorder.seen:
+            self._before = self._tr_loss.clone(), len(next(iter(self._terms.values()), ()))
+        self.recorder.before(inputs)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.recorder.after(loss)
+        return loss if not self.accelerator.sync_gradients or self._judge() else torch.zeros_like(loss)
 
     def compute_loss(
         self,
@@ -144,14 +179,128 @@ class DepthTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log."""
         if "loss" in logs:
-            means = {name: torch.stack(values).mean() for name, values in self._terms.items()}
+            means = {name: torch.stack(values).mean() for name, values in self._terms.items() if values}
             logs |= {name: self._everywhere(mean[None]).mean().item() for name, mean in means.items()}
             self._terms = {}
+            steps, skipped = self._window
+            self._window = [0, 0]
+            if self.recorder.in_a_row:
+                logs.pop("grad_norm", None)  # of a step that was not taken
+            logs["loss"] = logs["loss"] * steps / (steps - skipped) if steps > skipped else torch.nan
+            logs |= {"skipped_steps": self.recorder.skipped, "data_wait": self.clock.lap()}
+        if "train_loss" in logs:
+            logs |= {"skipped_steps": self.recorder.skipped, "data_wait": self.clock.share()}
+        if self.accelerator.scaler is not None:
+            logs["scaler_skips"] = self.recorder.scaled
         super().log(logs, start_time)
+
+    def trace(self, batch: Sample, luck: dict[str, Tensor], scale: float = 1.0) -> Batch:
+        """What a batch shows when it is run again under watch, with the weights that are there and that luck."""
+        network, samples = self.depth_model.network.train(), self.train_dataset
+        assert isinstance(samples, Samples)
+        if isinstance(network, PeftModel):
+            freeze_norms(network)
+        captures = [samples.captures.read(index).id for index in origin(batch)[1]]
+        network.zero_grad(set_to_none=True)
+        with torch.random.fork_rng():
+            give_luck(luck)
+            found = trace(self.objective, network, batch, captures, scale)
+        network.zero_grad(set_to_none=True)
+        found.process = self.args.process_index
+        return found
+
+    def again(self, batch: Batch) -> Sample:
+        """The samples of a batch in a black box."""
+        samples = self.train_dataset
+        assert isinstance(samples, Samples)
+        return self._prepare_inputs(samples.batch(batch.epoch, batch.indices))  # pyright: ignore
 
     def weights(self) -> dict[str, Tensor] | None:
         """The trained network's whole state where it is sharded (every process must ask), else None."""
         return sharding.whole_weights(self.depth_model.network) if self.sharded else None
+
+    def _judge(self) -> bool:
+        """Whether the step's gradients may be applied; if not, it leaves a black box and is passed over."""
+        recorder, scaler = self.recorder, self.accelerator.scaler
+        scale = scaler.get_scale() if scaler is not None else 1.0
+        norms = recorder.norms(scale)
+        wrong, steep = self._anywhere(recorder.faults(norms))
+        scaling = (
+            scaler is not None and steep and not wrong and scale > 1
+        )  # the scaler passes over it, and lowers its scale
+        good = not (wrong or steep)
+        self._window[0] += 1
+        if self.average is not None:
+            self.average.resting = not good
+        if scaling:
+            recorder.scaled += 1
+            recorder.seen = []
+        elif good:
+            recorder.took(self.state.global_step + 1, self._get_learning_rate(), norms)
+            self._clip_by_value(scale)
+        else:
+            self._pass_over(norms, scale)
+        return good or scaling
+
+    def _clip_by_value(self, scale: float) -> None:
+        if self.clip_value is not None:
+            bound = self.clip_value * scale
+            for value in self.recorder.parameters.values():
+                if value.grad is not None:
+                    sharding.local(value.grad).clamp_(-bound, bound)
+
+    def _pass_over(self, norms: Tensor, scale: float) -> None:
+        """Forget the step, its gradients, its losses and what it did to the buffers, and write down why.
+
+        Raises:
+            Stopped: it was one too many in a row.
+        """
+        recorder = self.recorder
+        recorder.skipped, recorder.in_a_row = recorder.skipped + 1, recorder.in_a_row + 1
+        self._window[1] += 1
+        self._tr_loss.copy_(self._before[0])
+        for values in self._terms.values():
+            del values[self._before[1] :]
+        cause = self._diagnose(norms, scale).cause()[0]
+        if self.accelerator.scaler is not None:  # it passes over a step by itself, and insists on seeing why
+            value = next(iter(recorder.parameters.values()))
+            value.grad = torch.full_like(value, torch.inf)
+        if recorder.in_a_row == IN_A_ROW:
+            self.log({"skipped_steps": recorder.skipped})
+            raise Stopped(
+                f"{IN_A_ROW} steps in a row, up to step {self.state.global_step + 1}, were not finite: {cause}"
+            )
+
+    def _diagnose(self, norms: Tensor, scale: float) -> Box:
+        """Run the step's batches again under watch and leave a black box; every process takes part.
+
+        The network ends as it was before the step and without gradients; torch's optimizers leave a weight without
+        gradient, and its moments, alone.
+        """
+        recorder, first = self.recorder, self.recorder.in_a_row == 1
+        traced = gather_object([(self.trace(seen.batch, seen.luck, scale), seen.luck) for seen in recorder.seen])
+        recorder.restore()
+        past = recorder.past(norms)
+        if self.sharded:
+            past = torch.as_tensor(self.accelerator.reduce(past.square(), "sum")).sqrt()
+        weights = (self.weights() or self.depth_model.network.state_dict()) if first else None
+        box = Box(
+            self.state.global_step + 1,
+            self._get_learning_rate(),
+            self.accelerator.mixed_precision,
+            scale,
+            [batch for batch, _ in traced],
+            recorder.history(past),
+        )
+        if self.args.should_save:
+            folder = blackbox.write(recorder.run, box, [luck for _, luck in traced], weights and recorder.own(weights))
+            log.warning("step %d was skipped: %s; see %s", box.step, box.cause()[0], folder)
+        recorder.seen = []
+        return box
+
+    def _anywhere(self, flags: Tensor) -> list[bool]:
+        """Which of the flags are set in any process."""
+        return [bool(flag) for flag in self.accelerator.reduce(flags, "sum").tolist()]  # pyright: ignore
 
     def _encodes(self, name: str) -> bool:
         return re.match(rf"(base_model\.model\.)?{re.escape(self.depth_model.family.encoder)}\.", name) is not None
@@ -229,6 +378,13 @@ class DepthTrainer(Trainer):
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
         return optimizer, self.lr_scheduler
+
+    def restore_best(self) -> bool:
+        """Give the network the weights of the best checkpoint, if validation has chosen one."""
+        chosen = self.state.best_model_checkpoint is not None
+        if chosen:
+            self._load_best_model()
+        return chosen
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
