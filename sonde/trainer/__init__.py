@@ -1,6 +1,7 @@
 """The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
 
 import logging
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -266,7 +267,7 @@ class DepthTrainer(Trainer):
             value = next(iter(recorder.parameters.values()))
             value.grad = torch.full_like(value, torch.inf)
         if recorder.in_a_row == IN_A_ROW:
-            self.log({"skipped_steps": recorder.skipped})
+            self.log({"skipped_steps": float(recorder.skipped)})
             raise Stopped(
                 f"{IN_A_ROW} steps in a row, up to step {self.state.global_step + 1}, were not finite: {cause}"
             )
@@ -378,6 +379,12 @@ class DepthTrainer(Trainer):
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
         return optimizer, self.lr_scheduler
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """transformers', which would keep a first score that is not finite for the best for ever."""
+        wanted = self.args.metric_for_best_model or "loss"
+        score = metrics.get(wanted if wanted.startswith("eval_") else f"eval_{wanted}", 0.0)
+        return math.isfinite(score) and super()._determine_best_metric(metrics, trial)
 
     def restore_best(self) -> bool:
         """Give the network the weights of the best checkpoint, if validation has chosen one."""

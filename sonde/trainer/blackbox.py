@@ -70,9 +70,11 @@ class Box:
         return next(((said, remedy) for says, remedy in CAUSES for said in [says(self)] if said), UNSEEN)
 
     def suspects(self) -> list[str]:
-        """Captures of the batches in which something was wrong, nearest to the fault."""
-        bad = [batch for batch in self.batches if not batch.finite] or self.batches
-        return list(dict.fromkeys(name for batch in bad for name in batch.suspects))
+        """Captures whose files were not finite; else those whose losses were not; else all of the bad batches."""
+        files = [name for batch in self.batches for name in (*batch.image, *batch.depth)]
+        lost = [name for batch in self.batches for names in batch.bad_terms.values() for name in names]
+        rest = [name for batch in self.batches if not batch.finite for name in batch.captures]
+        return list(dict.fromkeys(files or lost or rest))
 
     def faults(self, way: str) -> list[Fault]:
         """Where each batch first was not finite, `forward` or `backward`."""
@@ -196,9 +198,10 @@ def _rate(box: Box) -> str:
     if weights < 10 and gradients < 1000:
         return ""
     what, times = ("weights", weights) if weights >= 10 else ("gradients", gradients)
+    rate = max(norms.learning_rates)
     return (
-        f"the learning rate of {box.learning_rate:.3g} is too high: the norm of the {what} grew {times:.3g}-fold "
-        f"within {len(norms.steps)} good steps, fastest in {norms.fastest}"
+        f"the learning rate of {rate:.3g} is too high: the norm of the {what} grew {times:.3g}-fold "
+        f"within {len(norms.steps)} good step(s), fastest in {norms.fastest}"
     )
 
 

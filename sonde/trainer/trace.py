@@ -81,12 +81,6 @@ class Batch:
         found = {name: _where(torch.tensor(values), self.captures) for name, values in self.terms.items()}
         return {name: captures for name, captures in found.items() if captures}
 
-    @property
-    def suspects(self) -> list[str]:
-        """Captures that something was wrong with, or the whole batch where that cannot be told."""
-        told = [*self.image, *self.depth, *(name for names in self.bad_terms.values() for name in names)]
-        return list(dict.fromkeys(told)) or self.captures
-
 
 def trace(
     objective: Objective, network: nn.Module, sample: Sample, captures: Sequence[str], scale: float = 1.0
