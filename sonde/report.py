@@ -100,14 +100,29 @@ class Curves:
         lines = path.read_text().splitlines() if path.is_file() else []
         for entry in map(json.loads, lines):
             for name, value in entry.items():
-                if name not in ("step", "epoch"):
-                    series.setdefault(name, {})[entry["step"]] = value
+                if name not in ("step", "epoch") and value is not None:
+                    series.setdefault(name, {})[entry["step"]] = float(value)
         return cls(series)
 
     def points(self, name: str) -> tuple[list[int], list[float]]:
         """Steps and values in order."""
         found = self.series.get(name, {})
         return sorted(found), [found[step] for step in sorted(found)]
+
+    def training(self) -> dict[str, float]:
+        """How the steps went by the last log: how many, how many were skipped, the share spent waiting for data."""
+        steps, _ = self.points("skipped_steps")
+        names = ("skipped_steps", "scaler_skips", "data_wait") if steps else ()
+        last = {name: self.series[name][steps[-1]] for name in names if name in self.series}
+        return {"steps": float(steps[-1]), **last} if steps else {}
+
+
+def told(training: Mapping[str, float]) -> str:
+    """`Curves.training` in words."""
+    skipped, scaled = training["skipped_steps"], training.get("scaler_skips", 0)
+    passed = f", {scaled:.0f} passed over by float16's scaler" if scaled else ""
+    wait = f"{100 * training['data_wait']:.1f} % of their time waiting for data"
+    return f"{training['steps']:.0f}, {f'{skipped:.0f} skipped' if skipped else 'none skipped'}{passed}, {wait}"
 
 
 def finish(folder: Path) -> Path | None:
@@ -147,7 +162,7 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         main=own.main,
         headline=headline(board),
         caution=caution(run, own),
-        facts=_facts(run, own),
+        facts=_facts(run, own) + [("steps", told(training)) for training in [curves.training()] if training],
         rows=_rows(board),
         charts=_charts(curves, gallery, own),
         panels=_panels(gallery.panels, own),

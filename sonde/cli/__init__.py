@@ -218,11 +218,22 @@ def export(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """What this machine can do: torch, device, codecs, disk, weights, licences."""
+def doctor(
+    run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
+    step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Take a skipped step of the run again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What this machine can do: torch, device, codecs, disk, weights, licences; or why a run skipped steps."""
     from sonde import doctor
 
-    tell(doctor.machine(), as_json)
+    if run is None:
+        if replay:
+            raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
+        return tell(doctor.machine(), as_json)
+    if replay:
+        return tell(doctor.replayed(run, step), as_json)
+    tell(doctor.explain(run) or {"skipped_steps": 0}, as_json)
 
 
 @app.command()

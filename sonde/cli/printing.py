@@ -85,11 +85,16 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def tell_run(run: Path, as_json: bool) -> None:
     """The run's folder, then its table of scores; nothing after."""
+    from sonde.report import Curves, told
+
     path = run / "metrics.json"
     scores = json.loads(path.read_text()) if path.is_file() else {}
+    training = Curves.read(run / "metrics.jsonl").training()
     if as_json:
-        return tell({"run": str(run), **scores}, True)
+        return tell({"run": str(run), **scores, "training": training}, True)
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
+    if training:
+        print(f"steps   {told(training)}")
     if "table" in scores:
         return tell_table(f"{scores['images']} held-out captures", scores["table"])
     if scores:

@@ -182,6 +182,8 @@ class Recipe(Strict):
     """`transformers.TrainingArguments`' names."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
+    clip_value: float | None = Field(default=None, gt=0)
+    """Holds every element of the gradient within ± this, before train.max_grad_norm clips by norm; None: not."""
     val_freq: int = Field(default=1, ge=1)
     """Epochs from one validation to the next, where train.eval_strategy is epoch."""
     save_freq: int = Field(default=1, ge=1)
