@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sonde.scenes.materials import Colour, Material
+from sonde.scenes.materials import PATTERNS, Colour, Material
+from sonde.scenes.shapes import Group
 
 Rng = np.random.Generator
 
@@ -183,6 +184,31 @@ def printed(rng: Rng, tile: float) -> Material:
     )  # fmt: skip
 
 
+def anything(rng: Rng, size: float = 1.0) -> Material:
+    """Any pattern in any colours at any scale about `size` metres: texture that says nothing about what it covers."""
+    names, scale = tuple(PATTERNS), size * np.exp(rng.uniform(-1.6, 1.1, 2))
+    colours = [any_of(rng, paint, grey, hue)(rng) for _ in range(3)]
+    if rng.random() < 0.3:
+        colours[1] = shaded(colours[0], rng.uniform(0.5, 1.6))
+    return Material(
+        *colours, names[rng.integers(len(names))], names[rng.integers(len(names))], tile=scale[0],
+        marks_tile=scale[1], stretch=np.exp(rng.normal(0, 0.3)), angle=rng.uniform(0, np.pi), shift=rng.random(),
+        contrast=rng.uniform(0.2, 2.0), marked=any_of(rng, 0.0, 0.0, rng.uniform(0, 1)),
+        gloss=any_of(rng, 0.0, 0.0, 0.05, rng.uniform(0, 0.4)), sharpness=rng.uniform(8, 120),
+        relief=any_of(rng, 0.0, 0.0, 0.5, 1.0),
+    )  # fmt: skip
+
+
+def repainted(rng: Rng, group: Group, share: float, size: float = 1.0) -> Group:
+    """The group with a share of its materials replaced by anything at a scale of `size` metres; changed in place."""
+    new: dict[Material, Material] = {}
+    for i, batch in enumerate(group.batches):
+        if batch.material not in new:
+            new[batch.material] = anything(rng, size) if rng.random() < share else batch.material
+        group.batches[i] = batch._replace(material=new[batch.material])
+    return group
+
+
 def rubber(rng: Rng) -> Material:
     """Tyre rubber: dark grey, dusty."""
     value = rng.uniform(0.13, 0.28) ** 2.2
@@ -240,6 +266,17 @@ def foliage(rng: Rng) -> Material:
         shaded(colour, 0.3), shaded(colour, 1.4), hue(rng, (0.4, 0.9), (0.3, 0.7), 0.2, 0.05),
         any_of(rng, "leaves", "rough", "grass"), "blotches", tile=rng.uniform(0.5, 1.6),
         marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.4), relief=0.8,
+    )  # fmt: skip
+
+
+def fur(rng: Rng) -> Material:
+    """Coats of animals: plain, striped, spotted."""
+    colour = any_of(rng, hue(rng, (0.2, 0.7), (0.15, 0.85), 0.08, 0.02), grey(rng, 0.05, 0.95))
+    return Material(
+        shaded(colour, rng.uniform(0.5, 0.9)), colour, any_of(rng, grey(rng, 0.03, 0.2), grey(rng, 0.8, 0.95)),
+        any_of(rng, "grass", "rough", "fine"), any_of(rng, "camouflage", "waves", "blotches"),
+        tile=rng.uniform(0.2, 0.6), marks_tile=rng.uniform(0.5, 2), shift=rng.random(),
+        marked=any_of(rng, 0.0, 0.0, 0.9), relief=0.4,
     )  # fmt: skip
 
 
