@@ -22,7 +22,7 @@ import numpy as np
 
 from sonde import __version__
 from sonde.recipes import nearest
-from sonde.scenes import abstract, bench, layouts, objects, road, room
+from sonde.scenes import abstract, bench, indoor, layouts, objects, outdoor, road, room, town
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
 from sonde.scenes.shading import radiance, surfaces
@@ -197,7 +197,8 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
 
 
 FAMILIES: dict[str, Builder] = {
-    "bench": bench.scene, "room": room.scene, "road": road.scene, "abstract": abstract.scene, "objects": objects.scene,
+    "bench": bench.scene, "room": room.scene, "road": road.scene, "indoor": indoor.scene, "street": town.scene,
+    "outdoor": outdoor.scene,     "abstract": abstract.scene, "objects": objects.scene,
 }  # fmt: skip
 """Name -> what builds a scene from a generator."""
 RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig}

@@ -269,6 +269,17 @@ def foliage(rng: Rng) -> Material:
     )  # fmt: skip
 
 
+def leafage(rng: Rng) -> Material:
+    """Leaves in the sun: greens of all kinds, autumn, blossom."""
+    turn = any_of(rng, rng.uniform(0.2, 0.36), rng.uniform(0.03, 0.16), rng.random(), p=[0.78, 0.16, 0.06])
+    colour = hue(rng, (0.35, 0.9), (0.45, 0.85), turn, 0.015)
+    return Material(
+        shaded(colour, rng.uniform(0.25, 0.6)), shaded(colour, 1.3), hue(rng, (0.3, 0.9), (0.4, 0.9), turn, 0.06),
+        any_of(rng, "leaves", "rough", "mosaic", "grass"), any_of(rng, "blotches", "rough"), tile=rng.uniform(0.4, 1.4),
+        marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.5), relief=0.6,
+    )  # fmt: skip
+
+
 def fur(rng: Rng) -> Material:
     """Coats of animals: plain, striped, spotted."""
     colour = any_of(rng, hue(rng, (0.2, 0.7), (0.15, 0.85), 0.08, 0.02), grey(rng, 0.05, 0.95))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonde.scenes import clutter, finishes
+from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
 from sonde.scenes.shapes import Group, grid, lathe, turn
@@ -314,6 +315,58 @@ def person(rng: Rng) -> Group:
     if rng.random() < 0.3:
         group.add("cushion", finishes.fabric(rng), at=(0, 0.2, 0.95), size=(0.32, 0.2, 0.45))
     return Group().include(group, scale=rng.uniform(0.87, 1.12))
+
+
+def seated(rng: Rng) -> Group:
+    """A person on an unseen seat 0.45 m high, facing -y: on a chair, a sofa or a bench."""
+    skin = finishes.plain(rng, finishes.hue(rng, (0.3, 0.6), (0.3, 0.9), 0.06, 0.01), 0.02)
+    shirt, trousers, group = finishes.fabric(rng), finishes.fabric(rng), Group()
+    lean = turn(0.0, rng.uniform(-0.2, 0.35), 0.0)
+    for side in (-1, 1):
+        at = (side * 0.11, 0.05, 0.52)
+        group.add("capsule", trousers, at=at, size=(0.18, 0.18, 0.55), rotation=turn(side * rng.uniform(-0.2, 0), np.pi / 2))
+        group.add("capsule", trousers, at=(side * 0.13, -0.42, 0.0), size=(0.13, 0.13, 0.55))
+        reach = turn(0.0, rng.uniform(1.9, 2.7), 0.0)
+        group.add("capsule", shirt, at=lean @ [side * 0.24, 0, 0.5] + (0, 0, 0.48), size=(0.1, 0.1, 0.5), rotation=reach)
+    group.add("cushion", shirt, at=(0, 0, 0.45), size=(0.42, 0.25, 0.62), rotation=lean)
+    head = lean @ [0, 0, 0.66] + (0, 0, 0.45)
+    group.add("pebble", skin, at=head, size=(0.17, 0.2, 0.25))
+    hair = finishes.fabric(rng, finishes.hue(rng, (0.2, 0.6), (0.05, 0.5), 0.08, 0.02))
+    return group.add("pillow", hair, at=head + (0, 0.025, 0.1), size=(0.19, 0.2, 0.18))
+
+
+def rack(rng: Rng) -> Group:
+    """A long shelf of goods, open on both sides, along x: a shop's, a library's, a store's."""
+    long, deep, tall = rng.uniform(1.5, 3.0), rng.uniform(0.4, 0.9), rng.uniform(1.2, 2.6)
+    steel, group = any_of(rng, finishes.metal, finishes.plain, finishes.wood)(rng), Group()
+    levels = np.linspace(0.08, tall, int(rng.integers(3, 6)))
+    group.add("box", steel, at=levels[:, None] * [0, 0, 1], size=(long, deep, 0.03))
+    ends = [(x * long / 2, y * deep / 2, 0) for x in (-1, 1) for y in (-1, 1)]
+    group.add("box", steel, at=ends, size=(0.05, 0.05, tall))
+    gap = levels[1] - levels[0]
+    for level in levels[:-1]:
+        kinds = [variant(any_of(rng, clutter.package, clutter.bottle, clutter.can, clutter.vessel), rng) for _ in range(3)]
+        for x in np.arange(-long / 2 + 0.15, long / 2 - 0.1, 0.24):
+            thing = any_of(rng, *kinds)
+            scale = 0.85 * gap / float(np.ptp(thing.bounds(), axis=0)[2]) * rng.uniform(0.5, 1)
+            group.include(thing, (x, rng.normal(0, 0.05), level + 0.03), rng.normal(0, 0.1), scale=min(scale, 2.0))
+    return group
+
+
+def stairs(rng: Rng) -> Group:
+    """A flight of steps rising along y, with or without a banister."""
+    count, wide = int(rng.integers(6, 18)), rng.uniform(0.8, 3.0)
+    index, finish = np.arange(count), any_of(rng, finishes.wood, finishes.stone, finishes.masonry)(rng)
+    at = np.stack([0 * index, index * 0.28, 0 * index], 1)
+    size = np.stack([0 * index + wide, 0 * index + 0.28, (index + 1) * 0.17], 1)
+    group = Group().add("box", finish, at=at, size=size)
+    if rng.random() < 0.7:
+        rail, thick = any_of(rng, finishes.metal, finishes.wood, finishes.plain)(rng), rng.uniform(0.02, 0.05)
+        slope = turn(0.0, np.arctan2(0.17, 0.28), 0.0)
+        for side in (-0.48, 0.48):
+            group.add("box", rail, at=at + np.outer(index + 1, [0, 0, 0.17]) + [side * wide, 0, 0], size=(thick, thick, 0.9))
+            group.add("box", rail, at=(side * wide, count * 0.14 - 0.14, count * 0.085 + 0.95), size=(0.06, count * 0.33, 0.05), rotation=slope)
+    return group
 
 
 def curtain(rng: Rng, width: Real, height: Real) -> Group:

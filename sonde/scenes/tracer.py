@@ -179,7 +179,7 @@ class Tracer:
         flat = scene.group.flattened()
         self.scene, self.origin = scene, scene.camera.position
         self.eye = np.zeros((1, 3), np.float32)
-        self.corners = np.ascontiguousarray(flat.corners.reshape(-1, 15).T)
+        self.corners = flat.corners.reshape(-1, 15)
         self.material = flat.material
         self.table = table(flat.materials)
         self.embree = EmbreeScene(robust=True)
@@ -207,7 +207,7 @@ class Tracer:
         rays = np.take(rays, ray, axis=1)
         view = -unit(rays)
         flat = _facing(unit(np.ascontiguousarray(found["Ng"].T)[:, ray]), view)
-        corners = np.take(self.corners, face, axis=1)
+        corners = np.ascontiguousarray(np.take(self.corners, face, axis=0).T)
         first = 1 - second - third
         at = [corners[i] * first + corners[i + 5] * second + corners[i + 10] * third for i in range(5)]
         normal = _facing(unit(np.stack(at[:3])), flat)

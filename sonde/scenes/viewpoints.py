@@ -11,8 +11,8 @@ from sonde.scenes.vectors import Real, three
 
 GLIMPSE = (12, 16)
 """Rays down and across by which a viewpoint is judged."""
-ENOUGH = 0.15
-"""Share of a glimpse's variance in inverse depth that no plane explains, from which a viewpoint is taken."""
+ENOUGH = 0.25
+"""Share of a glimpse's rays between which the surface bends or breaks, from which a viewpoint is taken."""
 
 
 def lens(rng: Rng) -> float:
@@ -49,14 +49,14 @@ def snapshot(rng: Rng, focus: Real = 0.0) -> Photo:
         rng: what draws it.
         focus: depth in metres on which a wide lens may be focused; 0 for a picture sharp all through.
     """
-    brightness = any_of(rng, rng.uniform(0.36, 0.6), rng.uniform(0.16, 0.36), rng.uniform(0.6, 0.8), p=[0.72, 0.16, 0.12])
-    tint = np.clip(1 + rng.normal(0, any_of(rng, 0.02, 0.06, 0.16), 3), 0.55, 1.6)
+    brightness = any_of(rng, rng.uniform(0.36, 0.6), rng.uniform(0.2, 0.36), rng.uniform(0.6, 0.75), p=[0.76, 0.14, 0.1])
+    tint = np.clip(1 + rng.normal(0, any_of(rng, 0.02, 0.05, 0.13, p=[0.5, 0.38, 0.12]), 3), 0.55, 1.6)
     saturation = any_of(rng, rng.uniform(0.7, 1.4), rng.uniform(0.2, 0.7), 0.0, rng.uniform(1.4, 1.9), p=[0.73, 0.12, 0.05, 0.1])
     shake = rng.normal(0, 0.008, 2) if rng.random() < 0.1 else (0.0, 0.0)
     open_wide = focus > 0 and rng.random() < 0.35
     return Photo(
         brightness, rng.uniform(0.75, 1.4), three(tint), saturation, any_of(rng, 0.003, 0.008, 0.015, 0.03, p=[0.35, 0.35, 0.2, 0.1]),
-        any_of(rng, 0.0, 0.3, 0.45, 0.8, 1.6, p=[0.3, 0.3, 0.2, 0.14, 0.06]), rng.uniform(0, 0.5),
+        any_of(rng, 0.0, 0.3, 0.45, 0.8, 1.4, p=[0.35, 0.3, 0.2, 0.11, 0.04]), rng.uniform(0, 0.5),
         any_of(rng, 0, 92, 80, 60, 30, p=[0.35, 0.2, 0.2, 0.15, 0.1]), bloom=any_of(rng, 0.0, 0.0, 0.1, 0.4),
         aperture=rng.uniform(0.001, 0.01) * focus if open_wide else 0.0, focus=focus or 1.0,
         motion=(float(shake[0]), float(shake[1])),
@@ -76,14 +76,14 @@ def settle(tracer: Tracer, height: int, width: int) -> None:
 
 
 def _worth(tracer: Tracer, height: int, width: int) -> float:
-    """Share of variance in inverse depth that no plane explains; below 0 inside a thing, before a wall, or under a bare sky."""
-    v, u = (a.ravel().astype(np.float32) for a in np.mgrid[tuple(slice(-1, 1, 1j * count) for count in GLIMPSE)])
-    rays = tracer.scene.camera.rays((u + 1) * (width - 1) / 2, (v + 1) * (height - 1) / 2, height, width)
-    depth, back = tracer.glimpse(rays)
+    """Share of rays where inverse depth, affine on a plane, bends; below 0 inside a thing, too near, or under bare sky."""
+    v, u = (a.ravel().astype(np.float32) for a in np.mgrid[tuple(slice(0, 1, 1j * count) for count in GLIMPSE)])
+    depth, back = tracer.glimpse(tracer.scene.camera.rays(u * (width - 1), v * (height - 1), height, width))
     seen = np.isfinite(depth)
     if seen.mean() < 0.35 or back.mean() > 0.2 or np.quantile(depth[seen], 0.04) < 0.09 * np.median(depth[seen]):
-        return seen.mean() - back.mean() - 2
-    inverse = np.where(seen, 1 / depth, 0).astype(float)
-    plane = np.stack([u, v, np.ones_like(u)], 1)
-    rest = inverse - plane @ np.linalg.lstsq(plane, inverse, rcond=None)[0]
-    return float(rest.var() / max(inverse.var(), 1e-4 * inverse.mean() ** 2, 1e-12))
+        return float(seen.mean() - back.mean()) - 2
+    inverse = (1 / depth).reshape(GLIMPSE)
+    bend = np.zeros(GLIMPSE, np.float32)
+    bend[:, 1:-1] = np.abs(np.diff(inverse, 2, axis=1))
+    bend[1:-1] = np.maximum(bend[1:-1], np.abs(np.diff(inverse, 2, axis=0)))
+    return float((bend > 0.05 * np.median(inverse)).mean())

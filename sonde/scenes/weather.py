@@ -17,12 +17,12 @@ def outside(rng: Rng, camera: Camera, lamps: list[Light] | None = None) -> tuple
         camera: where the picture is taken; the sun is as far from it as from everything.
         lamps: street lamps or windows, lit at dusk and at night alone; at most two cast light.
     """
-    kind = any_of(rng, "day", "fog", "dusk", "night", "backlit", p=[0.68, 0.1, 0.08, 0.06, 0.08])
+    kind = any_of(rng, "day", "fog", "dusk", "night", "backlit", p=[0.73, 0.07, 0.07, 0.05, 0.08])
     lights, sky = daylight(rng, camera)
     if kind == "fog":
         sky = sky._replace(haze=float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))), clouds=1.0)
     elif kind in ("dusk", "night"):
-        dim, glow = rng.uniform(0.15, 0.5), finishes.hue(rng, (0.3, 0.8), (0.3, 1), any_of(rng, 0.05, 0.6, 0.9), 0.05)
+        dim, glow = rng.uniform(0.15, 0.5), finishes.hue(rng, (0.3, 0.8), (0.3, 1), any_of(rng, 0.04, 0.07, 0.6), 0.02)
         horizon = finishes.scaled(glow, dim if kind == "dusk" else 0.05)
         sky = Sky((0.01, 0.02, 0.06), horizon, (0.02, 0.02, 0.02), sky.clouds, 0.8, sky.haze, sky.shift)
         lights = (lamps or [])[:2] or [lights[0]._replace(colour=three(np.array((0.2, 0.25, 0.4)) * dim))]
