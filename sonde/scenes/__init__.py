@@ -22,7 +22,7 @@ import numpy as np
 
 from sonde import __version__
 from sonde.recipes import nearest
-from sonde.scenes import abstract, bench, indoor, layouts, objects, outdoor, road, room, town
+from sonde.scenes import abstract, bench, highway, indoor, layouts, objects, outdoor, road, room, town
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
 from sonde.scenes.shading import radiance, surfaces
@@ -197,9 +197,10 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
 
 
 FAMILIES: dict[str, Builder] = {
-    "bench": bench.scene, "room": room.scene, "road": road.scene, "indoor": indoor.scene, "street": town.scene,
-    "outdoor": outdoor.scene,     "abstract": abstract.scene, "objects": objects.scene,
+    "bench": bench.scene, "room": room.scene, "road": road.scene, "highway": highway.scene,
+    "indoor": indoor.scene, "street": town.scene, "outdoor": outdoor.scene, "objects": objects.scene,
+    "abstract": abstract.scene,
 }  # fmt: skip
 """Name -> what builds a scene from a generator."""
-RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig}
+RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig, "highway": highway.rig}
 """Name -> what draws a fixed set-up from a generator; the set-up then builds scenes."""

@@ -41,7 +41,9 @@ def _background(group: Group, rng: Rng, far: Real) -> None:
             for side in (-0.5, 0.5):
                 _sheet(group, rng, slant @ (np.eye(3)[axis] * side * size), slant @ face, 2.3 * far, far)
     elif kind == "ball":
-        group.add("ball", finishes.anything(rng, far), at=(*rng.normal(0, 0.2, 2) * far, -1.2 * far), size=[2.4 * far] * 3)
+        group.add(
+            "ball", finishes.anything(rng, far), at=(*rng.normal(0, 0.2, 2) * far, -1.2 * far), size=[2.4 * far] * 3
+        )
     elif kind == "floor":
         _sheet(group, rng, np.array([0, 0, -rng.uniform(0.05, 0.4) * far]), turn(0.0, -np.pi / 2), 16 * far, far)
     elif kind == "sheets":
@@ -88,7 +90,9 @@ def _light(rng: Rng, far: Real) -> Light:
     """A lamp about the camera, or a sun."""
     colour = finishes.hue(rng, (0.0, any_of(rng, 0.2, 0.6)), (0.9, 1.0))
     if rng.random() < 0.4:
-        return Light(three(rng.normal(0, 1, 3) * 50 * far), finishes.scaled(colour, rng.uniform(1, 4)), far, fades=False)
+        return Light(
+            three(rng.normal(0, 1, 3) * 50 * far), finishes.scaled(colour, rng.uniform(1, 4)), far, fades=False
+        )
     return Light(three(rng.normal(0, 0.4, 3) * far), finishes.scaled(colour, rng.uniform(0.3, 2) * far**2), 0.02 * far)
 
 

@@ -70,12 +70,16 @@ def shed(rng: Rng) -> Group:
     wall = any_of(rng, ribbed, finishes.wood(rng, True), finishes.masonry(rng), finishes.plain(rng))
     group = Group()
     if rng.random() < 0.25:  # open in front: posts, a roof and a back
-        group.add("box", finishes.metal(rng), at=[(s * width * 0.47, 0.1, 0) for s in (-1, 0, 1)], size=(0.12, 0.12, tall))
+        group.add(
+            "box", finishes.metal(rng), at=[(s * width * 0.47, 0.1, 0) for s in (-1, 0, 1)], size=(0.12, 0.12, tall)
+        )
         group.add("box", wall, at=(0, deep, 0), size=(width, 0.1, tall))
     else:
         group.add("box", wall, at=(0, deep / 2, 0), size=(width, deep, tall))
         gate = min(width * 0.7, 4.5), min(tall * 0.8, 3.8)
-        group.add("box", finishes.plain(rng)._replace(pattern="ribs", tile=2.0), at=(0, 0, 0), size=(gate[0], 0.1, gate[1]))
+        group.add(
+            "box", finishes.plain(rng)._replace(pattern="ribs", tile=2.0), at=(0, 0, 0), size=(gate[0], 0.1, gate[1])
+        )
     return _topped(group, rng, width, deep, tall, finishes.metal(rng), gable=rng.random() < 0.4)
 
 
@@ -88,7 +92,9 @@ def _stucco(rng: Rng) -> Colour:
 
 def _wall(rng: Rng, colour: Colour) -> Material:
     pattern = any_of(rng, "rough", "cloud", "bricks", "bricks", "slabs", "planks", "fine")
-    tile = {"bricks": rng.uniform(0.9, 1.4), "planks": 1.6, "slabs": rng.uniform(1.5, 5)}.get(pattern, rng.uniform(1, 4))
+    tile = {"bricks": rng.uniform(0.9, 1.4), "planks": 1.6, "slabs": rng.uniform(1.5, 5)}.get(
+        pattern, rng.uniform(1, 4)
+    )
     return Material(
         finishes.shaded(colour, rng.uniform(0.45, 0.9)), colour, finishes.shaded(colour, 0.5), pattern,
         any_of(rng, "blotches", "rough", "glyphs"), tile=tile, marks_tile=rng.uniform(2, 7), shift=rng.random(),
@@ -107,15 +113,25 @@ def _windows(group: Group, rng: Rng, spots: np.ndarray, bay: Real, storey: Real,
     for chosen, finish in ((~on, glass), (on, lit)):
         if chosen.any():
             group.add("box", finish, at=at[chosen], size=(wide, 0.06, tall))
-    jambs = np.concatenate([at + [side * wide / 2, -0.02, 0] for side in (-1, 1)])
+    jambs = np.concatenate([np.add(at, (side * wide / 2, -0.02, 0)) for side in (-1, 1)])
     group.add("box", trim, at=jambs, size=(0.1, 0.14, tall))
-    group.add("box", trim, at=np.concatenate([at + [0, -0.05, -0.1], at + [0, -0.02, tall]]), size=(wide + 0.2, 0.26, 0.1))
+    group.add(
+        "box",
+        trim,
+        at=np.concatenate([np.add(at, (0, -0.05, -0.1)), np.add(at, (0, -0.02, tall))]),
+        size=(wide + 0.2, 0.26, 0.1),
+    )
     if rng.random() < 0.6:
-        group.add("box", trim, at=at + [0, -0.01, 0], size=(0.05, 0.09, tall))
-        group.add("box", trim, at=at + [0, -0.01, tall * 0.6], size=(wide, 0.09, 0.05))
+        group.add("box", trim, at=np.add(at, (0, -0.01, 0)), size=(0.05, 0.09, tall))
+        group.add("box", trim, at=np.add(at, (0, -0.01, tall * 0.6)), size=(wide, 0.09, 0.05))
     if rng.random() < 0.3:
-        shutters = np.concatenate([at + [side * (wide * 0.75), -0.04, 0] for side in (-1, 1)])
-        group.add("box", finishes.plain(rng)._replace(pattern="ribs", tile=1.2, angle=np.pi / 2), at=shutters, size=(wide / 2, 0.05, tall))
+        shutters = np.concatenate([np.add(at, (side * (wide * 0.75), -0.04, 0)) for side in (-1, 1)])
+        group.add(
+            "box",
+            finishes.plain(rng)._replace(pattern="ribs", tile=1.2, angle=np.pi / 2),
+            at=shutters,
+            size=(wide / 2, 0.05, tall),
+        )
 
 
 def _ground_floor(group: Group, rng: Rng, x: np.ndarray, bay: Real, storey: Real, width: Real, trim: Material) -> None:
@@ -125,7 +141,9 @@ def _ground_floor(group: Group, rng: Rng, x: np.ndarray, bay: Real, storey: Real
     if rng.random() < 0.5:
         glass = any_of(rng, finishes.printed(rng, 2.5), finishes.plain(rng, (0.05, 0.06, 0.07), 0.25))
         group.add("box", glass, at=[(a, 0, 0.5) for a in np.delete(x, door)], size=(bay * 0.85, 0.08, storey * 0.6))
-        sign = finishes.plain(rng)._replace(marks="glyphs", marked=1.0, mark=finishes.grey(rng, 0.6, 0.97), marks_tile=rng.uniform(1.5, 4))
+        sign = finishes.plain(rng)._replace(
+            marks="glyphs", marked=1.0, mark=finishes.grey(rng, 0.6, 0.97), marks_tile=rng.uniform(1.5, 4)
+        )
         group.add("box", sign, at=(0, -0.12, storey * 0.78), size=(width * 0.95, 0.3, storey * 0.18))
         if rng.random() < 0.6:
             cloth = finishes.fabric(rng)._replace(pattern=any_of(rng, "stripes", "weave"), tile=rng.uniform(1, 3))
@@ -140,7 +158,12 @@ def _door(group: Group, rng: Rng, x: Real, trim: Material) -> None:
     wide, tall = rng.uniform(0.9, 1.8), rng.uniform(2.0, 2.5)
     group.add("box", any_of(rng, finishes.wood, finishes.plain)(rng), at=(x, 0, 0.15), size=(wide, 0.1, tall))
     group.add("box", trim, at=[(x + s * wide / 2, -0.03, 0) for s in (-1, 1)], size=(0.14, 0.2, tall + 0.2))
-    group.add("box", finishes.stone(rng), at=[(x, -0.3, 0), (x, -0.15, 0.1)], size=[(wide + 0.5, 0.7, 0.1), (wide + 0.3, 0.4, 0.1)])
+    group.add(
+        "box",
+        finishes.stone(rng),
+        at=[(x, -0.3, 0), (x, -0.15, 0.1)],
+        size=[(wide + 0.5, 0.7, 0.1), (wide + 0.3, 0.4, 0.1)],
+    )
 
 
 def _balconies(group: Group, rng: Rng, x: np.ndarray, levels: np.ndarray, bay: Real) -> None:
@@ -148,18 +171,22 @@ def _balconies(group: Group, rng: Rng, x: np.ndarray, levels: np.ndarray, bay: R
     at = np.array([(a, -0.6, z) for a in x for z in levels])
     group.add("box", finishes.stone(rng), at=at, size=(bay * 0.85, 1.2, 0.14))
     if rng.random() < 0.4:
-        group.add("box", finishes.plain(rng), at=at + [0, -0.57, 0.1], size=(bay * 0.85, 0.06, 0.9))
+        group.add("box", finishes.plain(rng), at=np.add(at, (0, -0.57, 0.1)), size=(bay * 0.85, 0.06, 0.9))
         return
     steel = finishes.metal(rng, finishes.grey(rng, 0.05, 0.4))
-    group.add("box", steel, at=at + [0, -0.57, 1.0], size=(bay * 0.85, 0.05, 0.06))
+    group.add("box", steel, at=np.add(at, (0, -0.57, 1.0)), size=(bay * 0.85, 0.05, 0.06))
     bars = np.linspace(-0.4, 0.4, 8) * bay
-    group.add("box", steel, at=np.concatenate([at + [b, -0.57, 0.1] for b in bars]), size=(0.025, 0.025, 0.95))
+    group.add("box", steel, at=np.concatenate([np.add(at, (b, -0.57, 0.1)) for b in bars]), size=(0.025, 0.025, 0.95))
 
 
-def _topped(group: Group, rng: Rng, width: Real, deep: Real, tall: Real, trim: Material, gable: bool | None = None) -> Group:
+def _topped(
+    group: Group, rng: Rng, width: Real, deep: Real, tall: Real, trim: Material, gable: bool | None = None
+) -> Group:
     """A roof with a chimney or dormers, or a parapet with boxes on it."""
     if gable if gable is not None else rng.random() < 0.5:
-        tiles = finishes.masonry(rng)._replace(pattern=any_of(rng, "scales", "ribs", "bricks"), tile=rng.uniform(1.5, 3))
+        tiles = finishes.masonry(rng)._replace(
+            pattern=any_of(rng, "scales", "ribs", "bricks"), tile=rng.uniform(1.5, 3)
+        )
         along = rng.random() < 0.7
         size = (deep + 0.9, width + 0.6) if along else (width + 0.9, deep + 0.6)
         rise = rng.uniform(0.25, 0.6) * size[0] / 2
@@ -187,5 +214,11 @@ def bridge(rng: Rng) -> Group:
             group.add("box", steel, at=(0, side * wide / 2, tall + rise), size=(long, 0.3, 0.3))
             for a in np.linspace(-0.5, 0.45, 10) * long:
                 tilt = turn(0.0, 0.0, any_of(rng, -1, 1) * lean)
-                group.add("box", steel, at=(a, side * wide / 2, tall + 0.5), size=(0.2, 0.2, rise / np.cos(lean)), rotation=tilt)
+                group.add(
+                    "box",
+                    steel,
+                    at=(a, side * wide / 2, tall + 0.5),
+                    size=(0.2, 0.2, rise / np.cos(lean)),
+                    rotation=tilt,
+                )
     return group

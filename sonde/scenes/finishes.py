@@ -186,13 +186,13 @@ def printed(rng: Rng, tile: float) -> Material:
 
 def anything(rng: Rng, size: float = 1.0) -> Material:
     """Any pattern in any colours at any scale about `size` metres: texture that says nothing about what it covers."""
-    names, scale = tuple(PATTERNS), size * np.exp(rng.uniform(-1.6, 1.1, 2))
-    colours = [any_of(rng, paint, grey, hue)(rng) for _ in range(3)]
+    scale = size * np.exp(rng.uniform(-1.6, 1.1, 2))
+    dark, light, mark = (any_of(rng, paint, grey, hue)(rng) for _ in range(3))
     if rng.random() < 0.3:
-        colours[1] = shaded(colours[0], rng.uniform(0.5, 1.6))
+        light = shaded(dark, rng.uniform(0.5, 1.6))
     return Material(
-        *colours, names[rng.integers(len(names))], names[rng.integers(len(names))], tile=scale[0],
-        marks_tile=scale[1], stretch=np.exp(rng.normal(0, 0.3)), angle=rng.uniform(0, np.pi), shift=rng.random(),
+        dark, light, mark, any_of(rng, *PATTERNS), any_of(rng, *PATTERNS), tile=scale[0], marks_tile=scale[1],
+        stretch=np.exp(rng.normal(0, 0.3)), angle=rng.uniform(0, np.pi), shift=rng.random(),
         contrast=rng.uniform(0.2, 2.0), marked=any_of(rng, 0.0, 0.0, rng.uniform(0, 1)),
         gloss=any_of(rng, 0.0, 0.0, 0.05, rng.uniform(0, 0.4)), sharpness=rng.uniform(8, 120),
         relief=any_of(rng, 0.0, 0.0, 0.5, 1.0),

@@ -1,19 +1,28 @@
-"""Indoors at large: rooms, halls, corridors, attics, shops, offices and what lies beyond their doors, from any viewpoint."""
+"""Indoors at large: rooms, halls, corridors, shops, offices and what lies beyond their doors, from any viewpoint."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from sonde.scenes import clutter, finishes, furniture, solids, viewpoints
+from sonde.scenes import clutter, finishes, furniture, people, solids, viewpoints
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
 from sonde.scenes.room import (
-    WALLS, Room, add_door, add_lamps, add_window, build_wall, draw_up_chairs, furnish, hang_picture, wall_finish,
+    WALLS,
+    Room,
+    add_door,
+    add_lamps,
+    add_window,
+    build_wall,
+    draw_up_chairs,
+    furnish,
+    hang_picture,
+    wall_finish,
 )  # fmt: skip
-from sonde.scenes.shapes import Group, turn
-from sonde.scenes.tracer import Camera, Light, Scene, Sky, look_at
-from sonde.scenes.vectors import Real, three
+from sonde.scenes.shapes import turn
+from sonde.scenes.tracer import Camera, Light, Scene, Sky
+from sonde.scenes.vectors import three
 
 
 def scene(rng: Rng) -> Scene:
@@ -107,7 +116,11 @@ def _doorway(room: Room, rng: Rng, wall: int, trim: Material) -> tuple[float, fl
 
 def _overhead(room: Room, rng: Rng) -> None:
     """Beams, ducts, columns, or a roof's slope under the ceiling."""
-    kind, group, height = any_of(rng, "none", "beams", "ducts", "columns", "slope", p=[0.5, 0.16, 0.12, 0.12, 0.1]), room.group, room.height
+    kind, group, height = (
+        any_of(rng, "none", "beams", "ducts", "columns", "slope", p=[0.5, 0.16, 0.12, 0.12, 0.1]),
+        room.group,
+        room.height,
+    )
     finish = any_of(rng, finishes.wood, finishes.plaster, finishes.metal)(rng)
     if kind == "beams":
         y = np.arange(-room.length / 2 + 0.4, room.length / 2, rng.uniform(0.5, 1.6))
@@ -118,10 +131,18 @@ def _overhead(room: Room, rng: Rng) -> None:
             wide, along = rng.uniform(0.05, 0.4), turn(0.0, np.pi / 2, 0.0) @ turn(0.0)
             x = rng.uniform(-0.45, 0.45) * room.width
             at = (x, room.length / 2, height - wide * rng.uniform(0.6, 1.5))
-            group.add(any_of(rng, "cylinder", "box"), finishes.metal(rng), at=at, size=(wide, wide, room.length), rotation=along)
+            group.add(
+                any_of(rng, "cylinder", "box"),
+                finishes.metal(rng),
+                at=at,
+                size=(wide, wide, room.length),
+                rotation=along,
+            )
     elif kind == "columns" and room.width > 3.5:
         thick = rng.uniform(0.2, 0.6)
-        spots = [(s * room.width * 0.3, y, 0) for s in (-1, 1) for y in np.arange(-room.length / 2 + 1, room.length / 2, 3.0)]
+        spots = [
+            (s * room.width * 0.3, y, 0) for s in (-1, 1) for y in np.arange(-room.length / 2 + 1, room.length / 2, 3.0)
+        ]
         group.add(any_of(rng, "box", "cylinder"), finish, at=spots, size=(thick, thick, height))
         room.taken += [(x, y, thick * 0.7, height) for x, y, _ in spots]
     elif kind == "slope" and room.width < 7:
@@ -134,9 +155,9 @@ def _overhead(room: Room, rng: Rng) -> None:
 def homely(room: Room, rng: Rng) -> None:
     """Furniture along the walls and in the middle."""
     furnish(room, rng)
-    for x, y, reach, height in list(room.taken):
+    for x, y, _, height in list(room.taken):
         if rng.random() < 0.06 and 0.35 < height < 0.55:
-            room.group.include(variant(furniture.seated, rng), (x, y, 0), rng.uniform(0, 6.3))
+            room.group.include(variant(people.seated, rng), (x, y, 0), rng.uniform(0, 6.3))
 
 
 def rows(room: Room, rng: Rng) -> None:
@@ -195,7 +216,7 @@ def crowd(room: Room, rng: Rng) -> None:
         x, y = rng.uniform(-0.45, 0.45, 2) * (room.width, room.length)
         if room.free(x, y, 0.3):
             sits = rng.random() < 0.3
-            room.group.include(variant(furniture.seated if sits else furniture.person, rng), (x, y, 0), rng.uniform(0, 6.3))
+            room.group.include(variant(people.seated if sits else people.person, rng), (x, y, 0), rng.uniform(0, 6.3))
             if sits:
                 room.group.include(variant(furniture.stool, rng).group, (x, y + 0.05, 0), scale=0.8)
             room.taken.append((x, y, 0.3, 1.7))
@@ -219,7 +240,9 @@ def _mood(room: Room, rng: Rng, lights: list[Light]) -> tuple[list[Light], Sky]:
     sky = Sky(bright, bright, finishes.hue(rng, (0.1, 0.4), (0.5, 0.8), 0.09), ambient=ambient)
     if room.sunlit:
         blaze = rng.uniform(0.3, 1.2)
-        sky = sky._replace(zenith=three(np.array((1.5, 2.0, 3.0)) * blaze), horizon=three(np.array((2.5, 2.6, 2.8)) * blaze))
+        sky = sky._replace(
+            zenith=three(np.array((1.5, 2.0, 3.0)) * blaze), horizon=three(np.array((2.5, 2.6, 2.8)) * blaze)
+        )
         sky = sky._replace(ambient=ambient * 0.35 / blaze, clouds=rng.uniform(0, 1), shift=rng.random())
     return lights[:1] if kind == "dim" else lights, sky
 
@@ -272,7 +295,13 @@ def _at_wall(room: Room, rng: Rng, eye: np.ndarray) -> Camera:
     wall = int(rng.integers(4))
     yaw, half = WALLS[wall][0], room.span(wall)[1]
     spot = room.on_wall(wall, rng.uniform(-0.3, 0.3) * room.span(wall)[0], min(rng.uniform(0.6, 4), 2 * half - 0.2))
-    return Camera((spot[0], spot[1], float(eye[2])), yaw + rng.normal(0, 0.08), rng.normal(0, 0.1), viewpoints.roll(rng), viewpoints.lens(rng))
+    return Camera(
+        (spot[0], spot[1], float(eye[2])),
+        yaw + rng.normal(0, 0.08),
+        rng.normal(0, 0.1),
+        viewpoints.roll(rng),
+        viewpoints.lens(rng),
+    )
 
 
 def _at_corner(room: Room, rng: Rng, eye: np.ndarray) -> Camera:

@@ -316,7 +316,7 @@ def _glyphs(rng: np.random.Generator) -> Grey:
     """Large blocks of strokes: shop signs, headlines, graffiti."""
     page = np.zeros((TILE, TILE), np.float32)
     for top, left in ((t, s) for t in range(12, TILE - 40, 62) for s in range(10, TILE - 30, 42)):
-        points = rng.integers(0, (34, 46), (4, 2)) + (left, top)
+        points = np.add(rng.integers(0, (34, 46), (4, 2)), (left, top))
         cv2.polylines(page, [points.astype(np.int32)], bool(rng.random() < 0.4), 1.0, int(rng.integers(4, 9)))
     return page
 

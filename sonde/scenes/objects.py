@@ -1,10 +1,10 @@
-"""Close-ups: a few things on a table, a floor, a shelf or in the open, from 0.15 to 2 m, before near or far backgrounds."""
+"""Close-ups: things on a table, a floor, a shelf or in the open, from 0.1 to 4 m, before near or far backgrounds."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from sonde.scenes import clutter, finishes, furniture, solids, street, tyre, viewpoints, weather
+from sonde.scenes import clutter, finishes, furniture, people, solids, street, tyre, viewpoints, weather
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
@@ -62,7 +62,9 @@ def shelves(rng: Rng, reach: Real) -> Stage:
         while (x := x + gap * rng.uniform(0.3, 0.9)) < wide / 2:
             thing = solids.sized(same or _thing(rng), gap * rng.uniform(0.4, 0.85))
             group.include(thing, (x, rng.normal(0, 0.12) * deep, level), rng.uniform(0, 6.3))
-    return Stage(group, True, np.stack([rng.uniform(-1, 1, 4) * reach, np.zeros(4), levels[1] + gap * rng.random(4)], 1))
+    return Stage(
+        group, True, np.stack([rng.uniform(-1, 1, 4) * reach, np.zeros(4), levels[1] + gap * rng.random(4)], 1)
+    )
 
 
 def wall(rng: Rng, reach: Real) -> Stage:
@@ -104,7 +106,7 @@ def meadow(rng: Rng, reach: Real) -> Stage:
         out, size = reach * rng.exponential(1.0), reach * rng.uniform(0.4, 1.4)
         spot = np.array([rng.normal(0, 0.5) * (reach + out), out - 0.3 * reach, -0.02])
         group.include(solids.sized(any_of(rng, *kinds), size), spot, rng.uniform(0, 6.3))
-        targets.append(spot + (0, 0, 0.6 * size))
+        targets.append(np.add(spot, (0, 0, 0.6 * size)))
     for _ in range(rng.integers(0, 8)):
         thing = variant(any_of(rng, street.far_tree, street.bush, street.house), rng)
         group.include(thing, (rng.normal(0, 12), rng.uniform(6, 40), 0), rng.normal(0, 0.6))
@@ -129,7 +131,7 @@ def _piece(rng: Rng) -> Group:
 
 
 def _person(rng: Rng) -> Group:
-    return variant(furniture.person, rng)
+    return variant(people.person, rng)
 
 
 def _animal(rng: Rng) -> Group:
@@ -171,7 +173,13 @@ def _backed(group: Group, rng: Rng, reach: Real) -> Group:
     kind = any_of(rng, "wall", "distance", "nothing", p=[0.4, 0.45, 0.15])
     group.add("box", ground(rng, 1.0), at=(0, 0, -rng.uniform(0.05, 1.5)), size=(60, 60, 0.02))
     if kind == "wall":
-        group.add("box", _surface(rng), at=(0, reach * rng.uniform(1.2, 5), -2), size=(14 * reach + 4, 0.1, 12 * reach + 4), yaw=rng.normal(0, 0.4))
+        group.add(
+            "box",
+            _surface(rng),
+            at=(0, reach * rng.uniform(1.2, 5), -2),
+            size=(14 * reach + 4, 0.1, 12 * reach + 4),
+            yaw=rng.normal(0, 0.4),
+        )
     if kind == "distance":
         far = reach * rng.uniform(4, 12) + 1
         group.add("box", _surface(rng), at=(0, 1.6 * far, -2), size=(8 * far, 0.1, 2 + 3 * far), yaw=rng.normal(0, 0.3))

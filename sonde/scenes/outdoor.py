@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sonde.scenes import buildings, finishes, furniture, solids, street, terrain, viewpoints, weather
+from sonde.scenes import buildings, finishes, furniture, people, solids, street, terrain, viewpoints, weather
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
@@ -23,7 +23,9 @@ def scene(rng: Rng) -> Scene:
     land, group = terrain.drawn(rng), Group()
     soil = finishes.earth(rng)._replace(tile=rng.uniform(0.8, 4))
     distant = soil if rng.random() < 0.5 else finishes.earth(rng)
-    group.include(terrain.ground(land, soil, distant._replace(tile=rng.uniform(15, 60), marks_tile=rng.uniform(30, 120))))
+    group.include(
+        terrain.ground(land, soil, distant._replace(tile=rng.uniform(15, 60), marks_tile=rng.uniform(30, 120)))
+    )
     spots = any_of(rng, *LANDSCAPES)(group, rng, land)
     spots += _strewn(group, rng, land, NEAR, int(rng.integers(1, 7)), 2.5, 1.0)
     if rng.random() < 0.25:
@@ -55,15 +57,26 @@ def field(group: Group, rng: Rng, land: Land) -> Spots:
             _put(group, land, any_of(rng, *kind), rng.normal(0, 4), rng.exponential(6) - 1, rng.uniform(0, 6.3))
     spots = _strewn(group, rng, land, (_beast, _beast, _bale, terrain.rock), int(rng.integers(1, 12)), 9, 1.5)
     for _ in range(rng.integers(0, 3)):
-        _put(group, land, street.fence(rng, rng.uniform(10, 40)), *rng.normal(0, 8, 2), rng.uniform(0, 6.3))
-    return spots + _strewn(group, rng, land, (terrain.broadleaf, street.tree, buildings.cottage, buildings.shed), 8, 35, 9)
+        x, y = rng.normal(0, 8, 2)
+        _put(group, land, street.fence(rng, rng.uniform(10, 40)), x, y, rng.uniform(0, 6.3))
+    return spots + _strewn(
+        group, rng, land, (terrain.broadleaf, street.tree, buildings.cottage, buildings.shed), 8, 35, 9
+    )
 
 
 def park(group: Group, rng: Rng, land: Land) -> Spots:
     """A path with seats, lamps, people, flower beds, trees, a playground's frames."""
     paving = any_of(rng, finishes.stone, finishes.masonry, finishes.earth)(rng)
     group.include(terrain.path(rng, land, paving, rng.uniform(1.2, 5)))
-    kinds = (furniture.person, furniture.person, street.street_bench, street.street_lamp, street.flower, street.bicycle, _beast)
+    kinds = (
+        people.person,
+        people.person,
+        street.street_bench,
+        street.street_lamp,
+        street.flower,
+        street.bicycle,
+        _beast,
+    )
     spots = _strewn(group, rng, land, kinds, int(rng.integers(4, 22)), 8, 1.2)
     if rng.random() < 0.4:
         spots += _strewn(group, rng, land, (_frame,), 4, 8, 2.0)
@@ -75,7 +88,9 @@ def park(group: Group, rng: Rng, land: Land) -> Spots:
 def wilds(group: Group, rng: Rng, land: Land) -> Spots:
     """Rocks, scrub and bare ground: mountains, deserts, shores."""
     spots = _strewn(group, rng, land, (terrain.rock,), int(rng.integers(6, 50)), 10, 1.0, scale=rng.uniform(0.4, 3))
-    spots += _strewn(group, rng, land, (terrain.undergrowth, street.bush, furniture.person, _beast), int(rng.integers(2, 14)), 9, 1.2)
+    spots += _strewn(
+        group, rng, land, (terrain.undergrowth, street.bush, people.person, _beast), int(rng.integers(2, 14)), 9, 1.2
+    )
     _strewn(group, rng, land, (terrain.conifer, street.far_tree), int(rng.integers(0, 25)), 70, 25)
     return spots
 
@@ -88,16 +103,27 @@ def garden(group: Group, rng: Rng, land: Land) -> Spots:
     terrace = any_of(rng, finishes.masonry, finishes.stone, finishes.wood)(rng)
     level = float(land.height(x, y)) + 0.06
     group.add("box", terrace, at=(x, y - 2, level - 0.5), size=(rng.uniform(4, 12), 5, 0.5))
-    kinds = (_seat, _seat, _seat, street.flower, street.bush, furniture.person, _beast)
+    kinds = (_seat, _seat, _seat, street.flower, street.bush, people.person, _beast)
     spots = _strewn(group, rng, land, kinds, int(rng.integers(6, 24)), 6, 1.0)
     for side in (-1, 1):
         if rng.random() < 0.7:
             _put(group, land, street.fence(rng, 24), side * rng.uniform(5, 12), 6, rng.normal(0, 0.1))
-    return [*spots, np.array([x, y, level + 2]), *_strewn(group, rng, land, (terrain.broadleaf, street.bush, street.car), 7, 12, 4)]
+    return [
+        *spots,
+        np.array([x, y, level + 2]),
+        *_strewn(group, rng, land, (terrain.broadleaf, street.bush, street.car), 7, 12, 4),
+    ]
 
 
 def _strewn(
-    group: Group, rng: Rng, land: Land, kinds: tuple[Kind, ...], count: int, spread: Real, least: Real, scale: Real = 1.0
+    group: Group,
+    rng: Rng,
+    land: Land,
+    kinds: tuple[Kind, ...],
+    count: int,
+    spread: Real,
+    least: Real,
+    scale: Real = 1.0,
 ) -> Spots:
     """Things on the ground about the origin, thinning out with distance; answers their middles."""
     spots = []
@@ -123,7 +149,15 @@ def _put(group: Group, land: Land, thing: Group, x: Real, y: Real, yaw: Real, sc
 def _lake(group: Group, rng: Rng, land: Land) -> None:
     """Still water over the lower parts of the land, some way off."""
     colour = finishes.hue(rng, (0.2, 0.7), (0.1, 0.45), 0.55, 0.06)
-    water = Material(finishes.shaded(colour, 0.7), colour, pattern="waves", tile=rng.uniform(3, 12), gloss=0.6, sharpness=60.0, relief=0.15)
+    water = Material(
+        finishes.shaded(colour, 0.7),
+        colour,
+        pattern="waves",
+        tile=rng.uniform(3, 12),
+        gloss=0.6,
+        sharpness=60.0,
+        relief=0.15,
+    )
     side, level = any_of(rng, -1, 1) * np.pi / 2 * rng.integers(0, 3), float(land.height(0, 0)) - rng.uniform(0.2, 1.5)
     at = np.array([-np.sin(side), np.cos(side), 0]) * (rng.uniform(10, 40) + 300) + (0, 0, level)
     group.add("box", water, at=at - (0, 0, 0.5), size=(900, 600, 0.5), yaw=side)
@@ -140,7 +174,9 @@ def _distance(group: Group, rng: Rng, land: Land) -> None:
 def _log(rng: Rng) -> Group:
     thick, bark = rng.uniform(0.2, 0.7), finishes.wood(rng)._replace(pattern="bark", relief=0.8, gloss=0.0)
     lying = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    return Group().add("cylinder", bark, at=(0, rng.uniform(1, 4), thick / 2), size=(thick, thick, rng.uniform(2, 8)), rotation=lying)
+    return Group().add(
+        "cylinder", bark, at=(0, rng.uniform(1, 4), thick / 2), size=(thick, thick, rng.uniform(2, 8)), rotation=lying
+    )
 
 
 def _beast(rng: Rng) -> Group:
@@ -165,13 +201,20 @@ def _frame(rng: Rng) -> Group:
 def _camera(rng: Rng, land: Land, spots: Spots) -> Camera:
     """A view of something, or anywhere; from the grass, from a walker's height, or from above."""
     x, y = rng.normal(0, 2.5, 2)
-    rise = any_of(rng, rng.uniform(1.2, 1.9), rng.uniform(0.15, 1.0), rng.uniform(2.5, 12), rng.uniform(12, 60), p=[0.5, 0.25, 0.15, 0.1])
+    rise = any_of(
+        rng,
+        rng.uniform(1.2, 1.9),
+        rng.uniform(0.15, 1.0),
+        rng.uniform(2.5, 12),
+        rng.uniform(12, 60),
+        p=[0.5, 0.25, 0.15, 0.1],
+    )
     eye = np.array([x, y, float(land.height(x, y)) + rise])
     if rise > 12 or not spots or rng.random() < 0.22:
         camera = viewpoints.anywhere(rng, eye)
         return camera if rise < 12 else camera._replace(pitch=float(rng.uniform(-1.05, -0.15)))
     target = any_of(rng, *spots) + rng.normal(0, 0.3, 3)
-    if rng.random() < 0.5:  # nearer
+    if rng.random() < 0.65:  # nearer
         eye[:2] = target[:2] + (eye[:2] - target[:2]) * rng.uniform(0.2, 0.7)
         eye[2] = float(land.height(*eye[:2])) + rise
     return viewpoints.at(rng, eye, target)
@@ -181,7 +224,7 @@ TREES = (terrain.broadleaf, terrain.conifer, terrain.trunk, street.tree)
 """What is drawn simpler where it is far."""
 NEAR = (
     terrain.undergrowth, terrain.undergrowth, terrain.rock, terrain.trunk, street.bush, street.flower, _log, _beast,
-    furniture.person, street.sign, street.bicycle, _frame, _seat,
+    people.person, street.sign, street.bicycle, _frame, _seat,
 )  # fmt: skip
 """What may stand close by in any landscape."""
 LANDSCAPES: tuple[Callable[[Group, Rng, Land], Spots], ...] = (wood, field, park, park, wilds, garden)

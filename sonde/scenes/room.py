@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sonde.scenes import clutter, finishes, furniture
+from sonde.scenes import clutter, finishes, furniture, people
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.furniture import Piece
@@ -138,6 +138,7 @@ def _shell(room: Room, rng: Rng) -> None:
 
 
 def wall_finish(rng: Rng) -> Material:
+    """Plaster, paper, bricks or stone."""
     return any_of(
         rng, finishes.plaster, finishes.papered, finishes.masonry, finishes.stone, p=[0.66, 0.14, 0.12, 0.08]
     )(rng)
@@ -317,7 +318,7 @@ def furnish(room: Room, rng: Rng) -> None:
     if rng.random() < 0.2:
         x, y = rng.uniform(-0.4, 0.4, 2) * (room.width, room.length)
         if room.free(x, y, 0.3):
-            room.group.include(variant(furniture.person, rng), (x, y, 0), rng.uniform(0, 6.3))
+            room.group.include(variant(people.person, rng), (x, y, 0), rng.uniform(0, 6.3))
             room.taken.append((x, y, 0.3, 1.8))
 
 

@@ -77,7 +77,8 @@ def _defocused(light: Radiance, depth: DepthArray, photo: Photo) -> Radiance:
     sigmas = np.array([0.0, 0.15, 0.4, 1.0]) * widest
     level = np.interp(circle, sigmas, np.arange(4)).astype(np.float32)
     stack = [light, *(cv2.GaussianBlur(light, (0, 0), sigma) for sigma in sigmas[1:])]
-    return sum(np.clip(1 - np.abs(level - i), 0, 1)[..., None] * blurred for i, blurred in enumerate(stack))
+    share = [np.clip(1 - np.abs(level - i), 0, 1)[..., None] for i in range(4)]
+    return np.sum([part * blurred for part, blurred in zip(share, stack, strict=True)], axis=0)
 
 
 def _shaken(shown: Radiance, right: Real, down: Real) -> Radiance:

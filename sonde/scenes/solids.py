@@ -101,7 +101,8 @@ def bent(rng: Rng) -> Group:
         coil = 2 * np.pi * rng.uniform(1, 4) * t
         path = np.concatenate([0.3 * np.cos(coil), 0.3 * np.sin(coil), t * rng.uniform(0.3, 1)], 1)
     else:
-        path = sum(rng.normal(0, 0.5 / k, (1, 3)) * np.sin(k * np.pi * t + rng.uniform(0, 6.3, (1, 3))) for k in (1, 2, 3))
+        k = np.arange(1, 4)[:, None, None]
+        path = (rng.normal(0, 0.5, (3, 1, 3)) / k * np.sin(k * np.pi * t + rng.uniform(0, 6.3, (3, 1, 3)))).sum(0)
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     side = np.cross(along, [0.21, 0.33, 0.92])
@@ -119,7 +120,10 @@ def lattice(rng: Rng) -> Group:
     """Thin bars: a cage, a grating, a rack, a ladder, a truss."""
     wide, deep, tall = rng.uniform(0.3, 1.0, 3)
     finish, thick, group = _skin(rng), rng.uniform(0.008, 0.03), Group()
-    across, up = np.linspace(-wide / 2, wide / 2, int(rng.integers(2, 9))), np.linspace(0, tall, int(rng.integers(2, 8)))
+    across, up = (
+        np.linspace(-wide / 2, wide / 2, int(rng.integers(2, 9))),
+        np.linspace(0, tall, int(rng.integers(2, 8))),
+    )
     for y in any_of(rng, (0.0,), (-deep / 2, deep / 2)):
         group.add("box", finish, at=[(x, y, 0) for x in across], size=(thick, thick, tall))
         group.add("box", finish, at=[(0, y, z) for z in up], size=(wide + thick, thick, thick))
@@ -140,7 +144,9 @@ def jointed(rng: Rng) -> Group:
 
 def block(rng: Rng) -> Group:
     """A box, cylinder, cone, ring or tube of any proportions."""
-    kind = any_of(rng, "box", "box", "box", "cylinder", "cone", "tube", "ring", "wedge", "roof", "capsule", "cushion", "ball")
+    kind = any_of(
+        rng, "box", "box", "box", "cylinder", "cone", "tube", "ring", "wedge", "roof", "capsule", "cushion", "ball"
+    )
     return Group().add(kind, _skin(rng), size=rng.uniform(0.15, 1.0, 3))
 
 
@@ -160,8 +166,18 @@ def creature(rng: Rng) -> Group:
     group.add("pillow", spots, at=crown - (0, 0.02, 0.08), size=(head, head, head * 0.95))
     group.add("pillow", coat, at=crown - (0, head * 0.55, 0.05), size=(head * 0.5, head * 0.7, head * 0.45))
     dark = finishes.plain(rng, (0.01, 0.01, 0.01), 0.1)
-    group.add("pebble", dark, at=[crown + (s * head * 0.27, -head * 0.45, 0.06) for s in (-1, 1)], size=[head * 0.16] * 3)
-    group.add("cone", spots, at=[crown + (s * head * 0.33, 0, head * 0.5) for s in (-1, 1)], size=(head * 0.3, 0.05, head * 0.5))
+    group.add(
+        "pebble",
+        dark,
+        at=[np.add(crown, (s * head * 0.27, -head * 0.45, 0.06)) for s in (-1, 1)],
+        size=[head * 0.16] * 3,
+    )
+    group.add(
+        "cone",
+        spots,
+        at=[np.add(crown, (s * head * 0.33, 0, head * 0.5)) for s in (-1, 1)],
+        size=(head * 0.3, 0.05, head * 0.5),
+    )
     tail = turn(0.0, -rng.uniform(0.3, 2.4), 0.0)
     return group.add("pole", coat, at=(0, long * 0.45, legs + girth * 0.6), size=(0.05, 0.05, 0.4), rotation=tail)
 
@@ -187,7 +203,20 @@ def _skin(rng: Rng) -> Material:
     )(rng)  # fmt: skip
 
 
-SOLIDS: tuple[Solid, ...] = (turned, turned, superquadric, lump, prism, prism, bent, lattice, jointed, jointed, block, block)
+SOLIDS: tuple[Solid, ...] = (
+    turned,
+    turned,
+    superquadric,
+    lump,
+    prism,
+    prism,
+    bent,
+    lattice,
+    jointed,
+    jointed,
+    block,
+    block,
+)
 """Shapes for themselves."""
 THINGS: tuple[Solid, ...] = (*SOLIDS, creature, *clutter.TABLETOP, *clutter.WORKSHOP)
 """What may lie before a camera at arm's length."""

@@ -38,7 +38,11 @@ class Land(NamedTuple):
         out = np.hypot(x, y)
         calm = 0.15 + 0.85 * np.clip(out / self.tread - 0.5, 0, 1)
         crest = 0.6 + 0.4 * np.sin(np.arctan2(x, y) * 9 + self.phase[0]) * np.cos(out / 70 + self.phase[1])
-        return rough * calm + (self.slope[0] * x + self.slope[1] * y) * calm + self.rise * crest * np.clip(out / FAR - 0.12, 0, 1) ** 1.3
+        return (
+            rough * calm
+            + (self.slope[0] * x + self.slope[1] * y) * calm
+            + self.rise * crest * np.clip(out / FAR - 0.12, 0, 1) ** 1.3
+        )
 
 
 def drawn(rng: Rng) -> Land:
@@ -59,7 +63,9 @@ def ground(land: Land, material: Material, far: Material) -> Group:
         reach, bend = (FAR, 3.0) if inner else (40.0, 1.6)
         axis = np.sign(sides) * np.abs(sides) ** bend * reach
         x, y = np.meshgrid(axis, axis)
-        z = land.height(x, y) - inner * (0.25 + 0.6 * np.clip(1 - np.hypot(x, y) / 38, 0, 1) * (1 + np.abs(land.swell).sum()))
+        z = land.height(x, y) - inner * (
+            0.25 + 0.6 * np.clip(1 - np.hypot(x, y) / 38, 0, 1) * (1 + np.abs(land.swell).sum())
+        )
         points = np.stack([x, y, z], -1)
         group.add(grid(points, points[..., :2].copy()), finish)
     return group
@@ -131,7 +137,9 @@ def conifer(rng: Rng) -> Group:
     wide = (1.05 - levels) * tall * rng.uniform(0.3, 0.55)
     size = np.stack([wide, wide, 0 * levels + tall * 0.18], 1)
     group.add("cone", green, at=levels[:, None] * [0, 0, tall], size=size * (0.8, 0.8, 1), yaw=rng.uniform(0, 6, 7))
-    return group.add("spray", green, at=levels[:, None] * [0, 0, tall], size=size * (1.2, 1.2, 0.9), yaw=rng.uniform(0, 6, 7))
+    return group.add(
+        "spray", green, at=levels[:, None] * [0, 0, tall], size=size * (1.2, 1.2, 0.9), yaw=rng.uniform(0, 6, 7)
+    )
 
 
 def undergrowth(rng: Rng) -> Group:

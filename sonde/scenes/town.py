@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sonde.scenes import buildings, finishes, furniture, solids, street, viewpoints, weather
+from sonde.scenes import buildings, finishes, furniture, people, solids, street, viewpoints, weather
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
@@ -41,7 +41,12 @@ class Block:
 def scene(rng: Rng) -> Scene:
     """A piece of town and several views of it."""
     block = Block()
-    block.strip(any_of(rng, finishes.earth, finishes.stone)(rng)._replace(tile=rng.uniform(2, 8)), (-400, 400), (-400, 400), -0.06)
+    block.strip(
+        any_of(rng, finishes.earth, finishes.stone)(rng)._replace(tile=rng.uniform(2, 8)),
+        (-400, 400),
+        (-400, 400),
+        -0.06,
+    )
     walk = any_of(rng, avenue, avenue, alley, square, car_park, crossing)(block, rng)
     finishes.repainted(rng, block.group, any_of(rng, 0.0, 0.05, 0.25))
     cameras = [_camera(block, rng, walk) for _ in range(6)]
@@ -61,21 +66,35 @@ def avenue(block: Block, rng: Rng) -> Real:
         front = half + walk + any_of(rng, 0.0, rng.uniform(1, 8))
         _row(block, rng, side, front, gaps=any_of(rng, 0.2, 5.0))
         if rng.random() < 0.7:
-            _file(block, rng, [variant(street.car, rng) for _ in range(3)] + [variant(street.van, rng)], side * (half - 1.1), 6.5, 1.0, side)
+            _file(
+                block,
+                rng,
+                [variant(street.car, rng) for _ in range(3)] + [variant(street.van, rng)],
+                side * (half - 1.1),
+                6.5,
+                1.0,
+                side,
+            )
         if rng.random() < 0.5:
             _file(block, rng, [variant(_tree(rng), rng)], side * (half + 0.9), rng.uniform(6, 14), 0.0, side)
         lamp = variant(street.street_lamp, rng)
         for y in np.arange(-50, 60, rng.uniform(14, 30)):
             block.put(lamp, side * (half + 0.5), y, 0.0 if side > 0 else np.pi)
         warm = finishes.scaled((1.0, 0.75, 0.4), rng.uniform(40, 120))
-        block.lamps.append(Light((side * (half - 1.0), rng.uniform(-8, 8), float(lamp.bounds()[1, 2]) - 0.3), warm, 0.2))
+        block.lamps.append(
+            Light((side * (half - 1.0), rng.uniform(-8, 8), float(lamp.bounds()[1, 2]) - 0.3), warm, 0.2)
+        )
         _people(block, rng, side * half, side * (half + walk), int(rng.integers(0, 12)))
         for _ in range(rng.integers(2, 12)):
             x = side * (half + rng.uniform(0.3, walk))
-            block.put(variant(any_of(rng, *street.ROADSIDE), rng), x, rng.normal(0, 22), 0.0 if side > 0 else np.pi, 0.14)
+            block.put(
+                variant(any_of(rng, *street.ROADSIDE), rng), x, rng.normal(0, 22), 0.0 if side > 0 else np.pi, 0.14
+            )
     for _ in range(rng.integers(0, 7)):
         y, x = rng.normal(0, 30), rng.uniform(-0.6, 0.6) * half
-        block.put(variant(any_of(rng, street.car, street.car, street.van, street.bicycle), rng), x, y, 0.0 if x < 0 else np.pi)
+        block.put(
+            variant(any_of(rng, street.car, street.car, street.van, street.bicycle), rng), x, y, 0.0 if x < 0 else np.pi
+        )
     if rng.random() < 0.15:
         block.group.include(variant(buildings.bridge, rng), (0, any_of(rng, -1, 1) * rng.uniform(20, 50), 0))
     _skyline(block, rng)
@@ -96,14 +115,22 @@ def alley(block: Block, rng: Rng) -> Real:
     if rng.random() < 0.4:  # washing or flags across the lane
         for y in rng.normal(0, 12, 4):
             x = np.linspace(-half, half, 5)[:-1] + rng.uniform(0, 0.4)
-            block.group.add("panel", finishes.fabric(rng), at=[(a, y, rng.uniform(3.2, 5)) for a in x], size=(0.6, 1, 0.8))
+            block.group.add(
+                "panel", finishes.fabric(rng), at=[(a, y, rng.uniform(3.2, 5)) for a in x], size=(0.6, 1, 0.8)
+            )
     return half
 
 
 def square(block: Block, rng: Rng) -> Real:
     """An open place with houses around it, trees, seats, stalls, a monument, people."""
     half = rng.uniform(10, 32)
-    block.strip(any_of(rng, finishes.masonry, finishes.stone, finishes.earth)(rng), (-half, half), (-half, half), 0.0, rng.uniform(0, 0.1))
+    block.strip(
+        any_of(rng, finishes.masonry, finishes.stone, finishes.earth)(rng),
+        (-half, half),
+        (-half, half),
+        0.0,
+        rng.uniform(0, 0.1),
+    )
     for quarter in range(4):
         if rng.random() < 0.85:
             _row(block, rng, 1, half, gaps=any_of(rng, 0.2, 4.0), quarter=quarter, long=half + 8)
@@ -112,7 +139,8 @@ def square(block: Block, rng: Rng) -> Real:
     for _ in range(rng.integers(0, 8)):
         _stall(block, rng, *rng.uniform(-0.8, 0.8, 2) * half)
     for _ in range(rng.integers(4, 24)):
-        block.put(variant(any_of(rng, *street.ROADSIDE), rng), *rng.uniform(-0.95, 0.95, 2) * half, rng.uniform(0, 6.3))
+        x, y = rng.uniform(-0.95, 0.95, 2) * half
+        block.put(variant(any_of(rng, *street.ROADSIDE), rng), x, y, rng.uniform(0, 6.3))
     _people(block, rng, -half * 0.8, half * 0.8, int(rng.integers(2, 24)))
     _skyline(block, rng)
     return half
@@ -160,7 +188,9 @@ def crossing(block: Block, rng: Rng) -> Real:
 
 def _road(block: Block, rng: Rng, half: Real) -> None:
     tone = finishes.grey(rng, 0.2, 0.55)
-    asphalt = finishes.stone(rng)._replace(dark=finishes.shaded(tone, 0.8), light=tone, gloss=float(any_of(rng, 0.0, 0.0, 0.3)))
+    asphalt = finishes.stone(rng)._replace(
+        dark=finishes.shaded(tone, 0.8), light=tone, gloss=float(any_of(rng, 0.0, 0.0, 0.3))
+    )
     paving = asphalt if rng.random() < 0.8 else finishes.masonry(rng)._replace(pattern="cobbles")
     block.strip(paving, (-half, half), (-REACH, REACH), 0.0)
     if rng.random() < 0.75:
@@ -194,14 +224,16 @@ def _file(block: Block, rng: Rng, models: list[Group], x: Real, step: Real, loos
     """Things one behind the other along y, some missing."""
     for y in np.arange(-55, 60, step):
         if rng.random() < 0.7:
-            block.put(any_of(rng, *models), x + rng.normal(0, 0.1), y + rng.normal(0, loose * 0.4), 0.0 if side < 0 else np.pi)
+            block.put(
+                any_of(rng, *models), x + rng.normal(0, 0.1), y + rng.normal(0, loose * 0.4), 0.0 if side < 0 else np.pi
+            )
 
 
 def _people(block: Block, rng: Rng, left: Real, right: Real, count: int) -> None:
     """People about, alone and in twos, seldom with a dog."""
     for _ in range(count):
-        x, y, yaw = rng.uniform(*sorted((left, right))), rng.normal(0, 10), rng.uniform(0, 6.3)
-        block.put(variant(furniture.person, rng), x, y, yaw, 0.1)
+        x, y, yaw = rng.uniform(min(left, right), max(left, right)), rng.normal(0, 10), rng.uniform(0, 6.3)
+        block.put(variant(people.person, rng), x, y, yaw, 0.1)
         if rng.random() < 0.15:
             block.put(solids.sized(variant(solids.creature, rng), rng.uniform(0.4, 1.0)), x + 0.7, y, yaw, 0.1)
 
@@ -220,13 +252,16 @@ def _monument(block: Block, rng: Rng, x: Real, y: Real) -> None:
     for level, wide in enumerate((5.0, 4.0, 3.0)):
         block.group.add(any_of(rng, "cylinder", "box"), stone, at=(x, y, level * 0.2), size=(wide, wide, 0.2))
     block.group.add("box", stone, at=(x, y, 0.6), size=(1.2, 1.2, 1.6))
-    figure = any_of(rng, furniture.person, solids.creature, solids.turned, solids.jointed)
+    figure = any_of(rng, people.person, solids.creature, solids.turned, solids.jointed)
     block.put(solids.sized(variant(figure, rng), rng.uniform(1.5, 5)), x, y, rng.uniform(0, 6.3), 2.2)
 
 
 def _stall(block: Block, rng: Rng, x: Real, y: Real) -> None:
     """A table under a cloth roof or a parasol."""
-    cloth, yaw = finishes.fabric(rng)._replace(pattern=any_of(rng, "stripes", "weave", "plaid"), tile=2.0), rng.uniform(0, 6.3)
+    cloth, yaw = (
+        finishes.fabric(rng)._replace(pattern=any_of(rng, "stripes", "weave", "plaid"), tile=2.0),
+        rng.uniform(0, 6.3),
+    )
     stall = Group().add("pole", finishes.metal(rng), size=(0.06, 0.06, 2.3))
     stall.add(any_of(rng, "cone", "roof"), cloth, at=(0, 0, 2.1), size=(2.8, 2.4, 0.6))
     piece = variant(furniture.table, rng)
@@ -238,7 +273,9 @@ def _skyline(block: Block, rng: Rng) -> None:
     for _ in range(rng.integers(0, 7)):
         angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(70, 250)
         tall = variant(any_of(rng, buildings.tower, buildings.tower, street.house), rng)
-        block.group.include(tall, (away * np.cos(angle), away * np.sin(angle), 0), rng.uniform(0, 6.3), scale=rng.uniform(1, 1.6))
+        block.group.include(
+            tall, (away * np.cos(angle), away * np.sin(angle), 0), rng.uniform(0, 6.3), scale=rng.uniform(1, 1.6)
+        )
     if rng.random() < 0.4:
         angle = np.arange(14) * 0.45 + rng.uniform(0, 6)
         at = np.stack([300 * np.cos(angle), 300 * np.sin(angle), 0 * angle - 5], 1)
@@ -253,7 +290,9 @@ def _camera(block: Block, rng: Rng, walk: Real) -> Camera:
     kind = any_of(rng, "along", "thing", "front", "anywhere", p=[0.25, 0.4, 0.15, 0.2])
     if kind == "along":
         away = any_of(rng, -1, 1) * rng.uniform(15, 60)
-        return viewpoints.at(rng, eye, (rng.uniform(-1, 1) * walk, eye[1] + away, eye[2] + away * rng.normal(-0.02, 0.1)))
+        return viewpoints.at(
+            rng, eye, (rng.uniform(-1, 1) * walk, eye[1] + away, eye[2] + away * rng.normal(-0.02, 0.1))
+        )
     if kind == "anywhere" or not block.things:
         return viewpoints.anywhere(rng, eye)
     x, y, height = any_of(rng, *block.things)

@@ -49,13 +49,18 @@ def snapshot(rng: Rng, focus: Real = 0.0) -> Photo:
         rng: what draws it.
         focus: depth in metres on which a wide lens may be focused; 0 for a picture sharp all through.
     """
-    brightness = any_of(rng, rng.uniform(0.36, 0.6), rng.uniform(0.2, 0.36), rng.uniform(0.6, 0.75), p=[0.76, 0.14, 0.1])
+    brightness = any_of(
+        rng, rng.uniform(0.36, 0.6), rng.uniform(0.2, 0.36), rng.uniform(0.6, 0.75), p=[0.76, 0.14, 0.1]
+    )
     tint = np.clip(1 + rng.normal(0, any_of(rng, 0.02, 0.05, 0.13, p=[0.5, 0.38, 0.12]), 3), 0.55, 1.6)
-    saturation = any_of(rng, rng.uniform(0.7, 1.4), rng.uniform(0.2, 0.7), 0.0, rng.uniform(1.4, 1.9), p=[0.73, 0.12, 0.05, 0.1])
+    saturation = any_of(
+        rng, rng.uniform(0.7, 1.4), rng.uniform(0.2, 0.7), 0.0, rng.uniform(1.4, 1.9), p=[0.73, 0.12, 0.05, 0.1]
+    )
     shake = rng.normal(0, 0.008, 2) if rng.random() < 0.1 else (0.0, 0.0)
     open_wide = focus > 0 and rng.random() < 0.35
     return Photo(
-        brightness, rng.uniform(0.75, 1.4), three(tint), saturation, any_of(rng, 0.003, 0.008, 0.015, 0.03, p=[0.35, 0.35, 0.2, 0.1]),
+        brightness, rng.uniform(0.75, 1.4), three(tint), saturation,
+        any_of(rng, 0.003, 0.008, 0.015, 0.03, p=[0.35, 0.35, 0.2, 0.1]),
         any_of(rng, 0.0, 0.3, 0.45, 0.8, 1.4, p=[0.35, 0.3, 0.2, 0.11, 0.04]), rng.uniform(0, 0.5),
         any_of(rng, 0, 92, 80, 60, 30, p=[0.35, 0.2, 0.2, 0.15, 0.1]), bloom=any_of(rng, 0.0, 0.0, 0.1, 0.4),
         aperture=rng.uniform(0.001, 0.01) * focus if open_wide else 0.0, focus=focus or 1.0,
@@ -76,7 +81,7 @@ def settle(tracer: Tracer, height: int, width: int) -> None:
 
 
 def _worth(tracer: Tracer, height: int, width: int) -> float:
-    """Share of rays where inverse depth, affine on a plane, bends; below 0 inside a thing, too near, or under bare sky."""
+    """Share of rays where inverse depth, affine on a plane, bends; below 0 inside a thing, too near or in bare sky."""
     v, u = (a.ravel().astype(np.float32) for a in np.mgrid[tuple(slice(0, 1, 1j * count) for count in GLIMPSE)])
     depth, back = tracer.glimpse(tracer.scene.camera.rays(u * (width - 1), v * (height - 1), height, width))
     seen = np.isfinite(depth)
@@ -86,4 +91,4 @@ def _worth(tracer: Tracer, height: int, width: int) -> float:
     bend = np.zeros(GLIMPSE, np.float32)
     bend[:, 1:-1] = np.abs(np.diff(inverse, 2, axis=1))
     bend[1:-1] = np.maximum(bend[1:-1], np.abs(np.diff(inverse, 2, axis=0)))
-    return float((bend > 0.05 * np.median(inverse)).mean())
+    return float((bend > 0.05 * inverse.mean()).mean())
