@@ -1,6 +1,7 @@
 """Scenes: pictures with exact depth, built from nothing but a seed.
 
-Three families stand for the captures people bring: `bench` (parts before a 3D camera), `room` and `road`. Meshes by
+Four families stand for the captures people bring: `bench` (parts before a 3D camera), `room`, `road` and `highway`.
+Five show the world at large from any viewpoint: `indoor`, `street`, `outdoor`, `objects` and `abstract`. Meshes by
 trimesh, rays by Embree. Image i of a family is a function of (seed, family, i) alone: the number of processes that
 render, and what was rendered before, change nothing.
 

@@ -55,7 +55,7 @@ def _background(group: Group, rng: Rng, far: Real) -> None:
 def _sheet(group: Group, rng: Rng, middle: np.ndarray, rotation: np.ndarray, wide: Real, far: Real) -> None:
     """A square sheet about its middle."""
     at = middle - rotation @ [0, 0, wide / 2]
-    group.add("panel", finishes.anything(rng, float(far)), at=at, size=(wide, 1, wide), rotation=rotation)
+    group.add("panel", finishes.anything(rng, far), at=at, size=(wide, 1, wide), rotation=rotation)
 
 
 def _float(group: Group, rng: Rng, near: Real, far: Real, fov: Real) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sonde.scenes.materials import PATTERNS, Colour, Material
 from sonde.scenes.shapes import Group
+from sonde.scenes.vectors import Real
 
 Rng = np.random.Generator
 
@@ -35,13 +36,13 @@ def paint(rng: Rng) -> Colour:
     return hue(rng, (0.1, 0.5), (0.3, 0.9)) if kind < 0.7 else hue(rng, (0.45, 0.88), (0.25, 0.88))
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def shaded(colour: Colour, factor: Real) -> Colour:
     """The colour lighter or darker, kept below 0.95."""
     r, g, b = scaled(colour, factor)
     return min(r, 0.95), min(g, 0.95), min(b, 0.95)
 
 
-def scaled(colour: Colour, factor: float) -> Colour:
+def scaled(colour: Colour, factor: Real) -> Colour:
     """The light stronger or weaker."""
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
@@ -184,7 +185,7 @@ def printed(rng: Rng, tile: float) -> Material:
     )  # fmt: skip
 
 
-def anything(rng: Rng, size: float = 1.0) -> Material:
+def anything(rng: Rng, size: Real = 1.0) -> Material:
     """Any pattern in any colours at any scale about `size` metres: texture that says nothing about what it covers."""
     scale = size * np.exp(rng.uniform(-1.6, 1.1, 2))
     dark, light, mark = (any_of(rng, paint, grey, hue)(rng) for _ in range(3))
@@ -199,7 +200,7 @@ def anything(rng: Rng, size: float = 1.0) -> Material:
     )  # fmt: skip
 
 
-def repainted(rng: Rng, group: Group, share: float, size: float = 1.0) -> Group:
+def repainted(rng: Rng, group: Group, share: Real, size: Real = 1.0) -> Group:
     """The group with a share of its materials replaced by anything at a scale of `size` metres; changed in place."""
     new: dict[Material, Material] = {}
     for i, batch in enumerate(group.batches):

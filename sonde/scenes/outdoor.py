@@ -27,7 +27,7 @@ def scene(rng: Rng) -> Scene:
         terrain.ground(land, soil, distant._replace(tile=rng.uniform(15, 60), marks_tile=rng.uniform(30, 120)))
     )
     spots = any_of(rng, *LANDSCAPES)(group, rng, land)
-    spots += _strewn(group, rng, land, NEAR, int(rng.integers(1, 7)), 2.5, 1.0)
+    spots += _strewn(group, rng, land, NEAR, int(rng.integers(1, 9)), 2.2, 1.0)
     if rng.random() < 0.25:
         _lake(group, rng, land)
     if rng.random() < 0.5:

@@ -38,16 +38,13 @@ class Land(NamedTuple):
         out = np.hypot(x, y)
         calm = 0.15 + 0.85 * np.clip(out / self.tread - 0.5, 0, 1)
         crest = 0.6 + 0.4 * np.sin(np.arctan2(x, y) * 9 + self.phase[0]) * np.cos(out / 70 + self.phase[1])
-        return (
-            rough * calm
-            + (self.slope[0] * x + self.slope[1] * y) * calm
-            + self.rise * crest * np.clip(out / FAR - 0.12, 0, 1) ** 1.3
-        )
+        far = self.rise * crest * np.clip(out / FAR - 0.12, 0, 1) ** 1.3
+        return np.asarray((rough + self.slope[0] * x + self.slope[1] * y) * calm + far)
 
 
 def drawn(rng: Rng) -> Land:
     """Plains, downs, dunes or mountains."""
-    steep = any_of(rng, 0.02, 0.1, 0.3, p=[0.4, 0.4, 0.2])
+    steep = any_of(rng, 0.02, 0.1, 0.3, p=[0.3, 0.4, 0.3])
     length = np.array([120.0, 60.0, 31.0, 15.0, 7.0, 3.1]) * rng.uniform(0.7, 1.4, 6)
     heading = rng.uniform(0, 2 * np.pi, 6)
     waves = 2 * np.pi / length[:, None] * np.stack([np.cos(heading), np.sin(heading)], 1)

@@ -32,8 +32,10 @@ def pitch(rng: Rng) -> float:
 
 
 def at(rng: Rng, position, target) -> Camera:
-    """A camera at `position` that looks at `target` with any lens; metres."""
-    return look_at(position, target, lens(rng), roll(rng))
+    """A camera at `position` with `target` somewhere in the middle half of its picture, through any lens; metres."""
+    camera = look_at(position, target, lens(rng), roll(rng))
+    aside, above = rng.uniform(-0.5, 0.5, 2) * np.radians(camera.fov_deg) / 2 * (1, 0.75)
+    return camera._replace(yaw=camera.yaw + float(aside), pitch=camera.pitch + float(above))
 
 
 def anywhere(rng: Rng, position, yaw: Real | None = None) -> Camera:
