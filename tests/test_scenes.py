@@ -174,6 +174,10 @@ def test_ranges_are_those_of_the_real_captures(gallery):
     far = [render.depth[np.isfinite(render.depth)].max() for render in gallery["road"]]
     assert np.median(far) > 80
     assert np.mean([np.isinf(render.depth).any() for render in gallery["road"]]) > 0.7
+    finite = [r.depth[np.isfinite(r.depth)] for renders in gallery.values() for r in renders]
+    assert max(float(depth.max()) for depth in finite) < SKY and np.hypot(terrain.FAR, terrain.FAR) < SKY - 20
+    closest = [np.median(r.depth[np.isfinite(r.depth)]) for r in gallery["objects"]]
+    assert 0.1 < min(closest) and np.median(closest) < 4
 
 
 def ramp_share(depth: np.ndarray) -> float:

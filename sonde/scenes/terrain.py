@@ -11,8 +11,8 @@ from sonde.scenes.materials import Material
 from sonde.scenes.shapes import Group, grid, turn
 from sonde.scenes.vectors import Numbers, Real
 
-FAR = 900.0
-"""Where the land ends, metres from the origin."""
+FAR = 650.0
+"""Half of the land's side, metres; its corners lie before `layouts.SKY`."""
 
 
 class Land(NamedTuple):
