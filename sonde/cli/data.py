@@ -130,15 +130,19 @@ def download_set(
 
 @data_app.command("synth")
 def synth(
-    family: Annotated[str, typer.Argument(help="bench, room or road.")],
+    family: Annotated[
+        str, typer.Argument(help="bench, room, road, highway; indoor, street, outdoor, objects, abstract.")
+    ],
     out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="height,width in pixels.")] = "168,224",
     layout: Annotated[
-        str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
+        str | None, typer.Option(help="zivid, nyu, driving_stereo or folder; the family's own by default.")
     ] = None,
-    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench or road; 0: a new one for every image.")] = 1,
+    rigs: Annotated[
+        int, typer.Option(min=0, help="Cameras of a bench, road or highway; 0: a new one for every image.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Render scenes with exact depth in the layout of the real set they stand for."""
