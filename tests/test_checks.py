@@ -385,3 +385,11 @@ def test_the_help_names_every_format() -> None:
 
 def test_a_problem_reads_as_its_message() -> None:
     assert str(Problem("c00", "flat", "c00 is flat.")) == "c00 is flat."
+
+
+def test_the_sky_of_our_own_renders_is_a_depth_by_convention_and_elsewhere_a_mark(tmp_path: Path) -> None:
+    root = scenes.synth("road", tmp_path / "roads", 4, seed=3, height=84, width=112, layout="folder", workers=1, rigs=0)
+    assert any((open_set("folder", root).read(index).depth == 999).mean() > 0.1 for index in range(4))
+    assert check(open_set("folder", root)) == []
+    (root / "render.json").unlink()
+    assert "999 m" in " ".join(problem.message for problem in check(open_set("folder", root)))

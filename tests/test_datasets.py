@@ -170,12 +170,12 @@ def test_a_wrong_format_or_root_says_what_is_expected(tmp_path: Path, format_: s
 # the other layouts
 
 
-def test_nyu_is_read_from_scenes_in_millimetres(tmp_path: Path) -> None:
+def test_nyu_is_read_from_scenes_whose_levels_are_millimetres(tmp_path: Path) -> None:
     (tmp_path / "bath").mkdir()
     files.write_rgb(tmp_path / "bath" / "rgb_00007.jpg", picture(0))
     levels(tmp_path / "bath" / "sync_depth_00007.png", plane_depth(24, 32), 1000)
     captures = open_set("nyu", tmp_path)
-    assert captures.ids == ["bath/rgb_00007"] and captures.unit == "mm"
+    assert captures.ids == ["bath/rgb_00007"] and captures.unit == "m"
     np.testing.assert_allclose(captures.read_depth(0), plane_depth(24, 32), atol=6e-4)
     assert captures.read(0).intrinsics is None
     files.write_intrinsics(tmp_path / "intrinsics.txt", INTRINSICS)

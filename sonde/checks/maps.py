@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from sonde.checks.answers import Answer, Fault, Seen
 from sonde.datasets import Capture, DepthSet
+from sonde.scenes.layouts import SKY
 
 LEAST_SHARE = 0.01
 """Of pixels with depth: sparse lidar has some 5 %."""
@@ -39,8 +40,8 @@ def clipped(captures: DepthSet, capture: Capture) -> str | None:
 
     A relative teacher's sky is its smallest disparity, and rightly so: the farthest depth is not asked there.
     """
-    depth = capture.depth[capture.mask]
-    low, high = depth.min(), depth.max()
+    depth = _solid(captures, capture)
+    low, high = depth.min(initial=np.inf), depth.max(initial=0)
     if depth.size < LEAST_PIXELS or low == high or code(captures, capture):
         return None
     ends = (low,) if captures.space == "disparity" else (low, high)
@@ -56,7 +57,7 @@ def clipped(captures: DepthSet, capture: Capture) -> str | None:
 
 def code(captures: DepthSet, capture: Capture) -> str | None:
     """One extreme value, alone beyond a gap, in many pixels: a mark for no depth that was read as depth."""
-    depth = capture.depth[capture.mask]
+    depth = _solid(captures, capture)
     if captures.space == "disparity" or depth.size < LEAST_PIXELS:
         return None
     for which, end, values in (("beyond", depth.max(), depth), ("nearer than", depth.min(), 1 / depth)):
@@ -96,6 +97,12 @@ def dark(captures: DepthSet, capture: Capture) -> str | None:
     if np.ptp(capture.image) > 10:
         return None
     return f"{capture.id} has an image of one colour: export it again."
+
+
+def _solid(captures: DepthSet, capture: Capture) -> Float[np.ndarray, " n"]:
+    """The trusted depths, without the sky of our own renders, which has a depth by convention."""
+    depth = capture.depth[capture.mask]
+    return depth[depth != np.float32(SKY)] if (captures.root / "render.json").is_file() else depth
 
 
 def _next(depth: Float[np.ndarray, " n"], end: np.floating) -> np.floating:
