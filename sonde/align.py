@@ -46,14 +46,17 @@ def affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
     return _applied(pred, *fit_affine(pred, target, mask))
 
 
-def disparity(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Depth from a prediction of disparity: 1 / max(s pred + t, 1 / largest trusted depth) (MiDaS, DAv2).
+def disparity(pred: Depth, target: Depth, mask: Mask, farthest: float | None = None) -> Depth:
+    """Depth from a prediction of disparity: 1 / max(s pred + t, 1 / farthest).
 
     s and t are `fit_disparity`'s. The clamp comes before the inversion, since s pred + t may well be negative.
+    `farthest` is a number of metres as in MiDaS and DAv2, or else each image's largest trusted depth as in MoGe.
     """
     fitted = _applied(pred, *fit_disparity(pred, target, mask))
-    farthest = _inside(target, mask).amax((1, 2))
-    return (1 / fitted.maximum((1 / farthest)[:, None, None])).to(fitted.dtype)
+    if farthest is not None:
+        return 1 / fitted.clamp_min(1 / farthest)
+    ends = _inside(target, mask).amax((1, 2))
+    return (1 / fitted.maximum((1 / ends)[:, None, None])).to(fitted.dtype)
 
 
 def log_affine(pred: Depth, target: Depth, mask: Mask) -> Depth:

@@ -28,7 +28,7 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import Evaluation, Run, columns, read_run, scoreboard, table
+from sonde.evaluate import Evaluation, Run, columns, range_table, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
 from sonde.types import DepthArray, MaskArray, RGBArray
 
@@ -149,6 +149,9 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         caution=caution(run, own),
         facts=_facts(run, own),
         rows=_rows(board),
+        ratio=_ratio(own),
+        ranges=range_table(own),
+        names=[name for name in own.rows[0] if not name.endswith("]")],
         charts=_charts(curves, gallery, own),
         panels=_panels(gallery.panels, own),
         gradients={"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
@@ -211,6 +214,14 @@ def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
         }
         for label, row in numbers.items()
     ]
+
+
+def _ratio(own: Evaluation) -> str:
+    """Of true to predicted depth, in a sentence; empty where no metres were claimed."""
+    if not own.scale_ratio:
+        return ""
+    median, mean = number(own.scale_ratio["median"]), number(own.scale_ratio["mean"])
+    return f"True median depth is {median} times the predicted one (the median over captures; their mean is {mean})."
 
 
 def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:

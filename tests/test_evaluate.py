@@ -9,7 +9,7 @@ import pytest
 from small_captures import write_bench
 from trained_runs import make_run, relative_model
 
-from sonde import baselines, evaluate, files, models, predict, protocols
+from sonde import baselines, evaluate, files, models, predict
 from sonde.datasets import Capture, open_set
 from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, scoreboard, table
 from sonde.types import Prediction
@@ -134,20 +134,6 @@ def test_nothing_to_score_is_an_error(root):
 def test_a_wrong_word_is_answered_with_the_right_one(root, settings, answer):
     with pytest.raises(ValueError, match=answer):
         evaluate.evaluate(ten_millimetres_far, **{"data": root, **settings})
-
-
-@pytest.mark.parametrize("name", protocols.names())
-def test_every_packaged_protocol_names_what_exists(name):
-    rules = protocols.load(name)
-    assert rules.name == name
-    assert set(rules.metrics) <= set(evaluate.metrics.METRICS)
-    assert rules.align in evaluate.ALIGN
-    assert {"mae", "abs_rel", "rmse", "delta1", "delta105"} <= set(rules.metrics)
-
-
-def test_a_protocol_cannot_be_changed():
-    with pytest.raises(ValueError, match="frozen"):
-        protocols.load("zivid-mm").max_depth = 5.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_rows_and_settings_are_written(root, tmp_path):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.data import FORMATS, data_app
-from sonde.cli.printing import Json, bar, stages, tell, tell_rates, tell_run, tell_table
+from sonde.cli.printing import Json, bar, stages, tell, tell_board, tell_evaluation, tell_rates, tell_run, tell_table
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -140,19 +140,30 @@ def label(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder, or any model's name.")],
-    protocol: Annotated[str, typer.Option(help="How it is scored.")] = "zivid-mm",
+    model: Annotated[str, typer.Argument(help="A run folder, any model's name, or a folder of predictions.")],
+    protocol: Annotated[str | None, typer.Option(help="How it is scored: zivid-mm, or metric with --on.")] = None,
     data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
     data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
+    only: Annotated[Path | None, typer.Option(help="A list of the captures to score, such as Eigen's.")] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="FORMAT:ROOT[@PROTOCOL][#LIST]; repeat it: a row for each set.")
+    ] = None,
     align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model under a protocol: one row per image, and their mean."""
+    """Score a model under a protocol: one row per image, and their mean; by range of depth; on one set or several."""
     from sonde import evaluate
 
-    result = evaluate.evaluate(model, protocol, data, format=data_format, align=align, out=out)
-    tell(result.summary(), as_json)
+    if on:
+        if data or data_format or only:
+            raise ValueError("--on names set, layout and list by itself: leave --data, --format and --only out.")
+        sets = [evaluate.parse_on(text) for text in on]
+        return tell_board(evaluate.on_sets(model, sets, protocol or "metric", align=align, out=out), as_json)
+    result = evaluate.evaluate(
+        model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, out=out
+    )
+    tell_evaluation(result, as_json)
 
 
 @app.command()

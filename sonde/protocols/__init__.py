@@ -26,6 +26,10 @@ class Protocol(BaseModel):
     name: str
     source: str
     """Whose convention it is."""
+    images: str | None
+    """Which images the published numbers are of; `--only` takes the list. None: all of the set."""
+    count: int | None
+    """How many those are: a score of another number says so. None: any."""
     space: Space
     """What predictions must claim to be scored without further ado."""
     align: str
@@ -34,14 +38,33 @@ class Protocol(BaseModel):
     """Metres; ground truth at or below is not scored."""
     max_depth: float | None
     """Metres; ground truth at or above is not scored. None: the set's own limit alone."""
-    resize: Literal["bicubic"]
-    """How a prediction is brought to the ground truth's size, align_corners=False."""
+    cut: Literal["kb"] | None
+    """The part of the frame that the model sees, and that is scored: a name in CUTS. None: all of it."""
+    window: Literal["garg", "eigen"] | tuple[int, int, int, int] | None
+    """Where ground truth is scored: a name in SHARES, or top, bottom, left, right in pixels. None: everywhere."""
+    window_of: Literal["frame", "cut"]
+    """What the window is a window of: the frame before the cut, or what the cut left."""
+    resize: Literal["bicubic", "bilinear", "nearest"]
+    """How a prediction is brought to the ground truth's size."""
+    align_corners: bool
+    """Whether the corner pixels' centres are held while resizing (torch's word)."""
+    clamp: tuple[float, float] | None
+    """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
     average: Literal["image"]
     """Mean over an image's trusted pixels, then over images."""
+    groups: str | None
+    """Means by group beside the mean of all: a name that the set's `groups` takes."""
+    ranges: tuple[float, ...]
+    """Metres; abs_rel, rmse and delta1 also by true depth between each two. Empty: not."""
     unit: Literal["m", "mm"] | None
     """Unit of the reported lengths; None: the set's own."""
     metrics: list[str]
     """Names in METRICS."""
+
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """The ranges by what a report calls them: `0-20` → (0, 20), the first included."""
+        return {f"{low:g}-{high:g}": (low, high) for low, high in zip(self.ranges[:-1], self.ranges[1:], strict=True)}
 
 
 def names() -> list[str]:

@@ -1,0 +1,129 @@
+"""The result: one row per image, their means, and both on disk."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sonde import files
+
+RATIO = "scale_ratio"
+"""The column of a row that holds median(truth) / median(prediction)."""
+
+
+class Measure(NamedTuple):
+    """One error among the metrics."""
+
+    metric: str
+    words: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model on one set of captures."""
+
+    protocol: str
+    """Its name; with `+ALIGNMENT` where one was asked for."""
+    metrics: dict[str, float]
+    """Mean over images; lengths are named by their unit: mae_mm, rmse_mm."""
+    rows: list[dict[str, Any]]
+    """One per image: id, pixels scored, every metric, the ratio of the medians; abs_rel[0-20] and so on by range."""
+    skipped: dict[str, str]
+    """Capture id -> why it could not be scored."""
+    settings: dict[str, Any]
+    """All it takes to do it again."""
+
+    def summary(self) -> dict[str, Any]:
+        """Protocol, means, and how many images they are of, ready for JSON."""
+        about = {key: self.settings[key] for key in ("model", "data", "captures")}
+        summary = {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
+        more = {RATIO: self.scale_ratio, "ranges": self.ranges, "skipped": self.skipped}
+        return summary | {name: value for name, value in more.items() if value}
+
+    @property
+    def relative(self) -> bool:
+        """Whether what was scored claims no metres: lengths then say more of the sky than of the model."""
+        return self.settings["protocol"]["space"] != "metric"
+
+    @property
+    def main(self) -> Measure:
+        """The one error to name first."""
+        if self.relative:
+            return Measure("abs_rel", "AbsRel after alignment", "")
+        return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
+
+    @property
+    def unit(self) -> str:
+        """Of its lengths: m, cm or mm."""
+        return next(name for name in self.metrics if name.startswith("mae_")).removeprefix("mae_")
+
+    @property
+    def scale_ratio(self) -> dict[str, float]:
+        """Mean and median over images of median(truth) / median(prediction); empty where no metres were claimed.
+
+        Near 1 where the scale is right. Off by the same factor everywhere it says that the camera is not the one
+        the model learnt: a focal length k times as long shows as a ratio of k.
+        """
+        ratios = [row[RATIO] for row in self.rows if row.get(RATIO) is not None]
+        return {"mean": float(np.mean(ratios)), "median": float(np.median(ratios))} if ratios else {}
+
+    @property
+    def ranges(self) -> dict[str, dict[str, int | float]]:
+        """Range of true depth (m) -> mean over the images with a pixel there, their number, and the pixels of all."""
+        return {span: self._range(span) for span in self.spans}
+
+    @property
+    def spans(self) -> list[str]:
+        """What the ranges are called, near to far: 0-20."""
+        return [name.removeprefix("pixels[").removesuffix("]") for name in self.rows[0] if name.startswith("pixels[")]
+
+    def _range(self, span: str) -> dict[str, int | float]:
+        seen = [row for row in self.rows if row[f"pixels[{span}]"]]
+        names = [name.removesuffix(f"[{span}]") for name in self.rows[0] if name.endswith(f"[{span}]")][1:]
+        means = {name: float(np.mean([row[f"{name}[{span}]"] for row in seen])) for name in names if seen}
+        return {**means, "images": len(seen), "pixels": sum(row[f"pixels[{span}]"] for row in seen)}
+
+    def write(self, folder: Path, board: Mapping[str, "Evaluation"] | None = None) -> None:
+        """`metrics.json`, with the settings and the table of a board where there is one; and `per_image.csv`."""
+        document = self.summary() | ({"table": table(board)} if board else {}) | {"settings": self.settings}
+        with files.atomic_write(folder / "metrics.json") as sibling:
+            sibling.write_text(json.dumps(document, indent=1) + "\n")
+        with files.atomic_write(folder / "per_image.csv") as sibling, sibling.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def columns(unit: str, relative: bool = False) -> dict[str, str]:
+    """Heading -> metric of the table of scores; of a relative model, without its lengths."""
+    every = {
+        f"MAE ({unit})": f"mae_{unit}",
+        "AbsRel": "abs_rel",
+        f"RMSE ({unit})": f"rmse_{unit}",
+        "δ1": "delta1",
+        "δ<1.05": "delta105",
+    }
+    return {heading: metric for heading, metric in every.items() if not (relative and metric.endswith(f"_{unit}"))}
+
+
+def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
+    """Row -> heading -> score, the errors' mean over images; rows and headings in reading order."""
+    return {
+        row: {heading: scored.metrics[name] for heading, name in columns(scored.unit, scored.relative).items()}
+        for row, scored in board.items()
+    }
+
+
+def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
+    """Range -> heading -> mean over the images with a pixel there, None where there are none; empty without ranges."""
+    names = {"AbsRel": "abs_rel", f"RMSE ({scored.unit})": f"rmse_{scored.unit}", "δ1": "delta1"}
+    names |= {"images": "images", "pixels": "pixels"}
+    return {
+        f"{span} m": {heading: found.get(name) for heading, name in names.items()}
+        for span, found in scored.ranges.items()
+    }
