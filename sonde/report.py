@@ -28,7 +28,7 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import Evaluation, Run, columns, range_table, read_run, scoreboard, table
+from sonde.evaluate import WORDS, Evaluation, Run, columns, range_table, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
 from sonde.types import DepthArray, MaskArray, RGBArray
 
@@ -75,7 +75,7 @@ class Gallery:
         step = max(1, -(-capture.depth.shape[1] // self.width))
         small = capture.depth[::step, ::step]
         image = files.resize_image(capture.image, (small.shape[0], small.shape[1]))
-        scores = {name: value for name, value in row.items() if name not in ("id", "pixels")}
+        scores = {name: value for name, value in row.items() if name not in WORDS}
         mask = capture.mask[::step, ::step]
         self.panels.append(Panel(capture.id, scores, image, small, mask, prediction[::step, ::step]))
         self.panels.sort(key=lambda panel: -next(iter(panel.scores.values())))
@@ -146,11 +146,12 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         own=own,
         main=own.main,
         headline=headline(board),
-        caution=caution(run, own),
+        caution=" ".join([*own.notes, caution(run, own)]).strip(),
         facts=_facts(run, own),
         rows=_rows(board),
         ratio=_ratio(own),
         ranges=range_table(own),
+        words=WORDS,
         names=[name for name in own.rows[0] if not name.endswith("]")],
         charts=_charts(curves, gallery, own),
         panels=_panels(gallery.panels, own),

@@ -134,6 +134,31 @@ def test_the_prediction_is_clamped_and_the_ground_truth_is_not():
     assert depth.max() == 80 and scores["mae"] < 1
 
 
+def test_a_fit_may_see_thinned_maps_and_is_applied_to_all():
+    rules = protocols.load("eth3d")
+    capture = frame((600, 2048))
+    rng = np.random.default_rng(0)
+    answer = (capture.depth * 0.5 + 3 + rng.normal(0, 0.1, capture.depth.shape)).astype(np.float32)
+    _, depth = score(Prediction(answer, "affine"), view(capture, rules), rules)
+    thin = np.s_[::2, ::2]
+    slope, shift = np.polyfit(
+        answer[thin].ravel().astype(np.float64), capture.depth[thin].ravel().astype(np.float64), 1
+    )
+    np.testing.assert_allclose(depth, slope * answer + shift, rtol=1e-6)
+
+
+def test_a_disparity_ends_at_the_protocols_own_limit_and_not_at_the_maps():
+    rules = protocols.load("sintel")
+    capture = frame((8, 8))
+    far = 1 / capture.depth
+    far[0, 0] = -1.0  # beyond infinity
+    mask = capture.mask.copy()
+    mask[0, 0] = False
+    _, depth = score(Prediction(far, "disparity"), view(capture._replace(mask=mask), rules), rules)
+    assert depth[0, 0] == pytest.approx(70)
+    np.testing.assert_allclose(depth[mask], capture.depth[mask], rtol=1e-5)
+
+
 def test_corners_are_held_where_the_protocol_says_so():
     capture, rules = frame((352, 1216)), protocols.load("kitti-garg-kb")
     ramp = np.linspace(10, 20, 608, dtype=np.float32)[None].repeat(176, 0)

@@ -26,7 +26,7 @@ from sonde.evaluate.boards import (
     parse_on,
     scoreboard,
 )
-from sonde.evaluate.evaluation import Evaluation, Measure, columns, range_table, table
+from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, table
 from sonde.evaluate.job import Watcher, evaluate
 from sonde.evaluate.predictions import ENDINGS, Predictor, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
@@ -41,6 +41,7 @@ __all__ = [
     "MEAN_MAP_OF_JUDGES",
     "TRAINED",
     "UNADAPTED",
+    "WORDS",
     "Evaluation",
     "Measure",
     "On",

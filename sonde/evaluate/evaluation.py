@@ -13,6 +13,10 @@ from sonde import files
 
 RATIO = "scale_ratio"
 """The column of a row that holds median(truth) / median(prediction)."""
+SCALE = "fitted_scale"
+"""The column that holds the scale of the alignment."""
+WORDS = ("id", "pixels", "group", "scene")
+"""The columns that are no scores."""
 
 
 class Measure(NamedTuple):
@@ -42,7 +46,8 @@ class Evaluation:
         """Protocol, means, and how many images they are of, ready for JSON."""
         about = {key: self.settings[key] for key in ("model", "data", "captures")}
         summary = {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
-        more = {RATIO: self.scale_ratio, "ranges": self.ranges, "skipped": self.skipped}
+        more = {"notes": self.notes, RATIO: self.scale_ratio, "ranges": self.ranges, "groups": self.groups}
+        more["skipped"] = self.skipped
         return summary | {name: value for name, value in more.items() if value}
 
     @property
@@ -76,6 +81,37 @@ class Evaluation:
     def ranges(self) -> dict[str, dict[str, int | float]]:
         """Range of true depth (m) -> mean over the images with a pixel there, their number, and the pixels of all."""
         return {span: self._range(span) for span in self.spans}
+
+    @property
+    def groups(self) -> dict[str, dict[str, int | float]]:
+        """Group -> means over its images, and their number; empty where the protocol states none."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            if "group" in row:
+                found.setdefault(row["group"], []).append(row)
+        return {
+            group: {name: float(np.mean([row[name] for row in rows])) for name in self.metrics} | {"images": len(rows)}
+            for group, rows in sorted(found.items())
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known before the numbers are believed, a sentence each."""
+        rules, notes = self.settings["protocol"], []
+        backwards = sum(row.get(SCALE, 0) < 0 for row in self.rows)
+        if backwards:
+            ways = ("depth", "disparity") if rules["align"] == "disparity" else ("disparity", "depth")
+            notes.append(
+                f"{backwards} of {len(self.rows)} images were fitted with a negative scale: their predictions run the "
+                f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
+                "believe these numbers."
+            )
+        if rules.get("count") not in (None, len(self.rows)):
+            notes.append(
+                f"Published numbers under {rules['name']} are of {rules['count']} images ({rules['images']}), these "
+                f"of {len(self.rows)}."
+            )
+        return notes
 
     @property
     def spans(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from sonde import protocols
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
-from sonde.evaluate.evaluation import RATIO, Evaluation
+from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation
 from sonde.evaluate.predictions import Predictor, predictor_of
 from sonde.evaluate.runs import Run, open_captures, read_run
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
@@ -136,6 +136,7 @@ def _score_all(
     """A row for each capture, and why the others have none."""
     position = {name: index for index, name in enumerate(captures.ids)}
     unit = rules.unit or captures.unit
+    kinds = {name: captures.groups(by) for name, by in (("group", rules.groups), ("scene", rules.scenes)) if by}
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for id_ in ids:
@@ -146,7 +147,8 @@ def _score_all(
             skipped[id_] = str(error)
             continue
         scored = score_fully(part_seen(predictor(seen), capture, rules), seen, rules, UNITS[unit])
-        rows.append({"id": id_, "pixels": int(seen.mask.sum()), **_row(scored, rules, unit)})
+        kin = {name: known[id_] for name, known in kinds.items()}
+        rows.append({"id": id_, "pixels": int(seen.mask.sum()), **kin, **_row(scored, rules, unit)})
         if watch is not None:
             watch(seen, scored.depth, rows[-1])
     if not rows:
@@ -156,6 +158,8 @@ def _score_all(
 
 def _row(scored: Scored, rules: Protocol, unit: str) -> dict[str, Any]:
     row: dict[str, Any] = _named(scored.metrics, unit)
+    if scored.fitted is not None:
+        row[SCALE] = scored.fitted
     if scored.ratio is not None or rules.space == "metric":
         row[RATIO] = scored.ratio
     empty = {"pixels": 0, **dict.fromkeys(BY_RANGE)}

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde import metrics
-from sonde.align import ALIGN, disparity, masked_median
+from sonde.align import ALIGN, FITS, applied, inverted, masked_median
 from sonde.datasets import Capture
 from sonde.losses import resized
 from sonde.protocols import Protocol
@@ -41,6 +41,8 @@ class Scored(NamedTuple):
     """Lengths in the unit asked for."""
     depth: DepthArray
     """As scored, metres."""
+    fitted: float | None
+    """The scale of the alignment: below 0 where the prediction runs the other way. None: no scale was fitted."""
     ratio: float | None
     """median(truth) / median(prediction) over trusted pixels, 1 where the scale is right; None where not metric."""
     ranges: dict[str, dict[str, int | float]]
@@ -104,14 +106,16 @@ def score_fully(prediction: Prediction, capture: Capture, rules: Protocol, unit_
             "expected a dense map, since leaving pixels out would flatter its score."
         )
     ratio = scale_ratio(values, target, mask) if prediction.space == "metric" else None
-    depth = _aligned(values, target, mask, rules, prediction.space, capture.id)
+    if rules.align == "disparity" and prediction.space != "disparity":
+        values = _disparity(values, mask, capture.id)
+    depth, fitted = _aligned(values, target, mask, rules)
     scores = _scores(depth, target, mask, rules.metrics, unit_m)
     ranges = {
         name: {"pixels": int(inside.sum()), **_scores(depth, target, inside, BY_RANGE, unit_m)}
         for name, (low, high) in rules.spans.items()
         if (inside := mask & (target >= low) & (target < high)).any()
     }
-    return Scored(scores, depth[0].float().numpy(), ratio, ranges)
+    return Scored(scores, depth[0].float().numpy(), fitted, ratio, ranges)
 
 
 def scale_ratio(pred: Depth, target: Depth, mask: Mask) -> float | None:
@@ -145,14 +149,28 @@ def _whole(capture: Capture, rules: Protocol) -> Capture:
     return capture
 
 
-def _aligned(values: Depth, target: Depth, mask: Mask, rules: Protocol, space: Space, id_: str) -> Depth:
-    """Depth after the protocol's fit and clamp."""
-    if rules.align == "disparity":
-        values = values if space == "disparity" else _disparity(values, mask, id_)
-        depth = disparity(values, target, mask, None if rules.clamp is None else rules.clamp[1])
+def _aligned(values: Depth, target: Depth, mask: Mask, rules: Protocol) -> tuple[Depth, float | None]:
+    """Depth after the protocol's fit and clamp, and the scale of the fit."""
+    scale = None
+    low, high = rules.clamp or (None, None)
+    if rules.align in FITS:
+        slope, shift = FITS[rules.align](*_thinned(rules.fit_side, values, target, mask))
+        scale, values = slope.item(), applied(values, slope, shift)
+        depth = inverted(values, target, mask, high) if rules.align == "disparity" else values
     else:
         depth = ALIGN[rules.align](values, target, mask)
-    return depth if rules.clamp is None else depth.clamp(*rules.clamp)
+    return depth if rules.clamp is None else depth.clamp(low, high), scale
+
+
+def _thinned(side: int | None, *maps: Tensor) -> list[Tensor]:
+    """Every n-th pixel of (b, h, w) maps, so that the longer side is `side`; n need not be whole (torch's nearest)."""
+    longer = max(maps[0].shape[-2:])
+    if side is None or longer <= side:
+        return list(maps)
+    rows, columns = (
+        (torch.arange(int(length * side / longer)) * longer / side).long() for length in maps[0].shape[-2:]
+    )
+    return [values[:, rows[:, None], columns] for values in maps]
 
 
 def _scores(depth: Depth, target: Depth, mask: Mask, names: Any, unit_m: float) -> dict[str, float]:

@@ -48,12 +48,16 @@ class Protocol(BaseModel):
     """How a prediction is brought to the ground truth's size."""
     align_corners: bool
     """Whether the corner pixels' centres are held while resizing (torch's word)."""
-    clamp: tuple[float, float] | None
+    fit_side: int | None
+    """Pixels; the fit alone sees every map thinned to this longer side, by nearest neighbours. None: every pixel."""
+    clamp: tuple[float, float | None] | None
     """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
     average: Literal["image"]
     """Mean over an image's trusted pixels, then over images."""
     groups: str | None
     """Means by group beside the mean of all: a name that the set's `groups` takes."""
+    scenes: str | None
+    """What frames share, likewise: confidence intervals draw a scene whole. None: every image by itself."""
     ranges: tuple[float, ...]
     """Metres; abs_rel, rmse and delta1 also by true depth between each two. Empty: not."""
     unit: Literal["m", "mm"] | None
