@@ -3,6 +3,7 @@
     evaluation     the result: rows, means, ratios of scale, errors by range; its files
     scoring        one prediction against one capture
     predictions    who answers: a model, a function, a folder
+    ordinal        which of two points is nearer: DA-2K
     runs           what a run folder says of itself
     job            `evaluate`: a model under a protocol on one set
     boards         scores beside each other: a run and its baselines, one model on several sets

@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ RATIO = "scale_ratio"
 """The column of a row that holds median(truth) / median(prediction)."""
 SCALE = "fitted_scale"
 """The column that holds the scale of the alignment."""
-WORDS = ("id", "pixels", "group", "scene")
+ORDINAL = "ordinal_accuracy"
+"""The share of pairs of points that are put in the right order."""
+WORDS = ("id", "pixels", "pairs", "group", "scene")
 """The columns that are no scores."""
 
 
@@ -58,6 +61,8 @@ class Evaluation:
     @property
     def main(self) -> Measure:
         """The one error to name first."""
+        if ORDINAL in self.metrics:
+            return Measure(ORDINAL, "ordinal accuracy", "")
         if self.relative:
             return Measure("abs_rel", "AbsRel after alignment", "")
         return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
@@ -65,7 +70,7 @@ class Evaluation:
     @property
     def unit(self) -> str:
         """Of its lengths: m, cm or mm."""
-        return next(name for name in self.metrics if name.startswith("mae_")).removeprefix("mae_")
+        return next((name for name in self.metrics if name.startswith("mae_")), "m").removeprefix("mae_")
 
     @property
     def scale_ratio(self) -> dict[str, float]:
@@ -89,10 +94,7 @@ class Evaluation:
         for row in self.rows:
             if "group" in row:
                 found.setdefault(row["group"], []).append(row)
-        return {
-            group: {name: float(np.mean([row[name] for row in rows])) for name in self.metrics} | {"images": len(rows)}
-            for group, rows in sorted(found.items())
-        }
+        return {group: means(rows, self.metrics) | {"images": len(rows)} for group, rows in sorted(found.items())}
 
     @property
     def notes(self) -> list[str]:
@@ -150,9 +152,24 @@ def columns(unit: str, relative: bool = False) -> dict[str, str]:
 def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
     """Row -> heading -> score, the errors' mean over images; rows and headings in reading order."""
     return {
-        row: {heading: scored.metrics[name] for heading, name in columns(scored.unit, scored.relative).items()}
+        row: {heading: scored.metrics[name] for heading, name in _headings(scored).items()}
         for row, scored in board.items()
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what computes scores."""
+    return {package: version(package) for package in ("sonde", "torch", "transformers", "numpy")}
+
+
+def means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float]:
+    """Name -> mean over the rows; over all their pairs, where they are of pairs of points."""
+    weights = [row.get("pairs", 1) for row in rows]
+    return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
+
+
+def _headings(scored: Evaluation) -> dict[str, str]:
+    return {"ordinal accuracy": ORDINAL} if ORDINAL in scored.metrics else columns(scored.unit, scored.relative)
 
 
 def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:

@@ -1,16 +1,14 @@
 """A model under a protocol on one set: captures are read one at a time, one row each, and their mean."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from sonde import protocols
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
-from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation
+from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
+from sonde.evaluate.ordinal import score_pairs
 from sonde.evaluate.predictions import Predictor, predictor_of
 from sonde.evaluate.runs import Run, open_captures, read_run
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
@@ -52,10 +50,23 @@ def evaluate(
         ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
     """
     rules = protocols.load(protocol, align)
+    if rules.average == "pair":
+        return _of_pairs(model, rules, data, ids, out)
     run = read_run(model) if isinstance(model, str | Path) else None
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
     evaluation = score_set(*predictor_of(model), captures, chosen, rules, watch)
+    if out is not None:
+        evaluation.write(Path(out))
+    return evaluation
+
+
+def _of_pairs(
+    model: DepthModel | Predictor | str | Path, rules: Protocol, data: Any, ids: Sequence[str] | None, out: Path | None
+) -> Evaluation:
+    if not isinstance(data, str | Path) or ids is not None:
+        raise ValueError(f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and no ids.")
+    evaluation = score_pairs(*predictor_of(model), Path(data), rules)
     if out is not None:
         evaluation.write(Path(out))
     return evaluation
@@ -86,11 +97,10 @@ def score_set(
         "unit": captures.unit,
         "captures": chosen.words,
         "ids": [row["id"] for row in rows],
-        "versions": {package: version(package) for package in ("sonde", "torch", "transformers", "numpy")},
+        "versions": versions(),
     }
-    names = _named(dict.fromkeys(rules.metrics, 0.0), rules.unit or captures.unit)
-    means = {key: float(np.mean([row[key] for row in rows])) for key in names}
-    return Evaluation(rules.name, means, rows, skipped, settings)
+    names = _named(dict.fromkeys(rules.metrics), rules.unit or captures.unit)
+    return Evaluation(rules.name, means(rows, names), rows, skipped, settings)
 
 
 def captures_of(

@@ -98,7 +98,7 @@ def score_fully(prediction: Prediction, capture: Capture, rules: Protocol, unit_
     check_space(prediction.space, rules)
     target, mask = torch.from_numpy(capture.depth)[None].double(), torch.from_numpy(capture.mask)[None]
     values = torch.from_numpy(np.asarray(prediction.depth))[None].double()
-    values = _at(values, capture.depth.shape, rules, keep_range=prediction.space == "disparity")
+    values = at_size(values, capture.depth.shape, rules, keep_range=prediction.space == "disparity")
     holes = int((mask & ~values.isfinite()).sum())
     if holes:
         raise ValueError(
@@ -140,6 +140,19 @@ def check_space(space: Space, rules: Protocol) -> None:
     )
 
 
+def at_size(values: Depth, size: tuple[int, ...], rules: Protocol, keep_range: bool = False) -> Float[Tensor, "b H W"]:
+    """At (height, width), as the protocol resizes; bicubic overshoots, which must not turn a disparity negative."""
+    if values.shape[-2:] == size:
+        return values
+    if rules.resize == "bicubic" and not rules.align_corners:
+        larger = resized(values, (size[0], size[1]))
+    else:
+        corners = None if rules.resize == "nearest" else rules.align_corners
+        mode = "nearest-exact" if rules.resize == "nearest" else rules.resize
+        larger = F.interpolate(values[:, None], (size[0], size[1]), mode=mode, align_corners=corners)[:, 0]
+    return larger.clamp(values.min(), values.max()) if keep_range else larger
+
+
 def _whole(capture: Capture, rules: Protocol) -> Capture:
     """A frame that was cut when it was read has no window any more."""
     if rules.cut is not None and CUTS[rules.cut].capture(capture).depth.shape == capture.depth.shape:
@@ -176,19 +189,6 @@ def _thinned(side: int | None, *maps: Tensor) -> list[Tensor]:
 def _scores(depth: Depth, target: Depth, mask: Mask, names: Any, unit_m: float) -> dict[str, float]:
     found = {name: value.item() for name, value in metrics.score(depth, target, mask, names).items()}
     return {name: value / unit_m if name in LENGTHS else value for name, value in found.items()}
-
-
-def _at(values: Depth, size: tuple[int, ...], rules: Protocol, keep_range: bool) -> Float[Tensor, "b H W"]:
-    """At (height, width); bicubic overshoots, which must not turn a disparity negative."""
-    if values.shape[-2:] == size:
-        return values
-    if rules.resize == "bicubic" and not rules.align_corners:
-        larger = resized(values, (size[0], size[1]))
-        return larger.clamp(values.min(), values.max()) if keep_range else larger
-    corners = None if rules.resize == "nearest" else rules.align_corners
-    mode = "nearest-exact" if rules.resize == "nearest" else rules.resize
-    larger = F.interpolate(values[:, None], (size[0], size[1]), mode=mode, align_corners=corners)[:, 0]
-    return larger.clamp(values.min(), values.max()) if keep_range else larger
 
 
 def _disparity(depth: Depth, mask: Mask, id_: str) -> Depth:

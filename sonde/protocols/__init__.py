@@ -52,8 +52,8 @@ class Protocol(BaseModel):
     """Pixels; the fit alone sees every map thinned to this longer side, by nearest neighbours. None: every pixel."""
     clamp: tuple[float, float | None] | None
     """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
-    average: Literal["image"]
-    """Mean over an image's trusted pixels, then over images."""
+    average: Literal["image", "pair"]
+    """Mean over an image's trusted pixels, then over images; or over all pairs of points (`ordinal_accuracy`)."""
     groups: str | None
     """Means by group beside the mean of all: a name that the set's `groups` takes."""
     scenes: str | None
@@ -63,7 +63,7 @@ class Protocol(BaseModel):
     unit: Literal["m", "mm"] | None
     """Unit of the reported lengths; None: the set's own."""
     metrics: list[str]
-    """Names in METRICS."""
+    """Names in METRICS; of an average over pairs `ordinal_accuracy` alone."""
 
     @property
     def spans(self) -> dict[str, tuple[float, float]]:
