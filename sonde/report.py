@@ -61,7 +61,7 @@ class Gallery:
         pixels: how many of each capture enter the sample, about.
     """
 
-    def __init__(self, worst: int = 12, width: int = 420, pixels: int = 4000):
+    def __init__(self, worst: int = 10, width: int = 420, pixels: int = 4000):
         self.worst, self.width, self.pixels = worst, width, pixels
         self.panels: list[Panel] = []
         """Worst first."""
@@ -145,6 +145,7 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         unit=unit,
         own=own,
         main=own.main,
+        held="held-out " if run else "",
         headline=headline(board),
         caution=" ".join([*own.notes, caution(run, own)]).strip(),
         facts=_facts(run, own),
@@ -227,6 +228,10 @@ def _ratio(own: Evaluation) -> str:
 
 def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
     facts = [("protocol", own.protocol), ("scored", f"{len(own.rows)} captures of {own.settings['data']}")]
+    if own.intervals:
+        found, over = own.intervals[own.main.metric], "scenes" if "scene" in own.rows[0] else "captures"
+        words = f"{number(found.low, 3)} to {number(found.high, 3)} {own.main.unit}".strip()
+        facts.append((f"{own.settings['ci']:g} % interval, {over} drawn again", words))
     if run is None:
         return facts
     lora = run.recipe.lora

@@ -149,20 +149,28 @@ def evaluate(
         list[str] | None, typer.Option(help="FORMAT:ROOT[@PROTOCOL][#LIST]; repeat it: a row for each set.")
     ] = None,
     align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per-image CSV and the report.")
+    ] = None,
+    ci: Annotated[float | None, typer.Option(help="95: intervals of 95 % beside the means.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for predictions; those there are not made again.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model under a protocol: one row per image, and their mean; by range of depth; on one set or several."""
-    from sonde import evaluate
+    from sonde import evaluate, report
 
     if on:
-        if data or data_format or only:
-            raise ValueError("--on names set, layout and list by itself: leave --data, --format and --only out.")
+        if data or data_format or only or ci:
+            raise ValueError("--on names set, layout and list by itself: leave --data, --format, --only and --ci out.")
         sets = [evaluate.parse_on(text) for text in on]
-        return tell_board(evaluate.on_sets(model, sets, protocol or "metric", align=align, out=out), as_json)
+        return tell_board(evaluate.on_sets(model, sets, protocol or "metric", align=align, out=out, keep=keep), as_json)
+    gallery = report.Gallery()
     result = evaluate.evaluate(
-        model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, out=out
-    )
+        model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,
+        watch=gallery.add if out else None,
+    )  # fmt: skip
+    if out and gallery.panels:
+        report.write(out, {str(model): result}, gallery)
     tell_evaluation(result, as_json)
 
 

@@ -117,6 +117,8 @@ def tell_evaluation(scored: "Evaluation", as_json: bool) -> None:
     summary = scored.summary()
     if as_json:
         return tell(summary, True)
+    if scored.intervals:
+        summary["ci"] |= {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
     tell({name: value for name, value in summary.items() if name != "ranges"}, False)
     if ranges := range_table(scored):
         print()

@@ -5,6 +5,7 @@
     predictions    who answers: a model, a function, a folder
     ordinal        which of two points is nearer: DA-2K
     runs           what a run folder says of itself
+    bootstrap      intervals of means, and of differences
     job            `evaluate`: a model under a protocol on one set
     boards         scores beside each other: a run and its baselines, one model on several sets
 
@@ -23,11 +24,13 @@ from sonde.evaluate.boards import (
     TRAINED,
     UNADAPTED,
     On,
+    difference,
     on_sets,
     parse_on,
     scoreboard,
 )
-from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, table
+from sonde.evaluate.bootstrap import Interval
+from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, read_evaluation, table
 from sonde.evaluate.job import Watcher, evaluate
 from sonde.evaluate.predictions import ENDINGS, Predictor, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
@@ -44,6 +47,7 @@ __all__ = [
     "UNADAPTED",
     "WORDS",
     "Evaluation",
+    "Interval",
     "Measure",
     "On",
     "Predictor",
@@ -51,6 +55,7 @@ __all__ = [
     "Scored",
     "Watcher",
     "columns",
+    "difference",
     "evaluate",
     "measured_ids",
     "on_sets",
@@ -58,6 +63,7 @@ __all__ = [
     "own_protocol",
     "parse_on",
     "range_table",
+    "read_evaluation",
     "read_predictions",
     "read_run",
     "scale_ratio",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sonde import baselines, models, protocols
 from sonde.datasets import DATASETS, DepthSet
+from sonde.evaluate.bootstrap import Interval, paired
 from sonde.evaluate.evaluation import Evaluation
 from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, score_set
 from sonde.evaluate.predictions import predictor_of
@@ -59,6 +60,7 @@ def on_sets(
     *,
     align: str | None = None,
     out: Path | None = None,
+    keep: Path | None = None,
     watch: Watcher | None = None,
 ) -> dict[str, Evaluation]:
     """One model on several sets: a row for each and, after it, the mean depth map of the run's training captures.
@@ -72,12 +74,14 @@ def on_sets(
         protocol: of the sets that name none.
         align: as for `evaluate`; the mean map is then left out.
         out: a folder for `metrics.json` and `per_image.csv` of each set, in a folder of its row's name.
+        keep: a folder for the predictions, in folders likewise.
         watch: told of every capture that the model itself is scored on.
 
     Raises:
         ValueError: as `evaluate`; or two sets that would be one row.
     """
-    run, (predictor, name) = read_run(model), predictor_of(model)
+    run = read_run(model)
+    answering = models.load(model) if run is not None or not Path(model).is_dir() else model
     mean = None if run is None or align is not None else _mean_map(run)
     board: dict[str, Evaluation] = {}
     for each in sets:
@@ -87,11 +91,13 @@ def on_sets(
             raise ValueError(f"Two sets are both {row!r}: score them one at a time, or name their folders apart.")
         captures = captures_of(each.root, each.format, run, each.listed)
         chosen = chosen_of(captures, run, listed=each.listed)
-        own = {row: score_set(predictor, name, captures, chosen, rules, watch)}
+        place = row.replace(" ", "-")
+        named = predictor_of(answering, rules.cut, keep / place if keep else None)
+        own = {row: score_set(*named, captures, chosen, rules, watch)}
         if mean is not None and rules.space == "metric":
             own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules)
         if out is not None:
-            own[row].write(out / row.replace(" ", "-"), own)
+            own[row].write(out / place, own)
         board |= own
     return board
 
@@ -126,6 +132,18 @@ def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None
     own = ADAPTED if run.recipe.model.init == "pretrained" else TRAINED
     board[own] = evaluate(model, protocol, captures, ids=ids, watch=watch)
     return board
+
+
+def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> dict[str, Interval]:
+    """Metric -> mean difference of two evaluations of the same images, one - other, and its paired interval.
+
+    Raises:
+        ValueError: other images, or another protocol, whose numbers would differ by themselves.
+    """
+    if one.protocol != other.protocol:
+        raise ValueError(f"Scores under {one.protocol} and {other.protocol} differ by protocol: score both under one.")
+    names = [name for name in one.metrics if name in other.metrics]
+    return paired(one.rows, other.rows, names, level)
 
 
 def _before(recipe: Recipe) -> DepthModel:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sonde import files
+from sonde.evaluate.bootstrap import Interval, intervals
 
 RATIO = "scale_ratio"
 """The column of a row that holds median(truth) / median(prediction)."""
@@ -50,7 +52,7 @@ class Evaluation:
         about = {key: self.settings[key] for key in ("model", "data", "captures")}
         summary = {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
         more = {"notes": self.notes, RATIO: self.scale_ratio, "ranges": self.ranges, "groups": self.groups}
-        more["skipped"] = self.skipped
+        more |= {"ci": self._ci(), "skipped": self.skipped}
         return summary | {name: value for name, value in more.items() if value}
 
     @property
@@ -96,6 +98,20 @@ class Evaluation:
                 found.setdefault(row["group"], []).append(row)
         return {group: means(rows, self.metrics) | {"images": len(rows)} for group, rows in sorted(found.items())}
 
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Metric -> mean and its interval, of the level that `evaluate` was asked for; empty where it was not."""
+        level = self.settings.get("ci")
+        return {} if level is None else intervals(self.rows, list(self.metrics), level)
+
+    def _ci(self) -> dict[str, Any]:
+        if not self.intervals:
+            return {}
+        over = "scenes" if "scene" in self.rows[0] else "images"
+        return {"level": self.settings["ci"], "over": over} | {
+            name: [found.low, found.high] for name, found in self.intervals.items()
+        }
+
     @property
     def notes(self) -> list[str]:
         """What must be known before the numbers are believed, a sentence each."""
@@ -135,6 +151,29 @@ class Evaluation:
             writer = csv.DictWriter(file, list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What `Evaluation.write` wrote, the same to the last digit.
+
+    Raises:
+        ValueError: no metrics.json or per_image.csv there, or others than ours.
+    """
+    remedy = "expected the metrics.json and per_image.csv of `sonde eval --out` or of a run"
+    with files.reading(folder / "metrics.json", remedy):
+        document = json.loads((folder / "metrics.json").read_text())
+        parts = [document[name] for name in ("protocol", "metrics", "settings")]
+    with files.reading(folder / "per_image.csv", remedy), (folder / "per_image.csv").open(newline="") as file:
+        rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    return Evaluation(parts[0], parts[1], rows, document.get("skipped", {}), parts[2])
+
+
+def _cell(name: str, text: str) -> Any:
+    if name in ("id", "group", "scene"):
+        return text
+    if not text:
+        return None
+    return int(text) if name.startswith(("pixels", "pairs")) else float(text)
 
 
 def columns(unit: str, relative: bool = False) -> dict[str, str]:

@@ -30,7 +30,9 @@ def evaluate(
     listed: str | Path | None = None,
     ids: Sequence[str] | None = None,
     align: str | None = None,
+    ci: int | float | None = None,
     out: Path | None = None,
+    keep: Path | None = None,
     watch: Watcher | None = None,
 ) -> Evaluation:
     """Scores of a model under a protocol.
@@ -43,7 +45,9 @@ def evaluate(
         listed: a file of the captures to score, in any form that `datasets.only` takes.
         ids: the captures to score; by default a run's own test captures, or all where `data` is another set.
         align: a name in ALIGN, in place of the protocol's; the result is then named PROTOCOL+ALIGN.
+        ci: the level, in %, of intervals beside the means: of images drawn again, or of the scenes they share.
         out: a folder for `metrics.json` and `per_image.csv`.
+        keep: a folder for the predictions; those that are there are not predicted again.
         watch: told of every scored capture.
 
     Raises:
@@ -51,25 +55,27 @@ def evaluate(
     """
     rules = protocols.load(protocol, align)
     if rules.average == "pair":
-        return _of_pairs(model, rules, data, ids, out)
+        return _finished(_of_pairs(predictor_of(model, keep=keep), rules, data, ids), ci, out)
     run = read_run(model) if isinstance(model, str | Path) else None
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
-    evaluation = score_set(*predictor_of(model), captures, chosen, rules, watch)
+    evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)
+    return _finished(evaluation, ci, out)
+
+
+def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) -> Evaluation:
+    """With the level of its intervals, and written where a folder is given."""
+    if ci is not None:
+        evaluation.settings["ci"] = ci
     if out is not None:
         evaluation.write(Path(out))
     return evaluation
 
 
-def _of_pairs(
-    model: DepthModel | Predictor | str | Path, rules: Protocol, data: Any, ids: Sequence[str] | None, out: Path | None
-) -> Evaluation:
+def _of_pairs(named: tuple[Predictor, str], rules: Protocol, data: Any, ids: Sequence[str] | None) -> Evaluation:
     if not isinstance(data, str | Path) or ids is not None:
         raise ValueError(f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and no ids.")
-    evaluation = score_pairs(*predictor_of(model), Path(data), rules)
-    if out is not None:
-        evaluation.write(Path(out))
-    return evaluation
+    return score_pairs(*named, Path(data), rules)
 
 
 class Chosen(NamedTuple):
