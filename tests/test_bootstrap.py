@@ -89,6 +89,12 @@ def test_one_scene_has_no_interval():
         intervals(rows_of(np.arange(3.0), np.zeros(3, int)), ["error"])
 
 
+def test_one_image_is_scored_and_told_to_have_no_interval(tmp_path):
+    result = evaluate.evaluate(off(3), data=write_bench(tmp_path / "one", 1), ci=95)
+    assert result.metrics["mae_mm"] == pytest.approx(3, abs=1e-3) and "ci" not in result.summary()
+    assert result.notes == ["1 images of one scene have no interval: score more scenes."]
+
+
 @pytest.fixture
 def root(tmp_path):
     return write_bench(tmp_path / "bench", 5)

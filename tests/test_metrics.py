@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sonde import metrics
+from sonde import align, bench, metrics
 from sonde.metrics import METRICS, boundary_f1, ordinal, score
 
 GOLDEN = {
@@ -108,6 +108,53 @@ def test_all_metrics_agree_with_plain_numpy(seed: int, noise: float, trusted: fl
         expected = in_numpy(pred[image][mask[image]].numpy(), target[image][mask[image]].numpy())
         for name, value in expected.items():
             assert scores[name][image].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", ["one pixel", "threshold", "tiny", "huge", "wide", "same"])
+def test_all_metrics_agree_with_plain_numpy_where_it_is_hard(case: str):
+    random = np.random.default_rng(8)
+    target = random.uniform(0.5, 5, (1, 6, 7))
+    pred = target * np.exp(random.normal(0, 0.3, target.shape))
+    mask = np.ones(target.shape, bool)
+    if case == "one pixel":
+        mask[:] = False
+        mask[0, 2, 3] = True
+    elif case == "threshold":
+        target, pred = np.full_like(target, 4.0), np.where(pred > target, 5.0, 3.2)
+    elif case in ("tiny", "huge"):
+        target, pred = (maps * (1e-5 if case == "tiny" else 1e6) for maps in (target, pred))
+    elif case == "wide":
+        target, pred = 10 ** random.uniform(-4, 4, (2, 1, 6, 7))
+    else:
+        pred = target
+    scores = score(*(torch.from_numpy(maps) for maps in (pred, target, mask)), GOLDEN)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        names = [name for name in GOLDEN if not (case == "one pixel" and name == "silog_unbiased")]  # 0/0
+        expected = in_numpy(pred[mask], target[mask]) if case != "one pixel" else one_pixel(pred[mask], target[mask])
+    for name in names:
+        assert scores[name].item() == pytest.approx(expected[name], rel=1e-9, abs=1e-7)  # of 1e-15, a root is 3e-8
+
+
+def one_pixel(p: np.ndarray, g: np.ndarray) -> dict[str, Any]:
+    """As of two pixels alike, whose sample deviation is defined."""
+    return in_numpy(np.repeat(p, 2), np.repeat(g, 2))
+
+
+def test_the_plain_side_of_the_bench_scores_the_same():
+    maps = bench._maps((330, 640))  # with edges
+    pred, target, mask = (torch.from_numpy(array)[None] for array in maps)
+    scores = score(align.affine(pred.double(), target, mask), target, mask)
+    plain = bench.plain_scores(*maps)
+    assert plain["boundary_f1"] > 0.5 and set(plain) == set(METRICS)
+    for name, value in plain.items():
+        assert scores[name].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+def test_scikit_image_agrees():
+    similar = pytest.importorskip("skimage.metrics")
+    pred, target, mask = random_maps(9, b=1)
+    error = similar.mean_squared_error(target[mask].numpy(), pred[mask].numpy()) ** 0.5
+    assert score(pred, target, mask, ["rmse"])["rmse"].item() == pytest.approx(error, rel=1e-12)
 
 
 def test_torchmetrics_agrees():

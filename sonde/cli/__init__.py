@@ -246,7 +246,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    only: Annotated[str | None, typer.Option(help="One row: decoding, training or labelling.")] = None,
+    only: Annotated[str | None, typer.Option(help="One row: decoding, training, labelling or scoring.")] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
     as_json: Json = False,
 ) -> None:

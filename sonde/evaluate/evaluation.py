@@ -100,9 +100,14 @@ class Evaluation:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """Metric -> mean and its interval, of the level that `evaluate` was asked for; empty where it was not."""
+        """Metric -> mean and its interval, of the level that was asked for; empty where none was, or of one scene."""
         level = self.settings.get("ci")
-        return {} if level is None else intervals(self.rows, list(self.metrics), level)
+        return {} if level is None or self._alone else intervals(self.rows, list(self.metrics), level)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is but one image, or scene, to draw from."""
+        return len({row.get("scene", row["id"]) for row in self.rows}) < 2
 
     def _ci(self) -> dict[str, Any]:
         if not self.intervals:
@@ -124,6 +129,8 @@ class Evaluation:
                 f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
                 "believe these numbers."
             )
+        if self._alone and self.settings.get("ci"):
+            notes.append(f"{len(self.rows)} images of one scene have no interval: score more scenes.")
         if rules.get("count") not in (None, len(self.rows)):
             notes.append(
                 f"Published numbers under {rules['name']} are of {rules['count']} images ({rules['images']}), these "
