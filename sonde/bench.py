@@ -174,7 +174,7 @@ def plain_scores(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> dict
     x, g = pred[mask].astype(np.float64), target[mask].astype(np.float64)
     slope, shift = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), g, rcond=None)[0]
     p = slope * x + shift
-    return {
+    scores = {
         "abs_rel": np.mean(np.abs(p - g) / g),
         "sq_rel": np.mean((p - g) ** 2 / g),
         "mae": np.mean(np.abs(p - g)),
@@ -193,6 +193,7 @@ def plain_scores(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> dict
         "silog_log10": np.std(np.log10(p) - np.log10(g)),
         "boundary_f1": _plain_boundary(slope * pred.astype(np.float64) + shift, target, mask),
     }
+    return {name: float(value) for name, value in scores.items()}
 
 
 def _plain_boundary(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:

@@ -182,3 +182,37 @@ def test_a_table_of_ranges_says_where_nothing_was_seen(tmp_path):
     root = write_drive(tmp_path / "road", [np.full((8, 8), 30, np.float32)])
     ranges = range_table(evaluate.evaluate(too_near, "driving-stereo", root, format="driving_stereo"))
     assert ranges["0-20 m"] == {"AbsRel": None, "RMSE (m)": None, "δ1": None, "images": 0, "pixels": 0}
+
+
+def write_kitti(root: Path) -> Path:
+    """One annotated frame of 375x1242."""
+    drive = "2011_09_26_drive_0001_sync"
+    image = root / "2011_09_26" / drive / "image_02" / "data" / "0000000005.png"
+    depth = root / "train" / drive / "proj_depth" / "groundtruth" / "image_02" / "0000000005.png"
+    levels = np.random.default_rng(0).integers(3 * 256, 90 * 256, (375, 1242)).astype(np.uint16)
+    for path, array in ((image, np.zeros((375, 1242, 3), np.uint8)), (depth, levels)):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(array).save(path, compress_level=1)
+    return root
+
+
+def test_frames_cut_by_the_reader_and_by_the_protocol_score_the_same(tmp_path):
+    root = write_kitti(tmp_path / "kitti")
+    cut, whole = (evaluate.evaluate(too_near, "kitti-garg-kb", root, format=name) for name in ("kitti_kb", "kitti"))
+    assert cut.rows == whole.rows and cut.rows[0]["scene"].endswith("drive_0001_sync")
+    bts = evaluate.evaluate(too_near, "kitti-garg", root, format="kitti")
+    assert bts.rows[0]["pixels"] != whole.rows[0]["pixels"]
+    with pytest.raises(ValueError, match="read the set as kitti"):
+        evaluate.evaluate(too_near, "kitti-garg", root, format="kitti_kb")
+
+
+def test_predictions_of_whole_frames_on_disk_score_as_those_of_the_cut(tmp_path):
+    root = write_kitti(tmp_path / "kitti")
+    levels = np.asarray(Image.open(next(root.glob("train/**/*.png")))).astype(np.float32) / 256
+    name = Path("2011_09_26/2011_09_26_drive_0001_sync/image_02/0000000005.npy")
+    scores = []
+    for folder, array in (("whole", levels * 1.1), ("cut", levels[23:, 13:1229] * 1.1)):
+        (tmp_path / folder / name.parent).mkdir(parents=True)
+        np.save(tmp_path / folder / name, array.astype(np.float32))
+        scores.append(evaluate.evaluate(tmp_path / folder, "kitti-garg-kb", root, format="kitti").rows)
+    assert scores[0] == scores[1] and scores[0][0]["scale_ratio"] == pytest.approx(1 / 1.1)

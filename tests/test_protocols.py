@@ -1,7 +1,10 @@
 """Protocols score the pixels that their sources score: the crops of every size of KITTI's frames, row by row."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from sonde import protocols
 from sonde.align import ALIGN
@@ -164,3 +167,33 @@ def test_corners_are_held_where_the_protocol_says_so():
     ramp = np.linspace(10, 20, 608, dtype=np.float32)[None].repeat(176, 0)
     _, depth = score(Prediction(ramp, "metric"), view(capture, rules), rules)
     np.testing.assert_allclose(depth, np.linspace(10, 20, 1216)[None].repeat(352, 0), rtol=1e-5)
+
+
+def own(tmp_path: Path, **changes: object) -> str:
+    """A file made from the protocol `metric`."""
+    document = protocols.load("metric").model_dump(mode="json") | {"name": "mine"} | changes
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
+    return str(tmp_path / "mine.yaml")
+
+
+def test_a_protocol_of_ones_own_has_a_name_of_its_own(tmp_path):
+    assert protocols.load(own(tmp_path, max_depth=5.0)).max_depth == 5
+    assert protocols.load(own(tmp_path), "median").name == "mine+median"
+    with pytest.raises(ValueError, match="is named nyu-eigen, a name that is taken: give your protocol another"):
+        protocols.load(own(tmp_path, name="nyu-eigen"))
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"align": "medain"}, "median"),
+        ({"metrics": ["absrel"]}, "abs_rel"),
+        ({"crop": "kb"}, "every key of a packaged"),
+    ],
+)
+def test_a_wrong_word_in_a_protocol_of_ones_own_is_one_sentence(tmp_path, change, answer):
+    with pytest.raises(ValueError, match=answer) as caught:
+        protocols.load(own(tmp_path, **change))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="does not exist"):
+        protocols.load(str(tmp_path / "none.yaml"))

@@ -1,7 +1,7 @@
 """Protocols: how predictions are scored, as YAML files of frozen constants.
 
 A constant is never overridden in silence: another alignment renames the result, and anything else is another
-protocol under another name.
+protocol under another name, in a file of one's own: `--protocol mine.yaml`.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from sonde.align import ALIGN
+from sonde.files import reading
+from sonde.metrics import METRICS
 from sonde.recipes import nearest
 from sonde.types import Space
 
@@ -77,16 +79,35 @@ def names() -> list[str]:
 
 
 def load(name: str, align: str | None = None) -> Protocol:
-    """The protocol of a name; with another alignment than its own it is named NAME+ALIGN.
+    """The protocol of a name, or of a YAML file of one's own; with another alignment than its own it is NAME+ALIGN.
 
     Raises:
-        ValueError: no such protocol or alignment; the message names the right ones.
+        ValueError: no such protocol or alignment, with the right ones; or a file of one's own that is incomplete, or
+            bears the name of a packaged one.
     """
-    if name not in names():
-        raise ValueError(f"No protocol {name!r}: {nearest(name, names())}")
-    rules = Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+    rules = _own(Path(name)) if name.endswith((".yaml", ".yml")) else _packaged(name)
     if align is None or align == rules.align:
         return rules
     if align not in ALIGN:
         raise ValueError(f"No alignment {align!r}: {nearest(align, list(ALIGN))}")
-    return rules.model_copy(update={"name": f"{name}+{align}", "align": align})
+    return rules.model_copy(update={"name": f"{rules.name}+{align}", "align": align})
+
+
+def _packaged(name: str) -> Protocol:
+    if name not in names():
+        raise ValueError(f"No protocol {name!r}: {nearest(name, names())}")
+    return Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+
+
+def _own(path: Path) -> Protocol:
+    """A protocol of one's own, under a name of its own: what a packaged name says is never changed."""
+    with reading(path, "expected every key of a packaged protocol, such as sonde/protocols/metric.yaml"):
+        rules = Protocol.model_validate(yaml.safe_load(path.read_text()))
+    if rules.name in names() or "+" in rules.name:
+        raise ValueError(f"{path} is named {rules.name}, a name that is taken: give your protocol another.")
+    if rules.align not in ALIGN:
+        raise ValueError(f"{path}: no alignment {rules.align!r}: {nearest(rules.align, list(ALIGN))}")
+    wrong = [metric for metric in rules.metrics if metric not in METRICS]
+    if wrong:
+        raise ValueError(f"{path}: no metric {wrong[0]!r}: {nearest(wrong[0], list(METRICS))}")
+    return rules
