@@ -174,6 +174,10 @@ def test_the_command_prints_ranges_and_boards(sonde, run, road, tmp_path):
     assert several.code == 0 and "metric on bench" in several.text and MEAN_MAP[:20] in several.text
     told = sonde("eval", run, "--on", f"driving_stereo:{road}@driving-stereo", "--json").json
     assert set(told["driving-stereo on road"]["ranges"]) == {"0-20", "20-40", "40-80"}
+    words = ("--on", f"driving_stereo:{road}@driving-stereo", "--out", tmp_path / "out")
+    assert sonde("eval", run, *words).code == 0
+    html = (tmp_path / "out" / "driving-stereo-on-road" / "report.html").read_text(encoding="utf-8")
+    assert "40-80 m" in html and MEAN_MAP in html
     clash = sonde("eval", run, "--on", f"zivid:{road}", "--data", road)
     assert clash.code == 2 and "--on names set" in clash.errors
 

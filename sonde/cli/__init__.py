@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -162,8 +163,14 @@ def evaluate(
     if on:
         if data or data_format or only or ci:
             raise ValueError("--on names set, layout and list by itself: leave --data, --format, --only and --ci out.")
-        sets = [evaluate.parse_on(text) for text in on]
-        return tell_board(evaluate.on_sets(model, sets, protocol or "metric", align=align, out=out, keep=keep), as_json)
+        sets, galleries = [evaluate.parse_on(text) for text in on], defaultdict[str, report.Gallery](report.Gallery)
+        board = evaluate.on_sets(
+            model, sets, protocol or "metric", align=align, out=out, keep=keep, watch=lambda row: galleries[row].add
+        )
+        for row, seen in galleries.items() if out else ():
+            rivals = {name: board[name] for name in (f"{row}: {evaluate.MEAN_MAP}", row) if name in board}
+            report.write(out / evaluate.folder_of(row), rivals, seen)
+        return tell_board(board, as_json)
     gallery = report.Gallery()
     result = evaluate.evaluate(
         model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,

@@ -1,7 +1,7 @@
 """Scores beside each other: a run against what it must beat, and one model on several sets."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ def on_sets(
     align: str | None = None,
     out: Path | None = None,
     keep: Path | None = None,
-    watch: Watcher | None = None,
+    watch: Callable[[str], Watcher] | None = None,
 ) -> dict[str, Evaluation]:
     """One model on several sets: a row for each and, after it, the mean depth map of the run's training captures.
 
@@ -75,7 +75,7 @@ def on_sets(
         align: as for `evaluate`; the mean map is then left out.
         out: a folder for `metrics.json` and `per_image.csv` of each set, in a folder of its row's name.
         keep: a folder for the predictions, in folders likewise.
-        watch: told of every capture that the model itself is scored on.
+        watch: given a row's name, what is told of every capture that the model itself is scored on for it.
 
     Raises:
         ValueError: as `evaluate`; or two sets that would be one row.
@@ -91,15 +91,20 @@ def on_sets(
             raise ValueError(f"Two sets are both {row!r}: score them one at a time, or name their folders apart.")
         captures = captures_of(each.root, each.format, run, each.listed)
         chosen = chosen_of(captures, run, listed=each.listed)
-        place = row.replace(" ", "-")
+        place = folder_of(row)
         named = predictor_of(answering, rules.cut, keep / place if keep else None)
-        own = {row: score_set(*named, captures, chosen, rules, watch)}
+        own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None)}
         if mean is not None and rules.space == "metric":
             own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules)
         if out is not None:
             own[row].write(out / place, own)
         board |= own
     return board
+
+
+def folder_of(row: str) -> str:
+    """Where `on_sets` writes a row, below the folder it is given."""
+    return row.replace(" ", "-")
 
 
 def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None) -> dict[str, Evaluation]:
