@@ -182,6 +182,17 @@ def test_the_command_prints_ranges_and_boards(sonde, run, road, tmp_path):
     assert clash.code == 2 and "--on names set" in clash.errors
 
 
+def test_the_command_says_what_weakens_the_numbers_of_each_set(sonde, run, road, tmp_path):
+    (tmp_path / "wrong").mkdir()
+    for index in (0, 1):
+        depth = np.minimum(DEPTHS.repeat(8)[None].repeat(16, 0), 60 if index == 0 else 15)
+        (tmp_path / "wrong" / "drive").mkdir(exist_ok=True)
+        np.save(tmp_path / "wrong" / "drive" / f"{index}.npy", depth)
+    (tmp_path / "wrong" / "predictions.json").write_text('{"space": "disparity"}')
+    said = sonde("eval", tmp_path / "wrong", "--on", f"driving_stereo:{road}@affine-disparity")
+    assert said.code == 0 and "affine-disparity on road: 2 of 2 images were fitted with a negative scale" in said.text
+
+
 def test_a_table_of_ranges_says_where_nothing_was_seen(tmp_path):
     root = write_drive(tmp_path / "road", [np.full((8, 8), 30, np.float32)])
     ranges = range_table(evaluate.evaluate(too_near, "driving-stereo", root, format="driving_stereo"))

@@ -165,7 +165,13 @@ def evaluate(
             raise ValueError("--on names set, layout and list by itself: leave --data, --format, --only and --ci out.")
         sets, galleries = [evaluate.parse_on(text) for text in on], defaultdict[str, report.Gallery](report.Gallery)
         board = evaluate.on_sets(
-            model, sets, protocol or "metric", align=align, out=out, keep=keep, watch=lambda row: galleries[row].add
+            model,
+            sets,
+            protocol or "metric",
+            align=align,
+            out=out,
+            keep=keep,
+            watch=(lambda row: galleries[row].add) if out else None,
         )
         for row, seen in galleries.items() if out else ():
             rivals = {name: board[name] for name in (f"{row}: {evaluate.MEAN_MAP}", row) if name in board}

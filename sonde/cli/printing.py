@@ -139,6 +139,8 @@ def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
     by_range = {
         f"{row}, {span}": values for row, scored in board.items() for span, values in range_table(scored).items()
     }
+    for note in dict.fromkeys(f"{row}: {note}" for row, scored in board.items() for note in scored.notes):
+        print(note)
     if by_range:
         tell_table("by true depth, mean over the images that have some", by_range)
 

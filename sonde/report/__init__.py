@@ -129,7 +129,7 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         main=own.main,
         held="held-out " if run else "",
         headline=headline(board),
-        caution=" ".join([*own.notes, caution(run, own)]).strip(),
+        caution=" ".join([*_notes(board), caution(run, own)]).strip(),
         facts=_facts(run, own),
         rows=_rows(board),
         ratio=_ratio(own),
@@ -163,6 +163,13 @@ def headline(board: Mapping[str, Evaluation]) -> list[str]:
         value = f"{number(error, 3)} {main.unit}".strip()
         sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({value}).")
     return sentences
+
+
+def _notes(board: Mapping[str, Evaluation]) -> list[str]:
+    """The notes of the last row, and what the others have beyond them, under their names."""
+    *rivals, (_, own) = board.items()
+    others = [f"{row}: {note}" for row, scored in rivals for note in scored.notes if note not in own.notes]
+    return [*own.notes, *others]
 
 
 def caution(run: Run | None, own: Evaluation) -> str:
