@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_captures import picture
+from small_captures import picture, write_bench
 
 from sonde import evaluate, files
 from sonde.datasets import Capture
@@ -88,3 +88,15 @@ def test_the_command_line_tells_accuracy_by_scene(sonde, root, tmp_path):
     said = sonde("eval", "sonde-tiny", "--protocol", "da2k", "--data", root, "--out", tmp_path / "out", "--json").json
     assert set(said["groups"]) == {"indoor", "aerial"} and 0 <= said["metrics"]["ordinal_accuracy"] <= 1
     assert (tmp_path / "out" / "per_image.csv").read_text().startswith("id,pairs,group,ordinal_accuracy")
+
+
+@pytest.mark.parametrize("words", [{"align": "disparity"}, {"ids": ["a"]}, {"listed": "list.txt"}, {"data": None}])
+def test_what_has_no_meaning_for_pairs_is_refused(root, words):
+    with pytest.raises(ValueError, match=r"scores all of a folder with annotations\.json: give data=ROOT"):
+        evaluate.evaluate(lambda capture: Prediction(ground(capture), "affine"), "da2k", **{"data": root, **words})
+
+
+def test_a_set_of_depth_is_no_set_of_pairs(root, tmp_path):
+    bench = write_bench(tmp_path / "bench", 1)
+    with pytest.raises(ValueError, match=r"da2k scores pairs of points, and .*bench holds depth"):
+        evaluate.on_sets("sonde-tiny", [evaluate.On("zivid", bench, "da2k")])

@@ -39,7 +39,7 @@ def evaluate(
 
     Args:
         model: a DepthModel, a Predictor, a name `sonde.load` takes, or a folder of predictions named by id.
-        protocol: a packaged name, see `protocols.names`.
+        protocol: a packaged name, see `protocols.names`, or a YAML file of one's own.
         data: the captures; by default those of the model's own run.
         format: the layout of `data`, a name in DATASETS; by default the run's, else zivid.
         listed: a file of the captures to score, in any form that `datasets.only` takes.
@@ -55,7 +55,12 @@ def evaluate(
     """
     rules = protocols.load(protocol, align)
     if rules.average == "pair":
-        return _finished(_of_pairs(predictor_of(model, keep=keep), rules, data, ids), ci, out)
+        if not isinstance(data, str | Path) or any(word is not None for word in (ids, listed, align, format)):
+            raise ValueError(
+                f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and neither format nor "
+                "alignment nor a choice of captures."
+            )
+        return _finished(score_pairs(*predictor_of(model, keep=keep), Path(data), rules), ci, out)
     run = read_run(model) if isinstance(model, str | Path) else None
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
@@ -70,12 +75,6 @@ def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) 
     if out is not None:
         evaluation.write(Path(out))
     return evaluation
-
-
-def _of_pairs(named: tuple[Predictor, str], rules: Protocol, data: Any, ids: Sequence[str] | None) -> Evaluation:
-    if not isinstance(data, str | Path) or ids is not None:
-        raise ValueError(f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and no ids.")
-    return score_pairs(*named, Path(data), rules)
 
 
 class Chosen(NamedTuple):
@@ -94,6 +93,8 @@ def score_set(
     Raises:
         ValueError: none of them could be scored, or predictions that the protocol cannot score.
     """
+    if rules.average == "pair":
+        raise ValueError(f"{rules.name} scores pairs of points, and {captures.root} holds depth: score it by itself.")
     rows, skipped = _score_all(predictor, captures, chosen.ids, rules, watch)
     settings = {
         "protocol": rules.model_dump(),
