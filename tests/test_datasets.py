@@ -224,7 +224,8 @@ def test_a_folder_says_its_scale_unit_and_camera(tmp_path: Path) -> None:
 def test_every_format_is_opened_by_name() -> None:
     driving = {"driving_stereo", "kitti", "kitti_kb", "vkitti2"}
     teacher = {"hypersim", "tartanair", "irs", "blendedmvs"}
-    assert set(DATASETS) == {"zivid", "folder", "nyu", "nyu_labeled", "pseudo"} | driving | teacher
+    benchmarks = {"eth3d", "diode", "sintel", "ibims"}
+    assert set(DATASETS) == {"zivid", "folder", "nyu", "nyu_labeled", "pseudo"} | driving | teacher | benchmarks
 
 
 # several sets, and figures

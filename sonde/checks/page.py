@@ -20,6 +20,7 @@ from sonde.checks import CHECKS, Diagnosis, Problem
 from sonde.checks.edges import breaks
 from sonde.checks.profile import BINS, Profile
 from sonde.datasets import Capture, DepthSet
+from sonde.report import charts
 from sonde.types import RGBArray
 
 TEMPLATE = Path(__file__).parent / "page.html"
@@ -131,7 +132,7 @@ def _charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: set[str
     if not profiles:
         return []
     unit = captures.unit if captures.space == "metric" else "its own unit"
-    charts = [
+    drawings = [
         ("Depth of the set", "Pixels by depth, all captures together.", partial(_histogram, unit=unit)),
         (
             "Capture by capture",
@@ -144,9 +145,9 @@ def _charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: set[str
         {
             "title": title,
             "caption": caption,
-            "svg": report.chart(partial(draw, profiles=profiles, faulty=faulty, unit_m=captures.unit_m), number),
+            "svg": charts.chart(partial(draw, profiles=profiles, faulty=faulty, unit_m=captures.unit_m), number),
         }
-        for number, (title, caption, draw) in enumerate(charts)
+        for number, (title, caption, draw) in enumerate(drawings)
     ]
 
 
@@ -155,7 +156,7 @@ def _histogram(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str]
     counts = np.sum([each.counts for each in profiles.values()], axis=0)
     held = np.flatnonzero(counts)
     shown = slice(max(0, held[0] - 2), held[-1] + 3)
-    axes.bar(BINS[:-1][shown] / unit_m, counts[shown], np.diff(BINS)[shown] / unit_m, align="edge", color=report.ACCENT)
+    axes.bar(BINS[:-1][shown] / unit_m, counts[shown], np.diff(BINS)[shown] / unit_m, align="edge", color=charts.ACCENT)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
@@ -165,7 +166,7 @@ def _histogram(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str]
 def _ranges(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str], unit_m: float, unit: str) -> None:
     axes = _axes(figure, "capture", f"depth ({unit})")
     for place, (name, each) in enumerate(profiles.items(), 1):
-        colour = report.ACCENT if name in faulty else report.QUIET
+        colour = charts.ACCENT if name in faulty else charts.QUIET
         axes.plot([place, place], [each.low / unit_m, each.high / unit_m], color=colour, linewidth=1.2, alpha=0.6)
         axes.plot(place, each.median / unit_m, ".", color=colour, markersize=5)
     axes.set_yscale("log")
@@ -175,18 +176,18 @@ def _ranges(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str], u
 
 def _coverage(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str], unit_m: float) -> None:
     axes = _axes(figure, "capture", "pixels with depth (%)")
-    colours = [report.ACCENT if name in faulty else report.QUIET for name in profiles]
+    colours = [charts.ACCENT if name in faulty else charts.QUIET for name in profiles]
     axes.bar(range(1, len(profiles) + 1), [100 * each.valid for each in profiles.values()], color=colours)
     axes.set_ylim(0, 100)
 
 
 def _axes(figure: Figure, x: str, y: str) -> Axes:
     axes = figure.subplots()
-    axes.set_xlabel(x, color=report.INK)
-    axes.set_ylabel(y, color=report.INK)
+    axes.set_xlabel(x, color=charts.INK)
+    axes.set_ylabel(y, color=charts.INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(report.QUIET)
-    axes.tick_params(which="both", colors=report.INK)
+    axes.spines[["left", "bottom"]].set_color(charts.QUIET)
+    axes.tick_params(which="both", colors=charts.INK)
     return axes
 
 

@@ -15,7 +15,7 @@ data_app = typer.Typer(help="Check, describe, convert, download and render captu
 Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
 FORMATS = (
     "zivid, folder, nyu, nyu_labeled, kitti, kitti_kb, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, "
-    "pseudo"
+    "eth3d, diode, sintel, ibims, pseudo"
 )
 """The names in `datasets.DATASETS`, which are not imported for a help text."""
 Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
