@@ -15,6 +15,7 @@ from transformers import AutoModelForDepthEstimation, pipeline
 from sonde import evaluate, export, features, label, models, predict, recipes, train
 from sonde.datasets import Capture
 from sonde.encoding import ENCODINGS
+from sonde.evaluate.predictions import of_network
 from sonde.models import DepthModel, Meaning
 from sonde.trainer import Objective
 from sonde.types import MatrixArray, Prediction, Sample
@@ -203,7 +204,7 @@ def test_a_capture_is_scored_with_the_camera_of_its_image():
             seen.append(super().predict(image, intrinsics))
             return seen[-1]
 
-    predictor, _ = evaluate._predictor(Watched(model.network, METRES, "watched"))
+    predictor = of_network(Watched(model.network, METRES, "watched"))
     depth = predictor(capture).depth
     assert seen[0].intrinsics[0, 0] == pytest.approx(100.0)  # twice the pixels of the depth's camera
     np.testing.assert_allclose(depth, 0.5, rtol=1e-6)

@@ -49,7 +49,7 @@ def predictor_of(
             return read_predictions(folder), str(model)
         model = models.load(model)
     if isinstance(model, DepthModel):
-        predictor, name = _of_network(model), model.name
+        predictor, name = of_network(model), model.name
     else:
         predictor, name = model, getattr(model, "__name__", type(model).__name__)
     return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
@@ -129,7 +129,8 @@ def read_predictions(folder: Path) -> Predictor:
     return read
 
 
-def _of_network(network: DepthModel) -> Predictor:
+def of_network(network: DepthModel) -> Predictor:
+    """What a network answers to a capture's image, told its camera where that is known."""
     return lambda capture: network.predict(capture.image, _camera(capture))
 
 
