@@ -10,7 +10,7 @@ from PIL import Image
 from small_captures import picture, write_bench
 from trained_runs import make_run
 
-from sonde import evaluate, report
+from sonde import evaluate, report, scenes, train
 from sonde.datasets import Capture
 from sonde.evaluate import MEAN_MAP, On, on_sets, parse_on, range_table
 from sonde.types import Prediction
@@ -231,3 +231,16 @@ def test_predictions_of_whole_frames_on_disk_score_as_those_of_the_cut(tmp_path)
         np.save(tmp_path / folder / name, array.astype(np.float32))
         scores.append(evaluate.evaluate(tmp_path / folder, "kitti-garg-kb", root, format="kitti").rows)
     assert scores[0] == scores[1] and scores[0][0]["scale_ratio"] == pytest.approx(1 / 1.1)
+
+
+def test_where_nobody_says_how_a_run_is_scored_as_its_own_test_was(tmp_path, sonde):
+    root = scenes.synth("road", tmp_path / "roads", 5, height=32, width=64, workers=1)
+    settings = [
+        f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}", "model.input_size=[32,64]",
+        "train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "train.load_best_model_at_end=false",
+        "data.split={test: 2, validation: 1, group: null}", "train.dataloader_num_workers=0",
+    ]  # fmt: skip
+    run = train.train("metric-road", settings)
+    assert evaluate.evaluate(run).protocol == "driving-stereo"
+    assert sonde("eval", run, "--json").json["protocol"] == "driving-stereo"
+    assert evaluate.evaluate(run, data=root, format="driving_stereo").protocol == "driving-stereo"

@@ -142,7 +142,9 @@ def label(
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, any model's name, or a folder of predictions.")],
-    protocol: Annotated[str | None, typer.Option(help="How it is scored: zivid-mm, or metric with --on.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="How it is scored; by default as a run's own test, or as its layout is.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
     data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
     only: Annotated[Path | None, typer.Option(help="A list of the captures to score, such as Eigen's.")] = None,
@@ -179,7 +181,7 @@ def evaluate(
         return tell_board(board, as_json)
     gallery = report.Gallery()
     result = evaluate.evaluate(
-        model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,
+        model, protocol, data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,
         watch=gallery.add if out else None,
     )  # fmt: skip
     if out and gallery.panels:

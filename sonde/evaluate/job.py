@@ -10,7 +10,7 @@ from sonde.datasets.contract import UNITS
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
 from sonde.evaluate.ordinal import score_pairs
 from sonde.evaluate.predictions import Predictor, predictor_of
-from sonde.evaluate.runs import Run, open_captures, read_run
+from sonde.evaluate.runs import Run, open_captures, read_run, usual_protocol
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
 from sonde.models import DepthModel
 from sonde.protocols import Protocol
@@ -23,7 +23,7 @@ Watcher = Callable[[Capture, DepthArray, dict[str, Any]], None]
 
 def evaluate(
     model: DepthModel | Predictor | str | Path,
-    protocol: str = "zivid-mm",
+    protocol: str | None = None,
     data: DepthSet | str | Path | None = None,
     *,
     format: str | None = None,
@@ -39,7 +39,8 @@ def evaluate(
 
     Args:
         model: a DepthModel, a Predictor, a name `sonde.load` takes, or a folder of predictions named by id.
-        protocol: a packaged name, see `protocols.names`, or a YAML file of one's own.
+        protocol: a packaged name, see `protocols.names`, or a YAML file of one's own; by default that of a run's own
+            test, or of the layout: zivid-mm for zivid.
         data: the captures; by default those of the model's own run.
         format: the layout of `data`, a name in DATASETS; by default the run's, else zivid.
         listed: a file of the captures to score, in any form that `datasets.only` takes.
@@ -53,7 +54,8 @@ def evaluate(
     Raises:
         ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
     """
-    rules = protocols.load(protocol, align)
+    run = read_run(model) if isinstance(model, str | Path) else None
+    rules = protocols.load(protocol or usual_protocol(run, format), align)
     if rules.average == "pair":
         if not isinstance(data, str | Path) or any(word is not None for word in (ids, listed, align, format)):
             raise ValueError(
@@ -61,7 +63,6 @@ def evaluate(
                 "alignment nor a choice of captures."
             )
         return _finished(score_pairs(*predictor_of(model, keep=keep), Path(data), rules), ci, out)
-    run = read_run(model) if isinstance(model, str | Path) else None
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
     evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)

@@ -27,6 +27,14 @@ def own_protocol(recipe: Recipe, space: Space = "metric") -> str:
     return "affine-disparity" if space == "disparity" else OWN.get(recipe.data.format, "metric")
 
 
+def usual_protocol(run: Run | None, format: str | None) -> str:
+    """What scores a run's own test, or captures of another layout, where nobody says how."""
+    if run is None or format is not None:
+        return OWN.get(format or "zivid", "metric")
+    about = run.folder / "best" / "sonde.json"
+    return own_protocol(run.recipe, json.loads(about.read_text())["space"] if about.is_file() else "metric")
+
+
 def read_run(folder: str | Path) -> Run | None:
     """The recipe and the split of a run folder; None where the folder is none."""
     path = Path(folder)
