@@ -169,7 +169,7 @@ def evaluate(
         board = evaluate.on_sets(
             model,
             sets,
-            protocol or "metric",
+            protocol,
             align=align,
             out=out,
             keep=keep,
