@@ -382,7 +382,7 @@ def _predictor(model: DepthModel | Predictor | str | Path) -> tuple[Predictor, s
     """What answers for each capture, and its name."""
     if isinstance(model, str | Path):
         folder = Path(model)
-        known = ("config.json", "adapter_config.json", "best", "recipe.yaml")
+        known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
         if folder.is_dir() and not any((folder / name).exists() for name in known):
             return read_predictions(folder), str(model)
         model = models.load(model)
@@ -407,8 +407,8 @@ def _check_space(space: Space, rules: Protocol) -> None:
     base, fits = rules.name.partition("+")[0], ALIGNABLE[space]
     raise ValueError(
         f"Predictions in space {space!r} cannot be scored under {rules.name} with alignment {rules.align!r}: "
-        "adapt the model to metric captures first (sonde train lora-few), or ask for a per-image fit with "
-        f"align={fits[0]!r}, reported as {base}+{fits[0]}."
+        "adapt the model to metric captures first (sonde train lora-few, or sonde calibrate with a few points), or ask "
+        f"for a per-image fit with align={fits[0]!r}, reported as {base}+{fits[0]}."
     )
 
 

@@ -79,11 +79,14 @@ def card(model: DepthModel, licence: str) -> str:
         ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
         meaning = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
         lines = DECODED.format(per_metre=per_metre, unit=unit, decode=DECODE[encoding["name"]])
-    elif model.space == "metric":
-        meaning, lines = "depth in metres", 'depth_m = pipe(image)["predicted_depth"]'
+        answer = f"(depth_{unit} / {per_metre})"
+    elif model.meaning.space == "metric":
+        meaning, lines, answer = "depth in metres", 'depth_m = pipe(image)["predicted_depth"]', "depth_m"
     else:
         meaning = "inverse depth up to an unknown scale and shift: larger is nearer"
-        lines = 'disparity = pipe(image)["predicted_depth"]'
+        lines, answer = 'disparity = pipe(image)["predicted_depth"]', "disparity"
+    if model.calibration is not None:
+        lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
     return CARD.format(meaning=meaning, lines=lines, describe=model.describe(), name=model.name, licence=licence)
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from sonde import files
 from sonde.encoding import ENCODINGS, Encoding
+from sonde.models.calibration import Calibration
 from sonde.types import Depth, Image, Prediction, RGBArray, Space
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -87,13 +88,14 @@ class DepthModel(nn.Module):
         self.network = network
         self.meaning = meaning
         self.name = name
+        self.calibration: Calibration | None = None
         self.register_buffer("mean", torch.tensor(meaning.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(meaning.std).view(1, 3, 1, 1), persistent=False)
 
     @property
     def space(self) -> Space:
         """What the predictions claim."""
-        return self.meaning.space
+        return "metric" if self.calibration else self.meaning.space
 
     @property
     def encoding(self) -> Encoding | None:
@@ -123,13 +125,15 @@ class DepthModel(nn.Module):
         return self.finish(self.respond(self.network, rgb), rgb.shape[-2], rgb.shape[-1])
 
     def finish(self, raw: Depth, height: int, width: int) -> Prediction:
-        """A raw answer, resized and decoded."""
+        """A raw answer, resized, decoded and calibrated."""
         if raw.shape[-2:] != (height, width):
             resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
             # Bicubic overshoots: kept inside the answer's own range, so no disparity turns negative.
             raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
+        if self.calibration is not None:
+            depth = self.calibration.apply(depth)
         return Prediction(depth.float(), self.space)
 
     @torch.inference_mode()
@@ -143,11 +147,12 @@ class DepthModel(nn.Module):
         return prediction._replace(depth=prediction.depth[0].cpu().numpy())
 
     def describe(self) -> str:
-        """One line: name, parameters, space and range."""
+        """One line: name, parameters, space, range and calibration."""
         count = sum(parameter.numel() for parameter in self.parameters())
         encoding = self.meaning.encoding
         span = "" if encoding is None else f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
-        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}"
+        calibrated = f", calibrated ({self.calibration.kind})" if self.calibration else ""
+        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{calibrated}"
 
 
 def meaning_of(network: PreTrainedModel) -> Meaning:
