@@ -112,6 +112,22 @@ def labelling(quick: bool) -> dict[str, Any]:
     return {"sonde": count / ours, "plain": count / theirs, "unit": "images/s", "ratio": theirs / ours}
 
 
+def scoring(quick: bool) -> dict[str, Any]:
+    """Maps of 1200x1944 a second, aligned in depth and scored by every metric, against plain NumPy."""
+    from sonde.align import ALIGN
+    from sonde.metrics import METRICS, score
+
+    count, rounds = (1, 1) if quick else (20, 5)
+    maps = _maps((120, 194) if quick else CAPTURE)
+    pred, target, mask = (torch.from_numpy(array)[None] for array in maps)
+
+    def ours(_: int) -> None:
+        score(ALIGN["affine"](pred, target, mask), target, mask, METRICS)
+
+    mine, theirs = _interleaved(ours, lambda _: plain_scores(*maps), count, rounds)
+    return {"sonde": 1 / mine, "plain": 1 / theirs, "unit": "maps/s", "ratio": theirs / mine}
+
+
 class PlainCaptures(torch.utils.data.Dataset[dict[str, Any]]):
     """What the published notebook reads: the whole point cloud, PIL, and transformers' image processor, every time."""
 
@@ -151,6 +167,62 @@ def plain_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> 
         error = (step - truth).abs() * weight * valid.float()
         total = total + 3 * error.sum() / (valid.float().sum() + 1e-6)
     return total
+
+
+def plain_scores(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """An affine fit and every metric in plain NumPy, a line for each formula; boundary F1 as Depth Pro's repository."""
+    x, g = pred[mask].astype(np.float64), target[mask].astype(np.float64)
+    slope, shift = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), g, rcond=None)[0]
+    p = slope * x + shift
+    scores = {
+        "abs_rel": np.mean(np.abs(p - g) / g),
+        "sq_rel": np.mean((p - g) ** 2 / g),
+        "mae": np.mean(np.abs(p - g)),
+        "rmse": np.sqrt(np.mean((p - g) ** 2)),
+        "rmse_log": np.sqrt(np.mean((np.log(p) - np.log(g)) ** 2)),
+        "rmse_log10": np.sqrt(np.mean((np.log10(p) - np.log10(g)) ** 2)),
+        "log10": np.mean(np.abs(np.log10(p) - np.log10(g))),
+        "irmse": np.sqrt(np.mean((1 / p - 1 / g) ** 2)),
+        **{
+            name: np.mean(np.maximum(p / g, g / p) < limit)
+            for name, limit in (("delta1", 1.25), ("delta2", 1.25**2), ("delta3", 1.25**3), ("delta105", 1.05))
+        },
+        "silog": 100 * np.std(np.log(p) - np.log(g)),
+        "silog_half": np.sqrt(np.mean((np.log(p) - np.log(g)) ** 2) - np.mean(np.log(p) - np.log(g)) ** 2 / 2),
+        "silog_unbiased": 100 * np.std(np.log(p) - np.log(g), ddof=1),
+        "silog_log10": np.std(np.log10(p) - np.log10(g)),
+        "boundary_f1": _plain_boundary(slope * pred.astype(np.float64) + shift, target, mask),
+    }
+    return {name: float(value) for name, value in scores.items()}
+
+
+def _plain_boundary(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
+    limits, total = np.linspace(1.05, 1.25, 10), 0.0
+    near = [1 / np.where(mask, depth, 1).clip(1e-6) for depth in (pred, target)]
+    for limit in limits:
+        precision, recall = [], []
+        for turns in range(4):
+            both = np.rot90(mask, turns)
+            both = both[:, 1:] & both[:, :-1]
+            turned = (np.rot90(maps, turns) for maps in near)
+            found, true = (both & (maps[:, 1:] / maps[:, :-1] > limit) for maps in turned)
+            hits = np.count_nonzero(found & true)
+            precision.append(hits / max(np.count_nonzero(found), 1))
+            recall.append(hits / max(np.count_nonzero(true), 1))
+        p, r = np.mean(precision), np.mean(recall)
+        total += limit * (2 * p * r / (p + r) if p + r else 0.0)
+    return float(total / limits.sum())
+
+
+def _maps(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A prediction up to scale and shift, a target with edges, and a mask with drop-outs, float32 and bool."""
+    rng, (height, width) = np.random.default_rng(0), size
+    v, u = np.mgrid[:height, :width].astype(np.float32)
+    target = (0.9 + 0.0003 * v + 0.08 * np.sin(u / 90)) * np.where((u // 300 + v // 300) % 2 > 0, 0.8, 1.0)
+    soft = cv2.resize(rng.normal(0, 0.05, (height // 40, width // 40)), (width, height), interpolation=cv2.INTER_CUBIC)
+    pred = 0.5 * target * np.exp(soft + rng.normal(0, 0.003, size)) + 0.2
+    mask = rng.random(size) > 0.05
+    return pred.astype(np.float32), np.where(mask, target, 0).astype(np.float32), mask
 
 
 def _plain_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
@@ -291,7 +363,12 @@ def _main(side: str, network: str, root: str, height: str, width: str, folder: s
 
 
 RUNS = {"plain": _plain_run, "sonde": _sonde_run}
-ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {"decoding": decoding, "training": training, "labelling": labelling}
+ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    "decoding": decoding,
+    "training": training,
+    "labelling": labelling,
+    "scoring": scoring,
+}
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])

@@ -1,7 +1,11 @@
-"""What this machine can do. What is wrong with a set of captures is told by `sonde.checks`, and by its names here."""
+"""What this machine can do, and why a run passed over steps.
+
+What is wrong with a set of captures is told by `sonde.checks`, and by its names here.
+"""
 
 import platform
 import shutil
+from dataclasses import replace
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +16,13 @@ import torch
 from PIL import features
 
 from sonde.checks import CHECKS, Problem, check
+from sonde.train import replay
+from sonde.trainer import Box, blackbox
+from sonde.trainer.trace import Fault
 
-__all__ = ["CHECKS", "PARTS", "Problem", "check", "devices", "machine", "weights"]
+__all__ = [
+    "CHECKS", "PARTS", "Problem", "check", "devices", "explain", "machine", "replay", "replayed", "weights",
+]  # fmt: skip
 
 PARTS = (
     "torch",
@@ -48,6 +57,49 @@ def machine(folder: Path | str = ".") -> dict[str, Any]:
         "weights": weights(),
         "parts": {name: f"{metadata(name)['Version']} ({_licence(name)})" for name in PARTS},
     }
+
+
+def explain(run: Path | str) -> dict[str, Any]:
+    """Every black box of a run in plain sentences, under its name; empty where no step was skipped.
+
+    Raises:
+        ValueError: this is no run folder, or a box is damaged.
+    """
+    run = Path(run)
+    if not (run / "recipe.yaml").is_file():
+        raise ValueError(f"{run} is no run folder: expected recipe.yaml in it, as `sonde train` leaves it.")
+    return {folder.name: _explained(blackbox.read(folder), run) for folder in blackbox.found(run)}
+
+
+def replayed(run: Path | str, step: int | None = None) -> dict[str, Any]:
+    """A skipped step taken again on this machine, in plain sentences: whether the fault shows again, and where."""
+    box, batches = replay(run, step)
+    again = replace(box, batches=batches)
+    shows = not batches[-1].finite
+    answer = {"step": box.step, "fault": "shows again" if shows else "does not show again"}
+    return answer | (_explained(again, Path(run)) if shows else {"then": f"because of {box.cause()[0]}"})
+
+
+def _explained(box: Box, run: Path) -> dict[str, Any]:
+    said, remedy = box.cause()
+    folder = run / blackbox.FOLDER / box.weights
+    kept = folder / "weights.safetensors"
+    size = f"{kept.stat().st_size / 1e6:.1f} MB in {folder.name}" if kept.is_file() else "kept no more"
+    facts = {"forward": box.faults("forward"), "backward": box.faults("backward")}
+    return {
+        "why": f"Skipped because {said}.",
+        "what_to_do": remedy.replace("RUN", str(run)),
+        "epoch": box.batches[0].epoch,
+        "learning_rate": box.learning_rate,
+        "captures": box.suspects(),
+        **{f"first_{way}": _place(faults[0]) for way, faults in facts.items() if faults},
+        "weights": size,
+    }
+
+
+def _place(fault: Fault) -> str:
+    before = "" if fault.inputs_finite else ", whose input was not finite either"
+    return f"{fault.module} ({fault.kind}, {fault.dtype}{before})"
 
 
 def devices() -> list[str]:

@@ -62,7 +62,9 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
     model.meaning = replace(model.meaning, base=None, fingerprint=None)
     models.save(model, folder)
     (folder / "README.md").write_text(card(model, licence))
-    after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"]
+    after = (
+        pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.meaning.scale
+    )
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
     if not difference <= TOLERANCE:
         raise ValueError(
@@ -73,26 +75,39 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
 
 def card(model: DepthModel, licence: str) -> str:
     """The model card: its licence, what the numbers mean, and how to get them without sonde."""
-    encoding, unit = model.meaning.encoding, model.meaning.unit
+    meaning = model.meaning
+    encoding, unit, focal = meaning.encoding, meaning.unit, meaning.canonical_focal
+    zoom = "" if focal is None else f"focal / {focal:g} * "
+    notes = [note for note, holds in ((FOCAL, focal is not None), (PADDED, meaning.pads)) if holds]
     if encoding is not None:
         per_metre = round(1 / UNITS[unit])
         ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
-        meaning = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
-        lines = DECODED.format(per_metre=per_metre, unit=unit, decode=DECODE[encoding["name"]])
+        answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
+        decode = zoom + (f"({DECODE[encoding['name']]})" if zoom else DECODE[encoding["name"]])
+        lines = DECODED.format(per_metre=per_metre, unit=unit, decode=decode)
         answer = f"(depth_{unit} / {per_metre})"
-    elif model.meaning.space == "metric":
-        meaning, lines, answer = "depth in metres", 'depth_m = pipe(image)["predicted_depth"]', "depth_m"
+    elif meaning.space == "metric":
+        answers = "depth in metres" if meaning.scale == 1 else f"depth as a share of {meaning.scale:g} m"
+        scale = "" if meaning.scale == 1 else f"{meaning.scale!r} * "
+        lines, answer = f'depth_m = {zoom}{scale}pipe(image)["predicted_depth"]', "depth_m"
     else:
-        meaning = "inverse depth up to an unknown scale and shift: larger is nearer"
+        answers = "inverse depth up to an unknown scale and shift: larger is nearer"
         lines, answer = 'disparity = pipe(image)["predicted_depth"]', "disparity"
     if model.calibration is not None:
         lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
-    return CARD.format(meaning=meaning, lines=lines, describe=model.describe(), name=model.name, licence=licence)
+    return CARD.format(
+        meaning=answers + ("" if focal is None else f", as a camera of {focal:g} pixels focal length would see it"),
+        lines=lines,
+        notes="".join(f" {note.format(step=meaning.multiple)}" for note in notes),
+        describe=model.describe(),
+        name=model.name,
+        licence=licence,
+    )
 
 
 def _beside(name: str, to: str) -> Path:
     """Beside a folder or a file; a hub id's folder here."""
-    name = name.rstrip("/").removesuffix(".pth")
+    name = name.rstrip("/").removesuffix(".pth").removesuffix(".ckpt")
     return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
 
 
@@ -134,8 +149,13 @@ pipe = pipeline("depth-estimation", model="{name}")
 {lines}
 ```
 
-`image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size. Exported from sonde.
+`image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size.{notes} Exported from sonde.
 """
+FOCAL = "`focal` is the camera's own focal length (fx), in pixels of what the network sees."
+PADDED = (
+    "At sides that are multiples of {step} this is sonde's answer to rounding; at others transformers makes the image "
+    "smaller, where sonde pads it and cuts the answer."
+)
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face}
 sys.modules[__name__].__class__ = Verb

@@ -172,7 +172,7 @@ def look(model: DepthModel, image: RGBArray) -> list[Panel]:
     training, (height, width) = model.training, image.shape[:2]
     rgb = torch.from_numpy(image).to(model.mean.device).permute(2, 0, 1)[None].float() / 255
     with recording(model) as maps:
-        prediction = model.eval()(rgb)
+        prediction = model.eval()(rgb, torch.eye(3))  # of any camera: colours show no scale
     model.train(training)
     seen = "{} x {}".format(*model.meaning.network_size(height, width)[::-1])
     depth = files.colour_depth(prediction.depth[0].cpu().numpy(), space=prediction.space)
@@ -226,7 +226,9 @@ def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> P
     channels, rows, columns = tap.shape[1:]
     found = components(tap)
     caption = f"{rows} x {columns} tokens, {channels} channels, {found.share:.0%} of variance shown"
-    return Panel(f"{word} {number}", caption, _enlarged(_colours(found.scores)[0], size))
+    seen = model.meaning.network_size(*size) if model.meaning.pads else size
+    picture = _enlarged(_colours(found.scores)[0], seen)[: size[0], : size[1]]
+    return Panel(f"{word} {number}", caption, np.ascontiguousarray(picture))
 
 
 def _on_grid(tokens: Tensor, grid: Sequence[int | None]) -> Tensor:

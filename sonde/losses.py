@@ -80,6 +80,7 @@ def edge_gradient(
 def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5) -> PerImage:
     """Scale-invariant log error √(mean d² - λ (mean d)²), d = log pred - log target (Eigen et al., 2014).
 
+    λ = 0.5 is GLPDepth's and Depth Anything V2's dialect, whose square root they take of 0 too: NaN in the gradient.
     Only λ = 1 ignores a common scale of the prediction; λ = 0.5 halves the squared error a wrong scale costs,
     and no λ ignores a shift. Depths below a micrometre count as one micrometre and pass no gradient. At a
     perfect prediction, where the square root is infinitely steep, the gradient is 0.
@@ -90,6 +91,11 @@ def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5) -> PerIm
     square = spread + (1 - lambda_) * mean.square()
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def silog_bts(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+    """BTS's dialect, 10 times `silog` with λ = 0.85; ZoeDepth's too, but for its n - 1 in place of n."""
+    return 10 * silog(pred, target, mask, 0.85)
 
 
 def ssi(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
@@ -213,6 +219,7 @@ LOSSES: dict[str, Loss] = {
     "masked_l1": masked_l1,
     "edge_gradient": edge_gradient,
     "silog": silog,
+    "silog_bts": silog_bts,
     "ssi": ssi,
     "ssi_trimmed": partial(ssi, trim=0.1),
     "gradient_matching": gradient_matching,
@@ -224,5 +231,5 @@ LOSSES: dict[str, Loss] = {
 }
 """Name → loss, as a recipe's `loss:` spells it."""
 
-METRIC = ("silog", "gradient_matching_log", "gradient_matching_sobel_log")
+METRIC = ("silog", "silog_bts", "gradient_matching_log", "gradient_matching_sobel_log")
 """Those that compare logarithms: for depth in metres, not for disparity up to scale and shift."""

@@ -15,7 +15,8 @@ The scale-invariant log error has four dialects, and a number without its dialec
     silog_unbiased    100 sample deviation of e         UniDepth
     silog_log10       deviation of log10 p - log10 g    Metric3D
 
-`boundary_f1` is Depth Pro's. Alignment, crops and clamping come before; none happens here, but where a logarithm, a
+`boundary_f1` is Depth Pro's. `ordinal` (DA-2K) and `temporal_alignment_error` (video) take other arguments and are in
+no table of names. Alignment, crops and clamping come before; none happens here, but where a logarithm, a
 ratio or an inverse needs a positive prediction, one below a micrometre counts as a micrometre. An image without
 trusted pixels has no score: NaN. So has one whose prediction is NaN at a trusted pixel, except that a δ and
 `boundary_f1` count it as a miss.
@@ -27,14 +28,18 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonde.recipes import nearest
-from sonde.types import Depth, Mask, PerImage
+from sonde.types import Depth, Mask, Matrix, PerImage
 
 Metric = Callable[[Depth, Depth, Mask], PerImage]
 Values = Float[Tensor, "b n"]
+Points = Int[Tensor, "b n 2"]
+"""(row, column) of n points in each image."""
+Answers = Bool[Tensor, "b n"]
+Poses = Float[Tensor, "n 4 4"]
 
 BLOCK = 1 << 15
 """Pixels scored at a time: few enough to stay in the cache, and to bound memory whatever the image's size."""
@@ -113,6 +118,57 @@ def boundary_f1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
     are both trusted count, which for a full mask is the published formula.
     """
     return torch.stack([_boundary_f1(*maps) for maps in zip(pred, target, mask, strict=True)])
+
+
+def ordinal(pred: Depth, nearer: Points, farther: Points) -> Answers:
+    """Whether the prediction of depth puts each nearer point before its farther one, strictly: a tie is wrong.
+
+    Values are compared, and nothing is taken from the order of the pairs (DA-2K lists the nearer point always first).
+    Of a disparity give the negative.
+    """
+    image = torch.arange(len(pred), device=pred.device)[:, None]
+    near, far = (pred[image, points[..., 0], points[..., 1]] for points in (nearer, farther))
+    return near < far
+
+
+def temporal_alignment_error(pred: Depth, poses: Poses, intrinsics: Matrix, mask: Mask | None = None) -> float:
+    """How far a video's depth disagrees with itself, in % (TAE of Video Depth Anything; Chen et al., 2025).
+
+    Every frame is carried into the next and the next into it, by depth, pose and camera; 100 times the mean, over all
+    these 2 (n - 1) carries, of AbsRel against the depth that is there. Where several points fall on one pixel the last
+    in reading order stays, as in the published code. There a carry that meets nothing counts as 0, which flatters:
+    here it is left out, and where none meets anything the answer is NaN.
+
+    Args:
+        pred: (n h w) depth of n frames, after whatever alignment.
+        poses: (n 4 4), camera to world.
+        intrinsics: (n 3 3), pixels.
+        mask: where depth counts as the one arrived at; everywhere it is above 0 by default.
+    """
+    trusted = pred > 0 if mask is None else mask & (pred > 0)
+    order = [(i + step, i + 1 - step) for i in range(len(pred) - 1) for step in (0, 1)]
+    terms = [
+        _carried(pred[a], pred[b], trusted[b], torch.linalg.inv(poses[b]) @ poses[a], intrinsics[a], intrinsics[b])
+        for a, b in order
+    ]
+    return 100 * float(torch.stack(terms).nanmean()) if terms else float("nan")
+
+
+def _carried(depth: Tensor, there: Tensor, mask: Tensor, move: Tensor, camera: Tensor, other: Tensor) -> Tensor:
+    """AbsRel of one frame's depth, carried into another, against the other's; NaN where they do not meet."""
+    height, width = depth.shape
+    v, u = torch.meshgrid(torch.arange(height).to(depth), torch.arange(width).to(depth), indexing="ij")
+    rays = torch.stack([(u - camera[0, 2]) / camera[0, 0], (v - camera[1, 2]) / camera[1, 1], torch.ones_like(u)])
+    points = (move[:3, :3].to(depth) @ (rays * depth).flatten(1)).T + move[:3, 3].to(depth)
+    points = points[points[:, 2] > 0]
+    column = (points[:, 0] * other[0, 0] / points[:, 2] + other[0, 2]).round().long()
+    row = (points[:, 1] * other[1, 1] / points[:, 2] + other[1, 2]).round().long()
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    place, arrived = (row * width + column)[inside], points[inside, 2]
+    last = torch.full((height * width,), -1, device=depth.device)
+    last = last.scatter_reduce(0, place, torch.arange(len(place), device=depth.device), "amax")
+    met = (last >= 0) & mask.flatten()
+    return ((arrived[last[met]] - there.flatten()[met]).abs() / there.flatten()[met]).mean()
 
 
 def _pointwise(pred: Depth, target: Depth, mask: Mask, metrics: dict[str, Pointwise]) -> dict[str, PerImage]:

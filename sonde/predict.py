@@ -76,7 +76,8 @@ def predict(
         out: a folder; made where absent.
         save: names in SAVERS. `npy` is float32 in the model's own unit (mm where its captures were measured in mm),
             `png16` says its unit itself, point clouds are in metres.
-        intrinsics: fx, fy, cx, cy or the (3, 3) matrix, in pixels of the images; point clouds need it.
+        intrinsics: fx, fy, cx, cy or the (3, 3) matrix, in pixels of the images; point clouds need it, and models
+            with a canonical focal.
         progress: told after every image.
 
     Raises:
@@ -182,6 +183,8 @@ def _check_request(model: DepthModel, save: Sequence[str], camera: MatrixArray |
     for name in save:
         if name not in SAVERS:
             raise ValueError(f"Cannot save {name!r}: {nearest(name, list(SAVERS))}")
+    if camera is None and model.meaning.canonical_focal is not None:
+        raise ValueError(model.camera_wanted)
     clouds = [name for name in save if name in CLOUDS]
     if clouds and model.space != "metric":
         raise ValueError(
@@ -222,7 +225,7 @@ def _below(path: Path, folder: Path) -> bool:
 def _answer(model: DepthModel, image: RGBArray, camera: MatrixArray | None) -> Answer:
     if camera is not None:
         check_camera(camera, *image.shape[:2])
-    prediction = model.predict(image)
+    prediction = model.predict(image, camera)
     unit = model.meaning.unit if prediction.space == "metric" else "1"
     return Answer(image, prediction.depth, prediction.space, unit, camera)
 

@@ -7,7 +7,7 @@ program; a dataset's own unit (mm for Zivid) is restored on output. Tensors are 
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 Image = Float[Tensor, "b 3 h w"]
@@ -43,8 +43,8 @@ class Sample(TypedDict):
     """For the depth map's pixels."""
     cut: NotRequired[Float[Tensor, "b 4"]]
     """For CutMix: top, left, bottom and right of a rectangle, as shares of height and width; empty: none."""
-    index: NotRequired[Int[Tensor, " b"]]
-    """Each capture's position in its set."""
+    origin: NotRequired[Int64[Tensor, "b 2"]]
+    """Epoch, and position of the capture in its set: with the recipe's seed, all that a sample is a function of."""
 
 
 class Prediction(NamedTuple):

@@ -1,6 +1,6 @@
-"""What docs/architecture.md says of Depth Anything V2 is what the networks are: its tables are computed here anew."""
+"""What docs/architecture.md says of the networks is what they are: its tables are computed here anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ SIDE = 518
 @cache
 def network(size: str) -> Any:
     """A network without storage: its shapes are real, its numbers are none."""
+    mit = size in architectures.MIT_SIZES
+    config = architectures.glpn(size, max_depth=80) if mit else architectures.depth_anything(size)
     with torch.device("meta"):
-        return AutoModelForDepthEstimation.from_config(architectures.depth_anything(size))
+        return AutoModelForDepthEstimation.from_config(config)
 
 
 @cache
-def passed(size: str) -> dict[str, str]:
-    """Module -> the shape it answers for one image of 518 x 518, as `channels x height x width`."""
+def passed(size: str, height: int = SIDE, width: int = SIDE) -> dict[str, str]:
+    """Module -> the shape it answers for one image, as `channels x height x width`."""
     shapes: dict[str, str] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -38,7 +40,7 @@ def passed(size: str) -> dict[str, str]:
         return hook
 
     hooks = [module.register_forward_hook(note(name)) for name, module in network(size).named_modules()]
-    depth = network(size)(pixel_values=torch.empty(1, 3, SIDE, SIDE, device="meta")).predicted_depth
+    depth = network(size)(pixel_values=torch.empty(1, 3, height, width, device="meta")).predicted_depth
     shapes["depth"] = "x".join(map(str, depth.shape[1:]))
     for hook in hooks:
         hook.remove()
@@ -86,18 +88,56 @@ def shapes(size: str) -> dict[str, str]:
     return rows | {"depth": seen["depth"]}
 
 
-def table(heading: str) -> dict[str, list[str]]:
+def stages(size: str) -> dict[str, str]:
+    """The rows of GLPN's table of sizes."""
+    net = network(size)
+    first = [stage[0].attention.self for stage in net.glpn.encoder.block]
+
+    def listed(values: Iterable[int]) -> str:
+        return ", ".join(map(str, values))
+
+    return {
+        "widths": listed(one.hidden_size for one in first),
+        "layers": listed(len(stage) for stage in net.glpn.encoder.block),
+        "attention heads": listed(one.num_attention_heads for one in first),
+        "keys and values reduced by": listed(one.sr_ratio for one in first),
+        "parameters, encoder": f"{parameters(net.glpn):,}",
+        "parameters, decoder": f"{parameters(net.decoder):,}",
+        "parameters, head": f"{parameters(net.head):,}",
+        "**parameters**": f"**{parameters(net):,}**",
+    }
+
+
+def maps(size: str) -> dict[str, str]:
+    """The rows of GLPN's table of shapes."""
+    seen, encoder = passed(size, 352, 1216), "glpn.encoder.patch_embeddings"
+    rows = {f"stage {stage + 1}": seen[f"{encoder}.{stage}.proj"] for stage in range(4)}
+    for stage in range(4):
+        rows[f"decoder {stage + 1}"] = seen[f"decoder.stages.{stage}"]
+    return rows | {"decoder's end": seen["decoder.final_upsample"], "depth": seen["depth"]}
+
+
+def table(heading: str, columns: list[str]) -> dict[str, list[str]]:
     """First cell -> the other cells, of the table below a heading."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    assert rows[0] == ["", *(size.capitalize() for size in SIZES)]
+    assert rows[0] == ["", *columns]
     return {row[0]: row[1:] for row in rows[2:]}
 
 
-@pytest.mark.parametrize("heading,measured", [("The four sizes", blocks), ("Shapes at 518x518", shapes)])
-def test_a_table_of_the_page_is_what_the_networks_are(heading, measured):
-    columns = [measured(size) for size in SIZES]
-    assert table(heading) == {row: [column[row] for column in columns] for row in columns[0]}
+@pytest.mark.parametrize(
+    "heading,measured,sizes",
+    [
+        ("The four sizes", blocks, SIZES),
+        ("Shapes at 518x518", shapes, SIZES),
+        ("GLPN", stages, list(architectures.MIT_SIZES)),
+        ("GLPN's shapes at 352x1216", maps, ["b0", "b4"]),
+    ],
+)
+def test_a_table_of_the_page_is_what_the_networks_are(heading, measured, sizes):
+    columns = [measured(size) for size in sizes]
+    names = [size if size in architectures.MIT_SIZES else size.capitalize() for size in sizes]
+    assert table(heading, names) == {row: [column[row] for column in columns] for row in columns[0]}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,6 +1,7 @@
 """A few known points give metres: the formula planted is found, the simpler one is preferred, nonsense is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,28 @@ def test_a_mistyped_point_is_named_and_moves_little(tmp_path, photo, space, wron
     assert told.startswith(f"photo.png ({good.x[4]}, {good.y[4]}): {bad.depth[4]:.4g} m, but ")
     assert float(told.split("but ")[1].split()[0]) == pytest.approx(good.depth[4], rel=0.05)
     assert calibrate.calibrate(model, [good], kind="scale-shift").calibration.record["outliers"] == []
+
+
+def test_a_model_with_a_canonical_focal_is_calibrated_in_each_cameras_own_metres(tmp_path, photo, sonde):
+    seen = load(network("metric", tmp_path / "model"))
+    seen.meaning = replace(seen.meaning, canonical_focal=100.0)
+    models.save(seen, tmp_path / "model")
+    answer = load(tmp_path / "model").predict(photo, INTRINSICS).depth
+    depth = np.zeros((48, 64))
+    depth[::6, ::8] = 3 * answer[::6, ::8] + 0.7
+    np.save(tmp_path / "sparse.npy", depth)
+    csv = write_csv(tmp_path / "points.csv", [(photo.name, x, y, depth[y, x]) for y, x in np.argwhere(depth > 0)])
+    four = ",".join(str(INTRINSICS[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    for what in (("--points", csv), ("--depth", tmp_path / "sparse.npy", "--image", photo, "--depth-scale", "1")):
+        command = ("calibrate", tmp_path / "model", *what)
+        assert "metres need the image's own, as --intrinsics" in sonde(*command).errors
+        assert not (tmp_path / "model" / CALIBRATION).exists()
+        assert sonde(*command, "--intrinsics", four, "--json").json["kind"] == "scale-shift"
+        longer = load(tmp_path / "model").predict(photo, np.diag([2, 2, 1]) @ INTRINSICS).depth
+        np.testing.assert_allclose(longer, 3 * (2 * answer) + 0.7, rtol=1e-4)
+        calibrate.undo(tmp_path / "model")
+    (wall,) = calibrate.on_plane("wall,distance=2", photo, (5, 30, 50, 47), intrinsics=INTRINSICS)
+    assert calibrate.calibrate(tmp_path / "model", [wall]).calibration.kind == "scale"
 
 
 def test_points_of_several_images_are_left_out_by_image():

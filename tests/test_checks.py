@@ -14,10 +14,11 @@ from small_captures import bench_cloud, picture, write_bench
 
 from sonde import files, scenes
 from sonde.checks import CHECKS, Problem, check, edge_shift
-from sonde.checks.twins import Twins, difference_hash
+from sonde.checks.twins import Twins, difference_hash, look_at
 from sonde.datasets import DATASETS, Capture, PairSet, open_set
 
 RNG = np.random.default_rng(0)
+ANY_SET = PairSet("folder", Path(), [], lambda path, size: (np.ones(size, np.float32), None), "m", (0.0, 1000.0))
 
 
 @cache
@@ -45,6 +46,16 @@ def write_folder(root: Path, captures: dict[str, tuple[np.ndarray, np.ndarray]])
         files.write_rgb(root / "rgb" / f"{name}.png", image)
         files.write_depth(root / "depth" / f"{name}.npy", depth, depth > 0)
     return root
+
+
+def repeated(captures: list[Capture]) -> list[bool]:
+    """Whether each is like an earlier one."""
+    twins, answers = Twins(), []
+    for capture in captures:
+        look = look_at(ANY_SET, capture)
+        answers.append(bool(twins.like(look)))
+        twins.add(look)
+    return answers
 
 
 def told(root: Path, format_: str = "folder") -> dict[tuple[str, str], str]:
@@ -85,6 +96,15 @@ def shifted(capture: Capture) -> Capture:
     return capture._replace(depth=moved(capture.depth, 6, -5))
 
 
+def disparity(capture: Capture) -> Capture:
+    return capture._replace(depth=(4 / np.maximum(capture.depth, 0.1) * (capture.depth > 0)).astype(np.float32))
+
+
+def coded(capture: Capture) -> Capture:
+    rows = np.arange(len(capture.depth))[:, None] < 4
+    return capture._replace(depth=np.where(rows, np.float32(65.535), capture.depth))
+
+
 FAULTS: dict[str, tuple[str, Callable[[Capture], Capture], str]] = {
     "clipped far": ("clipped", far_clip, r"its farthest depth, in 15% of its trusted pixels"),
     "clipped near": ("clipped", near_clip, r"its nearest depth, in 8% of its trusted pixels"),
@@ -92,6 +112,8 @@ FAULTS: dict[str, tuple[str, Callable[[Capture], Capture], str]] = {
     "flat": ("flat", nearly_one_depth, r"is 0.7 m everywhere, within 0\.\d+%"),
     "empty": ("coverage", hardly_any, r"depth in 0\.\d+% of its pixels"),
     "dark": ("dark", unexposed, r"image of one colour"),
+    "disparity": ("disparity", disparity, r"holds disparity, not depth: in \d+ of \d+ flat tiles"),
+    "a code": ("code", coded, r"is exactly 65.535 m in 2\.\d+% of its trusted pixels"),
     "shifted": ("misaligned", shifted, r"moved by [+]5 pixels to the right and -6 down"),
 }
 
@@ -114,7 +136,8 @@ def test_a_map_in_metres_is_told_where_millimetres_are_expected(tmp_path: Path) 
 
 
 def test_every_check_of_the_register_has_its_fault_here() -> None:
-    assert {name for name, *_ in FAULTS.values()} | {"unit"} == set(CHECKS)
+    elsewhere = {"unit", "camera", "distance", "swapped", "duplicate"}  # here, or in test_planted.py
+    assert {name for name, *_ in FAULTS.values()} | elsewhere == set(CHECKS)
 
 
 def test_a_capture_with_far_less_depth_than_the_others_is_told(tmp_path: Path) -> None:
@@ -230,15 +253,14 @@ def test_the_next_frame_of_a_moving_camera_is_no_copy(tmp_path: Path, family: st
 
 def test_the_next_frame_of_a_real_camera_has_the_hash_of_the_last_but_not_its_depth(realdata: Path) -> None:
     root = realdata / "redwood_synthetic"
-    twins = Twins()
     frames = []
     for path in sorted((root / "rgb").iterdir()):
         depth = files.read_levels(root / "depth" / f"{path.stem}.png").astype(np.float32) / 1000
         frames.append(Capture(path.stem, files.read_rgb(path), depth, depth > 0))
     hashes = [difference_hash(frame.image) for frame in frames]
     assert (hashes[2] ^ hashes[3]).bit_count() <= 1  # the hash alone would call it a copy
-    assert [twins.met(frame) for frame in frames] == [None] * 5
-    assert twins.met(frames[2]._replace(id="again", depth=frames[2].depth * np.float32(1.0005))) is not None
+    again = frames[2]._replace(id="again", depth=frames[2].depth * np.float32(1.0005))
+    assert repeated([*frames, again]) == [False] * 5 + [True]
 
 
 def test_equal_pictures_with_other_depth_are_no_copies(tmp_path: Path) -> None:
@@ -363,3 +385,11 @@ def test_the_help_names_every_format() -> None:
 
 def test_a_problem_reads_as_its_message() -> None:
     assert str(Problem("c00", "flat", "c00 is flat.")) == "c00 is flat."
+
+
+def test_the_sky_of_our_own_renders_is_a_depth_by_convention_and_elsewhere_a_mark(tmp_path: Path) -> None:
+    root = scenes.synth("road", tmp_path / "roads", 4, seed=3, height=84, width=112, layout="folder", workers=1, rigs=0)
+    assert any((open_set("folder", root).read(index).depth == 999).mean() > 0.1 for index in range(4))
+    assert check(open_set("folder", root)) == []
+    (root / "render.json").unlink()
+    assert "999 m" in " ".join(problem.message for problem in check(open_set("folder", root)))

@@ -110,7 +110,7 @@ def test_a_dry_run_counts_everything_and_writes_nothing(sonde, bench, tmp_path):
 
 def test_a_sound_set_is_checked_and_described(sonde, bench):
     said = sonde("data", "check", bench, "--json")
-    assert (said.code, said.json) == (0, {"captures": 3, "problems": []})
+    assert (said.code, said.json["captures"], said.json["problems"]) == (0, 3, [])
     figures = sonde("data", "stats", bench, "--json").json
     assert (figures["captures"], figures["unit"], figures["sizes"]) == (3, "mm", ["24x32"])
     assert figures["min"] < figures["max"]

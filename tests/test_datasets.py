@@ -170,12 +170,12 @@ def test_a_wrong_format_or_root_says_what_is_expected(tmp_path: Path, format_: s
 # the other layouts
 
 
-def test_nyu_is_read_from_scenes_in_millimetres(tmp_path: Path) -> None:
+def test_nyu_is_read_from_scenes_whose_levels_are_millimetres(tmp_path: Path) -> None:
     (tmp_path / "bath").mkdir()
     files.write_rgb(tmp_path / "bath" / "rgb_00007.jpg", picture(0))
     levels(tmp_path / "bath" / "sync_depth_00007.png", plane_depth(24, 32), 1000)
     captures = open_set("nyu", tmp_path)
-    assert captures.ids == ["bath/rgb_00007"] and captures.unit == "mm"
+    assert captures.ids == ["bath/rgb_00007"] and captures.unit == "m"
     np.testing.assert_allclose(captures.read_depth(0), plane_depth(24, 32), atol=6e-4)
     assert captures.read(0).intrinsics is None
     files.write_intrinsics(tmp_path / "intrinsics.txt", INTRINSICS)
@@ -224,7 +224,8 @@ def test_a_folder_says_its_scale_unit_and_camera(tmp_path: Path) -> None:
 def test_every_format_is_opened_by_name() -> None:
     driving = {"driving_stereo", "kitti", "kitti_kb", "vkitti2"}
     teacher = {"hypersim", "tartanair", "irs", "blendedmvs"}
-    assert set(DATASETS) == {"zivid", "folder", "nyu", "nyu_labeled", "pseudo"} | driving | teacher
+    benchmarks = {"eth3d", "diode", "sintel", "ibims"}
+    assert set(DATASETS) == {"zivid", "folder", "nyu", "nyu_labeled", "pseudo"} | driving | teacher | benchmarks
 
 
 # several sets, and figures

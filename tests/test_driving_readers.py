@@ -307,9 +307,9 @@ def labeled(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_labeled_file_is_raw_depth_in_millimetres_up_to_10_m(labeled: Path) -> None:
+def test_the_labeled_file_is_raw_depth_up_to_10_m(labeled: Path) -> None:
     captures = open_set("nyu_labeled", labeled)
-    assert (captures.ids, captures.unit, captures.limits) == (["0001", "0002", "0003"], "mm", (0, 10_000))
+    assert (captures.ids, captures.unit, captures.limits) == (["0001", "0002", "0003"], "m", (0, 10))
     capture = captures.read(1)
     expected = plane_depth(6, 8) + 1
     expected[0, :3] = expected[1, 0] = 0
@@ -319,9 +319,9 @@ def test_the_labeled_file_is_raw_depth_in_millimetres_up_to_10_m(labeled: Path) 
     np.testing.assert_array_equal(capture.intrinsics, NYU_CAMERA)  # type: ignore[arg-type]
     np.testing.assert_array_equal(captures.read_depth(1), capture.depth)
     assert len({captures.key(index) for index in range(3)}) == 3
-    assert open_set("nyu_labeled", labeled, max_depth=2000).read_depth(1).max() < 2
-    with pytest.raises(ValueError, match=r"Frame 0003 of .*labeled.mat has no depth between 0 and 500 mm"):
-        open_set("nyu_labeled", labeled, max_depth=500).read_depth(2)
+    assert open_set("nyu_labeled", labeled, max_depth=2).read_depth(1).max() < 2
+    with pytest.raises(ValueError, match=r"Frame 0003 of .*labeled.mat has no depth between 0 and 0.5 m"):
+        open_set("nyu_labeled", labeled, max_depth=0.5).read_depth(2)
 
 
 def test_the_official_split_is_a_list_and_a_grouping(labeled: Path) -> None:

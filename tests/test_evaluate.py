@@ -136,20 +136,6 @@ def test_a_wrong_word_is_answered_with_the_right_one(root, settings, answer):
         evaluate.evaluate(ten_millimetres_far, **{"data": root, **settings})
 
 
-@pytest.mark.parametrize("name", protocols.names())
-def test_every_packaged_protocol_names_what_exists(name):
-    rules = protocols.load(name)
-    assert rules.name == name
-    assert set(rules.metrics) <= set(evaluate.metrics.METRICS)
-    assert rules.align in evaluate.ALIGN
-    assert {"mae", "abs_rel", "rmse", "delta1", "delta105"} <= set(rules.metrics)
-
-
-def test_a_protocol_cannot_be_changed():
-    with pytest.raises(ValueError, match="frozen"):
-        protocols.load("zivid-mm").max_depth = 5.0  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def test_rows_and_settings_are_written(root, tmp_path):
     result = evaluate.evaluate(ten_millimetres_far, data=root, out=tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -231,3 +217,60 @@ def test_captures_of_another_size_enter_the_mean_map_without_mixing_in_untrusted
     answer, first = baselines.mean_map(captures, [0, 1]).depth, captures.read(0)
     np.testing.assert_allclose(answer[-1, 16:], (first.depth[-1, 16:] + 0.9) / 2, rtol=1e-6)
     np.testing.assert_allclose(answer[-1, :16], first.depth[-1, :16], rtol=1e-6)
+
+
+def test_groups_are_told_apart_where_the_protocol_says_so(tmp_path):
+    for part, error in (("near", 0.01), ("far", 0.03)):
+        for name in "ab":
+            write_pair(tmp_path, f"{part}/{name}", 1 + error)
+    result = evaluate.evaluate(lambda capture: Prediction(np.ones((4, 5), np.float32), "metric"), "folder", tmp_path,
+                               format="folder")  # fmt: skip
+    assert list(result.groups) == ["far", "near"]
+    assert result.groups["far"]["mae_m"] == pytest.approx(0.03, abs=1e-6) and result.groups["far"]["images"] == 2
+    assert [row["scene"] for row in result.rows] == ["far", "far", "near", "near"]
+    assert result.summary()["groups"] == result.groups
+
+
+def write_pair(root: Path, name: str, depth: float) -> None:
+    for folder in ("rgb", "depth"):
+        (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files.write_rgb(root / "rgb" / f"{name}.png", np.zeros((4, 5, 3), np.uint8))
+    np.save(root / "depth" / f"{name}.npy", np.full((4, 5), depth, np.float32))
+
+
+def test_disparity_scored_as_depth_is_said_to_run_the_other_way(root):
+    def mislabelled(capture: Capture) -> Prediction:
+        disparity = 1 / np.maximum(capture.depth, 0.1)
+        return Prediction(capture.depth if capture.id == "c00" else disparity, "affine")
+
+    result = evaluate.evaluate(mislabelled, "zivid-mm", root, align="affine")
+    assert [row["fitted_scale"] < 0 for row in result.rows] == [False, True, True, True, True]
+    assert result.notes[0].startswith("4 of 5 images were fitted with a negative scale")
+    assert "as disparity does that is scored as depth" in result.notes[0]
+    assert result.summary()["notes"] == result.notes
+
+
+def test_depth_scored_as_disparity_is_said_to_run_the_other_way_too(root):
+    result = evaluate.evaluate(lambda capture: Prediction(capture.depth, "disparity"), "affine-disparity", root)
+    assert (
+        result.notes[0].startswith("5 of 5 images") and "as depth does that is scored as disparity" in result.notes[0]
+    )
+
+
+def test_the_fields_golden_case_of_the_wrong_convention():
+    depth = np.array([[1.0, 2.0, 4.0, 8.0]], np.float32)
+    seen = Capture("golden", np.zeros((1, 4, 3), np.uint8), depth, depth > 0)
+    wrong = Prediction(np.array([[5.0, 3.0, 2.0, 1.5]], np.float32), "affine")
+    scored = evaluate.score_fully(wrong, seen, protocols.load("metric", "affine"))
+    assert scored.fitted == pytest.approx(-1.68696, abs=1e-5) and scored.metrics["abs_rel"] == pytest.approx(
+        0.538, abs=1e-3
+    )
+    right = evaluate.score_fully(wrong._replace(space="disparity"), seen, protocols.load("affine-disparity"))
+    assert right.fitted == pytest.approx(0.25) and right.metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
+
+
+def test_another_number_of_images_than_the_published_is_told(root):
+    result = evaluate.evaluate(ten_millimetres_far, "hypersim", root)
+    assert result.notes[0].startswith("Published numbers under hypersim are of 7387 images")
+    assert result.notes[0].endswith("these of 5.")
+    assert not evaluate.evaluate(ten_millimetres_far, data=root).notes

@@ -135,6 +135,28 @@ def test_silog_golden_vector():
     assert silog(pred, target, pred > 0).item() == pytest.approx(0.18987917838, abs=1e-11)
 
 
+@pytest.mark.parametrize("name,scale,share", [("silog", 1, 0.5), ("silog_bts", 10, 0.85)])
+def test_a_dialect_of_silog_has_value_and_gradient_of_its_formula(name: str, scale: float, share: float):
+    maps = random_maps(b=1)
+    pred, target = (values.double().requires_grad_() for values in maps[:2])
+    error = pred[maps[2]].log() - target[maps[2]].log()  # as GLPDepth and BTS write it
+    naive = scale * (error.square().mean() - share * error.mean().square()).sqrt()
+    naive.backward()
+    assert LOSSES[name](pred, target, maps[2]).item() == pytest.approx(naive.item(), rel=1e-12)
+    assert pred.grad is not None
+    torch.testing.assert_close(gradient(name, pred.detach(), target.detach(), maps[2]), pred.grad, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ["silog", "silog_bts"])
+def test_silog_is_flat_at_a_perfect_prediction_where_its_formula_is_not_a_number(name: str):
+    _, target, mask = random_maps(b=1)
+    pred = target.clone().requires_grad_()
+    (pred[mask].log() - target[mask].log()).square().mean().sqrt().backward()
+    assert pred.grad is not None and pred.grad[mask].isnan().all()
+    assert (gradient(name, target, target, mask) == 0).all()
+    assert LOSSES[name](target, target, mask).item() == 0
+
+
 def test_silog_of_a_scaled_prediction_is_what_lambda_leaves_of_the_scale():
     _, target, mask = random_maps()
     for lambda_, expected in ((0.0, log(2)), (0.5, log(2) * sqrt(0.5)), (1.0, 0.0)):

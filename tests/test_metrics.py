@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sonde import metrics
-from sonde.metrics import METRICS, boundary_f1, score
+from sonde import align, bench, metrics
+from sonde.metrics import METRICS, boundary_f1, ordinal, score
 
 GOLDEN = {
     "abs_rel": 0.1625,
@@ -108,6 +108,53 @@ def test_all_metrics_agree_with_plain_numpy(seed: int, noise: float, trusted: fl
         expected = in_numpy(pred[image][mask[image]].numpy(), target[image][mask[image]].numpy())
         for name, value in expected.items():
             assert scores[name][image].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", ["one pixel", "threshold", "tiny", "huge", "wide", "same"])
+def test_all_metrics_agree_with_plain_numpy_where_it_is_hard(case: str):
+    random = np.random.default_rng(8)
+    target = random.uniform(0.5, 5, (1, 6, 7))
+    pred = target * np.exp(random.normal(0, 0.3, target.shape))
+    mask = np.ones(target.shape, bool)
+    if case == "one pixel":
+        mask[:] = False
+        mask[0, 2, 3] = True
+    elif case == "threshold":
+        target, pred = np.full_like(target, 4.0), np.where(pred > target, 5.0, 3.2)
+    elif case in ("tiny", "huge"):
+        target, pred = (maps * (1e-5 if case == "tiny" else 1e6) for maps in (target, pred))
+    elif case == "wide":
+        target, pred = 10 ** random.uniform(-4, 4, (2, 1, 6, 7))
+    else:
+        pred = target
+    scores = score(*(torch.from_numpy(maps) for maps in (pred, target, mask)), GOLDEN)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        names = [name for name in GOLDEN if not (case == "one pixel" and name == "silog_unbiased")]  # 0/0
+        expected = in_numpy(pred[mask], target[mask]) if case != "one pixel" else one_pixel(pred[mask], target[mask])
+    for name in names:
+        assert scores[name].item() == pytest.approx(expected[name], rel=1e-9, abs=1e-7)  # of 1e-15, a root is 3e-8
+
+
+def one_pixel(p: np.ndarray, g: np.ndarray) -> dict[str, Any]:
+    """As of two pixels alike, whose sample deviation is defined."""
+    return in_numpy(np.repeat(p, 2), np.repeat(g, 2))
+
+
+def test_the_plain_side_of_the_bench_scores_the_same():
+    maps = bench._maps((330, 640))  # with edges
+    pred, target, mask = (torch.from_numpy(array)[None] for array in maps)
+    scores = score(align.affine(pred.double(), target, mask), target, mask)
+    plain = bench.plain_scores(*maps)
+    assert plain["boundary_f1"] > 0.5 and set(plain) == set(METRICS)
+    for name, value in plain.items():
+        assert scores[name].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+def test_scikit_image_agrees():
+    similar = pytest.importorskip("skimage.metrics")
+    pred, target, mask = random_maps(9, b=1)
+    error = similar.mean_squared_error(target[mask].numpy(), pred[mask].numpy()) ** 0.5
+    assert score(pred, target, mask, ["rmse"])["rmse"].item() == pytest.approx(error, rel=1e-12)
 
 
 def test_torchmetrics_agrees():
@@ -207,3 +254,72 @@ def test_an_impossible_prediction_is_a_miss_and_never_a_hit(bad: float):
 def test_a_wrong_name_answers_with_the_right_one():
     with pytest.raises(ValueError, match="did you mean 'abs_rel'"):
         score(*random_maps(0), ["absrel"])
+
+
+# points and videos
+
+
+def test_a_pair_is_right_only_where_the_values_say_so_and_a_tie_is_wrong():
+    depth = torch.tensor([[[1.0, 2.0], [2.0, 3.0]]])
+    points = torch.tensor([[[0, 0], [0, 1], [1, 1]]])
+    others = torch.tensor([[[1, 1], [1, 0], [0, 0]]])
+    assert ordinal(depth, points, others).tolist() == [[True, False, False]]
+    assert ordinal(torch.ones_like(depth), points, others).tolist() == [[False, False, False]]
+
+
+def wall(frames: int = 3, height: int = 12, width: int = 20, depth: float = 2.0) -> tuple[Tensor, Tensor, Tensor]:
+    """A wall seen by a camera that moves aside by exactly two pixels a frame: depth, poses, intrinsics."""
+    maps = torch.full((frames, height, width), depth, dtype=torch.float64)
+    poses = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
+    poses[:, 0, 3] = torch.arange(frames) * 2 * depth / 10
+    camera = torch.tensor([[10.0, 0, 9.5], [0, 10, 5.5], [0, 0, 1]], dtype=torch.float64)
+    return maps, poses, camera.repeat(frames, 1, 1)
+
+
+def test_a_steady_video_agrees_with_itself_and_a_flicker_is_its_size():
+    maps, poses, cameras = wall()
+    assert metrics.temporal_alignment_error(maps, poses, cameras) == pytest.approx(0, abs=1e-12)
+    maps[1] *= 1.1  # seen from its neighbours it is 1/11 off, and they are 1/10 off seen from it
+    assert metrics.temporal_alignment_error(maps, poses, cameras) == pytest.approx(100 * (1 / 11 + 1 / 10) / 2)
+
+
+def test_a_video_in_the_wrong_scale_disagrees_with_its_poses():
+    maps, poses, cameras = wall()
+    slanted = maps * torch.linspace(0.5, 2, maps.shape[2], dtype=torch.float64)
+    assert metrics.temporal_alignment_error(slanted, poses, cameras) > 5
+
+
+def carried_in_numpy(depth: np.ndarray, there: np.ndarray, move: np.ndarray, camera: np.ndarray) -> float:
+    """One carry, pixel by pixel in reading order: the last that falls on a pixel stays."""
+    found: dict[tuple[int, int], float] = {}
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            ray = np.array([(u - camera[0, 2]) / camera[0, 0], (v - camera[1, 2]) / camera[1, 1], 1.0])
+            x, y, z = move[:3, :3] @ (ray * depth[v, u]) + move[:3, 3]
+            column = int(np.round(x * camera[0, 0] / z + camera[0, 2]))
+            row = int(np.round(y * camera[1, 1] / z + camera[1, 2]))
+            if 0 <= row < depth.shape[0] and 0 <= column < depth.shape[1]:
+                found[row, column] = z
+    return float(np.mean([abs(there[place] - z) / there[place] for place, z in found.items()]))
+
+
+def test_the_error_of_a_video_agrees_with_a_plain_loop():
+    random = np.random.default_rng(3)
+    maps, poses, cameras = wall()
+    maps = torch.from_numpy(random.uniform(1.5, 3, maps.shape))
+    angle = 0.05
+    poses[1, :2, :2] = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    terms = []
+    for i in (0, 1):
+        move = np.linalg.inv(poses[i + 1].numpy()) @ poses[i].numpy()
+        first, second, camera = maps[i].numpy(), maps[i + 1].numpy(), cameras[i].numpy()
+        terms += [carried_in_numpy(first, second, move, camera)]
+        terms += [carried_in_numpy(second, first, np.linalg.inv(move), camera)]
+    assert metrics.temporal_alignment_error(maps, poses, cameras) == pytest.approx(100 * np.mean(terms), rel=1e-9)
+
+
+def test_frames_that_share_nothing_have_no_error_rather_than_none_to_speak_of():
+    maps, poses, cameras = wall()
+    poses[:, 0, 3] *= 100
+    assert np.isnan(metrics.temporal_alignment_error(maps, poses, cameras))
+    assert np.isnan(metrics.temporal_alignment_error(maps[:1], poses[:1], cameras[:1]))

@@ -38,9 +38,9 @@ def home(tmp_path, monkeypatch) -> Path:
     for folder in ("rgb", "depth", "photos"):
         (tmp_path / folder).mkdir()
     for index in range(6):
-        levels = (plane_depth(48, 64, np.diag([2, 2, 1]) @ INTRINSICS) * 1e4 + index).astype(np.uint16)
+        levels = (plane_depth(480, 640, np.diag([20, 20, 1]) @ INTRINSICS) * 1e4 + index).astype(np.uint16)
         Image.fromarray(levels).save(tmp_path / "depth" / f"{index}.png")
-        Image.fromarray(picture(index, 48, 64)).save(tmp_path / "rgb" / f"{index}.png")
+        Image.fromarray(picture(index, 480, 640)).save(tmp_path / "rgb" / f"{index}.png")
     Image.fromarray(picture(7, 48, 64)).save(tmp_path / "photos" / "one.png")
     Image.fromarray(picture(8, 48, 64)).save(tmp_path / "photo.jpg")
     (tmp_path / "points.csv").write_text("image,x,y,depth\nphoto.jpg,10,40,1.5\nphoto.jpg,50,8,4.2\n")
@@ -56,7 +56,7 @@ def test_the_readmes_commands_run_in_its_order(home, sonde):
         extra = " ".join(words for start, words in SHORT.items() if line.startswith(start))
         count = re.sub(r"-n \d+", "-n 2", line)
         said = sonde(*shlex.split(f"{count} {extra}")[1:])
-        assert said.code == 0, f"{line}: {said.errors}"
+        assert said.code == 0, f"{line}: {said.errors} {said.text}"
     assert any((home / "depth-of-photos").iterdir())
 
 

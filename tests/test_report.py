@@ -196,6 +196,17 @@ def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
     assert words in report.caution(read_run(run), evaluation(1.0, ids))
 
 
+def test_a_fit_that_runs_the_other_way_is_cautioned_of_any_row(run):
+    backwards = evaluation(64.0, IDS)
+    for scores in backwards.rows[:2]:
+        scores["fitted_scale"] = -0.5
+    backwards.settings["protocol"] = {**SETTINGS["protocol"], "align": "affine"}
+    html = report.write(
+        run, {**board(IDS), UNADAPTED: backwards, ADAPTED: evaluation(6.25, IDS)}, gallery(IDS)
+    ).read_text()
+    assert f"{UNADAPTED}: 2 of 6 images were fitted with a negative scale" in html
+
+
 def test_nothing_is_cautioned_where_nothing_is_wrong(html):
     assert "Before you believe it" not in html
 

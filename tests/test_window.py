@@ -223,6 +223,6 @@ def test_nothing_is_written_unless_asked_and_samples_know_their_place(settings, 
     assert not (run / "results").exists()
     plan = train.prepare(recipes.load("lora-few", settings(f"output_dir={tmp_path / 'other'}")))
     samples = plan.samples("validation")
-    index = collate([samples[0]]).get("index")
-    assert index is not None and index.dtype == torch.int64
-    assert [plan.captures.ids[position] for position in index.tolist()] == plan.parts["validation"][:1]
+    origin = collate([samples[0]]).get("origin")
+    assert origin is not None
+    assert [plan.captures.ids[position] for _, position in origin.tolist()] == plan.parts["validation"][:1]

@@ -70,7 +70,8 @@ def calibrate(
             model has no folder of its own.
 
     Raises:
-        ValueError: no folder to write to, points outside their images, or too few of them.
+        ValueError: no folder to write to, points outside their images, too few of them, or, for a model with a
+            canonical focal, no intrinsics.
     """
     network = models.load(model, calibrated=False)
     folder, base = _place(str(model), out)
@@ -133,7 +134,7 @@ def _sample(network: DepthModel, measured: Sequence[Measured]) -> tuple[Sample, 
     """The model's answer at every point, image by image and row by row; and where each point is."""
     answers, depths, numbers, pixels = [], [], [], []
     for number, points in enumerate(measured):
-        answer = network.predict(points.image).depth
+        answer = network.predict(points.image, points.intrinsics).depth
         height, width = answer.shape
         outside = (points.x < 0) | (points.x >= width) | (points.y < 0) | (points.y >= height)
         if outside.any():

@@ -15,7 +15,7 @@ from sonde.models import CANDIDATES, KINDS, Calibration
 from sonde.types import Space
 
 Values = Float[np.ndarray, " n"]
-Rows = Int[np.ndarray, " m"]
+Rows = Int[np.ndarray, " _"]
 
 NOISE = 0.05
 """Relative error from which on a point pulls by its size, not by its square."""

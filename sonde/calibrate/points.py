@@ -33,6 +33,8 @@ class Measured(NamedTuple):
     """Metres."""
     source: Path | str
     """The file it was read from, or the plane in words."""
+    intrinsics: MatrixArray | None = None
+    """Of the image's pixels; a model with a canonical focal needs them."""
 
 
 def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | None = None) -> list[Measured]:
@@ -42,7 +44,7 @@ def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | 
         path: the CSV. In place of `depth` it may have `distance`, from the camera to the point in a straight line, as
             a tape measure gives it.
         unit: of the lengths: m, cm or mm.
-        intrinsics: of the images' pixels, (3, 3); distances need it.
+        intrinsics: of the images' pixels, (3, 3); distances need it, and a model with a canonical focal.
 
     Raises:
         ValueError: another header, no rows, or a row that is no point; it names the line.
@@ -68,30 +70,33 @@ def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | 
     if intrinsics is not None:
         for image in found:
             check_camera(intrinsics, *files.image_size(image))
-    return [Measured(image, *_columns(points), path) for image, points in found.items()]
+    return [Measured(image, *_columns(points), path, intrinsics) for image, points in found.items()]
 
 
-def read_maps(depth: Path | str, image: Path | str, *, scale: float | None = None) -> list[Measured]:
+def read_maps(
+    depth: Path | str, image: Path | str, *, scale: float | None = None, intrinsics: MatrixArray | None = None
+) -> list[Measured]:
     """The pixels of a sparse depth map that have depth, or of a folder of maps named as the images are.
 
     Args:
         depth: .png, .tif, .npy, .exr or .pfm of the image's size; 0 or NaN where nothing is known.
         image: the photograph, or the folder of them.
         scale: metres per level, for files that do not say it.
+        intrinsics: of the images' pixels, (3, 3), for a model with a canonical focal.
 
     Raises:
         ValueError: sizes that differ, no pair, or a map without depth.
     """
     depth, image = Path(depth), Path(image)
     if not depth.is_dir() and not image.is_dir():
-        return [_of_map(image, depth, scale)]
+        return [_of_map(image, depth, scale, intrinsics)]
     if not (depth.is_dir() and image.is_dir()):
         raise ValueError(f"{depth} and {image}: expected two files, or two folders whose files agree in name.")
     photos, maps = listed(image, files.IMAGE_SUFFIXES)[0], listed(depth, READERS)[0]
     pairs = paired(photos, maps)[0] or paired(without_role(photos), without_role(maps))[0]
     if not pairs:
         raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
-    return [_of_map(pair.image, pair.depth, scale) for pair in pairs]
+    return [_of_map(pair.image, pair.depth, scale, intrinsics) for pair in pairs]
 
 
 def on_plane(
@@ -110,7 +115,7 @@ def on_plane(
         image: the photograph.
         region: x0, y0, x1, y1, both corners inside.
         unit: of the lengths.
-        intrinsics: of the image's pixels, (3, 3); the ground needs it.
+        intrinsics: of the image's pixels, (3, 3); the ground needs it, and a model with a canonical focal.
 
     Raises:
         ValueError: a plane that is none, a rectangle outside the image or one that reaches the horizon.
@@ -120,13 +125,14 @@ def on_plane(
     height, width = files.image_size(image)
     if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
         raise ValueError(f"Region {x0},{y0},{x1},{y1} is not inside {image} of {width}x{height}: {REGION}.")
+    if intrinsics is not None:
+        check_camera(intrinsics, height, width)
     y, x = (axis.ravel() for axis in np.mgrid[y0 : y1 + 1, x0 : x1 + 1])
     if kind == "wall":
         depth = np.full(len(x), numbers["distance"] * _metres(unit))
     elif intrinsics is None:
         raise ValueError(f"The ground's depth needs the camera's --intrinsics fx,fy,cx,cy in pixels of {image}.")
     else:
-        check_camera(intrinsics, height, width)
         pitch = np.radians(numbers["pitch"])
         drop = (y - intrinsics[1, 2]) / intrinsics[1, 1] * np.cos(pitch) + np.sin(pitch)
         if drop.min() <= 0:
@@ -134,7 +140,8 @@ def on_plane(
                 f"Region {x0},{y0},{x1},{y1} of {image} reaches the horizon, where no ground is: lower y0."
             )
         depth = numbers["height"] * _metres(unit) / drop
-    return [_thinned(Measured(image, x, y, depth, f"{plane} ({unit}) at {x0},{y0},{x1},{y1}"))]
+    source = f"{plane} ({unit}) at {x0},{y0},{x1},{y1}"
+    return [_thinned(Measured(image, x, y, depth, source, intrinsics))]
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
@@ -178,7 +185,7 @@ def _columns(points: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarr
     return np.array(x), np.array(y), np.array(depth, dtype=np.float64)
 
 
-def _of_map(image: Path, path: Path, scale: float | None) -> Measured:
+def _of_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArray | None) -> Measured:
     depth = files.read_depth(path, scale).astype(np.float64)
     height, width = files.image_size(image)
     if depth.shape != (height, width):
@@ -186,10 +193,12 @@ def _of_map(image: Path, path: Path, scale: float | None) -> Measured:
             f"{path} is {depth.shape[1]}x{depth.shape[0]} and {image} is {width}x{height}: project the depth into the "
             "image's own pixels first."
         )
+    if intrinsics is not None:
+        check_camera(intrinsics, height, width)
     y, x = np.nonzero(np.nan_to_num(depth) > 0)
     if not len(x):
         raise ValueError(f"{path} has no pixel with depth above 0.")
-    return _thinned(Measured(image, x, y, depth[y, x], path))
+    return _thinned(Measured(image, x, y, depth[y, x], path, intrinsics))
 
 
 def _thinned(measured: Measured) -> Measured:

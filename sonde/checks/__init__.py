@@ -1,19 +1,39 @@
-"""What is wrong with a set of captures: each is read once and asked every question of CHECKS, then compared with all.
+"""What is wrong with a set of captures: each is read once and asked every question of CHECKS, then the set is judged.
 
-A check answers one line, naming the capture and the remedy, or None. It must find what it is made for and say nothing
-of sound captures, real or rendered, dense or sparse; each constant below stands far from both.
+A check answers in lines that name the capture and the remedy, or says nothing. It must find what it is made for and
+be silent about sound captures, real or rendered, dense or sparse; where it cannot tell, it says so and claims nothing.
+Your own question is one line: `CHECKS["mine"] = Check("what it finds", look)`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from sonde.checks import edges, maps, pairing, planes, twins, units
+from sonde.checks.answers import Answer, Check, Fault
 from sonde.checks.edges import edge_shift
+from sonde.checks.profile import Profile, profile
 from sonde.checks.twins import Twins
-from sonde.datasets import Capture, DepthSet
+from sonde.datasets import DepthSet
 
-__all__ = ["CHECKS", "Check", "Problem", "Twins", "check", "edge_shift"]
+__all__ = [
+    "CHECKS",
+    "Answer",
+    "Check",
+    "Diagnosis",
+    "Fault",
+    "Problem",
+    "Profile",
+    "Twins",
+    "check",
+    "edge_shift",
+    "examine",
+]
+
+Progress = Callable[[int], None]
 
 
 class Problem(NamedTuple):
@@ -29,135 +49,98 @@ class Problem(NamedTuple):
         return self.message
 
 
-Check = Callable[[DepthSet, Capture], str | None]
-"""What is wrong with a capture that can be read, or None."""
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything the checks said of a set."""
 
-LEAST_SHARE = 0.01
-"""Of pixels with depth: sparse lidar has some 5 %."""
-SHARE_OF_OTHERS = 0.2
-"""A capture with less than this share of the depth its set usually has is an outlier."""
-LEAST_SPREAD = 0.005
-"""Of the median, between the 1st and 99th percentile: a board seen head-on by 1 degree off varies by 1 %."""
-CLIPPED_SHARE = 0.05
-"""Of trusted pixels exactly at the nearest or farthest depth: real sensors stay below 0.2 %, rounding included."""
-LEAST_PIXELS = 200
-"""Fewer trusted pixels tell nothing of clipping."""
+    answers: dict[str, Answer]
+    """By check: its faults, how many captures could tell, and why it could not."""
+    profiles: dict[str, Profile]
+    """Of every capture that could be read, by its id."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Every fault: the set's first, then capture by capture."""
+        found = (Problem(one.capture, name, one.message) for name, each in self.answers.items() for one in each.faults)
+        return sorted(found, key=lambda problem: problem.capture)
 
 
-def check(captures: DepthSet, progress: Callable[[int], None] | None = None) -> list[Problem]:
-    """Every fault of a set, capture by capture.
+def check(captures: DepthSet, progress: Progress | None = None) -> list[Problem]:
+    """Every fault of a set; see `examine`."""
+    return examine(captures, progress).problems
+
+
+def examine(captures: DepthSet, progress: Progress | None = None, against: Sequence[DepthSet] = ()) -> Diagnosis:
+    """What every check says of a set.
 
     Args:
         captures: the set, opened with `strict=False` so that its missing partners are told too.
         progress: called with the number of captures done.
+        against: sets that must share no capture with this one.
     """
-    problems = [Problem("", "pairs", line) for line in captures.problems]
-    shares: dict[str, float] = {}
-    twins = Twins()
-    for index, name in enumerate(captures.ids):
+    asked = CHECKS | {"profile": Check("", profile)}
+    seen: dict[str, dict[str, Any]] = {name: {} for name in asked}
+    unread = []
+    for index, found in enumerate(_looks(captures, asked)):
+        name = captures.ids[index]
+        if isinstance(found, str):
+            unread.append(Fault(name, found))
+        else:
+            for known, kept in found.items():
+                seen[known][name] = kept
+        if progress:
+            progress(index + 1)
+    answers = {
+        "pairs": Answer([Fault("", line) for line in captures.problems], len(captures)),
+        "files": Answer(unread, len(captures)),
+        **{name: each.judge(captures, seen[name]) for name, each in CHECKS.items()},
+    }
+    if against:
+        copies = {str(other.root): _copies(other) for other in against}
+        answers["shared"] = twins.across(seen["duplicate"], copies)
+    return Diagnosis(answers, seen["profile"])
+
+
+def _looks(captures: DepthSet, asked: dict[str, Check]) -> Iterator[dict[str, Any] | str]:
+    """What each check keeps of every capture, in order, or why one cannot be read; read ahead by a few threads."""
+    workers = min(8, os.cpu_count() or 1)
+    steps = {name: 1 if each.most is None else -(-len(captures) // each.most) for name, each in asked.items()}
+
+    def look(index: int) -> dict[str, Any] | str:
         try:
             capture = captures.read(index)
         except ValueError as error:
-            problems.append(Problem(name, "files", str(error)))
-        else:
-            answers = {known: answer(captures, capture) for known, answer in CHECKS.items()}
-            answers["duplicate"] = twins.met(capture)
-            problems += [Problem(name, known, message) for known, message in answers.items() if message]
-            shares[name] = float(capture.mask.mean())
-        if progress:
-            progress(index + 1)
-    return problems + sparse(shares)
+            return str(error)
+        return {name: each.look(captures, capture) for name, each in asked.items() if index % steps[name] == 0}
+
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[dict[str, Any] | str]] = deque()
+        for index in range(len(captures)):
+            ahead.append(pool.submit(look, index))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        yield from (future.result() for future in ahead)
 
 
-def flat(captures: DepthSet, capture: Capture) -> str | None:
-    """A map of hardly any variation was not measured, or teaches nothing."""
-    low, median, high = np.percentile(capture.depth[capture.mask], [1, 50, 99])
-    if high - low >= LEAST_SPREAD * median:
-        return None
-    shown = f"{median / captures.unit_m:.4g} {captures.unit} everywhere, within {(high - low) / median:.2%}"
-    return f"{capture.id} is {shown}: export its depth again, or remove it."
-
-
-def clipped(captures: DepthSet, capture: Capture) -> str | None:
-    """Many pixels at exactly the nearest or the farthest depth: a writer cut off what lay beyond.
-
-    A relative teacher's sky is its smallest disparity, and rightly so: the farthest depth is not asked there.
-    """
-    depth = capture.depth[capture.mask]
-    low, high = depth.min(), depth.max()
-    if depth.size < LEAST_PIXELS or low == high:
-        return None
-    ends = (low,) if captures.space == "disparity" else (low, high)
-    share, end = max((float(np.mean(depth == end)), end) for end in ends)
-    if share < CLIPPED_SHARE:
-        return None
-    value, which = f"{end / captures.unit_m:g} {captures.unit}", "nearest" if end == low else "farthest"
-    return (
-        f"{capture.id} is exactly {value}, its {which} depth, in {share:.0%} of its trusted pixels: it was clipped; "
-        "export it unclipped, or set a limit inside that."
-    )
-
-
-def unit(captures: DepthSet, capture: Capture) -> str | None:
-    """Metres where millimetres are expected: nothing on a bench is nearer than 20 mm."""
-    farthest = float(capture.depth.max()) / captures.unit_m
-    if captures.unit != "mm" or farthest >= 20:
-        return None
-    return f"{capture.id} ends at {farthest:g} mm: it looks like metres; multiply X, Y and Z by 1000."
-
-
-def coverage(captures: DepthSet, capture: Capture) -> str | None:
-    """A map with hardly any depth teaches nothing and scores noise."""
-    share = float(capture.mask.mean())
-    if share >= LEAST_SHARE:
-        return None
-    return f"{capture.id} has depth in {share:.2%} of its pixels: check exposure and limits, or remove it."
-
-
-def sparse(shares: dict[str, float]) -> list[Problem]:
-    """Captures with far less depth than their set usually has, as where a camera was inside a thing.
-
-    Args:
-        shares: capture id -> share of pixels with depth.
-    """
-    usual = float(np.median(list(shares.values()))) if shares else 0.0
-    return [
-        Problem(
-            name,
-            "coverage",
-            f"{name} has depth in {share:.1%} of its pixels where this set usually has {usual:.0%}: check exposure and "
-            "limits, or remove it.",
-        )
-        for name, share in shares.items()
-        if LEAST_SHARE <= share < SHARE_OF_OTHERS * usual
-    ]
-
-
-def dark(captures: DepthSet, capture: Capture) -> str | None:
-    """An image of one colour was not exposed."""
-    if np.ptp(capture.image) > 10:
-        return None
-    return f"{capture.id} has an image of one colour: export it again."
-
-
-def misaligned(captures: DepthSet, capture: Capture) -> str | None:
-    """Colour and depth that are not of one view."""
-    shift = edge_shift(capture.image, capture.depth)
-    if shift is None:
-        return None
-    down, right = shift
-    return (
-        f"{capture.id} fits its image best with depth moved by {right:+d} pixels to the right and {down:+d} down: "
-        "register colour and depth again, or remove it."
-    )
+def _copies(captures: DepthSet) -> dict[str, Any]:
+    looks = enumerate(_looks(captures, {"duplicate": CHECKS["duplicate"]}))
+    return {captures.ids[index]: found["duplicate"] for index, found in looks if not isinstance(found, str)}
 
 
 CHECKS: dict[str, Check] = {
-    "flat": flat,
-    "clipped": clipped,
-    "unit": unit,
-    "coverage": coverage,
-    "dark": dark,
-    "misaligned": misaligned,
+    "flat": Check("a map of hardly any variation", maps.flat),
+    "clipped": Check("many pixels at exactly the nearest or farthest depth", maps.clipped),
+    "code": Check("a mark for invalid pixels that was read as depth", maps.code),
+    "unit": Check("millimetres for metres and the like, in the set or in single captures", units.look, units.judge),
+    "camera": Check("intrinsics of another size", units.camera),
+    "coverage": Check("hardly any depth, or far less than the set's", maps.coverage, maps.sparse),
+    "dark": Check("an image of one colour", maps.dark),
+    "disparity": Check("disparity instead of depth", planes.look_for_disparity, planes.judge_disparity),
+    "distance": Check(
+        "distance along the line of sight instead of depth", planes.look_for_distance, planes.judge_distance
+    ),
+    "misaligned": Check("depth that lies beside its image", edges.look, edges.judge),
+    "swapped": Check("the depth of another capture", pairing.look, pairing.judge),
+    "duplicate": Check("a capture that is there twice, or on two sides of a split", twins.look_at, twins.judge),
 }
-"""Per-capture checks by name; `files`, `pairs`, `duplicate` and the set's own `coverage` are `check`'s."""
+"""Every question by name; `pairs`, `files` and `shared` are `examine`'s own."""

@@ -1,39 +1,57 @@
-"""Whether depth lies on its picture: where depth jumps, the picture usually changes too."""
+"""Whether depth lies on its picture: where depth breaks, the picture usually changes too.
+
+The breaks of depth are laid over the picture's contrast at every shift. What shifts far off give is chance, and the
+unit: a sound capture's best fit is at rest, 5 to 25 deviations high, and 2 pixels of it are what registration leaves.
+"""
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
+from sonde.checks.answers import Answer, Fault, Seen
+from sonde.datasets import Capture, DepthSet
 from sonde.types import DepthArray
 
 Picture = UInt8[np.ndarray, "height width 3"]
 """Of the depth's size, or another."""
+Fits = Float[np.ndarray, "side side"]
+"""By shift of depth down and right, as many pixels each way: deviations from chance."""
 
 LONG_SIDE = 640
 """Larger maps are shrunk to it before they are compared."""
-REACH = 10
-"""Pixels each way that are tried."""
-LEAST_SHIFT = 3
+FAR = 36
+"""Pixels each way that are laid over, less in small maps: the inner two thirds are tried, the rest is chance."""
+SLACK = 2
 """Pixels: cameras of real sets are registered to one or two."""
-LEAST_EDGES = 200
+LEAST_EDGES = 150
 """Fewer edge pixels tell nothing."""
-LEAST_RISE = 1.15
-"""Of the mean gradient under the edges, by the best shift."""
-JUMP = 1.05
-"""Ratio of neighbouring depths at an edge."""
-MOST_EDGES = 5000
-"""Edge pixels that are asked, evenly taken."""
-TILES = 4
-"""Rows and columns of tiles, each of which says whether it agrees."""
+LEAST_FILLED = 0.4
+"""Sparse lidar has no edges to speak of."""
+BREAK = 0.03
+"""Second difference of 1 / depth, of itself: 0 on every plane, however slanted."""
+SHADOW = 15
+"""Pixels: gaps beside a step that are filled with the farther depth, which is what casts no shadow."""
+LEAST_FIT, LEAST_GAIN = 6.0, 2.5
+"""Deviations of the best shift, and over rest; sound captures that fit so well gain 0.5 at most."""
+MOST_FIT = 6.0
+"""What one capture may say for its set, so that none speaks for the others."""
+SET_FIT, SET_GAIN, SET_SHARE = 3.5, 1.5, 0.8
+"""Likewise of the mean of those, and the share of captures that gain."""
+LEAST_CAPTURES = 3
 
 
-def edge_shift(image: Picture, depth: DepthArray) -> tuple[int, int] | None:
-    """How far depth must move, (down, right) in its pixels, to lie on its image; None where it lies well.
+class Overlay(NamedTuple):
+    """How a capture's depth fits its picture."""
 
-    The mean image gradient under the depth edges is compared over all shifts. The best one counts where it is three
-    pixels long, its mean is 15 % above that of no shift, and the tiles of the image agree: at least five have edges,
-    four of five of those gain, and the gain is three standard errors from zero. Sparse or smooth depth has no edges to
-    speak of, and gets None.
+    fits: Fits
+    shrink: float
+    """Pixels of the depth for one of the fits."""
+
+
+def overlay(image: Picture, depth: DepthArray) -> Overlay | None:
+    """How well depth lies on its image at every shift; None where too few edges tell.
 
     Args:
         image: RGB; of the same view, and of any size.
@@ -41,47 +59,100 @@ def edge_shift(image: Picture, depth: DepthArray) -> tuple[int, int] | None:
     """
     shrink = max(1.0, max(depth.shape) / LONG_SIDE)
     height, width = (round(side / shrink) for side in depth.shape)
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-    row, column = np.nonzero(_jumps(small)[REACH : height - REACH, REACH : width - REACH])
-    if len(row) < LEAST_EDGES:
+    far = min(FAR, min(height, width) // 5)
+    if far < 4 * SLACK or (depth > 0).mean() < LEAST_FILLED:
         return None
-    few = slice(None, None, -(-len(row) // MOST_EDGES))
-    row, column = row[few], column[few]
-    tile = row * TILES // (height - 2 * REACH) * TILES + column * TILES // (width - 2 * REACH)
-    gradient = _contrast(grey)
-    down, right = (steps.ravel() for steps in np.mgrid[: 2 * REACH + 1, : 2 * REACH + 1])
-    under = gradient[row[:, None] + down, column[:, None] + right]  # (edges, shifts)
-    best, still = int(under.mean(0).argmax()), len(down) // 2
-    moved = np.array([down[best] - REACH, right[best] - REACH])
-    if np.abs(moved).max() < LEAST_SHIFT or under[:, best].mean() < LEAST_RISE * under[:, still].mean():
+    edges = breaks(cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST))[far:-far, far:-far]
+    if edges.sum() < LEAST_EDGES:
         return None
-    if not _agreed(under[:, best] - under[:, still], tile):
+    picture = contrast(
+        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
+    )
+    under = cv2.matchTemplate(picture - picture.mean(), edges.astype(np.float32), cv2.TM_CCORR)
+    away = np.abs(np.mgrid[-far : far + 1, -far : far + 1]).max(0)
+    reach = far * 2 // 3
+    chance, middle = under[away > reach], slice(far - reach, far + reach + 1)
+    if chance.std() < 1e-3:  # a picture of one colour
         return None
-    return round(moved[0] * shrink), round(moved[1] * shrink)
+    return Overlay((under[middle, middle] - chance.mean()) / chance.std(), shrink)
 
 
-def _jumps(depth: DepthArray) -> Bool[np.ndarray, "h w"]:
-    """Both sides of every step between trusted neighbours."""
-    log, trusted = np.log(np.where(depth > 0, depth, 1)), depth > 0
-    edge = np.zeros(depth.shape, bool)
-    for one, next_ in (((slice(-1),), (slice(1, None),)), ((slice(None), slice(-1)), (slice(None), slice(1, None)))):
-        step = trusted[one] & trusted[next_] & (np.abs(log[one] - log[next_]) > np.log(JUMP))
-        edge[one] |= step
-        edge[next_] |= step
-    return edge
+def edge_shift(image: Picture, depth: DepthArray) -> tuple[int, int] | None:
+    """How far depth must move, (down, right) in its pixels, to lie on its image; None where it lies well.
+
+    Args:
+        image: RGB; of the same view, and of any size.
+        depth: (h, w), 0 where untrusted.
+    """
+    found = overlay(image, depth)
+    return None if found is None else _shift(found, LEAST_FIT, LEAST_GAIN)
 
 
-def _contrast(grey: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def look(captures: DepthSet, capture: Capture) -> Overlay | None:
+    """How the capture's depth fits its picture."""
+    return overlay(capture.image, capture.depth)
+
+
+def judge(captures: DepthSet, seen: Seen) -> Answer:
+    """One fault for a set that is moved throughout, else one for every capture that surely is."""
+    telling: dict[str, Overlay] = {name: found for name, found in seen.items() if found is not None}
+    together = _moved_together(list(telling.values()))
+    if together is not None:
+        return Answer(
+            [Fault("", _line(f"Depth fits its image best in {len(telling)} captures", together))], len(telling)
+        )
+    moved = {name: _shift(found, LEAST_FIT, LEAST_GAIN) for name, found in telling.items()}
+    lines = {name: _line(f"{name} fits its image best", shift) for name, shift in moved.items() if shift}
+    return Answer(
+        [Fault(name, line) for name, line in lines.items()], len(telling), "" if telling else "Too few edges."
+    )
+
+
+def breaks(depth: DepthArray) -> Bool[np.ndarray, "h w"]:
+    """Both sides of every step of depth, across a sensor's shadow too."""
+    filled = np.where(depth > 0, depth, cv2.dilate(depth, np.ones((SHADOW, SHADOW), np.uint8)))
+    inverse = np.where(filled > 0, 1 / np.where(filled > 0, filled, 1), np.nan)
+    found = np.zeros(depth.shape, bool)
+    with np.errstate(invalid="ignore"):
+        for marked, map_ in ((found, inverse), (found.T, inverse.T)):
+            bend = np.abs(map_[:-2] - 2 * map_[1:-1] + map_[2:])
+            marked[1:-1] |= bend > BREAK * map_[1:-1]
+    return found
+
+
+def contrast(grey: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Root of the gradient over its local mean, so that no strong texture outvotes the rest."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
     gradient = np.sqrt(np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)))
-    around = cv2.blur(gradient, (2 * REACH + 5, 2 * REACH + 5))
-    return gradient / (around + 0.1 * gradient.mean() + 1e-6)
+    return gradient / (cv2.blur(gradient, (25, 25)) + 0.1 * gradient.mean() + 1e-6)
 
 
-def _agreed(gain: Float[np.ndarray, " n"], tile: Int[np.ndarray, " n"]) -> bool:
-    gains = np.array([gain[tile == number].mean() for number in np.unique(tile) if (tile == number).sum() >= 20])
-    if len(gains) < 5 or (gains > 0).mean() < 0.8:
-        return False
-    return bool(gains.mean() >= 3 * gains.std(ddof=1) / np.sqrt(len(gains)))
+def _shift(found: Overlay, least_fit: float, least_gain: float) -> tuple[int, int] | None:
+    fits, rest = found.fits, _at_rest(found.fits)
+    down, right = (int(place) - len(fits) // 2 for place in np.unravel_index(fits.argmax(), fits.shape))
+    if max(abs(down), abs(right)) <= SLACK or fits.max() < least_fit or fits.max() < rest + least_gain:
+        return None
+    return round(down * found.shrink), round(right * found.shrink)
+
+
+def _moved_together(every: list[Overlay]) -> tuple[int, int] | None:
+    """The shift that most captures share."""
+    if len(every) < LEAST_CAPTURES or len({(found.shrink, found.fits.shape) for found in every}) > 1:
+        return None
+    mean = Overlay(np.mean([one.fits * min(1, MOST_FIT / one.fits.max()) for one in every], axis=0), every[0].shrink)
+    best = np.unravel_index(mean.fits.argmax(), mean.fits.shape)
+    gaining = np.mean([found.fits[best] > _at_rest(found.fits) for found in every])
+    return _shift(mean, SET_FIT, SET_GAIN) if gaining >= SET_SHARE else None
+
+
+def _at_rest(fits: Fits) -> float:
+    near = slice(len(fits) // 2 - SLACK, len(fits) // 2 + SLACK + 1)
+    return float(fits[near, near].max())
+
+
+def _line(what: str, shift: tuple[int, int]) -> str:
+    down, right = shift
+    return (
+        f"{what} with depth moved by {right:+d} pixels to the right and {down:+d} down: register colour and depth "
+        "again, or leave it out."
+    )

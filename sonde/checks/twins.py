@@ -1,17 +1,20 @@
-"""Captures that are in a set twice: bit by bit, or encoded anew.
+"""Captures that are there twice: bit by bit, or encoded anew; within a set, on two sides of its split, or in two sets.
 
 A copy is told from the next frame of a video by its depth, which is the same, and by a thumbnail of its picture, which
 differs by the traces of compression only. A hash finds the few earlier captures that are worth comparing.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sonde.datasets import Capture
+from sonde.checks.answers import Answer, Fault, Seen
+from sonde.datasets import Capture, DepthSet
 from sonde.types import RGBArray
 
 HASH_BITS = 64
@@ -22,41 +25,98 @@ ALIKE_LEVELS = 0.7
 the next frame of a camera that moves 2 cm in a room differs by 0.5 and more, and by its depth."""
 ALIKE_DEPTH = 0.002
 """Relative difference of depth: more than writing it in millimetres makes of 0.3 m."""
+SIDES = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation"}
+SIDES |= {"test": "test", "testing": "test"}
+"""Names of folders that are sides of a split."""
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
+    """Some 500 bytes of a capture, by which its copies are known."""
+
     name: str
+    content: bytes
+    depth_content: bytes
+    bits: int
     thumbnail: UInt8[np.ndarray, "16 16"]
     depth: Float[np.ndarray, "8 8"]
 
 
 class Twins:
-    """Remembers what it met, some 500 bytes of each capture, and tells when it meets it again."""
+    """Remembers what it met, and tells when it meets it again."""
 
-    def __init__(self) -> None:
-        self._exact: dict[bytes, str] = {}
-        self._similar: dict[tuple[int, int], list[tuple[int, _Look]]] = {}
+    def __init__(self, looks: Iterable[Look] = ()) -> None:
+        self._exact: dict[bytes, list[str]] = {}
+        self._similar: dict[tuple[int, int], list[Look]] = {}
+        for look in looks:
+            self.add(look)
 
-    def met(self, capture: Capture) -> str | None:
-        """Which earlier capture this one repeats: bit by bit, or encoded anew."""
-        twin = self._exact.setdefault(_content(capture), capture.id)
-        if twin != capture.id:
-            return f"{capture.id} has the content of {twin}: remove one, or both may end up on two sides of a split."
-        bits, look = difference_hash(capture.image), _look(capture)
-        alike = next((other for known, other in self._near(bits) if _same(look, other)), None)
-        for part in _parts(bits):
-            self._similar.setdefault(part, []).append((bits, look))
-        if alike is None:
-            return None
-        return (
-            f"{capture.id} looks like a copy of {alike.name}, with the same depth: remove one, or both may end up on "
-            "two sides of a split."
-        )
+    def add(self, look: Look) -> None:
+        """Remember a capture."""
+        for content in (look.content, look.depth_content):
+            self._exact.setdefault(content, []).append(look.name)
+        for part in _parts(look.bits):
+            self._similar.setdefault(part, []).append(look)
 
-    def _near(self, bits: int) -> list[tuple[int, _Look]]:
-        """Every earlier picture within ALIKE_BITS: it shares at least one of three parts of the hash."""
-        near = (entry for part in _parts(bits) for entry in self._similar.get(part, []))
-        return [(known, look) for known, look in near if (known ^ bits).bit_count() <= ALIKE_BITS]
+    def like(self, look: Look) -> dict[str, str]:
+        """Name -> what is alike, of every capture met that this one repeats."""
+        found = {name: f"has the very depth of {name}" for name in self._exact.get(look.depth_content, [])}
+        near = (other for part in _parts(look.bits) for other in self._similar.get(part, []))
+        for other in near:
+            if (other.bits ^ look.bits).bit_count() <= ALIKE_BITS and _same(look, other):
+                found[other.name] = f"looks like a copy of {other.name}, with the same depth"
+        return found | {name: f"has the content of {name}" for name in self._exact.get(look.content, [])}
+
+
+def look_at(captures: DepthSet, capture: Capture) -> Look:
+    """What its copies are known by."""
+    grey = cv2.cvtColor(capture.image, cv2.COLOR_RGB2GRAY)
+    rows, columns = (((np.arange(8) + 0.5) * side / 8).astype(int) for side in capture.depth.shape)
+    thumbnail = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    depth = _digest(capture.depth)
+    whole = _digest(capture.image) + depth
+    bits = difference_hash(capture.image)
+    return Look(capture.id, whole, depth, bits, thumbnail, capture.depth[np.ix_(rows, columns)])
+
+
+def judge(captures: DepthSet, seen: Seen) -> Answer:
+    """Copies of earlier captures. One depth under two pictures is a copy only across a split: light may vary."""
+    sides, twins, faults = sides_of(captures), Twins(), []
+    for name, look in seen.items():
+        met = twins.like(look)
+        across = {other: how for other, how in met.items() if sides.get(other) != sides.get(name)}
+        within = {other: how for other, how in met.items() if other not in across and "very depth" not in how}
+        for other, how in list((across or within).items())[:1]:
+            ends = f"{sides[name]} and {sides[other]} share it" if across else "both may end up on two sides of a split"
+            faults.append(Fault(name, f"{name} {how}: remove one, or {ends}."))
+        twins.add(look)
+    return Answer(faults, len(seen))
+
+
+def across(seen: Seen, others: Mapping[str, Seen]) -> Answer:
+    """Captures that another set holds too.
+
+    Args:
+        seen: what `look_at` kept of the set's captures.
+        others: likewise of each other set, by its name.
+    """
+    faults = []
+    for title, other in others.items():
+        twins = Twins(other.values())
+        for name, look in seen.items():
+            for how in list(twins.like(look).values())[:1]:
+                faults.append(Fault(name, f"{name} {how} in {title}: keep it in one of the two sets only."))
+    return Answer(faults, len(seen))
+
+
+def sides_of(captures: DepthSet) -> dict[str, str]:
+    """Capture id -> train, validation or test, by column split of captures.csv or by folders of that name."""
+    if (captures.root / "captures.csv").is_file():
+        try:
+            return captures.groups("split")
+        except ValueError:  # a table without that column, or of other captures
+            pass
+    parts = {name: [SIDES.get(part.lower()) for part in PurePosixPath(name).parts[:-1]] for name in captures.ids}
+    return {name: next(filter(None, found), "") for name, found in parts.items()}
 
 
 def difference_hash(image: RGBArray) -> int:
@@ -72,19 +132,11 @@ def _parts(bits: int) -> list[tuple[int, int]]:
     return [(number, bits >> (number * width) & ((1 << width) - 1)) for number in range(ALIKE_BITS + 1)]
 
 
-def _look(capture: Capture) -> _Look:
-    grey = cv2.cvtColor(capture.image, cv2.COLOR_RGB2GRAY)
-    rows, columns = (((np.arange(8) + 0.5) * side / 8).astype(int) for side in capture.depth.shape)
-    thumbnail = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return _Look(capture.id, thumbnail, capture.depth[np.ix_(rows, columns)])
-
-
-def _same(one: _Look, other: _Look) -> bool:
+def _same(one: Look, other: Look) -> bool:
     levels = np.abs(one.thumbnail.astype(np.float32) - other.thumbnail)
     apart = np.abs(one.depth - other.depth) > ALIKE_DEPTH * other.depth  # 0 in one alone is apart
     return bool(levels.mean() < ALIKE_LEVELS and apart.mean() <= 0.05)
 
 
-def _content(capture: Capture) -> bytes:
-    parts = (np.ascontiguousarray(array) for array in (capture.image, capture.depth))
-    return hashlib.blake2b(b"".join(part.tobytes() for part in parts), digest_size=16).digest()
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.data import FORMATS, data_app
-from sonde.cli.printing import Json, bar, stages, tell, tell_rates, tell_run, tell_table
+from sonde.cli.printing import Json, bar, stages, tell, tell_board, tell_evaluation, tell_rates, tell_run, tell_table
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -140,19 +141,50 @@ def label(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder, or any model's name.")],
-    protocol: Annotated[str, typer.Option(help="How it is scored.")] = "zivid-mm",
+    model: Annotated[str, typer.Argument(help="A run folder, any model's name, or a folder of predictions.")],
+    protocol: Annotated[str | None, typer.Option(help="How it is scored: zivid-mm, or metric with --on.")] = None,
     data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
     data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
+    only: Annotated[Path | None, typer.Option(help="A list of the captures to score, such as Eigen's.")] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="FORMAT:ROOT[@PROTOCOL][#LIST]; repeat it: a row for each set.")
+    ] = None,
     align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and per-image CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per-image CSV and the report.")
+    ] = None,
+    ci: Annotated[float | None, typer.Option(help="95: intervals of 95 % beside the means.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for predictions; those there are not made again.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model under a protocol: one row per image, and their mean."""
-    from sonde import evaluate
+    """Score a model under a protocol: one row per image, and their mean; by range of depth; on one set or several."""
+    from sonde import evaluate, report
 
-    result = evaluate.evaluate(model, protocol, data, format=data_format, align=align, out=out)
-    tell(result.summary(), as_json)
+    if on:
+        if data or data_format or only or ci:
+            raise ValueError("--on names set, layout and list by itself: leave --data, --format, --only and --ci out.")
+        sets, galleries = [evaluate.parse_on(text) for text in on], defaultdict[str, report.Gallery](report.Gallery)
+        board = evaluate.on_sets(
+            model,
+            sets,
+            protocol or "metric",
+            align=align,
+            out=out,
+            keep=keep,
+            watch=(lambda row: galleries[row].add) if out else None,
+        )
+        for row, seen in galleries.items() if out else ():
+            rivals = {name: board[name] for name in (f"{row}: {evaluate.MEAN_MAP}", row) if name in board}
+            report.write(out / evaluate.folder_of(row), rivals, seen)
+        return tell_board(board, as_json)
+    gallery = report.Gallery()
+    result = evaluate.evaluate(
+        model, protocol or "zivid-mm", data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,
+        watch=gallery.add if out else None,
+    )  # fmt: skip
+    if out and gallery.panels:
+        report.write(out, {str(model): result}, gallery)
+    tell_evaluation(result, as_json)
 
 
 @app.command()
@@ -163,7 +195,7 @@ def predict(
     save: Annotated[str, typer.Option(help="Any of png16,npy,preview,ply,glb.")] = "png16,preview",
     intrinsics: Annotated[
         str | None,
-        typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds."),
+        typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds and models with a canonical focal."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -229,7 +261,9 @@ def calibrate(
     region: Annotated[str | None, typer.Option(help="For --plane: x0,y0,x1,y1 in pixels.")] = None,
     unit: Annotated[str, typer.Option(help="m, cm or mm: of the lengths of --points and --plane.")] = "m",
     depth_scale: Annotated[float | None, typer.Option(help="Metres per level of --depth: 1e-3, 1e-4 …")] = None,
-    intrinsics: Annotated[str | None, typer.Option(help="fx,fy,cx,cy or a file: for distances and the ground.")] = None,
+    intrinsics: Annotated[
+        str | None, typer.Option(help="fx,fy,cx,cy or a file: for distances, the ground, a model's canonical focal.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option(help="identity, scale, scale-shift or log-affine; by default what is proven best.")
     ] = None,
@@ -250,7 +284,7 @@ def calibrate(
     elif image is None:
         raise ValueError("Of which photograph? --depth and --plane need --image.")
     elif depth is not None:
-        measured = calibrate.read_maps(depth, image, scale=depth_scale)
+        measured = calibrate.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
     elif region is None:
         raise ValueError("Where is the plane? Give --region x0,y0,x1,y1 in pixels.")
     else:
@@ -260,16 +294,27 @@ def calibrate(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """What this machine can do: torch, device, codecs, disk, weights, licences."""
+def doctor(
+    run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
+    step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Take a skipped step of the run again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What this machine can do: torch, device, codecs, disk, weights, licences; or why a run skipped steps."""
     from sonde import doctor
 
-    tell(doctor.machine(), as_json)
+    if run is None:
+        if replay:
+            raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
+        return tell(doctor.machine(), as_json)
+    if replay:
+        return tell(doctor.replayed(run, step), as_json)
+    tell(doctor.explain(run) or {"skipped_steps": 0}, as_json)
 
 
 @app.command()
 def bench(
-    only: Annotated[str | None, typer.Option(help="One row: decoding, training or labelling.")] = None,
+    only: Annotated[str | None, typer.Option(help="One row: decoding, training, labelling or scoring.")] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ data_app = typer.Typer(help="Check, describe, convert, download and render captu
 Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
 FORMATS = (
     "zivid, folder, nyu, nyu_labeled, kitti, kitti_kb, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, "
-    "pseudo"
+    "eth3d, diode, sintel, ibims, pseudo"
 )
 """The names in `datasets.DATASETS`, which are not imported for a help text."""
 Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
@@ -28,16 +28,31 @@ def check(
     reject: Annotated[
         Path | None, typer.Option(help="List the captures with a problem there, as JSON lines for data.reject.")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page of thumbnails and histograms there: FILE.html.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A set of the same layout that must share no capture with it; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
     from sonde import checks, datasets
 
     captures = datasets.open_set(data_format, root, strict=False)
+    others = [datasets.open_set(data_format, other, strict=False) for other in against or []]
     with bar("checking", quiet=as_json) as show:
-        problems = checks.check(captures, lambda done: show(done, len(captures), {}))
+        diagnosis = checks.examine(captures, lambda done: show(done, len(captures), {}), others)
+    problems = diagnosis.problems
     written = {} if reject is None else {"rejected": datasets.write_rejects(reject, problems), "list": str(reject)}
-    tell({"captures": len(captures), **written, "problems": [problem.message for problem in problems]}, as_json)
+    if page is not None:
+        from sonde.checks import page as pages
+
+        written["page"] = str(pages.write(page, captures, diagnosis))
+    answers = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
+    silent = [f"{name}: {each.note}" for name, each in diagnosis.answers.items() if each.note and not each.faults]
+    said = {"checks": answers} if as_json else {"cannot tell": silent}
+    tell({"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json)
     if problems:
         raise typer.Exit(1)
 
@@ -115,15 +130,19 @@ def download_set(
 
 @data_app.command("synth")
 def synth(
-    family: Annotated[str, typer.Argument(help="bench, room or road.")],
+    family: Annotated[
+        str, typer.Argument(help="bench, room, road, highway; indoor, street, outdoor, objects, abstract.")
+    ],
     out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="height,width in pixels.")] = "168,224",
     layout: Annotated[
-        str | None, typer.Option(help="zivid, nyu or driving_stereo; the family's own by default.")
+        str | None, typer.Option(help="zivid, nyu, driving_stereo or folder; the family's own by default.")
     ] = None,
-    rigs: Annotated[int, typer.Option(min=0, help="Cameras of a bench or road; 0: a new one for every image.")] = 1,
+    rigs: Annotated[
+        int, typer.Option(min=0, help="Cameras of a bench, road or highway; 0: a new one for every image.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Render scenes with exact depth in the layout of the real set they stand for."""

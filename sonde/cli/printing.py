@@ -1,7 +1,7 @@
 """What a verb prints: a bar while it works, then a table, lines or one JSON document."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sonde.evaluate import Evaluation
     from sonde.train import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
@@ -85,11 +86,16 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def tell_run(run: Path, as_json: bool) -> None:
     """The run's folder, then its table of scores; nothing after."""
+    from sonde.report import Curves, told
+
     path = run / "metrics.json"
     scores = json.loads(path.read_text()) if path.is_file() else {}
+    training = Curves.read(run / "metrics.jsonl").training()
     if as_json:
-        return tell({"run": str(run), **scores}, True)
+        return tell({"run": str(run), **scores, "training": training}, True)
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
+    if training:
+        print(f"steps   {told(training)}")
     if "table" in scores:
         return tell_table(f"{scores['images']} held-out captures", scores["table"])
     if scores:
@@ -109,15 +115,57 @@ def tell_rates(plan: "RatePlan", as_json: bool) -> None:
     tell(numbers | ({"floor": plan.floor} if plan.floor else {}), False)
 
 
-def tell_table(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Row -> heading -> number."""
-    names = list(next(iter(rows.values())))
+def tell_evaluation(scored: "Evaluation", as_json: bool) -> None:
+    """The means, what weakens them, and the errors by range."""
+    from sonde.evaluate import range_table
+
+    summary = scored.summary()
+    if as_json:
+        return tell(summary, True)
+    if scored.intervals:
+        summary["ci"] |= {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
+    tell({name: value for name, value in summary.items() if name != "ranges"}, False)
+    if ranges := range_table(scored):
+        print()
+        tell_table("by true depth, mean over the images that have some", ranges)
+
+
+def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
+    """A row for each set, with the median ratio of true to predicted depth; then the errors by range of each."""
+    from sonde.evaluate import range_table, table
+
+    if as_json:
+        return tell({row: scored.summary() for row, scored in board.items()}, True)
+    rows = table(board)
+    for row, scored in board.items():
+        ratio = {"ratio": scored.scale_ratio["median"]} if scored.scale_ratio else {}
+        rows[row] |= ratio | {"images": len(scored.rows)}
+    tell_table("mean over the images of each set", rows)
+    by_range = {
+        f"{row}, {span}": values for row, scored in board.items() for span, values in range_table(scored).items()
+    }
+    for note in dict.fromkeys(f"{row}: {note}" for row, scored in board.items() for note in scored.notes):
+        print(note)
+    if by_range:
+        tell_table("by true depth, mean over the images that have some", by_range)
+
+
+def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | None]]) -> None:
+    """Row -> heading -> number; rows need not share all their headings."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
         table.add_column(name, justify="right")
     for row, values in rows.items():
-        table.add_row(row, *(f"{values[name]:.4g}" for name in names))
-    Console(width=max(Console().width, 100)).print(table)  # rather run over a narrow terminal than break a row
+        table.add_row(row, *(_cell(values.get(name)) for name in names))
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)  # rather run over a narrow terminal than break a row
+
+
+def _cell(value: int | float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def tell_rows(rows: list[dict[str, str]]) -> None:

@@ -13,9 +13,12 @@ from sonde.datasets.blendedmvs import open_blendedmvs
 from sonde.datasets.cache import Decoded
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.datasets.convert import cameras, convert
+from sonde.datasets.diode import open_diode
 from sonde.datasets.driving_stereo import open_driving_stereo
+from sonde.datasets.eth3d import open_eth3d
 from sonde.datasets.folder import open_folder
 from sonde.datasets.hypersim import open_hypersim
+from sonde.datasets.ibims import open_ibims
 from sonde.datasets.irs import open_irs
 from sonde.datasets.joined import Joined
 from sonde.datasets.kitti import kb_crop, open_kitti, open_kitti_kb
@@ -26,6 +29,7 @@ from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
 from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
 from sonde.datasets.samples import Item, Samples, collate
+from sonde.datasets.sintel import open_sintel
 from sonde.datasets.splits import split
 from sonde.datasets.statistics import Figures, depth_range, describe, figures
 from sonde.datasets.tartanair import open_tartanair
@@ -112,6 +116,10 @@ DATASETS: dict[str, Callable[[Path], PairSet | LabeledSet | PseudoSet]] = {
     "tartanair": open_tartanair,
     "irs": open_irs,
     "blendedmvs": open_blendedmvs,
+    "eth3d": open_eth3d,
+    "diode": open_diode,
+    "sintel": open_sintel,
+    "ibims": open_ibims,
     "pseudo": open_pseudo,
 }
 """Opener by name; each takes the root and gives every sound pair and a list of problems."""

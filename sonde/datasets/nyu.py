@@ -1,6 +1,6 @@
 """NYU Depth V2 as BTS lays it out: SCENE/rgb_00000.jpg with SCENE/sync_depth_00000.png, 16-bit mm.
 
-Intrinsics are read from an optional intrinsics.txt in the root.
+Reports are in metres, as the field's. Intrinsics are read from an optional intrinsics.txt in the root.
 """
 
 from functools import partial
@@ -9,8 +9,8 @@ from pathlib import Path
 from sonde.datasets.pairs import PairSet, decode_levels, listed, one_camera, paired
 from sonde.files import IMAGE_SUFFIXES
 
-LIMITS = (0.0, 10_000.0)
-"""Millimetres: the field scores NYU up to 10 m."""
+LIMITS = (0.0, 10.0)
+"""Metres: the field scores NYU up to 10 m."""
 
 
 def open_nyu(root: Path) -> PairSet:
@@ -23,8 +23,8 @@ def open_nyu(root: Path) -> PairSet:
     depths, again = _named("sync_depth_", root)
     pairs, problems = paired(images, depths)
     note, intrinsics = one_camera(root)
-    decode = partial(decode_levels, intrinsics=intrinsics)
-    return PairSet("nyu", root, pairs, decode, "mm", LIMITS, [*twice, *again, *problems], note)
+    decode = partial(decode_levels, levels_per_unit=1000.0, intrinsics=intrinsics)
+    return PairSet("nyu", root, pairs, decode, "m", LIMITS, [*twice, *again, *problems], note)
 
 
 def _named(prefix: str, root: Path) -> tuple[dict[str, Path], list[str]]:

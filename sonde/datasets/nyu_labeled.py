@@ -41,7 +41,7 @@ class LabeledSet:
     root: Path
     ids: list[str]
     limits: tuple[float, float] = LIMITS
-    unit: str = "mm"
+    unit: str = "m"
     space: Space = "metric"
     problems: list[str] = field(default_factory=list)
 

@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
@@ -29,8 +29,8 @@ class Item(TypedDict):
     """For the depth's pixels; NaN where unknown, so that batches always collate."""
     cut: NotRequired[Float[Tensor, "4"]]
     """CutMix's rectangle, where the recipe mixes."""
-    index: NotRequired[Int[Tensor, ""]]
-    """The capture's position in its set."""
+    origin: Int64[Tensor, "2"]
+    """(epoch, index): with the seed, all that this is a function of."""
 
 
 class Samples(Dataset[Item]):
@@ -75,8 +75,15 @@ class Samples(Dataset[Item]):
         """Draws anew; the same epoch gives the same samples, in any process."""
         self._epoch.fill_(epoch)
 
+    def batch(self, epoch: int, indices: Sequence[int]) -> Sample:
+        """The captures at positions of the set (not of `indices`) as they were in an epoch."""
+        self.set_epoch(epoch)
+        return collate([self._item(index) for index in indices])
+
     def __getitem__(self, position: int) -> Item:
-        index = self.indices[position]
+        return self._item(self.indices[position])
+
+    def _item(self, index: int) -> Item:
         image, depth, camera = self.captures.view(index)
         intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
@@ -93,7 +100,7 @@ class Samples(Dataset[Item]):
             "depth": torch.from_numpy(depth),
             "mask": torch.from_numpy(mask),
             "intrinsics": torch.from_numpy(intrinsics.astype(np.float32)),
-            "index": torch.tensor(index),
+            "origin": torch.tensor(key[1:]),
         }
         if self.augment.cutmix:
             item["cut"] = torch.from_numpy(cut(self.augment, key))

@@ -170,11 +170,12 @@ def predict(job: Job, model: DepthModel, batch: list[Item]) -> None:
     agreed = quality.confidence(model, pixels, raw).tolist() if job.confidence else None
     for number, item in enumerate(batch):
         one = raw[number : number + 1]
-        height, width = item.size if job.size == "image" else one.shape[-2:]
+        seen = model.meaning.image_size(*item.size)
+        height, width = item.size if job.size == "image" else seen
         item.depth = model.finish(one, height, width).depth[0].cpu().numpy()
         item.confidence = None if agreed is None else round(agreed[number], 4)
         if job.space == "disparity":
-            share = quality.sky(one[0].cpu().numpy())
+            share = quality.sky(one[0, : seen[0], : seen[1]].cpu().numpy())
             item.sky = None if share is None else round(share, 4)
         item.rgb = None
 

@@ -87,7 +87,7 @@ def preprocessing(model: DepthModel) -> dict[str, Any]:
         "multiple": meaning.multiple,
         "mean": list(meaning.mean),
         "std": list(meaning.std),
-        "interpolation": "bicubic, antialiased",
+        "interpolation": "none, padded by its edge" if meaning.pads else "bicubic, antialiased",
     }
 
 

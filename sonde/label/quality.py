@@ -60,7 +60,7 @@ def answer(model: DepthModel, pixels: Float[Tensor, "b 3 H W"]) -> Depth:
     """The network's raw answer to its own input, float32; bfloat16 inside on a GPU."""
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.device.type == "cuda"):
         outputs = model.network(pixel_values=pixels)
-    return model.family.read(outputs, pixels.shape[-1]).float()
+    return model.read(outputs, pixels.shape[-1]).float()
 
 
 def sky(disparity: DepthArray) -> float | None:

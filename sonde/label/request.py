@@ -56,6 +56,11 @@ def prepare(
         raise ValueError(f"Shard {number}/{count}: expected i/n with i from 0 to n - 1, such as 0/{max(count, 1)}.")
     if chunk < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"A chunk of {chunk} in batches of {batch_size}: expected 1 or more of each.")
+    if model.meaning.canonical_focal is not None:
+        raise ValueError(
+            f"{model.name} needs each image's focal length for metres (model.canonical_focal), and images to label "
+            "come without: take a teacher without a canonical focal."
+        )
     return Job(
         images=images if isinstance(images, Images) else open_images(images, without=out),
         out=Path(out),

@@ -5,6 +5,7 @@ read the network through it, so they cannot disagree on sizes, means or units.
 """
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -27,14 +29,27 @@ from transformers import (
     AutoConfig,
     AutoModelForDepthEstimation,
     DPTImageProcessorPil,
+    GLPNConfig,
     GLPNImageProcessorPil,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from sonde import architectures
 from sonde.adapters import load_adapter
 from sonde.models.calibration import CALIBRATION, CANDIDATES, KINDS, Calibration, only_calibration, read_calibration
-from sonde.models.network import FAMILIES, IMAGENET, PLAIN, DepthModel, Family, Meaning, as_array, meaning_of, thawed
+from sonde.models.network import (
+    FAMILIES,
+    IMAGENET,
+    PLAIN,
+    DepthModel,
+    Family,
+    Meaning,
+    as_array,
+    end_at,
+    meaning_of,
+    thawed,
+)
 from sonde.models.start import level, revive
 from sonde.recipes import nearest
 
@@ -52,6 +67,7 @@ __all__ = [
     "Meaning",
     "as_array",
     "build",
+    "end_at",
     "fingerprint",
     "image_processor",
     "load",
@@ -63,6 +79,8 @@ __all__ = [
     "weights_hash",
 ]
 
+log = logging.getLogger("sonde")
+
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """The shipped model's folder: sonde-tiny."""
 
@@ -72,7 +90,7 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
 
     Args:
         name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (base + adapter, or whole), a folder of
-            `sonde calibrate`, or an official `depth_anything_v2_*.pth`.
+            `sonde calibrate`, an official `depth_anything_v2_*.pth`, or a `.ckpt` of GLPDepth.
         init: `random` keeps the architecture and draws new weights from torch's generator.
         calibrated: whether a calibration beside the weights is applied.
 
@@ -84,7 +102,7 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
         model = _from_folder(WEIGHTS, init)
     elif not str(name):
         raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
-    elif path.suffix == ".pth":
+    elif path.suffix in (".pth", ".ckpt"):
         model = _from_official(path)
     elif (path / "best").is_dir():
         model = load(path / "best", init=init, calibrated=calibrated)
@@ -104,18 +122,22 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
     return model.eval()
 
 
-def build(size: str, *, init: str = "random", encoder: str | None = None, max_depth: int | None = None) -> DepthModel:
-    """Depth Anything V2 of a size.
+def build(
+    size: str, *, init: str = "random", encoder: str | None = None, max_depth: float | int | None = None
+) -> DepthModel:
+    """Depth Anything V2 or GLPN of a size.
 
     Args:
-        size: small, base, large or giant.
+        size: small, base, large or giant; b0 to b5 are GLPN's, after its encoder.
         init: `pretrained` takes the released relative weights from the hub; `random` draws them from torch's generator.
-        encoder: DINOv2 weights that a random start's encoder has: a hub id or a local folder.
-        max_depth: metres at which a random start's metric head ends; None: a relative one.
+        encoder: weights that a random start's encoder has, DINOv2's or SegFormer's: a hub id or a local folder.
+        max_depth: metres at which a random start's metric head ends; None: a relative one, which GLPN has not.
 
     Raises:
         ValueError: weights that were never released or cannot be had, or settings that contradict each other.
     """
+    if size in architectures.MIT_SIZES:
+        return _glpn(size, init, encoder, max_depth)
     released = architectures.SIZES[size].released
     if init == "pretrained":
         if encoder is not None or max_depth is not None:
@@ -123,12 +145,33 @@ def build(size: str, *, init: str = "random", encoder: str | None = None, max_de
         if released is None:
             raise ValueError(f"Depth Anything V2 {size} was never released: set model.init=random and model.encoder.")
         return load(released)
-    network = AutoModelForDepthEstimation.from_config(architectures.depth_anything(size, max_depth=max_depth))
-    revive(network)
+    model = _drawn(architectures.depth_anything(size, max_depth=max_depth), max_depth, f"Depth Anything V2 {size}")
     if encoder is not None:
-        architectures.load_encoder(network.backbone, encoder)
-        level(network, network.head.conv3)
-    return DepthModel(network, meaning_of(network), f"Depth Anything V2 {size}").eval()
+        architectures.load_encoder(model.network.backbone, encoder)
+        level(model.network, model.network.head.conv3)
+    return model
+
+
+def _glpn(size: str, init: str, encoder: str | None, max_depth: float | int | None) -> DepthModel:
+    if init == "pretrained":
+        known = " or ".join(architectures.PUBLISHED)
+        raise ValueError(f"GLPN {size} has no one release: set model.name={known}, or model.init=random.")
+    if max_depth is None:
+        raise ValueError(
+            f"model.size={size} answers metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
+        )
+    model = _drawn(architectures.glpn(size, max_depth=max_depth), max_depth, f"GLPN {size}")
+    if encoder is not None:
+        architectures.load_mit(model.network.glpn, encoder)
+    return model
+
+
+def _drawn(config: PreTrainedConfig, max_depth: float | int | None, name: str) -> DepthModel:
+    """A network of new weights; what its config cannot hold of its range is kept in its meaning."""
+    network = AutoModelForDepthEstimation.from_config(config)
+    revive(network)
+    scale = 1.0 if max_depth is None else architectures.held(max_depth)[1]
+    return DepthModel(network, replace(meaning_of(network), scale=scale), name).eval()
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -176,8 +219,12 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
 
 
 def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
-    """transformers' image processor that prepares an image as `DepthModel.prepare` does."""
-    if meaning.short_side is None and meaning.input_size is None:
+    """transformers' image processor that prepares an image as `DepthModel.prepare` does.
+
+    transformers cannot pad to a multiple and cut the answer: where `DepthModel` pads, its processor makes the image
+    smaller, and the two agree only where the sides are multiples already.
+    """
+    if meaning.pads:
         return GLPNImageProcessorPil(
             size_divisor=meaning.multiple,
             resample=PILImage.Resampling.BICUBIC,
@@ -203,6 +250,7 @@ def _from_folder(folder: Path, init: str) -> DepthModel:
     if init == "pretrained" and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ValueError(f"{folder} holds a config but no weights (model.safetensors): the file is missing.")
     network = _network(str(folder), init, local_files_only=True)
+    _correct_range(network, folder)
     return DepthModel(network, meaning_of(network), str(folder))
 
 
@@ -218,7 +266,23 @@ def _from_hub(name: str, init: str) -> DepthModel:
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}") from None
+    _correct_range(network, Path(name))
     return DepthModel(network, meaning_of(network), name)
+
+
+def _correct_range(network: PreTrainedModel, place: Path) -> None:
+    """Published GLPNs were converted with transformers' default range, whatever they were trained for."""
+    config: Any = network.config
+    if getattr(config, "sonde", None) is not None or getattr(config, "max_depth", None) != GLPNConfig().max_depth:
+        return
+    written = json.loads((place / "config.json").read_text()).get("_name_or_path") if place.is_dir() else None
+    names = {place.name, str(written).rpartition("/")[2]}
+    for known, metres in architectures.PUBLISHED.items():
+        if known.rpartition("/")[2] in names and config.max_depth != metres:
+            log.warning(
+                "%s: its config says %d m, and %s ends at %d m: read as that", place, config.max_depth, known, metres
+            )
+            end_at(network, metres)
 
 
 def _hub_answers() -> bool:
@@ -244,8 +308,9 @@ def _network(name: str, init: str, local_files_only: bool = False) -> PreTrained
 
 
 def _from_official(path: Path) -> DepthModel:
+    expected = "expected an official depth_anything_v2_*.pth or a GLPDepth .ckpt"
     if not path.is_file():
-        raise ValueError(f"No file {path}: expected an official depth_anything_v2_*.pth.")
+        raise ValueError(f"No file {path}: {expected}.")
     try:
         with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -253,9 +318,15 @@ def _from_official(path: Path) -> DepthModel:
         raise ValueError(
             f"{path} cannot be read as weights ({str(error).splitlines()[0]}); download it anew."
         ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no bare state_dict, tensors by name: {expected}.")
     config, renamed = architectures.from_official(state, path.name)
     network = AutoModelForDepthEstimation.from_config(config)
-    network.load_state_dict(renamed)
+    try:
+        network.load_state_dict(renamed)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(f"{path} is not whole, or of a changed network ({first}); download it anew.") from None
     return DepthModel(network, meaning_of(network), str(path))
 
 
@@ -265,6 +336,8 @@ def _from_adapter(folder: Path) -> DepthModel:
         raise ValueError(f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network.")
     meaning = thawed(json.loads(path.read_text()))
     base = load(meaning.base or "sonde-tiny")
+    if meaning.encoding is not None:
+        end_at(base.network, 1)
     if meaning.fingerprint not in (None, fingerprint(base.network)):
         raise ValueError(
             f"{folder} was trained on other weights of {meaning.base} than those loaded now; its numbers would be "
@@ -293,6 +366,7 @@ def _calibration(folder: Path, model: DepthModel) -> Calibration:
 
 
 ALTERNATIVES = (
-    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth file."
+    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth"
+    " or GLPDepth .ckpt file."
 )
 MEANING = "sonde.json"

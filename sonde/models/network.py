@@ -16,7 +16,10 @@ from transformers import PreTrainedModel
 from sonde import files
 from sonde.encoding import ENCODINGS, Encoding
 from sonde.models.calibration import Calibration
-from sonde.types import Depth, Image, Prediction, RGBArray, Space
+from sonde.types import Depth, Image, MatrixArray, Prediction, RGBArray, Sample, Space
+
+Camera = Float[Tensor, "*b 3 3"]
+"""Pinhole intrinsics in pixels: one matrix, or one for each image."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,7 +32,7 @@ class Meaning:
 
     space: Space
     short_side: int | None
-    """The network's input keeps the aspect at this short side; None keeps the image's own size."""
+    """The network's input keeps the aspect at this short side; None keeps the image's own pixels, padded."""
     multiple: int
     """Height and width the network sees are multiples of this."""
     mean: tuple[float, float, float] = IMAGENET[0]
@@ -38,6 +41,12 @@ class Meaning:
     """A fixed (height, width), whatever the image's aspect."""
     encoding: dict[str, Any] | None = None
     """Name and range (m) of the encoding whose [0, 1] the network regresses; None: the network answers as is."""
+    scale: float = 1.0
+    """What the network's own answer is multiplied with: the end of its range in metres, where transformers' configs,
+    which hold whole metres alone, cannot."""
+    canonical_focal: float | None = None
+    """The focal length (pixels at the network's input) of the camera whose depth the network answers, whatever camera
+    took the image (Metric3D, arXiv 2307.10984): the depth is the answer times f / canonical_focal."""
     unit: str = "m"
     """The unit its data was measured in, restored on output."""
     base: str | None = None
@@ -45,19 +54,28 @@ class Meaning:
     fingerprint: str | None = None
     """For an adapter: `fingerprint` of the base it was trained on."""
 
+    @property
+    def pads(self) -> bool:
+        """Whether images keep their pixels and are padded, rather than resized."""
+        return self.short_side is None and self.input_size is None
+
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) the network sees for an image of this size."""
+        """The (height, width) the network sees for an image of this size, padding included."""
         if self.input_size is not None:
             return self.input_size
         step = self.multiple
-        if self.short_side is None:  # downwards, as transformers' processor for such networks
-            return max(step, height // step * step), max(step, width // step * step)
+        if self.short_side is None:
+            return -(-height // step) * step, -(-width // step) * step
         scale = self.short_side / min(height, width)
 
         def fit(side: int) -> int:
             return max(step, round(side * scale / step) * step)
 
         return fit(height), fit(width)
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of the image itself in what the network sees."""
+        return (height, width) if self.pads else self.network_size(height, width)
 
 
 class Family(NamedTuple):
@@ -108,43 +126,102 @@ class DepthModel(nn.Module):
         """How this network's architecture is read."""
         return FAMILIES[self.network.config.model_type]
 
+    @property
+    def camera_wanted(self) -> str:
+        """What a user is told who asks a model with a canonical focal for depth without intrinsics."""
+        return (
+            f"{self.name} answers for a focal length of {self.meaning.canonical_focal:g} pixels "
+            "(model.canonical_focal): metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
+        )
+
     def prepare(self, rgb: Image) -> Float[Tensor, "b 3 H W"]:
-        """The network's input: resized (bicubic, antialiased) and standardised."""
+        """The network's input: resized (bicubic, antialiased) or padded, and standardised.
+
+        Padding is on the right and below, so that intrinsics stay as they are, and repeats the edge: mirroring needs an
+        image larger than the padding.
+        """
         height, width = rgb.shape[-2:]
         size = self.meaning.network_size(height, width)
-        if size != (height, width):
+        if size != (height, width) and self.meaning.pads:
+            rgb = functional.pad(rgb, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+        elif size != (height, width):
             rgb = functional.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         return (rgb - self.mean) / self.std
 
+    def read(self, outputs: Any, width: int) -> Float[Tensor, "b H W"]:
+        """The raw answer in the network's outputs for an image of this width, what it says of padding included."""
+        return self.family.read(outputs, width) * self.meaning.scale
+
     def respond(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
-        """The raw answer at the network's own size; `network` is this model's, or a wrapper around it."""
-        return self.family.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
+        """The raw answer at the network's own size, without padding; `network` is this model's, or a wrapper of it."""
+        raw = self.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
+        return raw[..., : rgb.shape[-2], : rgb.shape[-1]] if self.meaning.pads else raw
 
-    def forward(self, rgb: Image) -> Prediction:
-        """Depth at the image's size: metres in space `metric`, larger is nearer in `disparity`."""
-        return self.finish(self.respond(self.network, rgb), rgb.shape[-2], rgb.shape[-1])
+    def forward(self, rgb: Image, intrinsics: Camera | None = None) -> Prediction:
+        """Depth at the image's size: metres in space `metric`, larger is nearer in `disparity`.
 
-    def finish(self, raw: Depth, height: int, width: int) -> Prediction:
-        """A raw answer, resized, decoded and calibrated."""
+        Args:
+            rgb: images in [0, 1].
+            intrinsics: of the images' pixels, one matrix or one for each; a model with a canonical focal needs them.
+
+        Raises:
+            ValueError: a model with a canonical focal, and no intrinsics.
+        """
+        return self.finish(self.respond(self.network, rgb), rgb.shape[-2], rgb.shape[-1], intrinsics)
+
+    def zoom(self, intrinsics: Camera | None, width: int, seen: int) -> Tensor | float:
+        """f / canonical_focal of each image (b, 1, 1): real depth is that much the depth in the canonical camera's.
+
+        Args:
+            intrinsics: of a map of the image's view; its fx counts.
+            width: of that map, in pixels.
+            seen: the image's width in what the network sees.
+
+        Raises:
+            ValueError: a model with a canonical focal, and intrinsics that nobody knows.
+        """
+        canonical = self.meaning.canonical_focal
+        if canonical is None:
+            return 1.0
+        if intrinsics is None or not bool(intrinsics.isfinite().all()):
+            raise ValueError(self.camera_wanted)
+        return intrinsics[..., :1, :1].reshape(-1, 1, 1).to(self.mean) * (seen / width / canonical)
+
+    def zoom_of(self, batch: Sample) -> Tensor | float:
+        """`zoom` of a batch, whose intrinsics are of its depth's pixels."""
+        height, width = batch["image"].shape[-2:]
+        return self.zoom(batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1])
+
+    def finish(self, raw: Depth, height: int, width: int, intrinsics: Camera | None = None) -> Prediction:
+        """A raw answer to an image of this size, padded or not: resized, decoded, of the image's camera, calibrated."""
+        if self.meaning.pads:
+            raw = raw[..., :height, :width]
+        zoom = self.zoom(intrinsics, width, raw.shape[-1])
         if raw.shape[-2:] != (height, width):
             resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
             # Bicubic overshoots: kept inside the answer's own range, so no disparity turns negative.
             raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
+        depth = depth * zoom
         if self.calibration is not None:
             depth = self.calibration.apply(depth)
-        return Prediction(depth.float(), self.space)
+        return Prediction(depth.float(), self.space, intrinsics)
 
     @torch.inference_mode()
-    def predict(self, image: str | Path | PILImage.Image | RGBArray) -> Prediction:
-        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array."""
+    def predict(
+        self, image: str | Path | PILImage.Image | RGBArray, intrinsics: MatrixArray | None = None
+    ) -> Prediction:
+        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array.
+
+        `intrinsics`, of the image's pixels, are needed where the model has a canonical focal, as `forward` says.
+        """
         training = self.training
         self.eval()
         rgb = torch.from_numpy(as_array(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
-        prediction = self(rgb)
+        prediction = self(rgb, None if intrinsics is None else torch.from_numpy(intrinsics))
         self.train(training)
-        return prediction._replace(depth=prediction.depth[0].cpu().numpy())
+        return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=intrinsics)
 
     def describe(self) -> str:
         """One line: name, parameters, space, range and calibration."""
@@ -173,6 +250,14 @@ def meaning_of(network: PreTrainedModel) -> Meaning:
         meaning = replace(meaning, input_size=(side, side))
     metric = getattr(config, "depth_estimation_type", None) == "metric"
     return replace(meaning, space="metric") if metric else meaning
+
+
+def end_at(network: Any, max_depth: int) -> None:
+    """Let a network that ends in a sigmoid end at other metres; any other network is left as it is."""
+    if getattr(network.config, "max_depth", None) is not None:
+        network.config.max_depth = max_depth
+    if hasattr(getattr(network, "head", None), "max_depth"):  # Depth Anything's reads its config only once
+        network.head.max_depth = max_depth
 
 
 def thawed(stored: dict[str, Any]) -> Meaning:

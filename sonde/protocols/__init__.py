@@ -1,7 +1,7 @@
 """Protocols: how predictions are scored, as YAML files of frozen constants.
 
 A constant is never overridden in silence: another alignment renames the result, and anything else is another
-protocol under another name.
+protocol under another name, in a file of one's own: `--protocol mine.yaml`.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from sonde.align import ALIGN
+from sonde.files import reading
+from sonde.metrics import METRICS
 from sonde.recipes import nearest
 from sonde.types import Space
 
@@ -26,6 +28,10 @@ class Protocol(BaseModel):
     name: str
     source: str
     """Whose convention it is."""
+    images: str | None
+    """Which images the published numbers are of; `--only` takes the list. None: all of the set."""
+    count: int | None
+    """How many those are: a score of another number says so. None: any."""
     space: Space
     """What predictions must claim to be scored without further ado."""
     align: str
@@ -34,14 +40,37 @@ class Protocol(BaseModel):
     """Metres; ground truth at or below is not scored."""
     max_depth: float | None
     """Metres; ground truth at or above is not scored. None: the set's own limit alone."""
-    resize: Literal["bicubic"]
-    """How a prediction is brought to the ground truth's size, align_corners=False."""
-    average: Literal["image"]
-    """Mean over an image's trusted pixels, then over images."""
+    cut: Literal["kb"] | None
+    """The part of the frame that the model sees, and that is scored: a name in CUTS. None: all of it."""
+    window: Literal["garg", "eigen"] | tuple[int, int, int, int] | None
+    """Where ground truth is scored: a name in SHARES, or top, bottom, left, right in pixels. None: everywhere."""
+    window_of: Literal["frame", "cut"]
+    """What the window is a window of: the frame before the cut, or what the cut left."""
+    resize: Literal["bicubic", "bilinear", "nearest"]
+    """How a prediction is brought to the ground truth's size."""
+    align_corners: bool
+    """Whether the corner pixels' centres are held while resizing (torch's word)."""
+    fit_side: int | None
+    """Pixels; the fit alone sees every map thinned to this longer side, by nearest neighbours. None: every pixel."""
+    clamp: tuple[float, float | None] | None
+    """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
+    average: Literal["image", "pair"]
+    """Mean over an image's trusted pixels, then over images; or over all pairs of points (`ordinal_accuracy`)."""
+    groups: str | None
+    """Means by group beside the mean of all: a name that the set's `groups` takes."""
+    scenes: str | None
+    """What frames share, likewise: confidence intervals draw a scene whole. None: every image by itself."""
+    ranges: tuple[float, ...]
+    """Metres; abs_rel, rmse and delta1 also by true depth between each two. Empty: not."""
     unit: Literal["m", "mm"] | None
     """Unit of the reported lengths; None: the set's own."""
     metrics: list[str]
-    """Names in METRICS."""
+    """Names in METRICS; of an average over pairs `ordinal_accuracy` alone."""
+
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """The ranges by what a report calls them: `0-20` → (0, 20), the first included."""
+        return {f"{low:g}-{high:g}": (low, high) for low, high in zip(self.ranges[:-1], self.ranges[1:], strict=True)}
 
 
 def names() -> list[str]:
@@ -50,16 +79,35 @@ def names() -> list[str]:
 
 
 def load(name: str, align: str | None = None) -> Protocol:
-    """The protocol of a name; with another alignment than its own it is named NAME+ALIGN.
+    """The protocol of a name, or of a YAML file of one's own; with another alignment than its own it is NAME+ALIGN.
 
     Raises:
-        ValueError: no such protocol or alignment; the message names the right ones.
+        ValueError: no such protocol or alignment, with the right ones; or a file of one's own that is incomplete, or
+            bears the name of a packaged one.
     """
-    if name not in names():
-        raise ValueError(f"No protocol {name!r}: {nearest(name, names())}")
-    rules = Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+    rules = _own(Path(name)) if name.endswith((".yaml", ".yml")) else _packaged(name)
     if align is None or align == rules.align:
         return rules
     if align not in ALIGN:
         raise ValueError(f"No alignment {align!r}: {nearest(align, list(ALIGN))}")
-    return rules.model_copy(update={"name": f"{name}+{align}", "align": align})
+    return rules.model_copy(update={"name": f"{rules.name}+{align}", "align": align})
+
+
+def _packaged(name: str) -> Protocol:
+    if name not in names():
+        raise ValueError(f"No protocol {name!r}: {nearest(name, names())}")
+    return Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+
+
+def _own(path: Path) -> Protocol:
+    """A protocol of one's own, under a name of its own: what a packaged name says is never changed."""
+    with reading(path, "expected every key of a packaged protocol, such as sonde/protocols/metric.yaml"):
+        rules = Protocol.model_validate(yaml.safe_load(path.read_text()))
+    if rules.name in names() or "+" in rules.name:
+        raise ValueError(f"{path} is named {rules.name}, a name that is taken: give your protocol another.")
+    if rules.align not in ALIGN:
+        raise ValueError(f"{path}: no alignment {rules.align!r}: {nearest(rules.align, list(ALIGN))}")
+    wrong = [metric for metric in rules.metrics if metric not in METRICS]
+    if wrong:
+        raise ValueError(f"{path}: no metric {wrong[0]!r}: {nearest(wrong[0], list(METRICS))}")
+    return rules

@@ -26,17 +26,23 @@ class ModelRecipe(Strict):
     """Which network, and what it regresses."""
 
     name: str = "sonde-tiny"
-    """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder or a .pth file."""
-    size: Literal["small", "base", "large", "giant"] | None = None
-    """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones."""
+    """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder, or a .pth or .ckpt file."""
+    size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5"] | None = None
+    """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to
+    b5: GLPN with SegFormer's encoder of that size, drawn anew."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and draws the weights anew from the seed."""
     encoder: str | None = None
-    """DINOv2 weights that the encoder of a `size` drawn anew starts from: a hub id or a local folder."""
+    """Weights that the encoder of a `size` drawn anew starts from, DINOv2's or for b0 to b5 SegFormer's
+    (nvidia/mit-b4): a hub id or a local folder."""
     encoder_learning_rate: float | None = None
     """The encoder's, where it is not train.learning_rate: the paper trains it at a tenth of the decoder's."""
-    max_depth: int | None = None
-    """Metres at which the head of a `size` drawn anew ends: a metric network; None makes a relative one."""
+    max_depth: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Metres at which the head of a `size` drawn anew ends, with `encoding: null`: a metric network; None makes a
+    relative one, which b0 to b5 have not."""
+    canonical_focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Learn and answer depth as a camera of this focal length would see it, in pixels at the network's input, so that
+    cameras mix (Metric3D); every image then needs intrinsics. None keeps the model's own, where it has one."""
     input_size: tuple[int, int] | None = None
     """(height, width) the network sees; None keeps the aspect at the model's own short side."""
     encoding: Literal["inverse", "linear", "log"] | None = "inverse"
@@ -176,6 +182,8 @@ class Recipe(Strict):
     """`transformers.TrainingArguments`' names."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
+    clip_value: float | None = Field(default=None, gt=0)
+    """Holds every element of the gradient within ± this, before train.max_grad_norm clips by norm; None: not."""
     val_freq: int = Field(default=1, ge=1)
     """Epochs from one validation to the next, where train.eval_strategy is epoch."""
     save_freq: int = Field(default=1, ge=1)

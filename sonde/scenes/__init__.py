@@ -1,6 +1,7 @@
 """Scenes: pictures with exact depth, built from nothing but a seed.
 
-Three families stand for the captures people bring: `bench` (parts before a 3D camera), `room` and `road`. Meshes by
+Four families stand for the captures people bring: `bench` (parts before a 3D camera), `room`, `road` and `highway`.
+Five show the world at large from any viewpoint: `indoor`, `street`, `outdoor`, `objects` and `abstract`. Meshes by
 trimesh, rays by Embree. Image i of a family is a function of (seed, family, i) alone: the number of processes that
 render, and what was rendered before, change nothing.
 
@@ -22,12 +23,13 @@ import numpy as np
 
 from sonde import __version__
 from sonde.recipes import nearest
-from sonde.scenes import bench, layouts, road, room
+from sonde.scenes import abstract, bench, highway, indoor, layouts, objects, outdoor, road, room, town
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
 from sonde.scenes.shading import radiance, surfaces
 from sonde.scenes.shapes import Group
 from sonde.scenes.tracer import Camera, Light, Photo, Scanner, Scene, Sky, Tracer, look_at
+from sonde.scenes.viewpoints import settle
 from sonde.types import DepthArray, MatrixArray, RGBArray
 
 __all__ = [
@@ -69,13 +71,16 @@ def render(family: str, seed: int, index: int, *, height: int = 168, width: int 
 def photographed(scene: Scene, rng: np.random.Generator, height: int, width: int) -> Render:
     """The picture of a scene; `rng` moves only the noise and the jitter of shadows."""
     tracer = Tracer(scene)
+    if scene.others:
+        settle(tracer, height, width)
+        scene = tracer.scene
     v, u = np.divmod(np.arange(height * width, dtype=np.float32), np.float32(width))
     hits = tracer.hits(scene.camera.rays(u, v, height, width))
     depth = np.full(height * width, np.inf, np.float32)
     depth[hits.ray] = hits.depth
     depth = depth.reshape(height, width)
     surface = surfaces(hits, tracer, width, rng)
-    image = photograph(radiance(tracer, hits, surface, height, width, rng), scene.photo, rng)
+    image = photograph(radiance(tracer, hits, surface, height, width, rng), depth, scene.photo, rng)
     if scene.scanner is not None:
         depth = scanned(depth, tracer, hits, surface, scene.scanner, rng)
     return Render(image, depth, scene.camera.intrinsics(height, width))
@@ -192,7 +197,13 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
         yield lambda function, items: pool.map(function, items, chunksize=4)
 
 
-FAMILIES: dict[str, Builder] = {"bench": bench.scene, "room": room.scene, "road": road.scene}
+FAMILIES: dict[str, Builder] = {
+    "bench": bench.scene, "room": room.scene, "road": road.scene, "highway": highway.scene,
+    "indoor": indoor.scene, "street": town.scene, "outdoor": outdoor.scene, "objects": objects.scene,
+    "abstract": abstract.scene,
+}  # fmt: skip
 """Name -> what builds a scene from a generator."""
-RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {"bench": bench.rig, "road": road.rig}
+RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {
+    "bench": bench.rig, "road": road.rig, "highway": highway.rig,
+}  # fmt: skip
 """Name -> what draws a fixed set-up from a generator; the set-up then builds scenes."""

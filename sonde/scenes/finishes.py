@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sonde.scenes.materials import Colour, Material
+from sonde.scenes.materials import PATTERNS, Colour, Material
+from sonde.scenes.shapes import Group
+from sonde.scenes.vectors import Real
 
 Rng = np.random.Generator
 
@@ -34,13 +36,13 @@ def paint(rng: Rng) -> Colour:
     return hue(rng, (0.1, 0.5), (0.3, 0.9)) if kind < 0.7 else hue(rng, (0.45, 0.88), (0.25, 0.88))
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def shaded(colour: Colour, factor: Real) -> Colour:
     """The colour lighter or darker, kept below 0.95."""
     r, g, b = scaled(colour, factor)
     return min(r, 0.95), min(g, 0.95), min(b, 0.95)
 
 
-def scaled(colour: Colour, factor: float) -> Colour:
+def scaled(colour: Colour, factor: Real) -> Colour:
     """The light stronger or weaker."""
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
@@ -183,6 +185,31 @@ def printed(rng: Rng, tile: float) -> Material:
     )  # fmt: skip
 
 
+def anything(rng: Rng, size: Real = 1.0) -> Material:
+    """Any pattern in any colours at any scale about `size` metres: texture that says nothing about what it covers."""
+    scale = size * np.exp(rng.uniform(-1.6, 1.1, 2))
+    dark, light, mark = (any_of(rng, paint, grey, hue)(rng) for _ in range(3))
+    if rng.random() < 0.3:
+        light = shaded(dark, rng.uniform(0.5, 1.6))
+    return Material(
+        dark, light, mark, any_of(rng, *PATTERNS), any_of(rng, *PATTERNS), tile=scale[0], marks_tile=scale[1],
+        stretch=np.exp(rng.normal(0, 0.3)), angle=rng.uniform(0, np.pi), shift=rng.random(),
+        contrast=rng.uniform(0.2, 2.0), marked=any_of(rng, 0.0, 0.0, rng.uniform(0, 1)),
+        gloss=any_of(rng, 0.0, 0.0, 0.05, rng.uniform(0, 0.4)), sharpness=rng.uniform(8, 120),
+        relief=any_of(rng, 0.0, 0.0, 0.5, 1.0),
+    )  # fmt: skip
+
+
+def repainted(rng: Rng, group: Group, share: Real, size: Real = 1.0) -> Group:
+    """The group with a share of its materials replaced by anything at a scale of `size` metres; changed in place."""
+    new: dict[Material, Material] = {}
+    for i, batch in enumerate(group.batches):
+        if batch.material not in new:
+            new[batch.material] = anything(rng, size) if rng.random() < share else batch.material
+        group.batches[i] = batch._replace(material=new[batch.material])
+    return group
+
+
 def rubber(rng: Rng) -> Material:
     """Tyre rubber: dark grey, dusty."""
     value = rng.uniform(0.13, 0.28) ** 2.2
@@ -240,6 +267,28 @@ def foliage(rng: Rng) -> Material:
         shaded(colour, 0.3), shaded(colour, 1.4), hue(rng, (0.4, 0.9), (0.3, 0.7), 0.2, 0.05),
         any_of(rng, "leaves", "rough", "grass"), "blotches", tile=rng.uniform(0.5, 1.6),
         marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.4), relief=0.8,
+    )  # fmt: skip
+
+
+def leafage(rng: Rng) -> Material:
+    """Leaves in the sun: greens of all kinds, autumn, blossom."""
+    turn = any_of(rng, rng.uniform(0.2, 0.36), rng.uniform(0.03, 0.16), rng.random(), p=[0.78, 0.16, 0.06])
+    colour = hue(rng, (0.35, 0.9), (0.45, 0.85), turn, 0.015)
+    return Material(
+        shaded(colour, rng.uniform(0.25, 0.6)), shaded(colour, 1.3), hue(rng, (0.3, 0.9), (0.4, 0.9), turn, 0.06),
+        any_of(rng, "leaves", "rough", "mosaic", "grass"), any_of(rng, "blotches", "rough"), tile=rng.uniform(0.4, 1.4),
+        marks_tile=rng.uniform(0.6, 2), shift=rng.random(), marked=rng.uniform(0, 0.5), relief=0.6,
+    )  # fmt: skip
+
+
+def fur(rng: Rng) -> Material:
+    """Coats of animals: plain, striped, spotted."""
+    colour = any_of(rng, hue(rng, (0.2, 0.7), (0.15, 0.85), 0.08, 0.02), grey(rng, 0.05, 0.95))
+    return Material(
+        shaded(colour, rng.uniform(0.5, 0.9)), colour, any_of(rng, grey(rng, 0.03, 0.2), grey(rng, 0.8, 0.95)),
+        any_of(rng, "grass", "rough", "fine"), any_of(rng, "camouflage", "waves", "blotches"),
+        tile=rng.uniform(0.2, 0.6), marks_tile=rng.uniform(0.5, 2), shift=rng.random(),
+        marked=any_of(rng, 0.0, 0.0, 0.9), relief=0.4,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonde.scenes import clutter, finishes
+from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.materials import Material
 from sonde.scenes.shapes import Group, grid, lathe, turn
@@ -271,49 +272,48 @@ def stool(rng: Rng) -> Piece:
     return Piece(group, wide, wide, tall)
 
 
-def person(rng: Rng) -> Group:
-    """A standing or walking person, 1.5 to 1.95 m."""
-    skin = finishes.plain(rng, finishes.hue(rng, (0.3, 0.6), (0.3, 0.9), 0.06, 0.01), 0.02)
-    shirt, trousers = finishes.fabric(rng), finishes.fabric(rng, finishes.hue(rng, (0.05, 0.5), (0.08, 0.5), 0.62, 0.1))
-    stride, swing = rng.uniform(-0.45, 0.45), rng.uniform(-0.5, 0.5)
-    group = Group()
-    for side, step in ((-1, stride), (1, -stride)):
-        leg = turn(0.0, step, 0.0)
-        group.add(
-            "capsule",
-            trousers,
-            at=np.array([side * 0.1, 0, 0.88]) - leg @ [0, 0, 0.84],
-            size=(0.17, 0.17, 0.88),
-            rotation=leg,
-        )
-        group.add(
-            "cushion",
-            finishes.plain(rng, finishes.grey(rng, 0.05, 0.4)),
-            at=np.array([side * 0.1, -0.05, 0.88]) - leg @ [0, 0, 0.88],
-            size=(0.1, 0.26, 0.09),
-        )
-        arm = turn(0.0, swing * side, -side * rng.uniform(0.05, 0.3))
-        group.add(
-            "capsule",
-            shirt,
-            at=np.array([side * 0.25, 0, 1.42]) - arm @ [0, 0, 0.6],
-            size=(0.1, 0.11, 0.62),
-            rotation=arm,
-        )
-        group.add("pebble", skin, at=np.array([side * 0.25, 0, 1.42]) - arm @ [0, 0, 0.68], size=(0.09, 0.09, 0.12))
-    group.add("cushion", shirt, at=(0, 0, 0.82), size=(0.42, 0.25, 0.66)).add(
-        "pole", skin, at=(0, 0, 1.4), size=(0.11, 0.11, 0.14)
-    )
-    group.add("pebble", skin, at=(0, 0, 1.5), size=(0.17, 0.2, 0.24))
-    group.add(
-        "pillow",
-        finishes.fabric(rng, finishes.hue(rng, (0.2, 0.6), (0.05, 0.5), 0.08, 0.02)),
-        at=(0, 0.025, 1.58),
-        size=(0.19, 0.2, 0.18),
-    )
-    if rng.random() < 0.3:
-        group.add("cushion", finishes.fabric(rng), at=(0, 0.2, 0.95), size=(0.32, 0.2, 0.45))
-    return Group().include(group, scale=rng.uniform(0.87, 1.12))
+def rack(rng: Rng) -> Group:
+    """A long shelf of goods, open on both sides, along x: a shop's, a library's, a store's."""
+    long, deep, tall = rng.uniform(1.5, 3.0), rng.uniform(0.4, 0.9), rng.uniform(1.2, 2.6)
+    steel, group = any_of(rng, finishes.metal, finishes.plain, finishes.wood)(rng), Group()
+    levels = np.linspace(0.08, tall, int(rng.integers(3, 6)))
+    group.add("box", steel, at=levels[:, None] * [0, 0, 1], size=(long, deep, 0.03))
+    ends = [(x * long / 2, y * deep / 2, 0) for x in (-1, 1) for y in (-1, 1)]
+    group.add("box", steel, at=ends, size=(0.05, 0.05, tall))
+    gap = levels[1] - levels[0]
+    for level in levels[:-1]:
+        kinds = [
+            variant(any_of(rng, clutter.package, clutter.bottle, clutter.can, clutter.vessel), rng) for _ in range(3)
+        ]
+        for x in np.arange(-long / 2 + 0.15, long / 2 - 0.1, 0.24):
+            thing = any_of(rng, *kinds)
+            scale = 0.85 * gap / float(np.ptp(thing.bounds(), axis=0)[2]) * rng.uniform(0.5, 1)
+            group.include(thing, (x, rng.normal(0, 0.05), level + 0.03), rng.normal(0, 0.1), scale=min(scale, 2.0))
+    return group
+
+
+def stairs(rng: Rng) -> Group:
+    """A flight of steps rising along y, with or without a banister."""
+    count, wide = int(rng.integers(6, 18)), rng.uniform(0.8, 3.0)
+    index, finish = np.arange(count), any_of(rng, finishes.wood, finishes.stone, finishes.masonry)(rng)
+    at = np.stack([0 * index, index * 0.28, 0 * index], 1)
+    size = np.stack([0 * index + wide, 0 * index + 0.28, (index + 1) * 0.17], 1)
+    group = Group().add("box", finish, at=at, size=size)
+    if rng.random() < 0.7:
+        rail, thick = any_of(rng, finishes.metal, finishes.wood, finishes.plain)(rng), rng.uniform(0.02, 0.05)
+        slope = turn(0.0, np.arctan2(0.17, 0.28), 0.0)
+        for side in (-0.48, 0.48):
+            group.add(
+                "box", rail, at=at + np.outer(index + 1, [0, 0, 0.17]) + [side * wide, 0, 0], size=(thick, thick, 0.9)
+            )
+            group.add(
+                "box",
+                rail,
+                at=(side * wide, count * 0.14 - 0.14, count * 0.085 + 0.95),
+                size=(0.06, count * 0.33, 0.05),
+                rotation=slope,
+            )
+    return group
 
 
 def curtain(rng: Rng, width: Real, height: Real) -> Group:

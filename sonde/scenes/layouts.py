@@ -127,5 +127,8 @@ LAYOUTS: dict[str, Callable[[int], Pair]] = {
     "zivid": zivid, "nyu": nyu, "driving_stereo": driving_stereo, "folder": folder,
 }  # fmt: skip
 """Name -> files and encoding of picture `index`."""
-FAMILY_LAYOUT = {"bench": "zivid", "room": "nyu", "road": "driving_stereo"}
+FAMILY_LAYOUT = {
+    "bench": "zivid", "room": "nyu", "road": "driving_stereo", "highway": "driving_stereo", "indoor": "folder",
+    "street": "folder", "outdoor": "folder", "objects": "folder", "abstract": "folder",
+}  # fmt: skip
 """A family's layout where none is asked for; others are written as zivid."""

@@ -283,6 +283,48 @@ def _herringbone(rng: np.random.Generator) -> Grey:
     return np.where(joint, 0.05, 0.3 + 0.5 * tone + 0.3 * (spectral(rng, 1.0, 3.0) - 0.5))
 
 
+def _cut(field: Grey, steps: int) -> Grey:
+    """A smooth field in a few flat tones: camouflage, maps, marble floors."""
+    return np.floor(np.clip(field, 0, 0.999) * steps) / (steps - 1)
+
+
+def _scales(rows: int) -> Grey:
+    """Overlapping round scales: roof tiles, shingles, feathers."""
+    x, y = _coordinates()
+    row = np.floor(y * rows)
+    across = (x * rows + 0.5 * (row % 2)) % 1 - 0.5
+    return np.clip(1.15 - np.hypot(across * 1.7, y * rows % 1), 0, 1)
+
+
+def _honeycomb(cells: int) -> Grey:
+    x, y = (2 * np.pi * cells * axis for axis in _coordinates())
+    return 0.5 + 0.2 * (np.cos(x) + np.cos(x / 2 + y) + np.cos(x / 2 - y))
+
+
+def _mosaic(rng: np.random.Generator, count: int) -> Grey:
+    """Flat cells of many tones: terrazzo, stained glass, patchwork."""
+    _, _, index = _cells(rng, count)
+    return rng.random(count)[index]
+
+
+def _rings(cycles: int) -> Grey:
+    x, y = _coordinates()
+    return 0.5 + 0.5 * np.sin(2 * np.pi * cycles * np.hypot(x - 0.5, y - 0.5))
+
+
+def _glyphs(rng: np.random.Generator) -> Grey:
+    """Large blocks of strokes: shop signs, headlines, graffiti."""
+    page = np.zeros((TILE, TILE), np.float32)
+    for top, left in ((t, s) for t in range(12, TILE - 40, 62) for s in range(10, TILE - 30, 42)):
+        points = np.add(rng.integers(0, (34, 46), (4, 2)), (left, top))
+        cv2.polylines(page, [points.astype(np.int32)], bool(rng.random() < 0.4), 1.0, int(rng.integers(4, 9)))
+    return page
+
+
+def _bark(rng: np.random.Generator) -> Grey:
+    return 0.15 + 1.3 * np.abs(spectral(rng, 1.4, 5.0) - 0.5) + 0.5 * (spectral(rng, 0.9, 3.0) - 0.4)
+
+
 PATTERNS: dict[str, Callable[[np.random.Generator], Grey]] = {
     "cloud": lambda rng: spectral(rng, 1.7),
     "rough": lambda rng: spectral(rng, 1.2),
@@ -318,6 +360,19 @@ PATTERNS: dict[str, Callable[[np.random.Generator], Grey]] = {
     "facade": lambda rng: _facade(rng, 4, 4, 0.46, 0.5),
     "offices": lambda rng: _facade(rng, 4, 8, 0.86, 0.55),
     "shutters": lambda rng: _facade(rng, 4, 4, 0.34, 0.62),
+    "camouflage": lambda rng: _cut(spectral(rng, 1.9), 4),
+    "scales": lambda rng: _scales(12),
+    "honeycomb": lambda rng: _honeycomb(8),
+    "mosaic": lambda rng: _mosaic(rng, 240),
+    "patches": lambda rng: _mosaic(rng, 24),
+    "rings": lambda rng: _rings(9),
+    "waves": lambda rng: 0.5 + 0.5 * np.sin(2 * np.pi * (10 * _coordinates()[1] + 0.9 * spectral(rng, 1.6))),
+    "zigzag": lambda rng: 1.0 * ((_coordinates()[1] * 12 + 2 * np.abs(_coordinates()[0] * 6 % 1 - 0.5)) % 1 > 0.5),
+    "diamonds": lambda rng: 0.5 + 0.5 * np.sin(12 * np.pi * _coordinates()[0]) * np.sin(12 * np.pi * _coordinates()[1]),
+    "gradient": lambda rng: 1 - np.abs(2 * _coordinates()[1] - 1),
+    "glyphs": _glyphs,
+    "bark": _bark,
+    "soft": lambda rng: spectral(rng, 2.6),
 }
 """Name -> drawing of one tile, values in [0, 1]."""
 PATTERN_ROW = {name: row for row, name in enumerate(PATTERNS)}

@@ -8,8 +8,8 @@ import numpy as np
 from sonde.scenes import finishes, street
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
-from sonde.scenes.furniture import person
 from sonde.scenes.materials import Material
+from sonde.scenes.people import person
 from sonde.scenes.room import photo
 from sonde.scenes.shapes import Group, grid
 from sonde.scenes.tracer import Camera, Light, Scene, Sky
@@ -162,7 +162,7 @@ def _street(rng: Rng) -> Street:
             thing = _thing(any_of(rng, *street.ROADSIDE), rng, y)
             street_.put(thing, y, side * (half + rng.uniform(0.4, walk + verge)), 0 if side > 0 else np.pi, 0.13)
     _traffic(street_, rng, lanes)
-    _ground(street_, rng, rng.uniform(0, 25))
+    surroundings(street_, rng, rng.uniform(0, 25))
     return street_
 
 
@@ -195,7 +195,7 @@ def _open_road(rng: Rng) -> Street:
                 side * -np.pi / 2,
             )
     _traffic(road, rng, lanes)
-    _ground(road, rng, rng.uniform(5, 60))
+    surroundings(road, rng, rng.uniform(5, 60))
     return road
 
 
@@ -226,7 +226,7 @@ def place(rng: Rng) -> tuple[Group, Camera]:
         _field(spot, rng)
     if rng.random() < 0.4:
         spot.put(street.fence(rng, rng.uniform(5, 30)), rng.uniform(3, 20), rng.normal(0, 4), rng.uniform(0, 3.1))
-    _ground(spot, rng, rng.uniform(0, 40))
+    surroundings(spot, rng, rng.uniform(0, 40))
     eye = spot.at(0, 0)[2] + rng.uniform(0.5, 1.9)
     return spot.group, Camera(
         (0.0, 0.0, eye), rng.normal(0, 0.35), rng.normal(-0.08, 0.12), rng.normal(0, 0.03), rng.uniform(38, 85)
@@ -318,7 +318,7 @@ def _traffic(road: Street, rng: Rng, lanes: int) -> None:
         road.put(variant(person, rng), 4 + rng.exponential(14), rng.uniform(-1, 1) * road.half, rng.uniform(0, 6.3))
 
 
-def _ground(road: Street, rng: Rng, hills: Real) -> None:
+def surroundings(road: Street, rng: Rng, hills: Real) -> None:
     """The land to the horizon: level beside the road, rising to hills."""
     steps = np.linspace(-1, 1, 25)
     lateral = np.sign(steps) * np.abs(steps) ** 2.2 * FAR

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sonde.scenes import clutter, finishes, furniture
+from sonde.scenes import clutter, finishes, furniture, people
 from sonde.scenes.catalogue import variant
 from sonde.scenes.finishes import Rng, any_of
 from sonde.scenes.furniture import Piece
@@ -66,8 +66,8 @@ def scene(rng: Rng) -> Scene:
     """A furnished room, its lamps, and a camera somewhere in it."""
     room = _sized(rng)
     _shell(room, rng)
-    lights = _lamps(room, rng)
-    _furnish(room, rng)
+    lights = add_lamps(room, rng)
+    furnish(room, rng)
     bright = finishes.hue(rng, (0.0, 0.15), (0.95, 1.0), any_of(rng, 0.1, 0.6))
     sky = Sky(bright, bright, finishes.hue(rng, (0.1, 0.4), (0.5, 0.8), 0.09), ambient=rng.uniform(0.25, 1.0))
     if room.sunlit:
@@ -114,36 +114,37 @@ def _shell(room: Room, rng: Rng) -> None:
         size=(width + 1, length + 1, 0.1),
     )
     common, trim = (
-        _wall_finish(rng),
+        wall_finish(rng),
         any_of(rng, finishes.wood(rng), finishes.plain(rng, finishes.grey(rng, 0.7, 0.95))),
     )
     for wall in range(4):
-        finish = common if rng.random() < 0.75 else _wall_finish(rng)
+        finish = common if rng.random() < 0.75 else wall_finish(rng)
         span, _ = room.span(wall)
         kind = rng.random()
         opening = None
         if kind < 0.45:
-            opening = _window(room, rng, wall, trim)
+            opening = add_window(room, rng, wall, trim)
         elif kind < 0.65:
-            _door(room, rng, wall, trim)
-        _wall(room, wall, finish, opening)
+            add_door(room, rng, wall, trim)
+        build_wall(room, wall, finish, opening)
         if rng.random() < 0.5:
             group.add("box", trim, at=room.on_wall(wall, 0, 0.01), size=(span, 0.02, 0.09), yaw=WALLS[wall][0])
         for _ in range(rng.integers(0, 3)):
-            _picture(room, rng, wall)
+            hang_picture(room, rng, wall)
     if rng.random() < 0.25:  # a pillar or a chimney breast
         size = rng.uniform(0.25, 0.7, 2)
         spot = (np.sign(rng.normal()) * (width - size[0]) / 2, rng.uniform(-0.4, 0.4) * length, 0)
         group.add("box", common, at=spot, size=(*size, height))
 
 
-def _wall_finish(rng: Rng) -> Material:
+def wall_finish(rng: Rng) -> Material:
+    """Plaster, paper, bricks or stone."""
     return any_of(
         rng, finishes.plaster, finishes.papered, finishes.masonry, finishes.stone, p=[0.66, 0.14, 0.12, 0.08]
     )(rng)
 
 
-def _wall(room: Room, wall: int, finish: Material, opening: tuple[float, float, float, float] | None) -> None:
+def build_wall(room: Room, wall: int, finish: Material, opening: tuple[float, float, float, float] | None) -> None:
     """A wall 0.2 m thick around an opening given as left, right, bottom and top."""
     span, height = room.span(wall)[0] + 0.4, room.height
     pieces = [(-span / 2, span / 2, 0, height)]
@@ -160,7 +161,7 @@ def _wall(room: Room, wall: int, finish: Material, opening: tuple[float, float, 
         room.group.add("box", finish, at=at, size=(right - left, 0.2, high - low), yaw=WALLS[wall][0])
 
 
-def _window(room: Room, rng: Rng, wall: int, trim: Material) -> tuple[float, float, float, float] | None:
+def add_window(room: Room, rng: Rng, wall: int, trim: Material) -> tuple[float, float, float, float] | None:
     """A framed window: a glowing view, or a hole to the outside."""
     span, yaw = room.span(wall)[0], WALLS[wall][0]
     wide, low = min(rng.uniform(0.8, 3.0), span - 0.4), any_of(rng, rng.uniform(0.7, 1.1), 0.05)
@@ -216,7 +217,7 @@ def _outside(room: Room, rng: Rng, wall: int) -> None:
         )
 
 
-def _door(room: Room, rng: Rng, wall: int, trim: Material) -> None:
+def add_door(room: Room, rng: Rng, wall: int, trim: Material) -> None:
     """A closed door in its frame."""
     span, yaw = room.span(wall)[0], WALLS[wall][0]
     along = rng.uniform(-0.5, 0.5) * (span - 1.1)
@@ -233,7 +234,7 @@ def _door(room: Room, rng: Rng, wall: int, trim: Material) -> None:
         room.group.add("box", leaf._replace(light=leaf.dark), at=at, size=(0.55, 0.01, 0.7), yaw=yaw)
 
 
-def _picture(room: Room, rng: Rng, wall: int) -> None:
+def hang_picture(room: Room, rng: Rng, wall: int) -> None:
     """A framed picture, a poster, a board, a mirror-dark screen, a shelf with things."""
     span, yaw = room.span(wall)[0], WALLS[wall][0]
     wide, tall = rng.uniform(0.25, 1.6), rng.uniform(0.25, 1.0)
@@ -261,7 +262,7 @@ def _picture(room: Room, rng: Rng, wall: int) -> None:
     )
 
 
-def _lamps(room: Room, rng: Rng) -> list[Light]:
+def add_lamps(room: Room, rng: Rng) -> list[Light]:
     """One or two lamps that light the room, more that are only seen, and the sun where a window is open."""
     warm = finishes.hue(rng, (0.0, 0.35), (1.0, 1.0), any_of(rng, 0.1, 0.1, 0.6), 0.02)
     power = rng.uniform(4, 12) * room.height / 2.5
@@ -286,7 +287,7 @@ def _lamps(room: Room, rng: Rng) -> list[Light]:
     return lights
 
 
-def _furnish(room: Room, rng: Rng) -> None:
+def furnish(room: Room, rng: Rng) -> None:
     """Pieces along the walls, then in the middle, then small things on the floor."""
     for wall in rng.permutation(4).tolist():
         span = room.span(wall)[0]
@@ -305,7 +306,7 @@ def _furnish(room: Room, rng: Rng) -> None:
         if room.free(x, y, max(piece.width, piece.depth) / 2):
             room.place(rng, piece, x, y, int(rng.integers(4)) * np.pi / 2 + rng.normal(0, 0.15))
             if piece.top and piece.height > 0.6:
-                _chairs(room, rng, piece, x, y)
+                draw_up_chairs(room, rng, piece, x, y)
     if rng.random() < 0.3 and room.width > 2.6:
         size = rng.uniform((1.0, 1.2), (2.4, 3.0))
         room.group.add("box", finishes.fabric(rng), at=(*rng.normal(0, 0.3, 2), 0), size=(*size, 0.012))
@@ -317,11 +318,11 @@ def _furnish(room: Room, rng: Rng) -> None:
     if rng.random() < 0.2:
         x, y = rng.uniform(-0.4, 0.4, 2) * (room.width, room.length)
         if room.free(x, y, 0.3):
-            room.group.include(variant(furniture.person, rng), (x, y, 0), rng.uniform(0, 6.3))
+            room.group.include(variant(people.person, rng), (x, y, 0), rng.uniform(0, 6.3))
             room.taken.append((x, y, 0.3, 1.8))
 
 
-def _chairs(room: Room, rng: Rng, piece: Piece, x: Real, y: Real) -> None:
+def draw_up_chairs(room: Room, rng: Rng, piece: Piece, x: Real, y: Real) -> None:
     """Chairs drawn up around a table."""
     seat = variant(furniture.chair, rng)
     for _ in range(rng.integers(0, 5)):

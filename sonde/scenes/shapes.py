@@ -236,7 +236,8 @@ def _placed(batches: list[Batch], numbers: dict[Material, int]) -> Flat:
 
 def _repeated(arrays: list[np.ndarray], counts: list[int]) -> np.ndarray:
     """One row per copy of every batch."""
-    return np.concatenate([np.broadcast_to(a, (k, *a.shape[1:])) for a, k in zip(arrays, counts, strict=True)])
+    whole = [a if len(a) == k else np.broadcast_to(a, (k, *a.shape[1:])) for a, k in zip(arrays, counts, strict=True)]
+    return np.concatenate(whole)
 
 
 def about_z(yaw: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3 3"]:
@@ -344,7 +345,7 @@ def _leaves(seed: int, count: int, length: float, upward: float) -> trimesh.Trim
     )
 
 
-_FLAT = {"box", "panel", "roof", "wedge", "tuft", "sprig", "grass"}
+_FLAT = {"box", "panel", "roof", "wedge", "tuft", "sprig", "grass", "spray"}
 _UNITS = {
     "box": lambda: trimesh.creation.box((1, 1, 1)),
     "panel": _panel,
@@ -369,4 +370,5 @@ _UNITS = {
     "tuft": lambda: _leaves(4, 44, 0.5, 0.0),
     "sprig": lambda: _leaves(5, 16, 1.0, 0.6),
     "grass": lambda: _leaves(6, 24, 1.0, 1.5),
+    "spray": lambda: _leaves(7, 80, 0.34, 0.0),
 }

@@ -6,8 +6,8 @@ import numpy as np
 
 from sonde.scenes import finishes
 from sonde.scenes.finishes import Rng, any_of
-from sonde.scenes.furniture import person
 from sonde.scenes.materials import Material
+from sonde.scenes.people import person
 from sonde.scenes.shapes import Group, extrusion, turn
 from sonde.scenes.vectors import Real
 

@@ -4,7 +4,7 @@ Rays are left unnormalised with a unit component along the optical axis, so the 
 depth.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +108,14 @@ class Photo(NamedTuple):
     """Light lost in the corners, 0 to 1."""
     jpeg: int = 0
     """Quality of a compression the picture went through, or 0 for none."""
+    bloom: float = 0.0
+    """Share of burnt-out light that spills over its surroundings."""
+    aperture: float = 0.0
+    """Defocus: blur in widths of the picture per 1/m between a point's inverse depth and the focus'."""
+    focus: float = 1.0
+    """Depth that is sharp, metres."""
+    motion: tuple[float, float] = (0.0, 0.0)
+    """Camera shake: right and down, in widths of the picture."""
 
 
 class Scanner(NamedTuple):
@@ -139,6 +147,8 @@ class Scene:
     sky: Sky = DAYLIGHT
     photo: Photo = PLAIN
     scanner: Scanner | None = None
+    others: tuple[Camera, ...] = ()
+    """Further viewpoints: the first that sees enough is taken (`viewpoints.settle`)."""
 
 
 class Hits(NamedTuple):
@@ -167,22 +177,37 @@ class Tracer:
 
     def __init__(self, scene: Scene) -> None:
         flat = scene.group.flattened()
-        self.scene = scene
-        self.corners = np.ascontiguousarray(flat.corners.reshape(-1, 15).T)
+        self.scene, self.origin = scene, scene.camera.position
+        self.eye = np.zeros((1, 3), np.float32)
+        self.corners = flat.corners.reshape(-1, 15)
         self.material = flat.material
         self.table = table(flat.materials)
         self.embree = EmbreeScene(robust=True)
         TriangleMesh(self.embree, (flat.vertices - scene.camera.position).astype(np.float32), flat.faces)
 
+    def move(self, camera: Camera) -> None:
+        """Look through another camera, not far from the scene's first."""
+        self.eye = np.subtract(camera.position, self.origin).astype(np.float32)[None]
+        self.scene = replace(self.scene, camera=camera)
+
+    def glimpse(self, rays: Vectors) -> tuple[Scalars, Bool[np.ndarray, " n"]]:
+        """Depth along rays from the camera, inf where nothing is hit, and whether a surface's back was hit."""
+        found = self._run(rays)
+        hit = found["primID"] >= 0
+        return np.where(hit, found["tfar"], np.float32(np.inf)), hit & ((found["Ng"] * rays.T).sum(1) > 0)
+
+    def _run(self, rays: Vectors) -> dict[str, np.ndarray]:
+        return self.embree.run(np.repeat(self.eye, rays.shape[1], axis=0), rows(rays), output=1)
+
     def hits(self, rays: Vectors) -> Hits:
         """First surfaces along rays from the camera."""
-        found = self.embree.run(np.zeros((rays.shape[1], 3), np.float32), rows(rays), output=1)
+        found = self._run(rays)
         ray = np.flatnonzero(found["primID"] >= 0)
         face, depth, second, third = (found[name][ray] for name in ("primID", "tfar", "u", "v"))
         rays = np.take(rays, ray, axis=1)
         view = -unit(rays)
         flat = _facing(unit(np.ascontiguousarray(found["Ng"].T)[:, ray]), view)
-        corners = np.take(self.corners, face, axis=1)
+        corners = np.ascontiguousarray(np.take(self.corners, face, axis=0).T)
         first = 1 - second - third
         at = [corners[i] * first + corners[i + 5] * second + corners[i + 10] * third for i in range(5)]
         normal = _facing(unit(np.stack(at[:3])), flat)
@@ -191,7 +216,7 @@ class Tracer:
     def open(self, origins: Vectors, directions: Vectors, reach: float = 1.0) -> Bool[np.ndarray, " n"]:
         """Whether nothing lies between each origin and `reach` times its direction away."""
         dists = np.full(origins.shape[1], reach, np.float32)
-        return self.embree.run(rows(origins), rows(directions), dists=dists, query="OCCLUDED") < 0
+        return self.embree.run(rows(origins) + self.eye, rows(directions), dists=dists, query="OCCLUDED") < 0
 
     def towards(self, position: Position) -> Float32[np.ndarray, "3 1"]:
         """A point of the world frame in the hits' frame."""

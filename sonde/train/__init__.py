@@ -20,14 +20,14 @@ from transformers import TrainerCallback
 
 from sonde import Verb, cards, models, recipes, report, scenes
 from sonde.recipes import Recipe
-from sonde.train.arguments import DEFAULTS, training_arguments
+from sonde.train.arguments import DEFAULTS, optimizer, training_arguments
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
-from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress, Results
+from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
 
 __all__ = [
     "DEFAULTS", "Plan", "RatePlan", "dry_run", "learning_rates", "plan_lr", "prepare", "refuse_bad_rates",
-    "render_missing", "train", "training_arguments",
+    "render_missing", "replay", "train", "training_arguments",
 ]  # fmt: skip
 
 log = logging.getLogger("sonde")
@@ -108,6 +108,38 @@ def plan_lr(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
     return plan_rates(args, count_steps(loaded, args))
 
 
+def replay(run: Path | str, step: int | None = None) -> tuple[Box, list[Batch]]:
+    """Take a skipped step again: its recipe, its weights, its samples and its luck, on this machine.
+
+    Args:
+        run: the run folder.
+        step: one that left a black box; None takes the newest.
+
+    Returns:
+        The box, and what its batches show now, up to the first in which something is wrong.
+
+    Raises:
+        ValueError: no such box, or one whose weights are no longer kept.
+    """
+    run = Path(run)
+    folder = blackbox.find(run, step)
+    box = blackbox.read(folder)
+    weights, luck = blackbox.state(folder, box)
+    recipe = recipes.load(folder, [f"output_dir={run}", "train.fsdp=null"])
+    trainer = _trainer(prepare(recipe), [])
+    missing = trainer.depth_model.network.load_state_dict(weights, strict=False)
+    assert not missing.unexpected_keys
+    trainer.accelerator.prepare_model(
+        trainer.depth_model.network, evaluation_mode=True
+    )  # half precision, as in the run
+    shown = []
+    for batch, states in zip(box.batches, luck, strict=True):
+        shown.append(trainer.trace(trainer.again(batch), states, box.scale))
+        if not shown[-1].finite:
+            break
+    return box, shown
+
+
 def render_missing(recipe: Recipe) -> None:
     """Render the parts of the data that a recipe describes and that are not there yet."""
     parts = [recipe.data, *recipe.data.also, *([recipe.data.measured] if recipe.data.measured else [])]
@@ -121,16 +153,11 @@ def render_missing(recipe: Recipe) -> None:
                 )
 
 
-def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict[str, torch.Tensor] | None:
-    """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
+def _trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
     recipe = plan.recipe
-    pace = Pace(recipe.val_freq, recipe.save_freq)
-    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace]
-    if listener and plan.main:
-        callbacks.append(Progress(listener))
     by_epoch = plan.args.eval_strategy == "epoch"
     results = Results(plan.run / "results", plan.captures.ids, plan.model, by_epoch=by_epoch)
-    trainer = DepthTrainer(
+    return DepthTrainer(
         Objective(plan.model, recipe.loss, recipe.align_features),
         plan.args,
         train=plan.samples("train", augment=True),
@@ -138,18 +165,49 @@ def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict
         callbacks=callbacks,
         encoder_learning_rate=recipe.model.encoder_learning_rate,
         ema=recipe.ema,
+        clip_value=recipe.clip_value,
+        optimizer=optimizer(recipe, plan.args),
         sharded=plan.sharded,
         results=results if recipe.save_result else None,
     )
+
+
+def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict[str, torch.Tensor] | None:
+    """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
+    pace = Pace(plan.recipe.val_freq, plan.recipe.save_freq)
+    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace]
+    if listener and plan.main:
+        callbacks.append(Progress(listener))
+    trainer = _trainer(plan, callbacks)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Stopped as stopped:
+        raise Stopped(f"{stopped}. {_what_is_left(plan, trainer)}") from None
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         raise ValueError(_memory_remedy(plan)) from None
+    return _weights(trainer)
+
+
+def _weights(trainer: DepthTrainer) -> dict[str, torch.Tensor] | None:
     if trainer.average is not None:
         trainer.average.apply()
     return trainer.weights()
+
+
+def _what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
+    """Of a run that stopped: keep its best checkpoint as `best/`, and say how to go on."""
+    explained = f"`sonde doctor {plan.run}` explains"
+    if not list((plan.run / "checkpoints").glob("checkpoint-*")):
+        return f"No checkpoint had been written: {explained}; begin again in another output_dir."
+    kept = ""
+    if trainer.restore_best():
+        weights = _weights(trainer)
+        if plan.main:
+            models.save(plan.model.eval(), plan.run / "best", weights)
+        kept = f"{plan.run / 'best'} is the best checkpoint so far; "
+    return f"{kept}{explained}; --resume goes on from the newest checkpoint."
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "logging_steps": 10,
     "dataloader_pin_memory": False,
+    "logging_nan_inf_filter": False,  # it would hide in the logs what the flight recorder is there to tell
 }
 """What every run asks of transformers.TrainingArguments unless its recipe says otherwise."""
 
@@ -52,6 +53,8 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
     if not recipe.save_model:
         settings |= {"save_strategy": "no", "load_best_model_at_end": False}
+    if settings.get("optim") == "adam":
+        del settings["optim"]  # `optimizer` makes it: TrainingArguments' own names know only the decoupled AdamW
     kind, options = _schedule(settings)
     if settings.get("greater_is_better") is None:
         settings["greater_is_better"] = plateau_mode(settings["metric_for_best_model"] or "loss") == "max"
@@ -64,6 +67,14 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         if name not in get_available_reporting_integrations():
             raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
     return args
+
+
+def optimizer(recipe: Recipe, args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:
+    """What `train.optim: adam` asks for, its weight decay part of the gradient (L2); None for transformers' own."""
+    if recipe.train.get("optim") != "adam":
+        return None
+    settings = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    return torch.optim.Adam, {"lr": args.learning_rate, **settings}
 
 
 def _schedule(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from transformers import TrainingArguments, set_seed
 
-from sonde import adapters, datasets, evaluate, losses, models
+from sonde import adapters, architectures, datasets, evaluate, losses, models
 from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel
@@ -131,17 +131,25 @@ def _check_judged(recipe: Recipe, captures: DepthSet) -> None:
 
 def _network(recipe: Recipe) -> DepthModel:
     wanted = recipe.model
-    if wanted.size is not None:
-        return models.build(wanted.size, init=wanted.init, encoder=wanted.encoder, max_depth=wanted.max_depth)
-    if wanted.encoder is not None or wanted.max_depth is not None:
-        raise ValueError("model.encoder and model.max_depth are for a model.size: small, base, large or giant.")
-    model = models.load(wanted.name, init=wanted.init)
-    if model.calibration is not None:
+    if wanted.size is None:
+        if wanted.encoder is not None or wanted.max_depth is not None:
+            raise ValueError("model.encoder and model.max_depth are for a model.size, such as small or b4.")
+        model = models.load(wanted.name, init=wanted.init)
+        if model.calibration is not None:
+            raise ValueError(
+                f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
+                f"{model.calibration.base or 'it after `sonde calibrate --undo`'}, and calibrate what comes out."
+            )
+        return model
+    max_depth = wanted.max_depth
+    if wanted.encoding is not None and max_depth is not None:
         raise ValueError(
-            f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
-            f"{model.calibration.base or 'it after `sonde calibrate --undo`'}, and calibrate what comes out."
+            f"model.max_depth={max_depth:g} and model.encoding={wanted.encoding} both say where depth ends: set "
+            "model.encoding=null for a network of metres, or leave model.max_depth out and give data.range."
         )
-    return model
+    if wanted.encoding is not None and wanted.size in architectures.MIT_SIZES:
+        max_depth = 1  # the encoding's [0, 1]
+    return models.build(wanted.size, init=wanted.init, encoder=wanted.encoder, max_depth=max_depth)
 
 
 def _cut(recipe: Recipe, captures: DepthSet) -> dict[str, list[str]]:
@@ -207,11 +215,19 @@ def _give_meaning(plan: Plan) -> None:
             )
         short_side = min(recipe.model.input_size) if recipe.data.fit == "crop" else None
         meaning = replace(meaning, input_size=None, short_side=short_side)
+    focal = recipe.model.canonical_focal or meaning.canonical_focal
+    if focal is not None and recipe.model.encoding is None and model.space != "metric":
+        raise ValueError(
+            f"model.canonical_focal={focal:g} is for metres, and {model.name} learns disparity up to scale and shift: "
+            "leave it out, or set model.encoding."
+        )
+    model.meaning = replace(meaning, canonical_focal=focal)
+    if focal is not None:
+        _canonical(plan, "train", 0)
     if recipe.model.encoding is not None:
-        low, high = _range(plan)
-        encoding = ENCODINGS[recipe.model.encoding](low, high)
-        meaning = replace(meaning, space="metric", encoding=encoding.to_dict())
-    model.meaning = meaning
+        encoding = ENCODINGS[recipe.model.encoding](*_range(plan)).to_dict()
+        model.meaning = replace(model.meaning, space="metric", encoding=encoding, scale=1.0)
+        models.end_at(model.network, 1)
 
 
 def _range(plan: Plan) -> tuple[float, float]:
@@ -220,7 +236,25 @@ def _range(plan: Plan) -> tuple[float, float]:
         return wanted[0] * captures.unit_m, wanted[1] * captures.unit_m
     ids = captures.ids if wanted == "all" else plan.parts["train"]
     position = {capture: index for index, capture in enumerate(captures.ids)}
-    return depth_range(captures, [position[capture] for capture in ids])
+    if plan.model.meaning.canonical_focal is None:
+        return depth_range(captures, [position[capture] for capture in ids])
+    parts = ["train", "validation", "test"] if wanted == "all" else ["train"]
+    depths = [_canonical(plan, part, index) for part in parts for index in range(len(plan.parts[part]))]
+    return min(low for low, _ in depths), max(high for _, high in depths)
+
+
+def _canonical(plan: Plan, part: str, index: int) -> tuple[float, float]:
+    """Smallest and largest depth of a capture, metres, as the canonical camera would see it."""
+    samples = plan.samples(part)
+    capture, batch = samples.captures.read(samples.indices[index]), datasets.collate([samples[index]])
+    if capture.intrinsics is None:
+        raise ValueError(
+            f"{plan.captures.root} holds no intrinsics for {plan.parts[part][index]}, and model.canonical_focal needs "
+            "every capture's: add them to the set, or leave it out."
+        )
+    depth = capture.depth  # whole, where the batch holds a window of it
+    trusted = depth[depth > 0] / float(plan.model.zoom_of(batch))
+    return float(trusted.min()), float(trusted.max())
 
 
 def _adapt(plan: Plan) -> None:
@@ -264,7 +298,9 @@ def _start(plan: Plan, images: int = 8) -> None:
         raw = seen.pop()
         pick = torch.nn.functional.interpolate
         size = raw.shape[-2:]
-        target = encoding.encode(torch.where(batch["mask"], batch["depth"], 1.0))
+        if model.meaning.pads:
+            raw = raw[:, : batch["image"].shape[-2], : batch["image"].shape[-1]]
+        target = encoding.encode(torch.where(batch["mask"], batch["depth"] / model.zoom_of(batch), 1.0))
         target = pick(target[:, None], size, mode="nearest-exact")[:, 0]
         mask = pick(batch["mask"][:, None].float(), size, mode="nearest-exact")[:, 0] > 0.5
         outputs.append(raw.flatten())

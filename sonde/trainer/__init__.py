@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import AutoModelForDepthEstimation, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForDepthEstimation, PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from sonde import metrics, schedules
@@ -19,21 +19,32 @@ from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
-from sonde.trainer import sharding
+from sonde.trainer import blackbox, sharding
+from sonde.trainer.blackbox import Box
 from sonde.trainer.callbacks import Average, Epochs, JsonLines, Pace, Progress
+from sonde.trainer.clock import Clock
+from sonde.trainer.guarded import Guarded
 from sonde.trainer.objective import Objective, unit_disparity
+from sonde.trainer.recorder import Recorder, Stopped
 from sonde.trainer.results import Results
+from sonde.trainer.trace import Batch
 from sonde.types import Depth, Mask, PerImage, Sample
 
 __all__ = [
     "Average",
+    "Batch",
+    "Box",
+    "Clock",
     "DepthTrainer",
     "Epochs",
     "JsonLines",
     "Objective",
     "Pace",
     "Progress",
+    "Recorder",
     "Results",
+    "Stopped",
+    "blackbox",
     "score_names",
     "sharding",
     "unit_disparity",
@@ -48,7 +59,7 @@ def score_names(unit: str) -> list[str]:
     return ["loss", *(f"{name}_{unit}" if name == "mae" else name for name in SCORES)]
 
 
-class DepthTrainer(Trainer):
+class DepthTrainer(Guarded):
     """Minimises an `Objective` on Samples; validates in the set's own unit.
 
     The trained module is the network itself (a PeftModel where adapters train), so that checkpoints and the
@@ -65,6 +76,8 @@ class DepthTrainer(Trainer):
         callbacks: list[TrainerCallback],
         encoder_learning_rate: float | None = None,
         ema: float | None = None,
+        clip_value: float | None = None,
+        optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         sharded: bool = False,
         results: Results | None = None,
     ):
@@ -72,6 +85,7 @@ class DepthTrainer(Trainer):
         self.sharded = sharded
         self.results = results
         self.encoder_learning_rate = encoder_learning_rate
+        self.clip_value = clip_value
         super().__init__(
             model=model.network,  # pyright: ignore[reportArgumentType]
             args=args,
@@ -79,6 +93,7 @@ class DepthTrainer(Trainer):
             eval_dataset=validation,
             data_collator=collate,  # pyright: ignore[reportArgumentType]
             callbacks=[Epochs(train), *callbacks],
+            optimizer_cls_and_kwargs=optimizer,
         )
         self.remove_callback(PrinterCallback)
         self.objective = objective
@@ -88,12 +103,15 @@ class DepthTrainer(Trainer):
             self.is_distributed_loading_by_transformers = True  # its word for: wrap nothing, the weights are placed
         else:  # convolutions in the order that oneDNN and cuDNN prefer
             model.network.to(memory_format=torch.channels_last)
+        self.recorder, self.clock = Recorder(model.network, Path(str(args.output_dir)).parent), Clock()
         self.average = Average(model.network, ema) if ema else None
-        if self.average is not None:
-            self.add_callback(self.average)
+        for callback in (self.recorder, self.clock, *([self.average] if self.average is not None else [])):
+            self.add_callback(callback)
         self.loss_is_scaled_for_ga = False  # ours is a mean over the batch, whatever forward's signature suggests
         self._terms: dict[str, list[Tensor]] = {}
         self._scores: dict[str, list[PerImage]] = {}
+        self._before = torch.zeros(()), 0
+        self._window = [0, 0]
 
     def compute_loss(
         self,
@@ -109,9 +127,10 @@ class DepthTrainer(Trainer):
         for name, term in terms.items():
             self._terms.setdefault(name, []).append(term.detach().mean())
         if not model.training:
-            self._score(pred.detach(), inputs["depth"], inputs["mask"])
-            if self.results is not None and "index" in inputs:
-                self.results.write(pred.detach(), inputs["index"], self.state)
+            answer = self._decoded(pred.detach(), inputs)
+            self._score(answer, inputs["depth"], inputs["mask"])
+            if self.results is not None and "origin" in inputs:
+                self.results.write(answer, inputs["origin"][:, 1], self.state)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
         return (loss, pred) if return_outputs else loss
 
@@ -157,14 +176,20 @@ class DepthTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log."""
         if "loss" in logs:
-            means = {name: torch.stack(values).mean() for name, values in self._terms.items()}
+            means = {name: torch.stack(values).mean() for name, values in self._terms.items() if values}
             logs |= {name: self._everywhere(mean[None]).mean().item() for name, mean in means.items()}
             self._terms = {}
+            steps, skipped = self._window
+            self._window = [0, 0]
+            if self.recorder.in_a_row:
+                logs.pop("grad_norm", None)  # of a step that was not taken
+            logs["loss"] = logs["loss"] * steps / (steps - skipped) if steps > skipped else torch.nan
+            logs |= {"skipped_steps": self.recorder.skipped, "data_wait": self.clock.lap()}
+        if "train_loss" in logs:
+            logs |= {"skipped_steps": self.recorder.skipped, "data_wait": self.clock.share()}
+        if self.accelerator.scaler is not None:
+            logs["scaler_skips"] = self.recorder.scaled
         super().log(logs, start_time)
-
-    def weights(self) -> dict[str, Tensor] | None:
-        """The trained network's whole state where it is sharded (every process must ask), else None."""
-        return sharding.whole_weights(self.depth_model.network) if self.sharded else None
 
     def _encodes(self, name: str) -> bool:
         return re.match(rf"(base_model\.model\.)?{re.escape(self.depth_model.family.encoder)}\.", name) is not None
@@ -173,12 +198,14 @@ class DepthTrainer(Trainer):
         """Values of all processes."""
         return self.accelerator.gather(values)  # pyright: ignore[reportReturnType]
 
-    def _score(self, pred: Depth, depth: Depth, mask: Mask) -> None:
-        encoding, unit = self.depth_model.encoding, self.depth_model.meaning.unit
-        if encoding is not None:
-            answer = encoding.decode(pred)
-        else:
-            answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](pred, depth, mask)
+    def _decoded(self, pred: Depth, batch: Sample) -> Depth:
+        """What the model's space names: real metres, whatever camera the network answers for, or disparity."""
+        encoding = self.depth_model.encoding
+        return (pred if encoding is None else encoding.decode(pred)) * self.depth_model.zoom_of(batch)
+
+    def _score(self, answer: Depth, depth: Depth, mask: Mask) -> None:
+        unit = self.depth_model.meaning.unit
+        answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](answer, depth, mask)
         for name, score in metrics.score(answer, depth, mask, SCORES).items():
             in_unit = name == "mae"
             values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
@@ -242,6 +269,13 @@ class DepthTrainer(Trainer):
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
         return optimizer, self.lr_scheduler
+
+    def restore_best(self) -> bool:
+        """Give the network the weights of the best checkpoint, if validation has chosen one."""
+        chosen = self.state.best_model_checkpoint is not None
+        if chosen:
+            self._load_best_model()
+        return chosen
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))

@@ -24,16 +24,16 @@ class JsonLines(TrainerCallback):
         self.path = path
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One line: step, epoch and the numbers."""
+        """One line: step, epoch and the numbers; null for one that is not finite, which JSON does not know."""
         if not state.is_world_process_zero:
             return
         logs = kwargs.get("logs") or {}
         line = {
             "step": state.global_step,
-            **{key: value for key, value in logs.items() if key != "total_flos"},
+            **{key: value if math.isfinite(value) else None for key, value in logs.items() if key != "total_flos"},
         }
         with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 class Epochs(TrainerCallback):
@@ -95,10 +95,14 @@ class Average(TrainerCallback):
         self.parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.decay = decay
+        self.resting = False
+        """Set for a step that was not taken."""
 
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After every optimizer step."""
+        """After every optimizer step that was taken."""
+        if self.resting:
+            return
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
         present = [local(value.detach()) for value in self.parameters.values()]
         get_ema_multi_avg_fn(decay)([local(value) for value in self.values.values()], present, state.global_step)

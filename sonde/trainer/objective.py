@@ -43,18 +43,17 @@ class Objective:
         with features.recording(self.model) if aligning else nullcontext([]) as maps:
             raw = self.model.respond(network, image)
         pred = losses.resized(raw, (depth.shape[-2], depth.shape[-1]))
-        terms = losses.weighted(pred, self.target(depth, mask), mask & ~inside, self.weights)
+        target = self.target(depth / self.model.zoom_of(batch), mask)
+        terms = losses.weighted(pred, target, mask & ~inside, self.weights)
         if cut is not None:
-            others = losses.weighted(
-                pred, self.target(depth, mask).roll(-1, 0), mask.roll(-1, 0) & inside, self.weights
-            )
+            others = losses.weighted(pred, target.roll(-1, 0), mask.roll(-1, 0) & inside, self.weights)
             terms = {name: (1 - area) * own + area * others[name] for name, own in terms.items()}
         if aligning:
             terms["feature_alignment"] = self._alignment(maps[-1], image)
         return pred, terms
 
     def target(self, depth: Depth, mask: Mask) -> Depth:
-        """What the network should answer: the encoded depth, disparity for a relative model, or metres."""
+        """What the network should answer for depth in its camera: that encoded, or its disparity, or metres."""
         safe = torch.where(mask, depth, 1.0)
         encoding = self.model.encoding
         if encoding is not None:

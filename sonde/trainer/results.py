@@ -28,13 +28,12 @@ class Results:
         self.model = model
         self.by_epoch = by_epoch
 
-    def write(self, pred: Depth, index: Int[Tensor, " b"], state: TrainerState) -> None:
-        """The network's answers for the captures at `index`."""
+    def write(self, answers: Depth, index: Int[Tensor, " b"], state: TrainerState) -> None:
+        """The model's answers for the captures at `index`: metres, or whatever its space names."""
         name = f"epoch-{round(state.epoch or 0):03}" if self.by_epoch else f"step-{state.global_step:06}"
-        encoding, space = self.model.encoding, self.model.space
+        space = self.model.space
         unit = self.model.meaning.unit if space == "metric" else "1"
-        for answer, position in zip(pred.float(), index.tolist(), strict=True):
-            depth = answer if encoding is None else encoding.decode(answer)
+        for depth, position in zip(answers.float(), index.tolist(), strict=True):
             written = Answer(None, depth.cpu().numpy(), space, unit, None)
             for saver in (SAVERS["png16"], SAVERS["preview"]):
                 saver.write(self.folder / name / f"{self.ids[position]}{saver.suffix}", written)

@@ -4,11 +4,8 @@ The page loads nothing, so that it can be mailed; numbers are those of `metrics.
 """
 
 import json
-import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,25 +14,33 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from matplotlib import colormaps, rc_context
-from matplotlib.axes import Axes
+from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import Evaluation, Run, columns, read_run, scoreboard, table
+from sonde.evaluate import WORDS, Evaluation, Run, columns, range_table, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
+from sonde.report.charts import INK, Curves, binned, draw_charts
 from sonde.types import DepthArray, MaskArray, RGBArray
 
-TEMPLATE = Path(__file__).parent / "report.html"
+__all__ = [
+    "INK",
+    "Curves",
+    "Gallery",
+    "Panel",
+    "binned",
+    "caution",
+    "colour_error",
+    "finish",
+    "headline",
+    "number",
+    "write",
+]
 
-INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
-"""Colours of a chart that the page replaces by its own, light or dark."""
+TEMPLATE = Path(__file__).parent / "report.html"
 
 ERRORS = "RdBu_r"
 """Error in colour: blue where the prediction is too near, red where it is too far."""
@@ -61,7 +66,7 @@ class Gallery:
         pixels: how many of each capture enter the sample, about.
     """
 
-    def __init__(self, worst: int = 12, width: int = 420, pixels: int = 4000):
+    def __init__(self, worst: int = 10, width: int = 420, pixels: int = 4000):
         self.worst, self.width, self.pixels = worst, width, pixels
         self.panels: list[Panel] = []
         """Worst first."""
@@ -75,7 +80,7 @@ class Gallery:
         step = max(1, -(-capture.depth.shape[1] // self.width))
         small = capture.depth[::step, ::step]
         image = files.resize_image(capture.image, (small.shape[0], small.shape[1]))
-        scores = {name: value for name, value in row.items() if name not in ("id", "pixels")}
+        scores = {name: value for name, value in row.items() if name not in WORDS}
         mask = capture.mask[::step, ::step]
         self.panels.append(Panel(capture.id, scores, image, small, mask, prediction[::step, ::step]))
         self.panels.sort(key=lambda panel: -next(iter(panel.scores.values())))
@@ -87,27 +92,12 @@ class Gallery:
         return np.concatenate([np.zeros((0, 2)), *self._errors])
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Numbers by step, from `metrics.jsonl`; of a step logged twice, as after a resume, the later."""
-
-    series: dict[str, dict[int, float]]
-
-    @classmethod
-    def read(cls, path: Path) -> "Curves":
-        """Every number the trainer logged; nothing where it logged nothing."""
-        series: dict[str, dict[int, float]] = {}
-        lines = path.read_text().splitlines() if path.is_file() else []
-        for entry in map(json.loads, lines):
-            for name, value in entry.items():
-                if name not in ("step", "epoch"):
-                    series.setdefault(name, {})[entry["step"]] = value
-        return cls(series)
-
-    def points(self, name: str) -> tuple[list[int], list[float]]:
-        """Steps and values in order."""
-        found = self.series.get(name, {})
-        return sorted(found), [found[step] for step in sorted(found)]
+def told(training: Mapping[str, float]) -> str:
+    """`Curves.training` in words."""
+    skipped, scaled = training["skipped_steps"], training.get("scaler_skips", 0)
+    passed = f", {scaled:.0f} passed over by float16's scaler" if scaled else ""
+    wait = f"{100 * training['data_wait']:.1f} % of their time waiting for data"
+    return f"{training['steps']:.0f}, {f'{skipped:.0f} skipped' if skipped else 'none skipped'}{passed}, {wait}"
 
 
 def finish(folder: Path) -> Path | None:
@@ -145,11 +135,16 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         unit=unit,
         own=own,
         main=own.main,
+        held="held-out " if run else "",
         headline=headline(board),
-        caution=caution(run, own),
-        facts=_facts(run, own),
+        caution=" ".join([*_notes(board), caution(run, own)]).strip(),
+        facts=_facts(run, own) + [("steps", told(training)) for training in [curves.training()] if training],
         rows=_rows(board),
-        charts=_charts(curves, gallery, own),
+        ratio=_ratio(own),
+        ranges=range_table(own),
+        words=WORDS,
+        names=[name for name in own.rows[0] if not name.endswith("]")],
+        charts=draw_charts(curves, gallery.errors, own),
         panels=_panels(gallery.panels, own),
         gradients={"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
         settings=_settings(folder, run, own),
@@ -176,6 +171,13 @@ def headline(board: Mapping[str, Evaluation]) -> list[str]:
         value = f"{number(error, 3)} {main.unit}".strip()
         sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({value}).")
     return sentences
+
+
+def _notes(board: Mapping[str, Evaluation]) -> list[str]:
+    """The notes of the last row, and what the others have beyond them, under their names."""
+    *rivals, (_, own) = board.items()
+    others = [f"{row}: {note}" for row, scored in rivals for note in scored.notes if note not in own.notes]
+    return [*own.notes, *others]
 
 
 def caution(run: Run | None, own: Evaluation) -> str:
@@ -213,8 +215,20 @@ def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     ]
 
 
+def _ratio(own: Evaluation) -> str:
+    """Of true to predicted depth, in a sentence; empty where no metres were claimed."""
+    if not own.scale_ratio:
+        return ""
+    median, mean = number(own.scale_ratio["median"]), number(own.scale_ratio["mean"])
+    return f"True median depth is {median} times the predicted one (the median over captures; their mean is {mean})."
+
+
 def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
     facts = [("protocol", own.protocol), ("scored", f"{len(own.rows)} captures of {own.settings['data']}")]
+    if own.intervals:
+        found, over = own.intervals[own.main.metric], "scenes" if "scene" in own.rows[0] else "captures"
+        words = f"{number(found.low, 3)} to {number(found.high, 3)} {own.main.unit}".strip()
+        facts.append((f"{own.settings['ci']:g} % interval, {over} drawn again", words))
     if run is None:
         return facts
     lora = run.recipe.lora
@@ -311,117 +325,3 @@ def _data_uri(image: RGBArray) -> str:
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "WEBP", quality=88, method=4)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
-
-
-def _charts(curves: Curves, gallery: Gallery, own: Evaluation) -> list[dict[str, Any]]:
-    main, unit = own.main, own.unit
-    validated = f"eval_{main.metric}"
-    label = "AbsRel" if own.relative else f"MAE ({unit})"
-    charts = [
-        (
-            "Loss",
-            "Training and validation; the dotted line is the checkpoint that was kept.",
-            bool(curves.points("eval_loss")[0]),
-            partial(_losses, curves=curves),
-        ),
-        (
-            "Validation error",
-            f"{main.words[0].upper()}{main.words[1:]} on the captures that chose the checkpoint.",
-            bool(curves.points(validated)[0]),
-            partial(_validation, curves=curves, name=validated, label=label),
-        ),
-        (
-            "Error against depth",
-            "Mean error by true depth; the band holds 80 % of pixels.",
-            len(gallery.errors) > 0 and not own.relative,
-            partial(_against_depth, errors=gallery.errors, unit=unit),
-        ),
-    ]
-    return [
-        {"title": title, "caption": caption, "svg": chart(draw, number)}
-        for number, (title, caption, known, draw) in enumerate(charts)
-        if known
-    ]
-
-
-def chart(draw: Callable[[Figure], None], number: int) -> Markup:
-    """An SVG that takes text colour, accent and font from the page it stands in."""
-    buffer = BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sonde", "font.size": 9}):
-        figure = Figure(figsize=(4.2, 3.0), layout="constrained")
-        draw(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue().decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>chart{number}-", svg)
-    for colour, name in ((INK, "ink"), (ACCENT, "accent"), (QUIET, "quiet")):
-        svg = svg.replace(colour, f"var(--{name})")
-    return Markup(svg)
-
-
-def _losses(figure: Figure, curves: Curves) -> None:
-    axes = _axes(figure, "step", "loss")
-    for name, label, colour in (("loss", "training", QUIET), ("eval_loss", "validation", ACCENT)):
-        steps, values = curves.points(name)
-        axes.plot(steps, values, color=colour, linewidth=1.6, label=label)
-    if all(value > 0 for name in ("loss", "eval_loss") for value in curves.points(name)[1]):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
-    _best(axes, curves)
-    axes.legend(frameon=False, labelcolor=INK)
-
-
-def _validation(figure: Figure, curves: Curves, name: str, label: str) -> None:
-    axes = _axes(figure, "step", label)
-    axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
-    axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _best(axes, curves)
-
-
-def _best(axes: Axes, curves: Curves) -> None:
-    """A line at the checkpoint that was kept."""
-    steps, values = curves.points("eval_loss")
-    if steps:
-        axes.axvline(steps[int(np.argmin(values))], color=INK, linewidth=0.8, linestyle=":")
-
-
-def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str) -> None:
-    middles, held = binned(errors / UNITS[unit])
-    kept = [n for n, values in enumerate(held) if len(values) >= 10]
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    _style(top, "", f"|error| ({unit})")
-    _style(bottom, f"true depth ({unit})", "pixels")
-    low, high = ([np.percentile(held[n], share) for n in kept] for share in (10, 90))
-    top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
-    top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
-    top.set_ylim(bottom=0)
-    bottom.bar(middles, [len(values) for values in held], width=0.9 * (middles[1] - middles[0]), color=QUIET)
-    bottom.set_yticks([])
-
-
-def binned(errors: Float[np.ndarray, "n 2"], bins: int = 24) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
-    """Middles of equal steps of depth, and the absolute errors in each; the outermost 0.5 % are left out."""
-    low, high = np.percentile(errors[:, 0], [0.5, 99.5])
-    edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
-    place = np.digitize(errors[:, 0], edges[:-1]) - 1
-    place[errors[:, 0] > edges[-1]] = bins
-    return (edges[:-1] + edges[1:]) / 2, [np.abs(errors[place == n, 1]) for n in range(bins)]
-
-
-def _axes(figure: Figure, x: str, y: str) -> Axes:
-    axes = figure.subplots()
-    _style(axes, x, y)
-    return axes
-
-
-def _style(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(QUIET)
-    axes.tick_params(which="both", colors=INK)
-    axes.grid(axis="y", color=QUIET, alpha=0.25, linewidth=0.6)

@@ -1,16 +1,15 @@
-"""Depth Anything V2's four sizes as transformers configs, and the official checkpoints' keys in transformers' names.
+"""Depth Anything V2's four sizes as transformers configs, and its own checkpoints in transformers' names.
 
 Sizes follow the paper's code: a DINOv2 encoder tapped at four layers, a DPT neck and head (arXiv 2406.09414).
 """
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from transformers import AutoModel, DepthAnythingConfig
+from transformers import DepthAnythingConfig
+
+from sonde.architectures.foreign import Renames, encoder, held, renamed
 
 
 class Size(NamedTuple):
@@ -37,8 +36,11 @@ SIZES: dict[str, Size] = {
 }
 
 
-def depth_anything(size: str, *, max_depth: int | None = None) -> DepthAnythingConfig:
-    """The config of a size: relative disparity (ReLU), or metric depth up to `max_depth` metres (sigmoid)."""
+def depth_anything(size: str, *, max_depth: float | int | None = None) -> DepthAnythingConfig:
+    """The config of a size: relative disparity (ReLU), or metric depth up to `max_depth` metres (sigmoid).
+
+    Of a fraction of metres it holds what `held` says.
+    """
     shape = SIZES[size]
     backbone = {
         "model_type": "dinov2",
@@ -57,7 +59,7 @@ def depth_anything(size: str, *, max_depth: int | None = None) -> DepthAnythingC
         neck_hidden_sizes=list(shape.neck),
         fusion_hidden_size=shape.fusion,
         depth_estimation_type="relative" if max_depth is None else "metric",
-        max_depth=max_depth or 1,
+        max_depth=1 if max_depth is None else held(max_depth)[0],
     )
 
 
@@ -71,17 +73,7 @@ def load_encoder(backbone: Any, name: str) -> None:
     Raises:
         ValueError: nothing of that name, or an encoder of another size.
     """
-    try:
-        source = AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir(), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model.encoder={name} could not be had ({str(error).splitlines()[0]}): expected a DINOv2 such as "
-            "facebook/dinov2-small, or its local folder."
-        ) from None
-    if source.config.model_type != "dinov2":
-        raise ValueError(
-            f"model.encoder={name} is a {source.config.model_type} network: expected a DINOv2 without registers."
-        )
+    source = encoder(name, "dinov2", "a DINOv2 without registers, such as facebook/dinov2-small")
     wanted, found = ((c.num_hidden_layers, c.hidden_size, c.image_size) for c in (backbone.config, source.config))
     if wanted != found:
         raise ValueError(
@@ -91,59 +83,34 @@ def load_encoder(backbone: Any, name: str) -> None:
     backbone.load_state_dict(source.state_dict())
 
 
-def from_official(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConfig, dict[str, Tensor]]:
-    """An official `depth_anything_v2_*.pth` as (config, state in transformers' names).
+def converted(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConfig, dict[str, Tensor]]:
+    """An official `depth_anything_v2_*.pth` as (config, state in transformers' names); `from_official` says more.
 
-    The size is read from the class token's width; the range of a metric checkpoint from its file name, since the
-    file itself does not hold it: 20 m for hypersim, 80 m for vkitti, as its authors' README runs them.
+    A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as its authors' README runs them.
 
     Raises:
-        ValueError: the keys are not those of a Depth Anything V2 checkpoint.
+        ValueError: an encoder of no known width, or a metric checkpoint that does not say its range.
     """
-    token = state.get("pretrained.cls_token")
-    width = -1 if token is None else token.shape[-1]
+    width = state["pretrained.cls_token"].shape[-1]
     size = next((size for size, shape in SIZES.items() if shape.width == width), None)
-    if size is None or "depth_head.scratch.output_conv1.weight" not in state:
-        raise ValueError(
-            f"{name} is not an official Depth Anything V2 checkpoint: expected keys such as pretrained.cls_token "
-            "and depth_head.scratch.output_conv1.weight; for other networks give a Hugging Face folder."
-        )
+    if size is None:
+        widths = ", ".join(str(shape.width) for shape in SIZES.values())
+        raise ValueError(f"{name} has an encoder of width {width}: Depth Anything V2's are {widths}.")
     max_depth = 20 if "hypersim" in name else 80 if "vkitti" in name else None
     if max_depth is None and "metric" in name:
         raise ValueError(
             f"{name} is a metric checkpoint of unknown range: put hypersim (20 m) or vkitti (80 m) in its name."
         )
-    return depth_anything(size, max_depth=max_depth), _renamed(state)
+    return depth_anything(size, max_depth=max_depth), renamed(state, RENAMES, SPLITS)
 
 
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        for pattern, names in SPLITS.items():
-            if match := re.fullmatch(pattern, key):
-                parts = torch.chunk(value, len(names))
-                renamed |= {match.expand(name): part.clone() for name, part in zip(names, parts, strict=True)}
-                break
-        else:
-            renamed[_new_name(key)] = value
-    return renamed
-
-
-def _new_name(key: str) -> str:
-    for pattern, name in RENAMES.items():
-        key = re.sub(pattern, name, key)
-    return re.sub(r"refinenet(\d)", lambda found: f"neck.fusion_stage.layers.{4 - int(found[1])}", key)
-
-
-LAYER = r"pretrained\.blocks\.(?:\d+\.)?(\d+)\."
-TARGET = r"backbone.encoder.layer.\1."
 SPLITS: dict[str, tuple[str, ...]] = {
     # One fused matrix in the original, several here.
-    LAYER + r"attn\.qkv\.(weight|bias)": tuple(TARGET + rf"attention.{p}_proj.\2" for p in "qkv"),
-    LAYER + r"mlp\.w12\.(weight|bias)": (TARGET + r"mlp.gate_proj.\2", TARGET + r"mlp.up_proj.\2"),
+    ".attn.qkv.": (".attention.q_proj.", ".attention.k_proj.", ".attention.v_proj."),
+    ".mlp.w12.": (".mlp.gate_proj.", ".mlp.up_proj."),
 }
-RENAMES: dict[str, str] = {
-    LAYER: TARGET,
+RENAMES: Renames = {
+    r"pretrained\.blocks\.(?:\d+\.)?(\d+)\.": r"backbone.encoder.layer.\1.",
     r"attn\.proj\.": "attention.o_proj.",
     r"mlp\.w3\.": "mlp.down_proj.",
     r"ls(\d)\.gamma": r"layer_scale\1.lambda1",
@@ -163,4 +130,5 @@ RENAMES: dict[str, str] = {
     r"depth_head\.scratch\.": "",
     r"resConfUnit(\d)\.conv(\d)": r"residual_layer\1.convolution\2",
     r"\.out_conv\.": ".projection.",
+    r"refinenet(\d)": lambda found: f"neck.fusion_stage.layers.{4 - int(found[1])}",
 }

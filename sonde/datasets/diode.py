@@ -1,0 +1,49 @@
+"""DIODE (Vasiljevic et al., 2019): a laser's depth of rooms and streets, with a mask of what it truly measured.
+
+    root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010.png             1024x768; also outdoor
+    root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010_depth.npy       (768, 1024, 1) float32 metres
+    root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010_depth_mask.npy  (768, 1024), 1 where measured
+
+Depth without its mask is wrong at every edge, where two returns were averaged: the mask must be there. Published
+code disagrees about the camera, so none is given. Ids are indoors/scene_00019/scan_00183/NAME; `part` groups into
+indoors and outdoor, `folder` by scan.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.files import reading
+from sonde.types import DepthArray, MatrixArray
+
+LIMITS = (0.0, 350.0)
+"""Metres: how far the laser reaches."""
+
+PARTS = ("indoors", "outdoor")
+
+
+def open_diode(root: Path) -> PairSet:
+    """The captures of both parts, or of the one that is there."""
+    files = [path for path in root.glob("**/scene_*/scan_*/*") if path.parts[-4] in PARTS]
+    images, twice = named((path for path in files if path.suffix == ".png"), lambda path: _name(path, ".png"))
+    depths, again = named(
+        (path for path in files if path.name.endswith("_depth.npy")), lambda p: _name(p, "_depth.npy")
+    )
+    pairs, problems = paired(images, depths)
+    parts = {pair.id: pair.id.partition("/")[0] for pair in pairs}
+    faults = [*twice, *again, *problems]
+    return PairSet("diode", root, pairs, decode_measured, "m", LIMITS, faults, groupings={"part": parts})
+
+
+def decode_measured(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
+    """Depth in metres, 0 where the mask says that nothing was measured; no camera."""
+    mask = path.with_name(path.name.replace("_depth.npy", "_depth_mask.npy"))
+    with reading(path, "download it again; expected a float map of shape (h, w, 1)"):
+        depth = np.load(path).reshape(size)
+    with reading(mask, "every depth map of DIODE has a mask beside it; download it too"):
+        return np.where(np.load(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
+
+
+def _name(path: Path, ending: str) -> str:
+    return "/".join([*path.parts[-4:-1], path.name.removesuffix(ending)])

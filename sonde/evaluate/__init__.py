@@ -1,0 +1,79 @@
+"""Score a model, or a folder of predictions, under a protocol: one row per image, and their mean.
+
+    evaluation     the result: rows, means, ratios of scale, errors by range; its files
+    scoring        one prediction against one capture
+    predictions    who answers: a model, a function, a folder
+    ordinal        which of two points is nearer: DA-2K
+    runs           what a run folder says of itself
+    bootstrap      intervals of means, and of differences
+    job            `evaluate`: a model under a protocol on one set
+    boards         scores beside each other: a run and its baselines, one model on several sets
+
+What a prediction claims (its space) decides what may be scored: a relative map under a metric protocol is an
+error, and an alignment that the protocol does not prescribe must be asked for by name and renames the result,
+`zivid-mm+disparity`. Captures are read one at a time.
+"""
+
+import sys
+
+from sonde import Verb
+from sonde.evaluate.boards import (
+    ADAPTED,
+    MEAN_MAP,
+    MEAN_MAP_OF_JUDGES,
+    TRAINED,
+    UNADAPTED,
+    On,
+    difference,
+    folder_of,
+    on_sets,
+    parse_on,
+    scoreboard,
+)
+from sonde.evaluate.bootstrap import Interval
+from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, read_evaluation, table
+from sonde.evaluate.job import Watcher, evaluate
+from sonde.evaluate.predictions import ENDINGS, Predictor, read_predictions
+from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
+from sonde.evaluate.scoring import ALIGNABLE, LENGTHS, Scored, scale_ratio, score, score_fully, view
+
+__all__ = [
+    "ADAPTED",
+    "ALIGNABLE",
+    "ENDINGS",
+    "LENGTHS",
+    "MEAN_MAP",
+    "MEAN_MAP_OF_JUDGES",
+    "TRAINED",
+    "UNADAPTED",
+    "WORDS",
+    "Evaluation",
+    "Interval",
+    "Measure",
+    "On",
+    "Predictor",
+    "Run",
+    "Scored",
+    "Watcher",
+    "columns",
+    "difference",
+    "evaluate",
+    "folder_of",
+    "measured_ids",
+    "on_sets",
+    "open_captures",
+    "own_protocol",
+    "parse_on",
+    "range_table",
+    "read_evaluation",
+    "read_predictions",
+    "read_run",
+    "scale_ratio",
+    "score",
+    "score_fully",
+    "scoreboard",
+    "table",
+    "view",
+]
+
+sys.modules[__name__].__class__ = Verb

@@ -1,0 +1,204 @@
+"""A model under a protocol on one set: captures are read one at a time, one row each, and their mean."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sonde import protocols
+from sonde.datasets import Capture, DepthSet, Joined, only, open_set
+from sonde.datasets.contract import UNITS
+from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
+from sonde.evaluate.ordinal import score_pairs
+from sonde.evaluate.predictions import Predictor, predictor_of
+from sonde.evaluate.runs import Run, open_captures, read_run
+from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
+from sonde.models import DepthModel
+from sonde.protocols import Protocol
+from sonde.recipes import nearest
+from sonde.types import DepthArray
+
+Watcher = Callable[[Capture, DepthArray, dict[str, Any]], None]
+"""Told of every scored capture: as the protocol shows it, the prediction as scored (metres), and its row."""
+
+
+def evaluate(
+    model: DepthModel | Predictor | str | Path,
+    protocol: str = "zivid-mm",
+    data: DepthSet | str | Path | None = None,
+    *,
+    format: str | None = None,
+    listed: str | Path | None = None,
+    ids: Sequence[str] | None = None,
+    align: str | None = None,
+    ci: int | float | None = None,
+    out: Path | None = None,
+    keep: Path | None = None,
+    watch: Watcher | None = None,
+) -> Evaluation:
+    """Scores of a model under a protocol.
+
+    Args:
+        model: a DepthModel, a Predictor, a name `sonde.load` takes, or a folder of predictions named by id.
+        protocol: a packaged name, see `protocols.names`, or a YAML file of one's own.
+        data: the captures; by default those of the model's own run.
+        format: the layout of `data`, a name in DATASETS; by default the run's, else zivid.
+        listed: a file of the captures to score, in any form that `datasets.only` takes.
+        ids: the captures to score; by default a run's own test captures, or all where `data` is another set.
+        align: a name in ALIGN, in place of the protocol's; the result is then named PROTOCOL+ALIGN.
+        ci: the level, in %, of intervals beside the means: of images drawn again, or of the scenes they share.
+        out: a folder for `metrics.json` and `per_image.csv`.
+        keep: a folder for the predictions; those that are there are not predicted again.
+        watch: told of every scored capture.
+
+    Raises:
+        ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
+    """
+    rules = protocols.load(protocol, align)
+    if rules.average == "pair":
+        if not isinstance(data, str | Path) or any(word is not None for word in (ids, listed, align, format)):
+            raise ValueError(
+                f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and neither format nor "
+                "alignment nor a choice of captures."
+            )
+        return _finished(score_pairs(*predictor_of(model, keep=keep), Path(data), rules), ci, out)
+    run = read_run(model) if isinstance(model, str | Path) else None
+    captures = captures_of(data, format, run, listed)
+    chosen = chosen_of(captures, run, ids, listed)
+    evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)
+    return _finished(evaluation, ci, out)
+
+
+def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) -> Evaluation:
+    """With the level of its intervals, and written where a folder is given."""
+    if ci is not None:
+        evaluation.settings["ci"] = ci
+    if out is not None:
+        evaluation.write(Path(out))
+    return evaluation
+
+
+class Chosen(NamedTuple):
+    """The captures to score."""
+
+    ids: list[str]
+    words: str
+    """Which they are."""
+
+
+def score_set(
+    predictor: Predictor, name: str, captures: DepthSet, chosen: Chosen, rules: Protocol, watch: Watcher | None = None
+) -> Evaluation:
+    """Scores of what answers, called `name`, on chosen captures.
+
+    Raises:
+        ValueError: none of them could be scored, or predictions that the protocol cannot score.
+    """
+    if rules.average == "pair":
+        raise ValueError(f"{rules.name} scores pairs of points, and {captures.root} holds depth: score it by itself.")
+    rows, skipped = _score_all(predictor, captures, chosen.ids, rules, watch)
+    settings = {
+        "protocol": rules.model_dump(),
+        "model": name,
+        "data": ", ".join(map(str, captures.roots(chosen.ids) if isinstance(captures, Joined) else [captures.root])),
+        "limits": list(captures.limits),
+        "unit": captures.unit,
+        "captures": chosen.words,
+        "ids": [row["id"] for row in rows],
+        "versions": versions(),
+    }
+    names = _named(dict.fromkeys(rules.metrics), rules.unit or captures.unit)
+    return Evaluation(rules.name, means(rows, names), rows, skipped, settings)
+
+
+def captures_of(
+    data: DepthSet | str | Path | None, format: str | None, run: Run | None, listed: str | Path | None = None
+) -> DepthSet:
+    """The set that `evaluate` is asked to score on; the run's own as the run reads it.
+
+    Raises:
+        ValueError: no set was named, or none is there.
+    """
+    if isinstance(data, str | Path) or data is None:
+        data = _opened(data, format, run)
+    return data if listed is None else only(data, Path(listed))
+
+
+def chosen_of(
+    captures: DepthSet, run: Run | None, ids: Sequence[str] | None = None, listed: str | Path | None = None
+) -> Chosen:
+    """Those given by id or by a list; of a run's own set its test captures; else all.
+
+    Raises:
+        ValueError: there are none, or one that the set lacks.
+    """
+    if ids is not None:
+        chosen = Chosen(list(ids), "given by id")
+    elif listed is not None:
+        chosen = Chosen(list(captures.ids), f"those of {listed}")
+    elif run is not None and _same(captures.root, run.recipe.data.root):
+        chosen = Chosen(run.parts["test"], f"test captures of {run.folder}")
+    else:
+        chosen = Chosen(list(captures.ids), "all captures")
+    absent = [id_ for id_ in chosen.ids if id_ not in set(captures.ids)]
+    if absent:
+        raise ValueError(f"{captures.root} has no capture {absent[0]!r}: {nearest(absent[0], list(captures.ids))}")
+    if not chosen.ids:
+        raise ValueError(f"No captures to score: the {chosen.words} are none; give ids, or the data of another folder.")
+    return chosen
+
+
+def _score_all(
+    predictor: Predictor, captures: DepthSet, ids: Sequence[str], rules: Protocol, watch: Watcher | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A row for each capture, and why the others have none."""
+    position = {name: index for index, name in enumerate(captures.ids)}
+    unit = rules.unit or captures.unit
+    kinds = {name: captures.groups(by) for name, by in (("group", rules.groups), ("scene", rules.scenes)) if by}
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for id_ in ids:
+        try:
+            capture = captures.read(position[id_])
+            seen = view(capture, rules)
+        except ValueError as error:
+            skipped[id_] = str(error)
+            continue
+        scored = score_fully(part_seen(predictor(seen), capture, rules), seen, rules, UNITS[unit])
+        kin = {name: known[id_] for name, known in kinds.items()}
+        rows.append({"id": id_, "pixels": int(seen.mask.sum()), **kin, **_row(scored, rules, unit)})
+        if watch is not None:
+            watch(seen, scored.depth, rows[-1])
+    if not rows:
+        raise ValueError(f"None of {len(ids)} captures could be scored: {next(iter(skipped.values()))}")
+    return rows, skipped
+
+
+def _row(scored: Scored, rules: Protocol, unit: str) -> dict[str, Any]:
+    row: dict[str, Any] = _named(scored.metrics, unit)
+    if scored.fitted is not None:
+        row[SCALE] = scored.fitted
+    if scored.ratio is not None or rules.space == "metric":
+        row[RATIO] = scored.ratio
+    empty = {"pixels": 0, **dict.fromkeys(BY_RANGE)}
+    for span in rules.spans:
+        values = _named(scored.ranges.get(span, empty), unit)
+        row |= {f"{name}[{span}]": value for name, value in values.items()}
+    return row
+
+
+def _named(scores: dict[str, Any], unit: str) -> dict[str, Any]:
+    return {f"{name}_{unit}" if name in LENGTHS else name: value for name, value in scores.items()}
+
+
+def _opened(root: str | Path | None, format: str | None, run: Run | None) -> DepthSet:
+    if run is not None and (root is None or _same(root, run.recipe.data.root)):
+        if format in (None, run.recipe.data.format):
+            return open_captures(run.recipe)
+        root = run.recipe.data.root
+    if root is None:
+        raise ValueError("No captures to score on: give data=ROOT, the folder of the set (--data on the command line).")
+    return open_set(format or (run.recipe.data.format if run else "zivid"), root)
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    return Path(one).resolve() == Path(other).resolve()

@@ -1,0 +1,162 @@
+"""Who answers: a model, any function of a capture, or a folder of predictions on disk.
+
+Predictions may be kept as they come, so that they are scored again without the model and a stopped evaluation goes on
+where it was: FOLDER/ID.npy, float32 as the model answered (metres, or the relative quantity), which loses nothing, and
+`predictions.json`, which says what they are. What is scored is what was read back.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from sonde import files, models
+from sonde.datasets import Capture
+from sonde.datasets.contract import UNITS
+from sonde.geometry import scale_intrinsics
+from sonde.models import DepthModel
+from sonde.predict import MANIFEST
+from sonde.types import MatrixArray, Prediction
+
+Predictor = Callable[[Capture], Prediction]
+"""What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
+
+ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
+"""Of the files in a folder of predictions, the first found for a capture's id is taken."""
+
+
+def predictor_of(
+    model: DepthModel | Predictor | str | Path, cut: str | None = None, keep: Path | None = None
+) -> tuple[Predictor, str]:
+    """What answers for each capture, and its name.
+
+    Args:
+        model: a model, its name, a function, or a folder of predictions.
+        cut: what of a frame the protocol shows it.
+        keep: a folder for its answers, see `kept`.
+
+    Raises:
+        ValueError: a folder of predictions that depend on something else.
+    """
+    if isinstance(model, str | Path):
+        folder = Path(model)
+        known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
+        if folder.is_dir() and not any((folder / name).exists() for name in known):
+            check_cut(folder, cut)
+            return read_predictions(folder), str(model)
+        model = models.load(model)
+    if isinstance(model, DepthModel):
+        predictor, name = of_network(model), model.name
+    else:
+        predictor, name = model, getattr(model, "__name__", type(model).__name__)
+    return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
+
+
+def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Predictor:
+    """The predictor's answers, by way of a folder: what is there is read, all else is asked for and written.
+
+    Args:
+        predictor: who answers what is not there yet.
+        about: what the answers depend on, as `answers_of` gives it.
+        folder: where they are kept.
+
+    Raises:
+        ValueError: the folder holds predictions that depend on something else.
+    """
+    manifest = _manifest(folder)
+    other = [key for key in about if manifest and manifest.get(key) != about[key]]
+    if other:
+        raise ValueError(
+            f"{folder} holds predictions of another {other[0]} ({manifest.get(other[0])}, not {about[other[0]]}): "
+            "give another folder, or remove it."
+        )
+
+    def answer(capture: Capture) -> Prediction:
+        path = folder / f"{capture.id}.npy"
+        if not path.is_file():
+            prediction = predictor(capture)
+            _describe(folder, {"space": prediction.space, "unit": "m", **about})
+            with files.atomic_write(path) as sibling:
+                np.save(sibling, np.asarray(prediction.depth, np.float32))
+        return read_predictions(folder)(capture)
+
+    return answer
+
+
+def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:
+    """What a model's answers depend on: its name, its weights, its calibration, and what of a frame it sees."""
+    known = model if isinstance(model, DepthModel) else None
+    return {
+        "model": name,
+        "weights": known and models.weights_hash(known.network),
+        "calibration": known and known.calibration and known.calibration.formula(),
+        "cut": cut,
+    }
+
+
+def check_cut(folder: Path, cut: str | None) -> None:
+    """Predictions in a folder are of what a protocol shows the model, as far as the folder says.
+
+    Raises:
+        ValueError: they are of another cut of the frame.
+    """
+    manifest = _manifest(folder)
+    if "cut" in manifest and manifest["cut"] != cut:
+        raise ValueError(
+            f"{folder} holds predictions of {manifest['cut'] or 'whole frames'}, and the protocol shows a model "
+            f"{cut or 'whole frames'}: predict again under this protocol."
+        )
+
+
+def read_predictions(folder: Path) -> Predictor:
+    """Predictions read from a folder: FOLDER/ID.npy, .depth.png, .png, .exr or .pfm.
+
+    Space and unit are those of the folder's `predictions.json`, as `sonde predict` writes it; without one,
+    those that a PNG's metadata state, and metric depth in metres for the rest.
+    """
+    manifest = _manifest(folder)
+
+    def read(capture: Capture) -> Prediction:
+        found = next((file for ending in ENDINGS if (file := folder / f"{capture.id}{ending}").is_file()), None)
+        if found is None:
+            raise ValueError(f"{folder} has no prediction for {capture.id}: expected {capture.id}{'|'.join(ENDINGS)}.")
+        if found.suffix == ".png":
+            with PILImage.open(found) as image:
+                space = image.info.get("Space", "metric")
+            return Prediction(files.read_depth(found), manifest.get("space", space))
+        space = manifest.get("space", "metric")
+        scale = UNITS[manifest["unit"]] if space == "metric" and "unit" in manifest else None
+        return Prediction(files.read_depth(found, scale), space)
+
+    return read
+
+
+def of_network(network: DepthModel) -> Predictor:
+    """What a network answers to a capture's image, told its camera where that is known."""
+    return lambda capture: network.predict(capture.image, _camera(capture))
+
+
+def _camera(capture: Capture) -> MatrixArray | None:
+    """A capture's intrinsics for its image's pixels."""
+    if capture.intrinsics is None:
+        return None
+    (height, width), (rows, columns) = capture.depth.shape, capture.image.shape[:2]
+    return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _describe(folder: Path, document: dict[str, Any]) -> None:
+    """Write what the predictions are, or find that they are so."""
+    known = _manifest(folder)
+    if not known:
+        with files.atomic_write(folder / MANIFEST) as sibling:
+            sibling.write_text(json.dumps(document, indent=1) + "\n")
+    elif known["space"] != document["space"]:
+        raise ValueError(f"{folder} holds predictions in space {known['space']!r}, not {document['space']!r}.")

@@ -1,0 +1,175 @@
+"""Charts of a report, as SVG that takes its colours from the page it stands in."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from sonde.datasets.contract import UNITS
+from sonde.evaluate import Evaluation
+
+INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
+"""Colours of a chart that the page replaces by its own, light or dark."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Numbers by step, from `metrics.jsonl`; of a step logged twice, as after a resume, the later."""
+
+    series: dict[str, dict[int, float]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Curves":
+        """Every number the trainer logged; nothing where it logged nothing."""
+        series: dict[str, dict[int, float]] = {}
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for entry in map(json.loads, lines):
+            for name, value in entry.items():
+                if name not in ("step", "epoch") and value is not None:
+                    series.setdefault(name, {})[entry["step"]] = float(value)
+        return cls(series)
+
+    def points(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values in order."""
+        found = self.series.get(name, {})
+        return sorted(found), [found[step] for step in sorted(found)]
+
+    def training(self) -> dict[str, float]:
+        """How the steps went by the last log: how many, how many were skipped, the share spent waiting for data."""
+        steps, _ = self.points("skipped_steps")
+        names = ("skipped_steps", "scaler_skips", "data_wait") if steps else ()
+        last = {name: self.series[name][steps[-1]] for name in names if name in self.series}
+        return {"steps": float(steps[-1]), **last} if steps else {}
+
+
+def draw_charts(curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluation) -> list[dict[str, Any]]:
+    """Title, caption and SVG of each chart that there are numbers for.
+
+    Args:
+        curves: what the trainer logged.
+        errors: true depth and signed error of a sample of pixels, metres.
+        own: the scores of the model that the page is about.
+    """
+    main, unit = own.main, own.unit
+    validated = f"eval_{main.metric}"
+    label = "AbsRel" if own.relative else f"MAE ({unit})"
+    charts = [
+        (
+            "Loss",
+            "Training and validation; the dotted line is the checkpoint that was kept.",
+            bool(curves.points("eval_loss")[0]),
+            partial(_losses, curves=curves),
+        ),
+        (
+            "Validation error",
+            f"{main.words[0].upper()}{main.words[1:]} on the captures that chose the checkpoint.",
+            bool(curves.points(validated)[0]),
+            partial(_validation, curves=curves, name=validated, label=label),
+        ),
+        (
+            "Error against depth",
+            "Mean error by true depth; the band holds 80 % of pixels.",
+            len(errors) > 0 and not own.relative,
+            partial(_against_depth, errors=errors, unit=unit),
+        ),
+    ]
+    return [
+        {"title": title, "caption": caption, "svg": chart(draw, number)}
+        for number, (title, caption, known, draw) in enumerate(charts)
+        if known
+    ]
+
+
+def chart(draw: Callable[[Figure], None], number: int) -> Markup:
+    """An SVG that takes text colour, accent and font from the page it stands in."""
+    buffer = BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sonde", "font.size": 9}):
+        figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+        draw(figure)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>chart{number}-", svg)
+    for colour, name in ((INK, "ink"), (ACCENT, "accent"), (QUIET, "quiet")):
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg)
+
+
+def _losses(figure: Figure, curves: Curves) -> None:
+    axes = _axes(figure, "step", "loss")
+    for name, label, colour in (("loss", "training", QUIET), ("eval_loss", "validation", ACCENT)):
+        steps, values = curves.points(name)
+        axes.plot(steps, values, color=colour, linewidth=1.6, label=label)
+    if all(value > 0 for name in ("loss", "eval_loss") for value in curves.points(name)[1]):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    _best(axes, curves)
+    axes.legend(frameon=False, labelcolor=INK)
+
+
+def _validation(figure: Figure, curves: Curves, name: str, label: str) -> None:
+    axes = _axes(figure, "step", label)
+    axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
+    axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _best(axes, curves)
+
+
+def _best(axes: Axes, curves: Curves) -> None:
+    """A line at the checkpoint that was kept."""
+    steps, values = curves.points("eval_loss")
+    if steps:
+        axes.axvline(steps[int(np.argmin(values))], color=INK, linewidth=0.8, linestyle=":")
+
+
+def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str) -> None:
+    middles, held = binned(errors / UNITS[unit])
+    kept = [n for n, values in enumerate(held) if len(values) >= 10]
+    top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    _style(top, "", f"|error| ({unit})")
+    _style(bottom, f"true depth ({unit})", "pixels")
+    low, high = ([np.percentile(held[n], share) for n in kept] for share in (10, 90))
+    top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
+    top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
+    top.set_ylim(bottom=0)
+    bottom.bar(middles, [len(values) for values in held], width=0.9 * (middles[1] - middles[0]), color=QUIET)
+    bottom.set_yticks([])
+
+
+def binned(errors: Float[np.ndarray, "n 2"], bins: int = 24) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
+    """Middles of equal steps of depth, and the absolute errors in each; the outermost 0.5 % are left out."""
+    low, high = np.percentile(errors[:, 0], [0.5, 99.5])
+    edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
+    place = np.digitize(errors[:, 0], edges[:-1]) - 1
+    place[errors[:, 0] > edges[-1]] = bins
+    return (edges[:-1] + edges[1:]) / 2, [np.abs(errors[place == n, 1]) for n in range(bins)]
+
+
+def _axes(figure: Figure, x: str, y: str) -> Axes:
+    axes = figure.subplots()
+    _style(axes, x, y)
+    return axes
+
+
+def _style(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(which="both", colors=INK)
+    axes.grid(axis="y", color=QUIET, alpha=0.25, linewidth=0.6)

@@ -1,0 +1,95 @@
+"""Predictions go to disk and are scored from there, without the model; a killed evaluation goes on where it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_captures import write_bench
+from trained_runs import Killed, relative_model
+
+from sonde import evaluate
+from sonde.datasets import Capture
+from sonde.models import Calibration
+from sonde.types import Prediction
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_bench(tmp_path / "bench", 5)
+
+
+def guess(capture: Capture) -> Prediction:
+    """Different for every image, with values that no short decimal holds."""
+    noise = np.random.default_rng(int(capture.id[1:])).normal(0, 0.01, (9, 11))
+    return Prediction((0.8 + noise).astype(np.float32), "metric")
+
+
+def dying(after: int) -> Callable[[Capture], Prediction]:
+    """The same answers, until it dies."""
+    left = iter(range(after))
+
+    def predict(capture: Capture) -> Prediction:
+        if next(left, None) is None:
+            raise Killed
+        return guess(capture)
+
+    predict.__name__ = guess.__name__
+    return predict
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(root, tmp_path):
+    whole = evaluate.evaluate(guess, data=root, out=tmp_path / "whole", keep=tmp_path / "whole" / "kept")
+    with pytest.raises(Killed):
+        evaluate.evaluate(dying(3), data=root, out=tmp_path / "cut", keep=tmp_path / "cut" / "kept")
+    assert len(content(tmp_path / "cut" / "kept")) == 4 and not (tmp_path / "cut" / "metrics.json").exists()
+    evaluate.evaluate(dying(2), data=root, out=tmp_path / "cut", keep=tmp_path / "cut" / "kept")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert whole.metrics == evaluate.evaluate(guess, data=root).metrics
+
+
+def test_what_was_kept_is_scored_without_the_model_under_another_alignment(root, tmp_path):
+    direct = evaluate.evaluate(guess, data=root, align="median")
+    evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
+    assert evaluate.evaluate(dying(0), data=root, align="median", keep=tmp_path / "kept").rows == direct.rows
+    assert evaluate.evaluate(tmp_path / "kept", data=root, align="median").rows == direct.rows
+
+
+def test_a_models_own_answers_are_kept_without_loss_and_those_of_other_weights_are_refused(root, tmp_path):
+    model = relative_model()
+    kept = evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+    assert kept.rows == evaluate.evaluate(model, "affine-disparity", root).rows
+    model.calibration = Calibration("scale", "disparity", 2.0)
+    with pytest.raises(ValueError, match=r"holds predictions of another calibration \(None, not 1 / 2\.0 \* x\)"):
+        evaluate.evaluate(model, "metric", root, keep=tmp_path / "kept")
+    model.calibration = None
+    next(model.network.parameters()).data.add_(1e-3)
+    with pytest.raises(ValueError, match=r"holds predictions of another weights .*give another folder"):
+        evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+
+
+def test_predictions_of_the_cut_are_not_taken_for_the_whole_frame(root, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "predictions.json").write_text('{"space": "metric", "unit": "m", "cut": "kb"}')
+    with pytest.raises(ValueError, match="holds predictions of kb, and the protocol shows a model whole frames"):
+        evaluate.evaluate(tmp_path / "kept", data=root)
+
+
+def test_the_command_keeps_predictions(sonde, root, tmp_path):
+    words = (
+        "eval",
+        "sonde-tiny",
+        "--protocol",
+        "affine-disparity",
+        "--data",
+        root,
+        "--keep",
+        tmp_path / "kept",
+        "--json",
+    )
+    first, again = sonde(*words).json, sonde(*words).json
+    assert first == again and len(list((tmp_path / "kept").glob("*.npy"))) == 5
