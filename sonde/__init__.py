@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
+    from sonde.calibrate import calibrate as calibrate
     from sonde.evaluate import evaluate as evaluate
     from sonde.export import export as export
     from sonde.label import label as label
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MODULES: tuple[str, ...] = tuple(
     "types recipes geometry encoding align losses metrics files augment scenes datasets download unlabeled "
     "architectures adapters models features predict baselines protocols evaluate report cards schedules trainer train "
-    "label export checks doctor bench demo cli".split()
+    "label export calibrate checks doctor bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

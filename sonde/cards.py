@@ -157,9 +157,21 @@ def page(document: Mapping[str, Any]) -> str:
         parents="\n".join(lines) or "- none: drawn at random",
         data="\n".join(data),
         accuracy=measured + where,
+        calibrated=f"\n{calibrated(document['calibration'])}\n" if document.get("calibration") else "",
         versions=", ".join(f"{name} {version}" for name, version in document["versions"].items()),
         weights=document["weights_sha256"],
         recipe=yaml.safe_dump(document["recipe"], sort_keys=False),
+    )
+
+
+def calibrated(record: Mapping[str, Any]) -> str:
+    """A calibration's line of the page."""
+    images = f"{len(record['images'])} image{'s'[: len(record['images']) != 1]}"
+    depths = f"from {record['nearest']:.3g} to {record['farthest']:.3g} m"
+    error = "" if record["held_out"] is None else f", {100 * record['held_out']:.3g} % off at points left out"
+    return (
+        f"**Calibrated** to metres ({record['kind']}) by {record['points']} points of {images} {depths}, "
+        f"on {record['date'][:10]}{error}: `{record['formula']}`"
     )
 
 
@@ -203,7 +215,7 @@ library_name: transformers
 {data}
 
 **Measured**: {accuracy}.
-
+{calibrated}
 **Made with** {versions}. Weights: SHA-256 {weights}.
 
 ```yaml

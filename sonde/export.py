@@ -85,13 +85,16 @@ def card(model: DepthModel, licence: str) -> str:
         answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
         decode = zoom + (f"({DECODE[encoding['name']]})" if zoom else DECODE[encoding["name"]])
         lines = DECODED.format(per_metre=per_metre, unit=unit, decode=decode)
-    elif model.space == "metric":
+        answer = f"(depth_{unit} / {per_metre})"
+    elif meaning.space == "metric":
         answers = "depth in metres" if meaning.scale == 1 else f"depth as a share of {meaning.scale:g} m"
         scale = "" if meaning.scale == 1 else f"{meaning.scale!r} * "
-        lines = f'depth_m = {zoom}{scale}pipe(image)["predicted_depth"]'
+        lines, answer = f'depth_m = {zoom}{scale}pipe(image)["predicted_depth"]', "depth_m"
     else:
         answers = "inverse depth up to an unknown scale and shift: larger is nearer"
-        lines = 'disparity = pipe(image)["predicted_depth"]'
+        lines, answer = 'disparity = pipe(image)["predicted_depth"]', "disparity"
+    if model.calibration is not None:
+        lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
     return CARD.format(
         meaning=answers + ("" if focal is None else f", as a camera of {focal:g} pixels focal length would see it"),
         lines=lines,

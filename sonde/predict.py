@@ -117,6 +117,19 @@ def parse_intrinsics(text: str) -> MatrixArray:
         raise ValueError(f"Intrinsics {text!r}: {FOUR}.") from None
 
 
+def check_camera(camera: MatrixArray, height: int, width: int) -> None:
+    """Intrinsics can be those of an image of this size.
+
+    Raises:
+        ValueError: their centre lies outside it.
+    """
+    if not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
+        raise ValueError(
+            f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
+            "they belong to another size; scale them to this one."
+        )
+
+
 def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
     """Image -> its place below the folder all have in common, sorted; what lies below `out` is not a source.
 
@@ -176,7 +189,7 @@ def _check_request(model: DepthModel, save: Sequence[str], camera: MatrixArray |
     if clouds and model.space != "metric":
         raise ValueError(
             f"{model.name} answers relative depth ({model.space}), and a .{clouds[0]} point cloud needs metres: adapt "
-            "the model to metric captures (sonde train lora-few), or leave the cloud out."
+            "the model to metric captures (sonde train lora-few, or sonde calibrate), or leave the cloud out."
         )
     if clouds and camera is None:
         raise ValueError(f"A .{clouds[0]} point cloud needs the camera's intrinsics (--intrinsics): {FOUR}.")
@@ -210,12 +223,8 @@ def _below(path: Path, folder: Path) -> bool:
 
 
 def _answer(model: DepthModel, image: RGBArray, camera: MatrixArray | None) -> Answer:
-    height, width = image.shape[:2]
-    if camera is not None and not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
-        raise ValueError(
-            f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
-            "they belong to another size; scale them to this one."
-        )
+    if camera is not None:
+        check_camera(camera, *image.shape[:2])
     prediction = model.predict(image, camera)
     unit = model.meaning.unit if prediction.space == "metric" else "1"
     return Answer(image, prediction.depth, prediction.space, unit, camera)
@@ -246,6 +255,7 @@ def _write_manifest(
         "model": model.name,
         "space": model.space,
         "unit": model.meaning.unit if model.space == "metric" else "1",
+        **({"calibration": model.calibration.record} if model.calibration else {}),
         "predictions": [
             {
                 **entry,

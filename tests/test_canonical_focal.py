@@ -16,7 +16,7 @@ from sonde import evaluate, export, features, label, models, predict, recipes, t
 from sonde.datasets import Capture
 from sonde.encoding import ENCODINGS
 from sonde.evaluate.predictions import of_network
-from sonde.models import DepthModel, Meaning
+from sonde.models import Calibration, DepthModel, Meaning
 from sonde.trainer import Objective
 from sonde.types import MatrixArray, Prediction, Sample
 
@@ -140,12 +140,17 @@ def test_the_focal_survives_the_disk_and_predict_writes_the_cameras_metres(tmp_p
 def test_the_cards_lines_give_metres_of_the_camera(meaning, tmp_path):
     model, image = constant(0.4, meaning), np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     torch.nn.init.normal_(model.network.head.head[2].weight)  # transformers' own picture divides by the map's range
+    depth = model.predict(image, camera(250.0)).depth
+    model.calibration = Calibration("scale-shift", "metric", 1.5, 0.2)
     folder = export.export(model, out=tmp_path / "out")
     code = (folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     names = {"pipe": pipeline("depth-estimation", model=str(folder)), "image": Image.fromarray(image), "focal": 250.0}
     exec("\n".join(code.splitlines()[2:]), names)
     metres = names["depth_m"] if "depth_m" in names else names["depth_mm"] / 1000  # pyright: ignore
-    np.testing.assert_allclose(metres.numpy(), model.predict(image, camera(250.0)).depth, rtol=1e-4)  # pyright: ignore
+    np.testing.assert_allclose(metres.numpy(), depth, rtol=1e-4)  # pyright: ignore
+    calibrated = models.load(folder).predict(image, camera(250.0)).depth
+    np.testing.assert_allclose(calibrated, 1.5 * depth + 0.2, rtol=1e-5)
+    np.testing.assert_allclose(names["calibrated_m"].numpy(), calibrated, rtol=1e-4)  # pyright: ignore
 
 
 def settings(tmp_path: Path, *more: str, **data) -> recipes.Recipe:

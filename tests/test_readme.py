@@ -43,6 +43,7 @@ def home(tmp_path, monkeypatch) -> Path:
         Image.fromarray(picture(index, 480, 640)).save(tmp_path / "rgb" / f"{index}.png")
     Image.fromarray(picture(7, 48, 64)).save(tmp_path / "photos" / "one.png")
     Image.fromarray(picture(8, 48, 64)).save(tmp_path / "photo.jpg")
+    (tmp_path / "points.csv").write_text("image,x,y,depth\nphoto.jpg,10,40,1.5\nphoto.jpg,50,8,4.2\n")
     for family in ("room", "bench", "road"):
         scenes.synth(family, f"data/scenes/{family}", 4, height=48, width=64, layout="folder", workers=1)
     return tmp_path

@@ -10,6 +10,7 @@ from trained_runs import Killed, relative_model
 
 from sonde import evaluate
 from sonde.datasets import Capture
+from sonde.models import Calibration
 from sonde.types import Prediction
 
 
@@ -62,6 +63,10 @@ def test_a_models_own_answers_are_kept_without_loss_and_those_of_other_weights_a
     model = relative_model()
     kept = evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
     assert kept.rows == evaluate.evaluate(model, "affine-disparity", root).rows
+    model.calibration = Calibration("scale", "disparity", 2.0)
+    with pytest.raises(ValueError, match=r"holds predictions of another calibration \(None, not 1 / 2\.0 \* x\)"):
+        evaluate.evaluate(model, "metric", root, keep=tmp_path / "kept")
+    model.calibration = None
     next(model.network.parameters()).data.add_(1e-3)
     with pytest.raises(ValueError, match=r"holds predictions of another weights .*give another folder"):
         evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")

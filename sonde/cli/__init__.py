@@ -252,6 +252,50 @@ def export(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Any model's name; sonde-tiny or a hub id needs --out.")],
+    points: Annotated[Path | None, typer.Option(help="CSV of image,x,y,depth (or distance): a tape measure's.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="A sparse depth map of --image, or a folder of them.")] = None,
+    plane: Annotated[
+        str | None, typer.Option(help="In --region of --image: wall,distance=2 or ground,height=1.52,pitch=8.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="For --depth and --plane: the photograph, or a folder.")] = None,
+    region: Annotated[str | None, typer.Option(help="For --plane: x0,y0,x1,y1 in pixels.")] = None,
+    unit: Annotated[str, typer.Option(help="m, cm or mm: of the lengths of --points and --plane.")] = "m",
+    depth_scale: Annotated[float | None, typer.Option(help="Metres per level of --depth: 1e-3, 1e-4 …")] = None,
+    intrinsics: Annotated[
+        str | None, typer.Option(help="fx,fy,cx,cy or a file: for distances, the ground, a model's canonical focal.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="identity, scale, scale-shift or log-affine; by default what is proven best.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for the calibration alone.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Remove the model's calibration.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Metres from a few known points: the simplest formula that points left out do not contradict."""
+    from sonde import calibrate, predict
+
+    if undo:
+        return tell({"removed": str(calibrate.undo(model))}, as_json)
+    camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
+    if (points is not None) + (depth is not None) + (plane is not None) != 1:
+        raise ValueError("What is known? Give one of --points FILE, --depth MAP or --plane PLANE.")
+    if points is not None:
+        measured = calibrate.read_points(points, unit=unit, intrinsics=camera)
+    elif image is None:
+        raise ValueError("Of which photograph? --depth and --plane need --image.")
+    elif depth is not None:
+        measured = calibrate.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
+    elif region is None:
+        raise ValueError("Where is the plane? Give --region x0,y0,x1,y1 in pixels.")
+    else:
+        rectangle = calibrate.parse_region(region)
+        measured = calibrate.on_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
+    tell(calibrate.calibrate(model, measured, kind=kind, out=out).summary(), as_json)
+
+
+@app.command()
 def doctor(
     run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
     step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,

@@ -153,7 +153,7 @@ def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> d
 
 def _before(recipe: Recipe) -> DepthModel:
     size = recipe.model.size
-    return models.build(size, init="pretrained") if size else models.load(recipe.model.name)
+    return models.build(size, init="pretrained") if size else models.load(recipe.model.name, calibrated=False)
 
 
 def _mean_of(captures: DepthSet, ids: Sequence[str]) -> baselines.Always:

@@ -43,7 +43,7 @@ def predictor_of(
     """
     if isinstance(model, str | Path):
         folder = Path(model)
-        known = ("config.json", "adapter_config.json", "best", "recipe.yaml")
+        known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
         if folder.is_dir() and not any((folder / name).exists() for name in known):
             check_cut(folder, cut)
             return read_predictions(folder), str(model)
@@ -87,9 +87,14 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
 
 
 def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:
-    """What a model's answers depend on: its name, its weights, and what of a frame it sees."""
-    weights = models.weights_hash(model.network) if isinstance(model, DepthModel) else None
-    return {"model": name, "weights": weights, "cut": cut}
+    """What a model's answers depend on: its name, its weights, its calibration, and what of a frame it sees."""
+    known = model if isinstance(model, DepthModel) else None
+    return {
+        "model": name,
+        "weights": known and models.weights_hash(known.network),
+        "calibration": known and known.calibration and known.calibration.formula(),
+        "cut": cut,
+    }
 
 
 def check_cut(folder: Path, cut: str | None) -> None:

@@ -135,8 +135,8 @@ def check_space(space: Space, rules: Protocol) -> None:
     base, fits = rules.name.partition("+")[0], ALIGNABLE[space]
     raise ValueError(
         f"Predictions in space {space!r} cannot be scored under {rules.name} with alignment {rules.align!r}: "
-        "adapt the model to metric captures first (sonde train lora-few), or ask for a per-image fit with "
-        f"align={fits[0]!r}, reported as {base}+{fits[0]}."
+        "adapt the model to metric captures first (sonde train lora-few, or sonde calibrate with a few points), or ask "
+        f"for a per-image fit with align={fits[0]!r}, reported as {base}+{fits[0]}."
     )
 
 

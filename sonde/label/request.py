@@ -70,7 +70,7 @@ def prepare(
             "licence": licence or licence_of(model.name),
         },
         preprocessing=preprocessing(model),
-        encoding=model.meaning.encoding,
+        encoding=model.meaning.encoding if model.calibration is None else {"calibration": model.calibration.formula()},
         space=model.space,
         dtype="bfloat16" if model.mean.device.type == "cuda" else "float32",
         size=size,

@@ -6,6 +6,7 @@ read the network through it, so they cannot disagree on sizes, means or units.
 
 import json
 import logging
+import os
 import pickle
 import re
 import warnings
@@ -36,6 +37,7 @@ from transformers import (
 
 from sonde import architectures
 from sonde.adapters import load_adapter
+from sonde.models.calibration import CALIBRATION, CANDIDATES, KINDS, Calibration, only_calibration, read_calibration
 from sonde.models.network import (
     FAMILIES,
     IMAGENET,
@@ -52,10 +54,14 @@ from sonde.models.start import level, revive
 from sonde.recipes import nearest
 
 __all__ = [
+    "CALIBRATION",
+    "CANDIDATES",
     "FAMILIES",
     "IMAGENET",
+    "KINDS",
     "PLAIN",
     "WEIGHTS",
+    "Calibration",
     "DepthModel",
     "Family",
     "Meaning",
@@ -66,6 +72,8 @@ __all__ = [
     "image_processor",
     "load",
     "meaning_of",
+    "only_calibration",
+    "read_calibration",
     "revive",
     "save",
     "weights_hash",
@@ -77,13 +85,14 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 """The shipped model's folder: sonde-tiny."""
 
 
-def load(name: str | Path, *, init: str = "pretrained") -> DepthModel:
+def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True) -> DepthModel:
     """The depth model of a name, in evaluation mode.
 
     Args:
-        name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (base + adapter, or whole), or an official
-            `depth_anything_v2_*.pth`, or a `.ckpt` of GLPDepth.
+        name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (base + adapter, or whole), a folder of
+            `sonde calibrate`, an official `depth_anything_v2_*.pth`, or a `.ckpt` of GLPDepth.
         init: `random` keeps the architecture and draws new weights from torch's generator.
+        calibrated: whether a calibration beside the weights is applied.
 
     Raises:
         ValueError: nothing of that name; the message names what would work.
@@ -96,15 +105,19 @@ def load(name: str | Path, *, init: str = "pretrained") -> DepthModel:
     elif path.suffix in (".pth", ".ckpt"):
         model = _from_official(path)
     elif (path / "best").is_dir():
-        model = load(path / "best", init=init)
+        model = load(path / "best", init=init, calibrated=calibrated)
     elif (path / "adapter_config.json").is_file():
         model = _from_adapter(path)
+    elif only_calibration(path):
+        model = _calibrated_base(path, init)
     elif path.is_dir():
         model = _from_folder(path, init)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         model = _from_hub(str(name), init)
     else:
         raise ValueError(f"No model {str(name)!r}: {nearest(str(name), ['sonde-tiny'])} {ALTERNATIVES}")
+    if calibrated and init == "pretrained" and str(name) != "sonde-tiny" and (path / CALIBRATION).is_file():
+        model.calibration = _calibration(path, model)
     model.name = str(name)
     return model.eval()
 
@@ -184,8 +197,9 @@ def weights_hash(network: nn.Module) -> str:
 def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write a folder `load` takes back: an adapter (PEFT's own format) or a whole network, with `sonde.json`.
 
-    A whole network also carries the meaning in its config, where transformers keeps it. `weights` stand for the
-    network's own, where those are spread over processes.
+    A whole network also carries the meaning in its config, where transformers keeps it. A calibration goes with it;
+    one that lay there was of other weights. `weights` stand for the network's own, where those are spread over
+    processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     meaning = asdict(model.meaning)
@@ -198,6 +212,10 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
         model.network.save_pretrained(folder, state_dict=weights)
         image_processor(model.meaning).save_pretrained(folder)
     (folder / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+    if model.calibration is None:
+        (folder / CALIBRATION).unlink(missing_ok=True)
+    else:
+        replace(model.calibration, fingerprint=fingerprint(model.network), base=None).write(folder)
 
 
 def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
@@ -326,6 +344,25 @@ def _from_adapter(folder: Path) -> DepthModel:
             "wrong. Use the sonde version or the base it was trained with."
         )
     return DepthModel(load_adapter(base.network, folder), meaning, str(folder))
+
+
+def _calibrated_base(folder: Path, init: str) -> DepthModel:
+    """The model whose calibration is all that a folder holds; a local one by its place seen from there."""
+    base = read_calibration(folder).base
+    if base is None:
+        raise ValueError(f"{folder} holds a calibration and no model: put it back beside the weights it is of.")
+    beside = Path(os.path.normpath(folder / base))
+    return load(beside if base != "sonde-tiny" and beside.exists() else base, init=init, calibrated=False)
+
+
+def _calibration(folder: Path, model: DepthModel) -> Calibration:
+    calibration = read_calibration(folder)
+    if calibration.fingerprint != fingerprint(model.network) or calibration.space != model.meaning.space:
+        raise ValueError(
+            f"{folder / CALIBRATION} was measured with other weights than those loaded now, so its metres would be "
+            "wrong: calibrate again, or delete it."
+        )
+    return calibration
 
 
 ALTERNATIVES = (

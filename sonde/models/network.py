@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from sonde import files
 from sonde.encoding import ENCODINGS, Encoding
+from sonde.models.calibration import Calibration
 from sonde.types import Depth, Image, MatrixArray, Prediction, RGBArray, Sample, Space
 
 Camera = Float[Tensor, "*b 3 3"]
@@ -105,13 +106,14 @@ class DepthModel(nn.Module):
         self.network = network
         self.meaning = meaning
         self.name = name
+        self.calibration: Calibration | None = None
         self.register_buffer("mean", torch.tensor(meaning.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(meaning.std).view(1, 3, 1, 1), persistent=False)
 
     @property
     def space(self) -> Space:
         """What the predictions claim."""
-        return self.meaning.space
+        return "metric" if self.calibration else self.meaning.space
 
     @property
     def encoding(self) -> Encoding | None:
@@ -191,7 +193,7 @@ class DepthModel(nn.Module):
         return self.zoom(batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1])
 
     def finish(self, raw: Depth, height: int, width: int, intrinsics: Camera | None = None) -> Prediction:
-        """A raw answer to an image of this size, padded or not: resized, decoded, and brought to the image's camera."""
+        """A raw answer to an image of this size, padded or not: resized, decoded, of the image's camera, calibrated."""
         if self.meaning.pads:
             raw = raw[..., :height, :width]
         zoom = self.zoom(intrinsics, width, raw.shape[-1])
@@ -201,7 +203,10 @@ class DepthModel(nn.Module):
             raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
-        return Prediction((depth * zoom).float(), self.space, intrinsics)
+        depth = depth * zoom
+        if self.calibration is not None:
+            depth = self.calibration.apply(depth)
+        return Prediction(depth.float(), self.space, intrinsics)
 
     @torch.inference_mode()
     def predict(
@@ -219,11 +224,12 @@ class DepthModel(nn.Module):
         return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=intrinsics)
 
     def describe(self) -> str:
-        """One line: name, parameters, space and range."""
+        """One line: name, parameters, space, range and calibration."""
         count = sum(parameter.numel() for parameter in self.parameters())
         encoding = self.meaning.encoding
         span = "" if encoding is None else f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
-        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}"
+        calibrated = f", calibrated ({self.calibration.kind})" if self.calibration else ""
+        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{calibrated}"
 
 
 def meaning_of(network: PreTrainedModel) -> Meaning:

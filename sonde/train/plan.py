@@ -134,7 +134,13 @@ def _network(recipe: Recipe) -> DepthModel:
     if wanted.size is None:
         if wanted.encoder is not None or wanted.max_depth is not None:
             raise ValueError("model.encoder and model.max_depth are for a model.size, such as small or b4.")
-        return models.load(wanted.name, init=wanted.init)
+        model = models.load(wanted.name, init=wanted.init)
+        if model.calibration is not None:
+            raise ValueError(
+                f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
+                f"{model.calibration.base or 'it after `sonde calibrate --undo`'}, and calibrate what comes out."
+            )
+        return model
     max_depth = wanted.max_depth
     if wanted.encoding is not None and max_depth is not None:
         raise ValueError(

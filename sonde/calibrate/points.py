@@ -1,0 +1,232 @@
+"""Pixels whose depth is known: from a tape measure, a sparse depth map, or a plane at a known place.
+
+x is the column counted from the left and y the row from the top, both from 0, in the image as it is meant to be seen.
+Depth is along the optical axis, in metres once read.
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sonde import files
+from sonde.datasets.contract import UNITS
+from sonde.datasets.pairs import listed, paired, without_role
+from sonde.files.depths import READERS
+from sonde.predict import check_camera
+from sonde.recipes import nearest
+from sonde.types import MatrixArray
+
+MOST = 2000
+"""Points taken from one image: a map or a plane of more gives every n-th."""
+
+
+class Measured(NamedTuple):
+    """What is known of one image."""
+
+    image: Path
+    x: Int[np.ndarray, " n"]
+    y: Int[np.ndarray, " n"]
+    depth: Float[np.ndarray, " n"]
+    """Metres."""
+    source: Path | str
+    """The file it was read from, or the plane in words."""
+    intrinsics: MatrixArray | None = None
+    """Of the image's pixels; a model with a canonical focal needs them."""
+
+
+def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | None = None) -> list[Measured]:
+    """The rows of a CSV under image,x,y,depth; images as seen from the CSV's folder.
+
+    Args:
+        path: the CSV. In place of `depth` it may have `distance`, from the camera to the point in a straight line, as
+            a tape measure gives it.
+        unit: of the lengths: m, cm or mm.
+        intrinsics: of the images' pixels, (3, 3); distances need it, and a model with a canonical focal.
+
+    Raises:
+        ValueError: another header, no rows, or a row that is no point; it names the line.
+    """
+    path, metres = Path(path), _metres(unit)
+    with files.reading(path, HEADER):
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if sorted(header) not in (sorted(["image", "x", "y", last]) for last in LENGTHS):
+        raise ValueError(f"{path} begins with {','.join(header)!r}: {HEADER}.")
+    if "distance" in header and intrinsics is None:
+        raise ValueError(
+            f"{path} holds distances: give the camera's --intrinsics fx,fy,cx,cy, or depth in their place."
+        )
+    found: dict[Path, list[tuple[int, int, float]]] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if any(cell.strip() for cell in row):
+            cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+            point = _point(cells, metres, intrinsics, f"{path} line {line}")
+            found.setdefault(path.parent / cells["image"], []).append(point)
+    if not found:
+        raise ValueError(f"{path} has no points below its header: {HEADER}.")
+    if intrinsics is not None:
+        for image in found:
+            check_camera(intrinsics, *files.image_size(image))
+    return [Measured(image, *_columns(points), path, intrinsics) for image, points in found.items()]
+
+
+def read_maps(
+    depth: Path | str, image: Path | str, *, scale: float | None = None, intrinsics: MatrixArray | None = None
+) -> list[Measured]:
+    """The pixels of a sparse depth map that have depth, or of a folder of maps named as the images are.
+
+    Args:
+        depth: .png, .tif, .npy, .exr or .pfm of the image's size; 0 or NaN where nothing is known.
+        image: the photograph, or the folder of them.
+        scale: metres per level, for files that do not say it.
+        intrinsics: of the images' pixels, (3, 3), for a model with a canonical focal.
+
+    Raises:
+        ValueError: sizes that differ, no pair, or a map without depth.
+    """
+    depth, image = Path(depth), Path(image)
+    if not depth.is_dir() and not image.is_dir():
+        return [_of_map(image, depth, scale, intrinsics)]
+    if not (depth.is_dir() and image.is_dir()):
+        raise ValueError(f"{depth} and {image}: expected two files, or two folders whose files agree in name.")
+    photos, maps = listed(image, files.IMAGE_SUFFIXES)[0], listed(depth, READERS)[0]
+    pairs = paired(photos, maps)[0] or paired(without_role(photos), without_role(maps))[0]
+    if not pairs:
+        raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
+    return [_of_map(pair.image, pair.depth, scale, intrinsics) for pair in pairs]
+
+
+def on_plane(
+    plane: str,
+    image: Path | str,
+    region: tuple[int, int, int, int],
+    *,
+    unit: str = "m",
+    intrinsics: MatrixArray | None = None,
+) -> list[Measured]:
+    """The pixels of a rectangle that shows a plane.
+
+    Args:
+        plane: `wall,distance=2.0`: everything there has that depth. `ground,height=1.52,pitch=8`: a level ground that
+            far below a camera that looks down by pitch degrees (0 by default), without roll.
+        image: the photograph.
+        region: x0, y0, x1, y1, both corners inside.
+        unit: of the lengths.
+        intrinsics: of the image's pixels, (3, 3); the ground needs it, and a model with a canonical focal.
+
+    Raises:
+        ValueError: a plane that is none, a rectangle outside the image or one that reaches the horizon.
+    """
+    image, (x0, y0, x1, y1) = Path(image), region
+    kind, numbers = _parsed(plane)
+    height, width = files.image_size(image)
+    if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
+        raise ValueError(f"Region {x0},{y0},{x1},{y1} is not inside {image} of {width}x{height}: {REGION}.")
+    if intrinsics is not None:
+        check_camera(intrinsics, height, width)
+    y, x = (axis.ravel() for axis in np.mgrid[y0 : y1 + 1, x0 : x1 + 1])
+    if kind == "wall":
+        depth = np.full(len(x), numbers["distance"] * _metres(unit))
+    elif intrinsics is None:
+        raise ValueError(f"The ground's depth needs the camera's --intrinsics fx,fy,cx,cy in pixels of {image}.")
+    else:
+        pitch = np.radians(numbers["pitch"])
+        drop = (y - intrinsics[1, 2]) / intrinsics[1, 1] * np.cos(pitch) + np.sin(pitch)
+        if drop.min() <= 0:
+            raise ValueError(
+                f"Region {x0},{y0},{x1},{y1} of {image} reaches the horizon, where no ground is: lower y0."
+            )
+        depth = numbers["height"] * _metres(unit) / drop
+    source = f"{plane} ({unit}) at {x0},{y0},{x1},{y1}"
+    return [_thinned(Measured(image, x, y, depth, source, intrinsics))]
+
+
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """`x0,y0,x1,y1` in pixels.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        x0, y0, x1, y1 = map(int, text.split(","))
+    except ValueError:
+        raise ValueError(f"Region {text!r}: {REGION}.") from None
+    return x0, y0, x1, y1
+
+
+def _metres(unit: str) -> float:
+    if unit not in LENGTH_UNITS:
+        raise ValueError(f"No unit {unit!r} of length: expected {', '.join(LENGTH_UNITS)}.")
+    return UNITS[unit]
+
+
+def _point(cells: dict[str, str], metres: float, intrinsics: MatrixArray | None, where: str) -> tuple[int, int, float]:
+    """Column, row and depth of one line."""
+    length = "depth" if "depth" in cells else "distance"
+    try:
+        x, y, value = (float(cells[name]) for name in ("x", "y", length))
+        column, row = round(x), round(y)
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError(f"{where} is no point ({','.join(cells.values())!r}): {HEADER}.") from None
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{where} has {length} {value:g}: expected a length above 0; correct or remove the line.")
+    if length == "distance":
+        assert intrinsics is not None
+        (fx, _, cx), (_, fy, cy) = intrinsics[:2]
+        value /= np.sqrt(1 + ((x - cx) / fx) ** 2 + ((y - cy) / fy) ** 2)
+    return column, row, float(value * metres)
+
+
+def _columns(points: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, depth = zip(*points, strict=True)
+    return np.array(x), np.array(y), np.array(depth, dtype=np.float64)
+
+
+def _of_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArray | None) -> Measured:
+    depth = files.read_depth(path, scale).astype(np.float64)
+    height, width = files.image_size(image)
+    if depth.shape != (height, width):
+        raise ValueError(
+            f"{path} is {depth.shape[1]}x{depth.shape[0]} and {image} is {width}x{height}: project the depth into the "
+            "image's own pixels first."
+        )
+    if intrinsics is not None:
+        check_camera(intrinsics, height, width)
+    y, x = np.nonzero(np.nan_to_num(depth) > 0)
+    if not len(x):
+        raise ValueError(f"{path} has no pixel with depth above 0.")
+    return _thinned(Measured(image, x, y, depth[y, x], path, intrinsics))
+
+
+def _thinned(measured: Measured) -> Measured:
+    step = -(-len(measured.depth) // MOST)
+    return measured._replace(x=measured.x[::step], y=measured.y[::step], depth=measured.depth[::step])
+
+
+def _parsed(plane: str) -> tuple[str, dict[str, float]]:
+    kind, *words = (word.strip() for word in plane.split(","))
+    if kind not in PLANES:
+        raise ValueError(f"No plane {kind!r}: {nearest(kind, list(PLANES))} {PLANE}.")
+    try:
+        numbers = PLANES[kind] | {name.strip(): float(value) for name, value in (word.split("=") for word in words)}
+    except ValueError:
+        raise ValueError(f"Plane {plane!r}: {PLANE}.") from None
+    length = next(iter(PLANES[kind]))
+    if set(numbers) != set(PLANES[kind]) or not np.isfinite(list(numbers.values())).all() or numbers[length] <= 0:
+        raise ValueError(f"Plane {plane!r}: {PLANE}, with {length} above 0.")
+    return kind, numbers
+
+
+LENGTHS = ("depth", "distance")
+LENGTH_UNITS = ("m", "cm", "mm")
+PLANES: dict[str, dict[str, float]] = {"wall": {"distance": 0.0}, "ground": {"height": 0.0, "pitch": 0.0}}
+"""Kind → what is to be known of it; the first is a length that must be given."""
+HEADER = (
+    "expected the header image,x,y,depth (or distance, from the camera in a straight line), with x the column from the "
+    "left and y the row from the top, from 0"
+)
+PLANE = "expected wall,distance=2.0 or ground,height=1.52,pitch=8 (degrees that the camera looks down)"
+REGION = "expected x0,y0,x1,y1 in pixels, the top left and the bottom right corner"
