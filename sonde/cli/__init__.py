@@ -169,7 +169,7 @@ def evaluate(
         board = evaluate.on_sets(
             model,
             sets,
-            protocol,
+            protocol or "metric",
             align=align,
             out=out,
             keep=keep,

@@ -11,7 +11,7 @@ from sonde.evaluate.bootstrap import Interval, paired
 from sonde.evaluate.evaluation import Evaluation
 from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, score_set
 from sonde.evaluate.predictions import predictor_of
-from sonde.evaluate.runs import Run, open_captures, own_protocol, read_run, usual_protocol
+from sonde.evaluate.runs import Run, open_captures, own_protocol, read_run
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
 
@@ -56,7 +56,7 @@ def parse_on(text: str) -> On:
 def on_sets(
     model: str | Path,
     sets: Iterable[On],
-    protocol: str | None = None,
+    protocol: str = "metric",
     *,
     align: str | None = None,
     out: Path | None = None,
@@ -71,7 +71,7 @@ def on_sets(
     Args:
         model: a run folder, a name `sonde.load` takes, or a folder of predictions.
         sets: where to score; a set of the run's own root is its test captures.
-        protocol: of the sets that name none; by default their layout's.
+        protocol: of the sets that name none.
         align: as for `evaluate`; the mean map is then left out.
         out: a folder for `metrics.json` and `per_image.csv` of each set, in a folder of its row's name.
         keep: a folder for the predictions, in folders likewise.
@@ -85,7 +85,7 @@ def on_sets(
     mean = None if run is None or align is not None else _mean_map(run)
     board: dict[str, Evaluation] = {}
     for each in sets:
-        rules = protocols.load(each.protocol or protocol or usual_protocol(None, each.format), align)
+        rules = protocols.load(each.protocol or protocol, align)
         row = f"{rules.name} on {each.root.name}"
         if row in board:
             raise ValueError(f"Two sets are both {row!r}: score them one at a time, or name their folders apart.")
