@@ -16,7 +16,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.data import FORMATS, data_app
-from sonde.cli.printing import Json, bar, stages, tell, tell_board, tell_evaluation, tell_rates, tell_run, tell_table
+from sonde.cli.printing import (
+    Json,
+    bar,
+    stages,
+    tell,
+    tell_board,
+    tell_comparison,
+    tell_evaluation,
+    tell_rates,
+    tell_run,
+    tell_table,
+)
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -185,6 +196,29 @@ def evaluate(
     if out and gallery.panels:
         report.write(out, {str(model): result}, gallery)
     tell_evaluation(result, as_json)
+
+
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="A folder that `sonde eval -o` wrote, a run, or its metrics.json.")],
+    other: Annotated[str, typer.Argument(help="Likewise; differences are OTHER - ONE.")],
+    metric: Annotated[str | None, typer.Option(help="The one to explain; the main one of both by default.")] = None,
+    ci: Annotated[float, typer.Option(help="The level of the intervals, in %.")] = 95,
+    predictions: Annotated[
+        Path | None, typer.Option(help="ONE's kept predictions, where its settings do not say.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the tables, as Markdown and JSON.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """How far two models differ, image by image; and of scores under different rules, what each setting explains."""
+    from sonde import compare
+
+    found = compare.compare(one, other, metric=metric, level=ci, predictions=predictions, out=out)
+    tell_comparison(found, as_json)
+    if found.refused:
+        raise typer.Exit(1)
 
 
 @app.command()
