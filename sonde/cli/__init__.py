@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb is chosen. A user's mistake is one sentence on stderr and exit code 2.
 """
 
+import json
 import logging
 import os
 import sys
@@ -25,6 +26,8 @@ from sonde.cli.printing import (
     tell_comparison,
     tell_evaluation,
     tell_rates,
+    tell_reproduction,
+    tell_rows,
     tell_run,
     tell_table,
 )
@@ -218,6 +221,36 @@ def compare(
     found = compare.compare(one, other, metric=metric, level=ci, predictions=predictions, out=out)
     tell_comparison(found, as_json)
     if found.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="A row that --list names.")] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Every row, its model and its numbers.")] = False,
+    data: Annotated[Path | None, typer.Option(help="The set's folder; data/NAME by default.")] = None,
+    only: Annotated[Path | None, typer.Option(help="The list of captures, where it lies elsewhere.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A local folder of the row's weights.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="A YAML file of rows of your own.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report; scores/NAME.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for predictions; those there are not made again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A published number again: paper, observed, tolerance and verdict; or exactly what is missing for it."""
+    from sonde import reproduce
+
+    if list_rows:
+        known = reproduce.listing(rows)
+        return print(json.dumps(known, indent=2)) if as_json else tell_rows(known)
+    if name is None:
+        raise ValueError("Which row? `sonde reproduce --list` names them.")
+    with bar("scoring", quiet=as_json) as show:
+        made = reproduce.reproduce(
+            name, data=data, model=model, listed=only, path=rows, out=out or Path("scores") / name, keep=keep,
+            progress=lambda done, total: show(done, total, {}),
+        )  # fmt: skip
+    tell_reproduction(made, as_json)
+    if not made.reproduced:
         raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from sonde.compare import Comparison
     from sonde.evaluate import Evaluation
+    from sonde.reproduce import Reproduction
     from sonde.train import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
@@ -161,6 +162,17 @@ def tell_comparison(found: "Comparison", as_json: bool) -> None:
         print(note)
     for title, rows in found.tables().items():
         tell_table(title, rows)
+
+
+def tell_reproduction(made: "Reproduction", as_json: bool) -> None:
+    """The paper's numbers beside ours, or what is missing."""
+    if as_json:
+        return tell(made.document(), True)
+    print(f"{made.name}: {made.row.paper}, {made.row.table}")
+    for sentence in made.missing or ([] if made.scored is None else made.scored.notes):
+        print(f"- {sentence}")
+    if made.scored is not None:
+        tell_table(f"{made.scored.protocol}, {len(made.scored.rows)} images; {made.row.pinned}", made.table())
 
 
 def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
