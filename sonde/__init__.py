@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODULES: tuple[str, ...] = tuple(
     "types recipes geometry encoding align losses metrics files augment scenes datasets download unlabeled "
     "architectures adapters models features predict baselines protocols evaluate report compare reproduce cards "
-    "schedules trainer train label export checks doctor bench demo cli".split()
+    "schedules trainer train label export checks doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

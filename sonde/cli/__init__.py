@@ -321,11 +321,29 @@ def doctor(
     run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
     step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Take a skipped step of the run again.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Fetch a model, predict, compare with transformers, adapt it.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="For --online: another hub id, or a folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What this machine can do: torch, device, codecs, disk, weights, licences; or why a run skipped steps."""
     from sonde import doctor
 
+    if online:
+        if run is not None or replay:
+            raise ValueError("--online checks this machine, not a run: leave the run and --replay out.")
+        from sonde import online as first
+
+        checks = first.first_day(model)
+        tell({each.name: f"{each.outcome}: {each.sentence}" for each in checks}, as_json)
+        if any(each.outcome != "ok" for each in checks):
+            raise typer.Exit(1)
+        return
+    if model is not None:
+        raise ValueError("--model is for --online: `sonde doctor --online --model NAME`.")
     if run is None:
         if replay:
             raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
