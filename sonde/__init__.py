@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[str, ...] = tuple(
     "types recipes geometry encoding align losses metrics files augment scenes datasets download unlabeled "
-    "architectures adapters models features predict baselines protocols evaluate report cards schedules trainer train "
-    "label export calibrate checks doctor bench demo cli".split()
+    "architectures adapters models features predict baselines protocols evaluate report compare reproduce cards "
+    "schedules trainer train label export calibrate checks doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

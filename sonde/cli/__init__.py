@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb is chosen. A user's mistake is one sentence on stderr and exit code 2.
 """
 
+import json
 import logging
 import os
 import sys
@@ -16,7 +17,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.data import FORMATS, data_app
-from sonde.cli.printing import Json, bar, stages, tell, tell_board, tell_evaluation, tell_rates, tell_run, tell_table
+from sonde.cli.printing import (
+    Json,
+    bar,
+    stages,
+    tell,
+    tell_board,
+    tell_comparison,
+    tell_evaluation,
+    tell_rates,
+    tell_reproduction,
+    tell_rows,
+    tell_run,
+    tell_table,
+)
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -190,6 +204,59 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="A folder that `sonde eval -o` wrote, a run, or its metrics.json.")],
+    other: Annotated[str, typer.Argument(help="Likewise; differences are OTHER - ONE.")],
+    metric: Annotated[str | None, typer.Option(help="The one to explain; the main one of both by default.")] = None,
+    ci: Annotated[float, typer.Option(help="The level of the intervals, in %.")] = 95,
+    predictions: Annotated[
+        Path | None, typer.Option(help="ONE's kept predictions, where its settings do not say.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the tables, as Markdown and JSON.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """How far two models differ, image by image; and of scores under different rules, what each setting explains."""
+    from sonde import compare
+
+    found = compare.compare(one, other, metric=metric, level=ci, predictions=predictions, out=out)
+    tell_comparison(found, as_json)
+    if found.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="A row that --list names.")] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Every row, its model and its numbers.")] = False,
+    data: Annotated[Path | None, typer.Option(help="The set's folder; data/NAME by default.")] = None,
+    only: Annotated[Path | None, typer.Option(help="The list of captures, where it lies elsewhere.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A local folder of the row's weights.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="A YAML file of rows of your own.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report; scores/NAME.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for predictions; those there are not made again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A published number again: paper, observed, tolerance and verdict; or exactly what is missing for it."""
+    from sonde import reproduce
+
+    if list_rows:
+        known = reproduce.listing(rows)
+        return print(json.dumps(known, indent=2)) if as_json else tell_rows(known)
+    if name is None:
+        raise ValueError("Which row? `sonde reproduce --list` names them.")
+    with bar("scoring", quiet=as_json) as show:
+        made = reproduce.reproduce(
+            name, data=data, model=model, listed=only, path=rows, out=out or Path("scores") / name, keep=keep,
+            progress=lambda done, total: show(done, total, {}),
+        )  # fmt: skip
+    tell_reproduction(made, as_json)
+    if not made.reproduced:
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     model: Model = "sonde-tiny",
@@ -300,11 +367,29 @@ def doctor(
     run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
     step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Take a skipped step of the run again.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Fetch a model, predict, compare with transformers, adapt it.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="For --online: another hub id, or a folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What this machine can do: torch, device, codecs, disk, weights, licences; or why a run skipped steps."""
     from sonde import doctor
 
+    if online:
+        if run is not None or replay:
+            raise ValueError("--online checks this machine, not a run: leave the run and --replay out.")
+        from sonde import online as first
+
+        checks = first.first_day(model)
+        tell({each.name: f"{each.outcome}: {each.sentence}" for each in checks}, as_json)
+        if any(each.outcome != "ok" for each in checks):
+            raise typer.Exit(1)
+        return
+    if model is not None:
+        raise ValueError("--model is for --online: `sonde doctor --online --model NAME`.")
     if run is None:
         if replay:
             raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")

@@ -13,7 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sonde.compare import Comparison
     from sonde.evaluate import Evaluation
+    from sonde.reproduce import Reproduction
     from sonde.train import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
@@ -150,8 +152,31 @@ def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
         tell_table("by true depth, mean over the images that have some", by_range)
 
 
-def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | None]]) -> None:
-    """Row -> heading -> number; rows need not share all their headings."""
+def tell_comparison(found: "Comparison", as_json: bool) -> None:
+    """What weakens it, the settings that differ, then its tables."""
+    if as_json:
+        return tell(found.document(), True)
+    if found.refused:
+        tell(found.settings, False)
+    for note in found.notes:
+        print(note)
+    for title, rows in found.tables().items():
+        tell_table(title, rows)
+
+
+def tell_reproduction(made: "Reproduction", as_json: bool) -> None:
+    """The paper's numbers beside ours, or what is missing."""
+    if as_json:
+        return tell(made.document(), True)
+    print(f"{made.name}: {made.row.paper}, {made.row.table}")
+    for sentence in made.missing or ([] if made.scored is None else made.scored.notes):
+        print(f"- {sentence}")
+    if made.scored is not None:
+        tell_table(f"{made.scored.protocol}, {len(made.scored.rows)} images; {made.row.pinned}", made.table())
+
+
+def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
+    """Row -> heading -> number or words; rows need not share all their headings."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
@@ -162,10 +187,10 @@ def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | None]])
     Console(width=max(Console().width, needed)).print(table)  # rather run over a narrow terminal than break a row
 
 
-def _cell(value: int | float | None) -> str:
+def _cell(value: int | float | str | None) -> str:
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def tell_rows(rows: list[dict[str, str]]) -> None:

@@ -30,10 +30,10 @@ from sonde.evaluate.boards import (
     parse_on,
     scoreboard,
 )
-from sonde.evaluate.bootstrap import Interval
+from sonde.evaluate.bootstrap import Interval, paired
 from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, read_evaluation, table
-from sonde.evaluate.job import Watcher, evaluate
-from sonde.evaluate.predictions import ENDINGS, Predictor, read_predictions
+from sonde.evaluate.job import Chosen, Watcher, evaluate, score_set
+from sonde.evaluate.predictions import ENDINGS, Predictor, check_cut, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
 from sonde.evaluate.scoring import ALIGNABLE, LENGTHS, Scored, scale_ratio, score, score_fully, view
 
@@ -47,6 +47,7 @@ __all__ = [
     "TRAINED",
     "UNADAPTED",
     "WORDS",
+    "Chosen",
     "Evaluation",
     "Interval",
     "Measure",
@@ -55,6 +56,7 @@ __all__ = [
     "Run",
     "Scored",
     "Watcher",
+    "check_cut",
     "columns",
     "difference",
     "evaluate",
@@ -63,6 +65,7 @@ __all__ = [
     "on_sets",
     "open_captures",
     "own_protocol",
+    "paired",
     "parse_on",
     "range_table",
     "read_evaluation",
@@ -71,6 +74,7 @@ __all__ = [
     "scale_ratio",
     "score",
     "score_fully",
+    "score_set",
     "scoreboard",
     "table",
     "view",

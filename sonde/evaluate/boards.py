@@ -9,8 +9,8 @@ from sonde import baselines, models, protocols
 from sonde.datasets import DATASETS, DepthSet
 from sonde.evaluate.bootstrap import Interval, paired
 from sonde.evaluate.evaluation import Evaluation
-from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, score_set
-from sonde.evaluate.predictions import predictor_of
+from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, recorded, score_set
+from sonde.evaluate.predictions import folder_of_answers, predictor_of
 from sonde.evaluate.runs import Run, open_captures, own_protocol, read_run
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
@@ -94,6 +94,9 @@ def on_sets(
         place = folder_of(row)
         named = predictor_of(answering, rules.cut, keep / place if keep else None)
         own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None)}
+        own[row].settings["format"] = each.format
+        if (answers := folder_of_answers(model, keep / place if keep else None)) is not None:
+            own[row].settings["predictions"] = recorded(answers, out / place if out else None)
         if mean is not None and rules.space == "metric":
             own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules)
         if out is not None:

@@ -9,7 +9,7 @@ from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
 from sonde.evaluate.ordinal import score_pairs
-from sonde.evaluate.predictions import Predictor, predictor_of
+from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
 from sonde.evaluate.runs import Run, open_captures, read_run, usual_protocol
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
 from sonde.models import DepthModel
@@ -66,6 +66,10 @@ def evaluate(
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
     evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)
+    if data is None or isinstance(data, str | Path):
+        evaluation.settings["format"] = format_of(format, run)
+    if (answers := folder_of_answers(model, keep)) is not None:
+        evaluation.settings["predictions"] = recorded(answers, out)
     return _finished(evaluation, ci, out)
 
 
@@ -76,6 +80,16 @@ def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) 
     if out is not None:
         evaluation.write(Path(out))
     return evaluation
+
+
+def recorded(answers: Path, out: Path | None) -> str:
+    """Where predictions lie, as settings say it: below the folder that is written where they are, so that it moves."""
+    return str(answers.relative_to(out) if out is not None and answers.is_relative_to(out) else answers)
+
+
+def format_of(format: str | None, run: Run | None) -> str:
+    """The layout that `evaluate` reads where none is given: the run's, else zivid."""
+    return format or (run.recipe.data.format if run else "zivid")
 
 
 class Chosen(NamedTuple):
@@ -198,7 +212,7 @@ def _opened(root: str | Path | None, format: str | None, run: Run | None) -> Dep
         root = run.recipe.data.root
     if root is None:
         raise ValueError("No captures to score on: give data=ROOT, the folder of the set (--data on the command line).")
-    return open_set(format or (run.recipe.data.format if run else "zivid"), root)
+    return open_set(format_of(format, run), root)
 
 
 def _same(one: str | Path, other: str | Path) -> bool:

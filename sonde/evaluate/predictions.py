@@ -42,9 +42,7 @@ def predictor_of(
         ValueError: a folder of predictions that depend on something else.
     """
     if isinstance(model, str | Path):
-        folder = Path(model)
-        known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
-        if folder.is_dir() and not any((folder / name).exists() for name in known):
+        if (folder := folder_of_answers(model)) is not None:
             check_cut(folder, cut)
             return read_predictions(folder), str(model)
         model = models.load(model)
@@ -53,6 +51,15 @@ def predictor_of(
     else:
         predictor, name = model, getattr(model, "__name__", type(model).__name__)
     return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
+
+
+def folder_of_answers(model: object, keep: Path | None = None) -> Path | None:
+    """Where a model's answers lie: itself where it is a folder of predictions, else where they are kept."""
+    folder = Path(model) if isinstance(model, str | Path) else None
+    known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
+    if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in known):
+        return folder
+    return keep
 
 
 def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Predictor:

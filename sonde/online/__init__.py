@@ -1,0 +1,136 @@
+"""The first day with a network: a model from the hub answers, as plain transformers has it, and can be adapted.
+
+Every step says in a sentence what came of it; one that another step's failure made pointless says that it was not
+checked. The picture is packaged and no photograph: one of our own renders, `sonde data synth indoor --seed 5`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+
+from sonde import architectures, evaluate, files, models, scenes, train
+from sonde.models import DepthModel
+
+PICTURE = Path(__file__).with_name("stairs.jpg")
+"""A rendered staircase, 640x480. Of pictures below 518 a side transformers makes another size than Depth Anything's."""
+MEAN_TOLERANCE, MAX_TOLERANCE = 0.01, 0.1
+"""Between our answer and plain transformers', as shares of its range.
+
+Both resize by cubic antialiasing, ours in floats, theirs in bytes: pixels differ by 0.005 of their deviation. A small
+network of random weights makes 0.4 % (at most 5 %) of that, and of another filter, mean or size 1.1 to 14 %.
+"""
+STEPS, CAPTURES = 10, 8
+"""Of the adaptation."""
+
+
+class Check(NamedTuple):
+    """One step."""
+
+    name: str
+    outcome: str
+    """`ok`, `failed` or `not checked`."""
+    sentence: str
+
+
+class Agreement(NamedTuple):
+    """How far two answers are apart, as shares of the range of the second."""
+
+    mean: float
+    max: float
+
+    @property
+    def close(self) -> bool:
+        """Whether both are within what resizing explains."""
+        return self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE
+
+
+def first_day(model: str | None = None, told: Callable[[Check], None] | None = None) -> list[Check]:
+    """Every step in turn: fetch, predict, compare with plain transformers, adapt.
+
+    Args:
+        model: a hub id or a folder in transformers' form; Depth Anything V2 Small of the hub by default.
+        told: told of every step as it ends.
+    """
+    name = model or str(architectures.SIZES["small"].released)
+    checks: list[Check] = []
+    network: list[DepthModel] = []
+
+    def fetch() -> str:
+        network.append(models.load(name))
+        count = sum(value.numel() for value in network[0].parameters())
+        return f"{name} is here: {count / 1e6:.1f} M parameters, which answer in space {network[0].space!r}."
+
+    steps: dict[str, Callable[[], str]] = {
+        "fetch": fetch,
+        "predict": lambda: _predicted(network[0]),
+        "compare": lambda: _compared(network[0], name),
+        "adapt": lambda: _adapted(name),
+    }
+    for step, work in steps.items():
+        if checks and checks[0].outcome == "failed":
+            checks.append(Check(step, "not checked", f"{name} could not be fetched."))
+        else:
+            checks.append(_tried(step, work))
+        if told is not None:
+            told(checks[-1])
+    return checks
+
+
+def agreement(model: DepthModel, name: str) -> Agreement:
+    """A model's answer for the picture against plain transformers', with the image processor that lies beside it."""
+    image = Image.fromarray(files.read_rgb(PICTURE))
+    plain = pipeline("depth-estimation", model=name, device="cpu")(image)["predicted_depth"].squeeze().numpy()
+    own = np.asarray(model.predict(PICTURE).depth) / model.meaning.scale
+    if own.shape != plain.shape:
+        raise ValueError(f"transformers answers at {plain.shape[1]}x{plain.shape[0]}, not at the picture's size.")
+    difference = np.abs(own - plain) / max(float(np.ptp(plain)), 1e-12)
+    return Agreement(float(difference.mean()), float(difference.max()))
+
+
+def _tried(step: str, work: Callable[[], str]) -> Check:
+    """A step's sentence, or that of its failure, whatever it was: the other steps are still worth a try."""
+    try:
+        return Check(step, "ok", work())
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Check(step, "failed", reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}")
+
+
+def _predicted(model: DepthModel) -> str:
+    depth = np.asarray(model.predict(PICTURE).depth)
+    height, width = depth.shape
+    if not np.isfinite(depth).all() or np.ptp(depth) == 0:
+        raise ValueError("Its answer for the packaged picture is constant or not finite: the weights are damaged.")
+    return f"The packaged picture, a render, gave {width}x{height} values from {depth.min():.4g} to {depth.max():.4g}."
+
+
+def _compared(model: DepthModel, name: str) -> str:
+    found = agreement(model, name)
+    words = f"mean {found.mean:.3%}, largest {found.max:.3%} of its range"
+    limits = f"{MEAN_TOLERANCE:.0%} and {MAX_TOLERANCE:.0%} are allowed, for each resizes the image in its own way"
+    if not found.close:
+        raise ValueError(f"Our answer differs from plain transformers': {words}; {limits}.")
+    return f"Our answer is plain transformers': {words} apart; {limits}."
+
+
+def _adapted(name: str) -> str:
+    """Ten steps of LoRA on a few rendered captures, in a folder that is gone afterwards."""
+    with TemporaryDirectory() as folder:
+        root, run = Path(folder) / "bench", Path(folder) / "run"
+        scenes.synth("bench", root, CAPTURES, seed=1, height=126, width=168, workers=1)
+        train.train("lora-few", [
+            f"model.name={name}", "model.input_size=[126,168]", f"data.root={root}", f"output_dir={run}",
+            f"data.cache={Path(folder) / 'cache'}", f"train.max_steps={STEPS}", "train.warmup_steps=2",
+            f"train.eval_steps={STEPS}", f"train.save_steps={STEPS}",
+        ])  # fmt: skip
+        scored = evaluate.read_evaluation(run)
+        main = scored.main
+        return (
+            f"{STEPS} steps of LoRA on {CAPTURES} renders ended with {main.words} {scored.metrics[main.metric]:.3g} "
+            f"{main.unit} on {len(scored.rows)} held out: it runs; so few steps say nothing of quality."
+        )
