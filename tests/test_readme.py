@@ -27,8 +27,8 @@ SHORT = {
     "sonde bench": "--quick",
 }
 """What keeps a command short here; the rest of it is run as it stands."""
-ELSEWHERE = ("sonde demo",)
-"""Run in full by another test."""
+ELSEWHERE = ("sonde demo", "sonde train metric-", "sonde doctor runs/")
+"""Run by other tests: test_demo, test_metric_recipes, test_recorder."""
 
 
 @pytest.fixture
