@@ -10,6 +10,8 @@ A scale below zero says that the prediction runs the other way, such as disparit
 """
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -17,9 +19,27 @@ from torch import Tensor
 
 from sonde.types import Depth, Mask, PerImage
 
+Options = ParamSpec("Options")
 Alignment = Callable[[Depth, Depth, Mask], Depth]
 Fit = tuple[PerImage, PerImage]
 """(scale, shift) of each image."""
+
+PART = 2**22
+"""Pixels that are fitted at once: what is in float64 meanwhile is of these, however large the batch."""
+
+
+def in_parts(
+    alignment: Callable[Concatenate[Depth, Depth, Mask, Options], Depth],
+) -> Callable[Concatenate[Depth, Depth, Mask, Options], Depth]:
+    """The same alignment of a few images at a time."""
+
+    @wraps(alignment)
+    def cut(pred: Depth, target: Depth, mask: Mask, *args: Options.args, **options: Options.kwargs) -> Depth:
+        size = max(1, PART // max(1, mask[:1].numel()))
+        parts = zip(pred.split(size), target.split(size), mask.split(size), strict=True)
+        return torch.cat([alignment(*part, *args, **options) for part in parts])
+
+    return cut
 
 
 def none(pred: Depth, target: Depth, mask: Mask) -> Depth:
@@ -27,26 +47,31 @@ def none(pred: Depth, target: Depth, mask: Mask) -> Depth:
     return pred
 
 
+@in_parts
 def median(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """Scaled by the ratio of the medians, target over prediction, as Monodepth2 does."""
     return applied(pred, *fit_median(pred, target, mask))
 
 
+@in_parts
 def median_of_ratios(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """Scaled by median(target / pred): the other "median scaling", and not the same."""
     return applied(pred, *fit_median_of_ratios(pred, target, mask))
 
 
+@in_parts
 def scale(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """Scaled by the least-squares s of |s pred - target|²."""
     return applied(pred, *fit_scale(pred, target, mask))
 
 
+@in_parts
 def affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """Scaled and shifted by the least squares of |s pred + t - target|², in depth (Marigold)."""
     return applied(pred, *fit_affine(pred, target, mask))
 
 
+@in_parts
 def disparity(pred: Depth, target: Depth, mask: Mask, farthest: float | None = None) -> Depth:
     """Depth from a prediction of disparity: 1 / max(s pred + t, 1 / farthest).
 
@@ -56,6 +81,7 @@ def disparity(pred: Depth, target: Depth, mask: Mask, farthest: float | None = N
     return inverted(applied(pred, *fit_disparity(pred, target, mask)), target, mask, farthest)
 
 
+@in_parts
 def log_affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """exp(s log pred + t), s and t by least squares in log depth; predictions below a micrometre count as one."""
     log = pred.double().clamp_min(1e-6).log()

@@ -1,6 +1,6 @@
 """The performance table: sonde against the plain alternative, as ratios measured in one run on this machine.
 
-Each side of the training row runs in a process of its own, so that its peak memory is its own.
+Where memory is told, each side runs in a process of its own, so that its peak is its own.
 """
 
 import json
@@ -65,15 +65,15 @@ def training(quick: bool) -> dict[str, Any]:
         sides: dict[str, list[dict[str, float]]] = {"sonde": [], "plain": []}
         for _ in range(1 if quick else 3):  # in turn, so that a machine that drifts drifts under both
             for side, measured in sides.items():
-                measured.append(_in_a_process(side, network, root, size, Path(folder)))
+                measured.append(_in_a_process(side, network, root, *size, folder))
     best = {
         side: {key: float(np.median([run[key] for run in runs])) for key in runs[0]} for side, runs in sides.items()
     }
     return {
-        "sonde": best["sonde"]["seconds"],
-        "plain": best["plain"]["seconds"],
+        "sonde": best["sonde"]["figure"],
+        "plain": best["plain"]["figure"],
         "unit": f"s per capture at {size[0]}x{size[1]}",
-        "ratio": best["plain"]["seconds"] / best["sonde"]["seconds"],
+        "ratio": best["plain"]["figure"] / best["sonde"]["figure"],
         "memory_mb": {side: best[side]["peak_mb"] for side in best},
     }
 
@@ -113,19 +113,25 @@ def labelling(quick: bool) -> dict[str, Any]:
 
 
 def scoring(quick: bool) -> dict[str, Any]:
-    """Maps of 1200x1944 a second, aligned in depth and scored by every metric, against plain NumPy."""
+    """Maps of 1200x1944 a second, aligned in depth and scored by every metric, against plain NumPy.
+
+    The memory is what one call on 100 maps adds to theirs; plain NumPy takes them one by one.
+    """
     from sonde.align import ALIGN
     from sonde.metrics import METRICS, score
 
     count, rounds = (1, 1) if quick else (20, 5)
-    maps = _maps((120, 194) if quick else CAPTURE)
+    size = (120, 194) if quick else CAPTURE
+    maps = _maps(size)
     pred, target, mask = (torch.from_numpy(array)[None] for array in maps)
 
     def ours(_: int) -> None:
         score(ALIGN["affine"](pred, target, mask), target, mask, METRICS)
 
     mine, theirs = _interleaved(ours, lambda _: plain_scores(*maps), count, rounds)
-    return {"sonde": 1 / mine, "plain": 1 / theirs, "unit": "maps/s", "ratio": theirs / mine}
+    sides = {"sonde": ("scored", 2 if quick else 100, *size), "plain": ("plain-scored", 1, *size)}
+    memory = {side: _in_a_process(*words)["figure"] for side, words in sides.items()}
+    return {"sonde": 1 / mine, "plain": 1 / theirs, "unit": "maps/s", "ratio": theirs / mine, "memory_mb": memory}
 
 
 class PlainCaptures(torch.utils.data.Dataset[dict[str, Any]]):
@@ -225,7 +231,7 @@ def _maps(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pred.astype(np.float32), np.where(mask, target, 0).astype(np.float32), mask
 
 
-def _plain_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
+def _plain_run(network: str, root: str, height: str, width: str, folder: str) -> float:
     """Seconds per capture of a Trainer + PEFT script."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForDepthEstimation, Trainer
@@ -239,23 +245,24 @@ def _plain_run(network: str, root: str, size: tuple[int, int], folder: Path) -> 
         r=16, lora_alpha=32, lora_dropout=0.05, bias="none", target_modules=["q_proj", "k_proj", "v_proj"]
     )
     model = get_peft_model(AutoModelForDepthEstimation.from_pretrained(network), lora)
-    trainer = Plain(model=model, args=_arguments(folder), train_dataset=PlainCaptures(Path(root), size))
+    captures = PlainCaptures(Path(root), (int(height), int(width)))
+    trainer = Plain(model=model, args=_arguments(folder), train_dataset=captures)
     return _timed(trainer)
 
 
-def _sonde_run(network: str, root: str, size: tuple[int, int], folder: Path) -> float:
+def _sonde_run(network: str, root: str, height: str, width: str, folder: str) -> float:
     """Seconds per capture of the same recipe in sonde, from the second epoch on."""
     from sonde import train
     from sonde.trainer import DepthTrainer, Objective
 
     settings = [
         f"model.name={network}",
-        f"model.input_size=[{size[0]},{size[1]}]",
+        f"model.input_size=[{height},{width}]",
         f"data.root={root}",
-        f"data.cache={folder / 'cache'}",
+        f"data.cache={folder}/cache",
         "data.range=[251.74,3907.45]",
         "data.split.test=0.25",
-        f"output_dir={folder / 'run'}",
+        f"output_dir={folder}/run",
     ]
     plan = train.prepare(train.recipes.load("lora-zivid", settings))
     samples = plan.samples("train")
@@ -266,11 +273,11 @@ def _sonde_run(network: str, root: str, size: tuple[int, int], folder: Path) -> 
     return _timed(trainer)
 
 
-def _arguments(folder: Path) -> Any:
+def _arguments(folder: str) -> Any:
     from transformers import TrainingArguments
 
     return TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=f"{folder}/checkpoints",
         max_steps=1,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=3,
@@ -292,10 +299,38 @@ def _timed(trainer: Any) -> float:
     return (time.perf_counter() - start) / trainer.args.gradient_accumulation_steps
 
 
-def _in_a_process(side: str, network: Path, root: Path, size: tuple[int, int], folder: Path) -> dict[str, float]:
-    words = [sys.executable, "-m", "sonde.bench", side, str(network), str(root), *map(str, size), str(folder)]
-    settings = {"THP_MEM_ALLOC_ENABLE": "1" if side == "sonde" else "0"}  # torch's own default on the plain side
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | settings)
+def _scored(count: str, height: str, width: str) -> float:
+    """MB at the peak of aligning and scoring so many maps in one call, less what was there before."""
+    from sonde.align import ALIGN
+    from sonde.metrics import METRICS, score
+
+    maps = (torch.from_numpy(array) for array in _maps((int(height), int(width))))
+    pred, target, mask = (one.repeat(int(count), 1, 1) for one in maps)
+    return _added(lambda: score(ALIGN["affine"](pred, target, mask), target, mask, METRICS))
+
+
+def _plain_scored(count: str, height: str, width: str) -> float:
+    """The same of plain NumPy, one map after the other."""
+    maps = _maps((int(height), int(width)))
+    return _added(lambda: [plain_scores(*maps) for _ in range(int(count))])
+
+
+def _added(work: Callable[[], Any]) -> float:
+    before = _peak()
+    work()
+    return _peak() - before
+
+
+def _peak() -> float:
+    """MB of memory at this process's peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _in_a_process(side: str, *words: Any) -> dict[str, float]:
+    """What a side in RUNS measured, in a process of its own."""
+    command = [sys.executable, "-m", "sonde.bench", side, *map(str, words)]
+    settings = {"THP_MEM_ALLOC_ENABLE": "0" if side == "plain" else "1"}  # torch's own default on the plain side
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     if done.returncode:
         raise ValueError(f"The {side} side of the bench failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -356,13 +391,17 @@ def _random_small(folder: Path) -> Path:
     return folder
 
 
-def _main(side: str, network: str, root: str, height: str, width: str, folder: str) -> None:
-    seconds = RUNS[side](network, root, (int(height), int(width)), Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+def _main(side: str, *words: str) -> None:
+    figure = RUNS[side](*words)
+    print(json.dumps({"figure": figure, "peak_mb": _peak()}))
 
 
-RUNS = {"plain": _plain_run, "sonde": _sonde_run}
+RUNS: dict[str, Callable[..., float]] = {
+    "plain": _plain_run,
+    "sonde": _sonde_run,
+    "scored": _scored,
+    "plain-scored": _plain_scored,
+}
 ROWS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "decoding": decoding,
     "training": training,

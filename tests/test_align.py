@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sonde import align
 from sonde.align import ALIGN, fit_affine, fit_disparity, masked_median
 from sonde.metrics import METRICS
 
@@ -133,3 +134,16 @@ def test_each_image_is_fitted_by_itself(name: str):
     together = ALIGN[name](pred, target, mask)
     alone = [ALIGN[name](pred[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("name", ALIGN)
+def test_a_large_batch_is_fitted_in_parts_and_to_the_same_answer(name: str, monkeypatch: pytest.MonkeyPatch):
+    target, mask = random_depth(b=5)
+    whole = ALIGN[name](target**0.5, target, mask)
+    monkeypatch.setattr(align, "PART", 2 * 9 * 11)
+    torch.testing.assert_close(ALIGN[name](target**0.5, target, mask), whole, rtol=0, atol=0)
+
+
+def test_no_images_are_no_answer():
+    nothing = torch.zeros(0, 3, 4)
+    assert ALIGN["disparity"](nothing, nothing, nothing > 0).shape == (0, 3, 4)

@@ -123,7 +123,7 @@ def run(tmp_path: Path) -> Path:
 def test_several_sets_make_one_board_with_the_mean_map_beside_each(run, road, tmp_path):
     other = write_drive(tmp_path / "night", [np.full((40, 20), 10, np.float32)])
     sets = [On("driving_stereo", road, "driving-stereo"), On("driving_stereo", other)]
-    board = on_sets(run, sets, out=tmp_path / "out")
+    board = on_sets(run, sets, ci=95, out=tmp_path / "out")
     names = ["driving-stereo on road", "metric on night"]
     assert list(board) == [names[0], f"{names[0]}: {MEAN_MAP}", names[1], f"{names[1]}: {MEAN_MAP}"]
     assert [len(scored.rows) for scored in board.values()] == [2, 2, 1, 1]
@@ -132,6 +132,7 @@ def test_several_sets_make_one_board_with_the_mean_map_beside_each(run, road, tm
     assert board[f"{names[1]}: {MEAN_MAP}"].metrics["mae_m"] == pytest.approx(error, abs=0.05)
     document = json.loads((tmp_path / "out" / "metric-on-night" / "metrics.json").read_text())
     assert set(document["table"]) == set(list(board)[2:])
+    assert "2 images of one scene have no interval" in " ".join(board[names[0]].notes)
 
 
 def test_a_set_of_the_runs_own_root_is_its_test_captures(run, tmp_path):

@@ -177,14 +177,15 @@ def evaluate(
     from sonde import evaluate, report
 
     if on:
-        if data or data_format or only or ci:
-            raise ValueError("--on names set, layout and list by itself: leave --data, --format, --only and --ci out.")
+        if data or data_format or only:
+            raise ValueError("--on names set, layout and list by itself: leave --data, --format and --only out.")
         sets, galleries = [evaluate.parse_on(text) for text in on], defaultdict[str, report.Gallery](report.Gallery)
         board = evaluate.on_sets(
             model,
             sets,
             protocol or "metric",
             align=align,
+            ci=ci,
             out=out,
             keep=keep,
             watch=(lambda row: galleries[row].add) if out else None,

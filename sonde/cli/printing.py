@@ -125,11 +125,16 @@ def tell_evaluation(scored: "Evaluation", as_json: bool) -> None:
     if as_json:
         return tell(summary, True)
     if scored.intervals:
-        summary["ci"] |= {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
+        summary["ci"] |= told_intervals(scored)
     tell({name: value for name, value in summary.items() if name != "ranges"}, False)
     if ranges := range_table(scored):
         print()
         tell_table("by true depth, mean over the images that have some", ranges)
+
+
+def told_intervals(scored: "Evaluation") -> dict[str, str]:
+    """Each metric's interval in words."""
+    return {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
 
 
 def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
@@ -148,6 +153,10 @@ def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
     }
     for note in dict.fromkeys(f"{row}: {note}" for row, scored in board.items() for note in scored.notes):
         print(note)
+    for row, scored in board.items():
+        if scored.intervals:
+            print()
+            tell({f"{row}, {scored.settings['ci']:g} %": told_intervals(scored)}, False)
     if by_range:
         tell_table("by true depth, mean over the images that have some", by_range)
 

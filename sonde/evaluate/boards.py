@@ -59,6 +59,7 @@ def on_sets(
     protocol: str = "metric",
     *,
     align: str | None = None,
+    ci: int | float | None = None,
     out: Path | None = None,
     keep: Path | None = None,
     watch: Callable[[str], Watcher] | None = None,
@@ -73,6 +74,7 @@ def on_sets(
         sets: where to score; a set of the run's own root is its test captures.
         protocol: of the sets that name none.
         align: as for `evaluate`; the mean map is then left out.
+        ci: the level of intervals in every row, as for `evaluate`.
         out: a folder for `metrics.json` and `per_image.csv` of each set, in a folder of its row's name.
         keep: a folder for the predictions, in folders likewise.
         watch: given a row's name, what is told of every capture that the model itself is scored on for it.
@@ -99,6 +101,9 @@ def on_sets(
             own[row].settings["predictions"] = recorded(answers, out / place if out else None)
         if mean is not None and rules.space == "metric":
             own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules)
+        if ci is not None:
+            for scored in own.values():
+                scored.settings["ci"] = ci
         if out is not None:
             own[row].write(out / place, own)
         board |= own
