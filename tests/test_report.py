@@ -156,6 +156,27 @@ def test_bins_hold_the_errors_of_their_depth():
     np.testing.assert_allclose(means, middles, atol=0.05)
 
 
+def test_bins_of_the_logarithm_hold_the_errors_of_their_depth():
+    depth = np.geomspace(0.1, 900, 20_001)
+    middles, held = report.binned(np.stack([depth, -depth], axis=1), logarithmic=True)
+    np.testing.assert_allclose([values.mean() for values in held], middles, rtol=0.05)
+    assert max(map(len, held)) - min(map(len, held[:-1])) < 20  # as many in each, of depths spread in this way
+
+
+def test_the_markdown_beside_the_page_says_the_same(run):
+    html = report.write(run, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+    text = (run / "report.md").read_text(encoding="utf-8")
+    header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in (header, *rows)]
+    assert cells[0][1:] == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
+    assert all(
+        f"<td>{cell}</td>" in html or f'<td class="best">{cell}</td>' in html for row in cells[1:] for cell in row[1:]
+    )
+    worst = [line for line in text.splitlines() if line.startswith("- `")]
+    assert len(worst) == html.count('loading="lazy"') / 4
+    assert "name: zivid-mm" in text and "{" not in text.split("## To do it again")[0]
+
+
 def test_one_depth_everywhere_still_makes_a_chart(run):
     shown, seen = Gallery(), capture("flat")
     shown.add(

@@ -31,7 +31,7 @@ from sonde.evaluate.boards import (
     scoreboard,
 )
 from sonde.evaluate.bootstrap import Interval, paired
-from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, range_table, read_evaluation, table
+from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, headings, range_table, read_evaluation, table
 from sonde.evaluate.job import Chosen, Watcher, evaluate, score_set
 from sonde.evaluate.predictions import ENDINGS, Predictor, check_cut, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
@@ -61,6 +61,7 @@ __all__ = [
     "difference",
     "evaluate",
     "folder_of",
+    "headings",
     "measured_ids",
     "on_sets",
     "open_captures",

@@ -198,7 +198,7 @@ def columns(unit: str, relative: bool = False) -> dict[str, str]:
 def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
     """Row -> heading -> score, the errors' mean over images; rows and headings in reading order."""
     return {
-        row: {heading: scored.metrics[name] for heading, name in _headings(scored).items()}
+        row: {heading: scored.metrics[name] for heading, name in headings(scored).items()}
         for row, scored in board.items()
     }
 
@@ -214,7 +214,8 @@ def means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, 
     return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
 
 
-def _headings(scored: Evaluation) -> dict[str, str]:
+def headings(scored: Evaluation) -> dict[str, str]:
+    """Heading -> metric of what an evaluation's row in a table shows."""
     return {"ordinal accuracy": ORDINAL} if ORDINAL in scored.metrics else columns(scored.unit, scored.relative)
 
 

@@ -1,6 +1,7 @@
 """One self-contained HTML page about a run: what it scored against what, its curves, and its worst cases as pictures.
 
-The page loads nothing, so that it can be mailed; numbers are those of `metrics.json`, beside it.
+The page loads nothing, so that it can be mailed; numbers are those of `metrics.json`, beside it. `report.md` says the
+same in text, for a pull request or a wiki.
 """
 
 import json
@@ -21,7 +22,7 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import WORDS, Evaluation, Run, columns, range_table, read_run, scoreboard, table
+from sonde.evaluate import WORDS, Evaluation, Run, columns, headings, range_table, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
 from sonde.report.charts import INK, Curves, binned, draw_charts
 from sonde.types import DepthArray, MaskArray, RGBArray
@@ -40,7 +41,7 @@ __all__ = [
     "write",
 ]
 
-TEMPLATE = Path(__file__).parent / "report.html"
+TEMPLATES = [Path(__file__).parent / name for name in ("report.md", "report.html")]
 
 ERRORS = "RdBu_r"
 """Error in colour: blue where the prediction is too near, red where it is too far."""
@@ -117,7 +118,7 @@ def finish(folder: Path) -> Path | None:
 
 
 def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Path:
-    """Write FOLDER/report.html.
+    """Write FOLDER/report.html, and report.md beside it.
 
     Args:
         folder: a run folder; `recipe.yaml`, `split.json`, `metrics.jsonl` and `environment.json` are read where
@@ -125,34 +126,41 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         board: what was scored, by what it is called; the last row is the run's own model.
         gallery: of the captures scored with the run's own model.
     """
+    contents = _contents(folder, board, gallery)
+    for template in TEMPLATES:
+        escaped = template.suffix == ".html"
+        page = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        page.filters["number"] = number
+        with files.atomic_write(folder / template.name) as sibling:
+            sibling.write_text(page.from_string(template.read_text()).render(contents), encoding="utf-8")
+    return folder / "report.html"
+
+
+def _contents(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> dict[str, Any]:
+    """What the templates show."""
     own, run = list(board.values())[-1], read_run(folder)
-    unit = own.unit
     curves = Curves.read(folder / "metrics.jsonl")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["number"] = number
-    html = page.from_string(TEMPLATE.read_text()).render(
-        title=_title(folder, run),
-        unit=unit,
-        own=own,
-        main=own.main,
-        held="held-out " if run else "",
-        headline=headline(board),
-        caution=" ".join([*_notes(board), caution(run, own)]).strip(),
-        facts=_facts(run, own) + [("steps", told(training)) for training in [curves.training()] if training],
-        rows=_rows(board),
-        ratio=_ratio(own),
-        ranges=range_table(own),
-        words=WORDS,
-        names=[name for name in own.rows[0] if not name.endswith("]")],
-        charts=draw_charts(curves, gallery.errors, own),
-        panels=_panels(gallery.panels, own),
-        gradients={"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
-        settings=_settings(folder, run, own),
-    )
-    path = folder / "report.html"
-    with files.atomic_write(path) as sibling:
-        sibling.write_text(html, encoding="utf-8")
-    return path
+    steps = [("steps", told(training)) for training in [curves.training()] if training]
+    return {
+        "title": _title(folder, run),
+        "unit": own.unit,
+        "own": own,
+        "main": own.main,
+        "held": "held-out " if run else "",
+        "headline": headline(board),
+        "caution": " ".join([*_notes(board), caution(run, own)]).strip(),
+        "facts": _facts(run, own) + steps,
+        "rows": _rows(board),
+        "intervals": _intervals(own),
+        "ratio": _ratio(own),
+        "ranges": range_table(own),
+        "words": WORDS,
+        "names": [name for name in own.rows[0] if not name.endswith("]")],
+        "charts": draw_charts(curves, gallery.errors, own),
+        "panels": _panels(gallery.panels, own),
+        "gradients": {"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
+        "settings": _settings(folder, run, own),
+    }
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -213,6 +221,12 @@ def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
         }
         for label, row in numbers.items()
     ]
+
+
+def _intervals(own: Evaluation) -> list[str]:
+    """Of each column of the table; empty where none were asked for."""
+    found = [own.intervals[metric] for metric in headings(own).values() if own.intervals]
+    return [f"{number(each.low, 3)} to {number(each.high, 3)}" for each in found]
 
 
 def _ratio(own: Evaluation) -> str:

@@ -80,9 +80,9 @@ def draw_charts(curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluatio
         ),
         (
             "Error against depth",
-            "Mean error by true depth; the band holds 80 % of pixels.",
-            len(errors) > 0 and not own.relative,
-            partial(_against_depth, errors=errors, unit=unit),
+            f"Mean error{' as a share of depth' * own.relative} by true depth; the band holds 80 % of pixels.",
+            len(errors) > 0,
+            partial(_against_depth, errors=errors, unit=unit, relative=own.relative),
         ),
     ]
     return [
@@ -137,24 +137,32 @@ def _best(axes: Axes, curves: Curves) -> None:
         axes.axvline(steps[int(np.argmin(values))], color=INK, linewidth=0.8, linestyle=":")
 
 
-def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str) -> None:
-    middles, held = binned(errors / UNITS[unit])
+def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str, relative: bool) -> None:
+    shares = np.stack([errors[:, 0] / UNITS[unit], 100 * errors[:, 1] / errors[:, 0]], axis=1)
+    middles, held = binned(shares if relative else errors / UNITS[unit], logarithmic=relative)
     kept = [n for n, values in enumerate(held) if len(values) >= 10]
     top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    _style(top, "", f"|error| ({unit})")
+    _style(top, "", f"|error| ({'%' if relative else unit})")
     _style(bottom, f"true depth ({unit})", "pixels")
     low, high = ([np.percentile(held[n], share) for n in kept] for share in (10, 90))
     top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
     top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
     top.set_ylim(bottom=0)
-    bottom.bar(middles, [len(values) for values in held], width=0.9 * (middles[1] - middles[0]), color=QUIET)
+    bottom.bar(middles, [len(values) for values in held], width=0.9 * np.gradient(middles), color=QUIET)
     bottom.set_yticks([])
+    if relative:
+        bottom.set_xscale("log")
+        bottom.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        bottom.xaxis.set_major_formatter("{x:g}")
+        bottom.xaxis.set_minor_locator(NullLocator())
 
 
-def binned(errors: Float[np.ndarray, "n 2"], bins: int = 24) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
-    """Middles of equal steps of depth, and the absolute errors in each; the outermost 0.5 % are left out."""
+def binned(
+    errors: Float[np.ndarray, "n 2"], bins: int = 24, logarithmic: bool = False
+) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
+    """Middles of equal steps of depth, or of its logarithm, and the absolute errors in each, save the outer 0.5 %."""
     low, high = np.percentile(errors[:, 0], [0.5, 99.5])
-    edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
+    edges = (np.geomspace if logarithmic else np.linspace)(low, max(high, low * (1 + 1e-9)), bins + 1)
     place = np.digitize(errors[:, 0], edges[:-1]) - 1
     place[errors[:, 0] > edges[-1]] = bins
     return (edges[:-1] + edges[1:]) / 2, [np.abs(errors[place == n, 1]) for n in range(bins)]
