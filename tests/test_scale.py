@@ -42,7 +42,7 @@ def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
         "train.save_steps=2",
         "train.save_total_limit=10",
         "train.logging_steps=1",
-        "train.use_cpu=true",
+        *(["train.use_cpu=true"] if torch.accelerator.is_available() else []),  # else it goes without saying
         "ema=0.9",
         f"output_dir={run}",
         *more,

@@ -1,6 +1,7 @@
 """transformers.TrainingArguments of a recipe, settled for this machine."""
 
 import logging
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         settings["greater_is_better"] = plateau_mode(settings["metric_for_best_model"] or "loss") == "max"
     settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
     try:
-        args = ScheduledArguments(kind, options, **_precision(settings))
+        args = ScheduledArguments(kind, options, **_together(_precision(settings)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"train: {' '.join(str(error).split())}") from None
     for name in args.report_to or ():
@@ -99,3 +100,9 @@ def _precision(settings: dict[str, Any]) -> dict[str, Any]:
         log.warning("no GPU: training in fp32 (%s is asked for, which this CPU would ignore or crawl in)", wanted[0])
         return settings | {name: False for name in wanted}
     return settings
+
+
+def _together(settings: dict[str, Any]) -> dict[str, Any]:
+    """Processes started by torchrun where there is no accelerator: each would train by itself unless told `use_cpu`."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.accelerator.is_available()
+    return settings if alone else settings | {"use_cpu": True}
