@@ -12,10 +12,10 @@ demo: $(VENV)/.run
 setup: $(VENV)/.dev
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow and not hub"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not hub"
 
 test-full: $(VENV)/.dev
-	$(BIN)/pytest -m "not hub"
+	$(BIN)/pytest -n auto --dist loadfile -m "not hub"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,12 +1,17 @@
 """What every test may use: the folder of real captures, or a clean skip where it is absent; the command line."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every core already; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from transformers.utils import logging
 
 from sonde import cli
