@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
 from sonde.files import IMAGE_SUFFIXES, read_depth, read_levels, reading
-from sonde.files.depths import READERS
+from sonde.files.depths import READERS, UnknownUnit
 from sonde.types import DepthArray, MatrixArray
 
 IMAGE_FOLDERS = ("rgb", "images", "image", "color")
@@ -81,7 +81,13 @@ def decode_described(path: Path, size: Size, *, description: Description) -> tup
         levels = read_levels(path)
         metres = ((levels >> bits) | (levels << (16 - bits))) * np.float32(description.depth_scale or 0.001)
     else:
-        metres = read_depth(path, description.depth_scale)
+        try:
+            metres = read_depth(path, description.depth_scale)
+        except UnknownUnit:
+            raise ValueError(
+                f'{path} does not say its unit: write {{"depth_scale": 0.001}}, its metres per level (0.001 for '
+                "millimetres), into dataset.json beside rgb and depth."
+            ) from None
     matrix = None if description.intrinsics is None else np.array(description.intrinsics, dtype=np.float64)
     return metres / np.float32(UNITS[description.unit]), matrix
 

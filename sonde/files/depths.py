@@ -32,6 +32,10 @@ EXR_CHANNELS = ("Z", "depth", "Y", "V", "R")
 REMEDY = "expected a 16-bit PNG, or .npy, .exr or .pfm of one float channel"
 
 
+class UnknownUnit(ValueError):
+    """An integer map that does not say what a level is."""
+
+
 def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
     """Depth, (h, w) float32 metres, NaN where the file has none.
 
@@ -56,7 +60,7 @@ def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
         step = scale if scale is not None else float(notes.get("Scale", "1" if floating else "nan"))
         offset = 0.0 if scale is not None else float(notes.get("Offset", "0"))
     if math.isnan(step):
-        raise ValueError(f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres.")
+        raise UnknownUnit(f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres.")
     depth = (array.astype(np.float64) * step + offset).astype(np.float32)
     depth[~np.isfinite(depth) if floating else array == 0] = np.nan
     return depth

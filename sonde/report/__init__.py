@@ -41,7 +41,8 @@ __all__ = [
     "write",
 ]
 
-TEMPLATES = [Path(__file__).parent / name for name in ("report.md", "report.html")]
+TEMPLATE = Path(__file__).parent / "report.html"
+"""The page; beside it its Markdown."""
 
 ERRORS = "RdBu_r"
 """Error in colour: blue where the prediction is too near, red where it is too far."""
@@ -127,7 +128,7 @@ def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Pa
         gallery: of the captures scored with the run's own model.
     """
     contents = _contents(folder, board, gallery)
-    for template in TEMPLATES:
+    for template in (TEMPLATE.with_suffix(".md"), TEMPLATE):
         escaped = template.suffix == ".html"
         page = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         page.filters["number"] = number
