@@ -206,7 +206,7 @@ def test_a_folder_says_its_scale_unit_and_camera(tmp_path: Path) -> None:
     levels(tmp_path / "depth" / "depth_01.png", plane_depth(24, 32), 5000)
     (tmp_path / "rgb").mkdir()
     files.write_rgb(tmp_path / "rgb" / "rgb_01.png", picture(0))
-    with pytest.raises(ValueError, match="does not say its unit: write .*depth_scale.* into dataset.json"):
+    with pytest.raises(ValueError, match=r"does not say its unit: write .*depth_scale.* into dataset\.json"):
         open_set("folder", tmp_path).read_depth(0)
     description = {"depth_scale": 1 / 5000, "unit": "mm", "intrinsics": INTRINSICS.tolist()}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
