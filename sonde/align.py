@@ -9,7 +9,7 @@ A scale below zero says that the prediction runs the other way, such as disparit
 `fit_affine` or `fit_disparity` for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
@@ -24,6 +24,8 @@ Alignment = Callable[[Depth, Depth, Mask], Depth]
 Fit = tuple[PerImage, PerImage]
 """(scale, shift) of each image."""
 
+BLOCK = 2**15
+"""Pixels that are summed at once."""
 PART = 2**22
 """Pixels that are fitted at once: what is in float64 meanwhile is of these, however large the batch."""
 
@@ -111,12 +113,19 @@ def fit_affine(pred: Depth, target: Depth, mask: Mask) -> Fit:
     (0, mean of target) for a constant prediction, (1, 0) for an empty mask.
     """
     count = mask.sum((1, 2)).clamp_min(1)
-    x, y = _inside(pred, mask), _inside(target, mask)
-    mean_x, mean_y = x.sum((1, 2)) / count, y.sum((1, 2)) / count
-    x = _inside(x - mean_x[:, None, None], mask)  # centred, so that the normal equations do not cancel
-    spread = x.square().sum((1, 2)) / count
+    nothing = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
+    mean_x, mean_y = nothing, nothing
+    for x, y, inside in _blocks(pred, target, mask):
+        mean_x, mean_y = mean_x + _inside(x, inside).sum(1), mean_y + _inside(y, inside).sum(1)
+    mean_x, mean_y = mean_x / count, mean_y / count
+    spread, common = nothing, nothing
+    for x, y, inside in _blocks(pred, target, mask):
+        centred = _inside(x.double() - mean_x[:, None], inside)  # so that the normal equations do not cancel
+        spread = spread + torch.linalg.vecdot(centred, centred)
+        common = common + torch.linalg.vecdot(centred, _inside(y, inside))
+    spread, common = spread / count, common / count
     flat = spread <= 1e-20 * mean_x.square()
-    slope = torch.where(flat, 0.0, (x * y).sum((1, 2)) / count / torch.where(flat, 1.0, spread))
+    slope = torch.where(flat, 0.0, common / torch.where(flat, 1.0, spread))
     shift = mean_y - slope * mean_x
     empty = ~mask.flatten(1).any(1)
     return torch.where(empty, 1.0, slope), torch.where(empty, 0.0, shift)
@@ -158,7 +167,13 @@ def _median(values: Tensor) -> Tensor:
     return ordered[middle].double().mean()
 
 
-def _inside(values: Tensor, mask: Mask, fill: float = 0.0) -> Tensor:
+def _blocks(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The maps' pixels (b, n), as many at a time as stay in a processor's cache."""
+    width = max(1, BLOCK // max(1, len(maps[0])))
+    return zip(*(values.flatten(1).split(width, dim=1) for values in maps), strict=True)
+
+
+def _inside(values: Tensor, mask: Tensor, fill: float = 0.0) -> Tensor:
     return torch.where(mask, values.double(), fill)
 
 
