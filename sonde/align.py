@@ -115,11 +115,11 @@ def fit_affine(pred: Depth, target: Depth, mask: Mask) -> Fit:
     count = mask.sum((1, 2)).clamp_min(1)
     nothing = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
     mean_x, mean_y = nothing, nothing
-    for x, y, inside in _blocks(pred, target, mask):
+    for x, y, inside in blocks(BLOCK, pred, target, mask):
         mean_x, mean_y = mean_x + _inside(x, inside).sum(1), mean_y + _inside(y, inside).sum(1)
     mean_x, mean_y = mean_x / count, mean_y / count
     spread, common = nothing, nothing
-    for x, y, inside in _blocks(pred, target, mask):
+    for x, y, inside in blocks(BLOCK, pred, target, mask):
         centred = _inside(x.double() - mean_x[:, None], inside)  # so that the normal equations do not cancel
         spread = spread + torch.linalg.vecdot(centred, centred)
         common = common + torch.linalg.vecdot(centred, _inside(y, inside))
@@ -167,9 +167,9 @@ def _median(values: Tensor) -> Tensor:
     return ordered[middle].double().mean()
 
 
-def _blocks(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The maps' pixels (b, n), as many at a time as stay in a processor's cache."""
-    width = max(1, BLOCK // max(1, len(maps[0])))
+def blocks(pixels: int, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The maps' pixels (b, n), about so many of all images at a time: what stays in a processor's cache."""
+    width = max(1, pixels // max(1, len(maps[0])))
     return zip(*(values.flatten(1).split(width, dim=1) for values in maps), strict=True)
 
 

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sonde.align import blocks
 from sonde.recipes import nearest
 from sonde.types import Depth, Mask, Matrix, PerImage
 
@@ -173,8 +174,7 @@ def _carried(depth: Tensor, there: Tensor, mask: Tensor, move: Tensor, camera: T
 
 def _pointwise(pred: Depth, target: Depth, mask: Mask, metrics: dict[str, Pointwise]) -> dict[str, PerImage]:
     terms: dict[Term, Any] = {term: 0 for metric in metrics.values() for term in metric.terms}
-    width = max(1, BLOCK // max(1, len(pred)))
-    for block in zip(*(maps.flatten(1).split(width, dim=1) for maps in (pred, target, mask)), strict=True):
+    for block in blocks(BLOCK, pred, target, mask):
         pixels = Pixels(*block)
         terms = {term: total + _sum(term(pixels)) for term, total in terms.items()}
     count = mask.sum((1, 2)).double()
