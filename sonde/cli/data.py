@@ -131,7 +131,10 @@ def download_set(
 @data_app.command("synth")
 def synth(
     family: Annotated[
-        str, typer.Argument(help="bench, room, road, highway; indoor, street, outdoor, objects, abstract.")
+        str,
+        typer.Argument(
+            help="bench, room, road, highway, indoor, street, outdoor, objects, abstract, handheld or bins."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,

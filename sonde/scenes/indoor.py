@@ -25,8 +25,8 @@ from sonde.scenes.tracer import Camera, Light, Scene, Sky
 from sonde.scenes.vectors import three
 
 
-def scene(rng: Rng) -> Scene:
-    """A room, how it is furnished, what lies beyond its doors, and several views of it."""
+def scene(rng: Rng, view: Callable[[Room, Rng], Camera] | None = None) -> Scene:
+    """A room, how it is furnished, what lies beyond its doors, and several views of it; `view` may draw others."""
     room = _sized(rng)
     _shell(room, rng, open_walls=int(rng.integers(0, 3)))
     _overhead(room, rng)
@@ -34,7 +34,7 @@ def scene(rng: Rng) -> Scene:
     any_of(rng, *ARRANGEMENTS)(room, rng)
     _littered(room, rng)
     finishes.repainted(rng, room.group, any_of(rng, 0.0, 0.05, 0.15, 0.5))
-    cameras = [_camera(room, rng) for _ in range(6)]
+    cameras = [(view or _camera)(room, rng) for _ in range(6)]
     lights, sky = _mood(room, rng, lights)
     photo = viewpoints.snapshot(rng, any_of(rng, 0.0, 0.0, rng.uniform(0.8, 3)))
     return Scene(room.group, cameras[0], lights, sky, photo, others=tuple(cameras[1:]))
@@ -249,21 +249,32 @@ def _mood(room: Room, rng: Rng, lights: list[Light]) -> tuple[list[Light], Sky]:
 
 def _camera(room: Room, rng: Rng) -> Camera:
     """One of VIEWS from a free spot at any height."""
+    spot = standing(room, rng)
+    rise = any_of(rng, rng.uniform(1.1, 1.75), rng.uniform(0.1, 1.1), rng.uniform(1.7, 9), p=[0.52, 0.28, 0.2])
+    eye = np.array([*spot, min(rise, room.height - 0.15)])
+    return any_of(rng, *VIEWS, p=[0.34, 0.22, 0.16, 0.08, 0.06, 0.14])(room, rng, eye)
+
+
+def standing(room: Room, rng: Rng) -> np.ndarray:
+    """A free spot of the floor, (x, y) in metres; any where it is full."""
     half = np.array([room.width, room.length]) / 2 - 0.2
     spot = rng.uniform(-1, 1, 2) * half
     for _ in range(8):
         if room.free(spot[0], spot[1], 0.25):
             break
         spot = rng.uniform(-1, 1, 2) * half
-    rise = any_of(rng, rng.uniform(1.1, 1.75), rng.uniform(0.1, 1.1), rng.uniform(1.7, 9), p=[0.52, 0.28, 0.2])
-    eye = np.array([*spot, min(rise, room.height - 0.15)])
-    return any_of(rng, *VIEWS, p=[0.34, 0.22, 0.16, 0.08, 0.06, 0.14])(room, rng, eye)
+    return spot
+
+
+def farthest(room: Room, rng: Rng, eye: np.ndarray) -> np.ndarray:
+    """The farthest of three points of the floor from an eye."""
+    goals = rng.uniform(-0.5, 0.5, (3, 2)) * (room.width, room.length)
+    return goals[np.argmax(np.hypot(*(goals - eye[:2]).T))]
 
 
 def _across(room: Room, rng: Rng, eye: np.ndarray) -> Camera:
     """Towards the farthest of three points."""
-    goals = rng.uniform(-0.5, 0.5, (3, 2)) * (room.width, room.length)
-    goal = goals[np.argmax(np.hypot(*(goals - eye[:2]).T))]
+    goal = farthest(room, rng, eye)
     span = float(np.hypot(*(goal - eye[:2])))
     return viewpoints.at(rng, eye, (*goal, np.clip(eye[2] + span * rng.normal(-0.12, 0.2), 0, room.height)))
 

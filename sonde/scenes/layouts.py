@@ -129,6 +129,7 @@ LAYOUTS: dict[str, Callable[[int], Pair]] = {
 """Name -> files and encoding of picture `index`."""
 FAMILY_LAYOUT = {
     "bench": "zivid", "room": "nyu", "road": "driving_stereo", "highway": "driving_stereo", "indoor": "folder",
-    "street": "folder", "outdoor": "folder", "objects": "folder", "abstract": "folder",
+    "street": "folder", "outdoor": "folder", "objects": "folder", "abstract": "folder", "handheld": "folder",
+    "bins": "folder",
 }  # fmt: skip
 """A family's layout where none is asked for; others are written as zivid."""

@@ -30,7 +30,7 @@ def scene(rng: Rng) -> Scene:
     stage = build(rng, reach)
     finishes.repainted(rng, stage.group, any_of(rng, 0.0, 0.15, 0.5), reach)
     cameras = [_camera(rng, reach, any_of(rng, *stage.targets)) for _ in range(5)]
-    lights, sky = _lamps(rng, reach) if stage.indoors else weather.outside(rng, cameras[0])
+    lights, sky = lamps(rng, reach) if stage.indoors else weather.outside(rng, cameras[0])
     return Scene(stage.group, cameras[0], lights, sky, viewpoints.snapshot(rng, 2 * reach), others=tuple(cameras[1:]))
 
 
@@ -49,12 +49,12 @@ def tabletop(rng: Rng, reach: Real) -> Stage:
 
 def shelves(rng: Rng, reach: Real) -> Stage:
     """Boards one above the other with things on them, seen from the front."""
-    board, group, wide = _surface(rng), Group(), reach * rng.uniform(3, 6)
+    board, group, wide = surface(rng), Group(), reach * rng.uniform(3, 6)
     gap, deep = reach * rng.uniform(0.6, 1.4), reach * rng.uniform(0.6, 1.4)
     low = -gap * rng.integers(1, 3)
     levels = low + gap * np.arange(5)
     group.add("box", board, at=levels[:, None] * [0, 0, 1] + [0, 0, -0.05 * reach], size=(wide, deep, 0.05 * reach))
-    group.add("box", _surface(rng), at=(0, deep / 2, low), size=(wide * 1.5, 0.02, 5 * gap))
+    group.add("box", surface(rng), at=(0, deep / 2, low), size=(wide * 1.5, 0.02, 5 * gap))
     group.add("box", board, at=[(x * wide / 2, 0, low) for x in (-1, 0, 1)], size=(0.05 * reach, deep, 4 * gap))
     for level in levels[:4]:
         same = variant(any_of(rng, *solids.THINGS), rng) if rng.random() < 0.4 else None
@@ -70,11 +70,11 @@ def shelves(rng: Rng, reach: Real) -> Stage:
 def wall(rng: Rng, reach: Real) -> Stage:
     """Flat and standing-out things on a wall: pictures, signs, pipes, boxes, handles; depth by relief alone."""
     group, far = Group(), rng.uniform(0.0, 0.5) * reach
-    group.add("box", _surface(rng), at=(0, far + 0.05, -8 * reach), size=(20 * reach, 0.1, 16 * reach))
+    group.add("box", surface(rng), at=(0, far + 0.05, -8 * reach), size=(20 * reach, 0.1, 16 * reach))
     spots = rng.uniform(-1.6, 1.6, (int(rng.integers(4, 18)), 2)) * reach
     for x, z in spots:
         size, thick = rng.uniform(0.1, 1.2, 2) * reach, reach * any_of(rng, 0.01, 0.03, rng.uniform(0.05, 0.5))
-        finish = any_of(rng, finishes.printed(rng, 2 * reach), _surface(rng), finishes.metal(rng))
+        finish = any_of(rng, finishes.printed(rng, 2 * reach), surface(rng), finishes.metal(rng))
         if rng.random() < 0.6:
             group.add("box", finish, at=(x, far - thick / 2, z), size=(size[0], thick, size[1]))
         else:
@@ -152,11 +152,12 @@ def _solid(rng: Rng) -> Group:
 
 def ground(rng: Rng, reach: Real) -> Material:
     """What things stand on, its pattern at their scale."""
-    finish = any_of(rng, _surface, _surface, finishes.earth)(rng)
+    finish = any_of(rng, surface, surface, finishes.earth)(rng)
     return finish._replace(tile=finish.tile * max(float(reach), 0.3), gloss=finish.gloss * 0.4)
 
 
-def _surface(rng: Rng) -> Material:
+def surface(rng: Rng) -> Material:
+    """What tables, boards and walls are made of."""
     return any_of(
         rng, finishes.wood, finishes.plain, finishes.fabric, finishes.stone, finishes.masonry, finishes.plaster,
         finishes.metal, finishes.papered, finishes.anything, p=[0.2, 0.16, 0.14, 0.12, 0.08, 0.1, 0.06, 0.06, 0.08],
@@ -175,14 +176,14 @@ def _backed(group: Group, rng: Rng, reach: Real) -> Group:
     if kind == "wall":
         group.add(
             "box",
-            _surface(rng),
+            surface(rng),
             at=(0, reach * rng.uniform(1.2, 5), -2),
             size=(14 * reach + 4, 0.1, 12 * reach + 4),
             yaw=rng.normal(0, 0.4),
         )
     if kind == "distance":
         far = reach * rng.uniform(4, 12) + 1
-        group.add("box", _surface(rng), at=(0, 1.6 * far, -2), size=(8 * far, 0.1, 2 + 3 * far), yaw=rng.normal(0, 0.3))
+        group.add("box", surface(rng), at=(0, 1.6 * far, -2), size=(8 * far, 0.1, 2 + 3 * far), yaw=rng.normal(0, 0.3))
         for _ in range(rng.integers(2, 9)):
             piece = variant(any_of(rng, *furniture.AGAINST_WALLS), rng)
             spot = rng.normal(0, 0.6) * far, rng.uniform(0.5, 1.5) * far + piece.depth, -0.5
@@ -201,7 +202,7 @@ def _camera(rng: Rng, reach: Real, target: np.ndarray) -> Camera:
     return look_at(eye, target, fov, viewpoints.roll(rng))
 
 
-def _lamps(rng: Rng, reach: Real) -> tuple[list[Light], Sky]:
+def lamps(rng: Rng, reach: Real) -> tuple[list[Light], Sky]:
     """One to three lamps about the things, or a window's broad light."""
     lights = []
     for _ in range(rng.integers(1, 4)):

@@ -38,8 +38,8 @@ class Block:
         self.things.append((float(x), float(y), float(thing.bounds()[1, 2])))
 
 
-def scene(rng: Rng) -> Scene:
-    """A piece of town and several views of it."""
+def scene(rng: Rng, view: Callable[[Block, Rng, Real], Camera] | None = None) -> Scene:
+    """A piece of town and several views of it; `view` may draw others, given half of the street's free width."""
     block = Block()
     block.strip(
         any_of(rng, finishes.earth, finishes.stone)(rng)._replace(tile=rng.uniform(2, 8)),
@@ -49,7 +49,7 @@ def scene(rng: Rng) -> Scene:
     )
     walk = any_of(rng, avenue, avenue, alley, square, car_park, crossing)(block, rng)
     finishes.repainted(rng, block.group, any_of(rng, 0.0, 0.05, 0.25))
-    cameras = [_camera(block, rng, walk) for _ in range(6)]
+    cameras = [(view or _camera)(block, rng, walk) for _ in range(6)]
     lights, sky = weather.outside(rng, cameras[0], block.lamps)
     photo = viewpoints.snapshot(rng, any_of(rng, 0.0, 0.0, 0.0, rng.uniform(1.5, 8)))
     return Scene(block.group, cameras[0], lights, sky, photo, others=tuple(cameras[1:]))

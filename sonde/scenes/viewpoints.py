@@ -44,6 +44,13 @@ def anywhere(rng: Rng, position, yaw: Real | None = None) -> Camera:
     return Camera(three(position), float(yaw), pitch(rng), roll(rng), lens(rng))
 
 
+def held(rng: Rng, eye, towards) -> Camera:
+    """A camera held upright as most people do: towards a point, but level or looking down a little; metres."""
+    camera = look_at(eye, (towards[0], towards[1], eye[2]), float(np.clip(rng.normal(60, 7), 42, 80)))
+    yaw, tilt = camera.yaw + rng.normal(0, 0.2), np.radians(np.clip(rng.normal(-8, 8), -35, 10))
+    return camera._replace(yaw=float(yaw), pitch=float(tilt), roll=float(np.radians(rng.normal(0, 1.2))))
+
+
 def snapshot(rng: Rng, focus: Real = 0.0) -> Photo:
     """Any camera's picture: well or badly exposed, tinted, grey, noisy, blurred, shaken, compressed.
 
