@@ -1,7 +1,7 @@
 """What training minimises. A loss maps (prediction, target, mask) to one value per image: (b h w)³ → (b,).
 
 No loss knows its weight or averages the batch. Prediction and target are the same quantity: encoded depth for
-`masked_l1` and `edge_gradient`, depth for `silog`, disparity for `ssi` and `gradient_matching`. Untrusted
+`masked_l1` and `edge_gradient`, depth for `silog`, disparity for `ssi`, `gradient_matching` and what is `aligned`. Untrusted
 pixels may hold anything, NaN included: they are replaced before the arithmetic, so they reach neither value
 nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction never gives
 NaN. Half-precision predictions are raised to float32 first.
@@ -140,6 +140,34 @@ def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "s
     return (_absolute_sum(_inside(slope_x, whole)) + _absolute_sum(_inside(slope_y, whole))) / _count(whole) / 8
 
 
+def aligned_l1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+    """`masked_l1` of the prediction as protocols align it: by least squares onto the target.
+
+    Unlike `ssi` the prediction's own spread is not divided out: an image whose truth is hard to see pulls less.
+    """
+    return masked_l1(aligned(pred, target, mask), target, mask)
+
+
+def aligned_edge_gradient(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+    """`edge_gradient` of the prediction aligned as in `aligned_l1`."""
+    return edge_gradient(aligned(pred, target, mask), target, mask)
+
+
+def aligned(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth:
+    """The prediction scaled and shifted onto the target by least squares over trusted pixels.
+
+    A prediction that varies less than `least` times as much as the target is stretched as if it varied that much:
+    the gradient of a nearly constant one stays bounded. A perfect prediction stays as it is, to the bit.
+    """
+    pred = _precise(pred)
+    count, error = _count(mask), _inside(pred - target, mask)
+    offset = error.sum((1, 2)) / count
+    centred, wanted = (_inside(m - (_inside(m, mask).sum((1, 2)) / count)[:, None, None], mask) for m in (pred, target))
+    floor = (least**2 * wanted.square().sum((1, 2))).clamp_min(1e-12)
+    excess = (centred * error).sum((1, 2)) / centred.square().sum((1, 2)).maximum(floor)  # 1 - the best scale
+    return pred - excess[:, None, None] * centred - offset[:, None, None]
+
+
 def trimmed(error: Depth, mask: Mask, share: float = 0.1) -> PerImage:
     """Mean error over trusted pixels without the largest `share` of each image's.
 
@@ -222,6 +250,8 @@ LOSSES: dict[str, Loss] = {
     "silog_bts": silog_bts,
     "ssi": ssi,
     "ssi_trimmed": partial(ssi, trim=0.1),
+    "aligned_l1": aligned_l1,
+    "aligned_edge_gradient": aligned_edge_gradient,
     "gradient_matching": gradient_matching,
     "gradient_matching_raw": partial(gradient_matching, on="raw"),
     "gradient_matching_log": partial(gradient_matching, on="log"),

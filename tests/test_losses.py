@@ -2,11 +2,12 @@
 
 from math import log, sqrt
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from sonde.losses import LOSSES, edge_gradient, feature_alignment, resized, silog, ssi, trimmed, weighted
+from sonde.losses import LOSSES, aligned, edge_gradient, feature_alignment, resized, silog, ssi, trimmed, weighted
 
 Maps = tuple[Tensor, Tensor, Tensor]
 INVARIANT = ["ssi", "ssi_trimmed", "gradient_matching", "gradient_matching_sobel"]
@@ -174,6 +175,29 @@ def test_scale_and_shift_of_the_prediction_cost_nothing(name: str):
             rtol=0,
             atol=1e-6,
         )
+
+
+def test_aligned_is_the_least_squares_fit():
+    pred, target, mask = (m.double() if m.is_floating_point() else m for m in random_maps())
+    for fitted, x, y, inside in zip(aligned(pred, target, mask), pred, target, mask, strict=True):
+        columns = np.stack([x[inside].numpy(), np.ones(int(inside.sum()))], 1)
+        answer = columns @ np.linalg.lstsq(columns, y[inside].numpy(), rcond=None)[0]
+        np.testing.assert_allclose(fitted[inside].numpy(), answer, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["aligned_l1", "aligned_edge_gradient"])
+def test_a_scale_and_a_shift_of_either_sign_cost_nothing_once_aligned(name: str):
+    pred, target, mask = random_maps()
+    for scale, shift in ((0.2, 0.0), (3.0, -2.0), (-1.5, 4.0)):
+        torch.testing.assert_close(LOSSES[name](scale * pred + shift, target, mask), LOSSES[name](pred, target, mask))
+
+
+def test_a_nearly_constant_prediction_is_not_stretched_without_bound():
+    pred, target, mask = random_maps()
+    faint = 0.5 + 1e-4 * pred
+    value, slope = LOSSES["aligned_l1"](faint, target, mask), gradient("aligned_l1", faint, target, mask)
+    assert (value > LOSSES["aligned_l1"](pred, target, mask)).all()
+    assert slope.abs().sum((1, 2)).max() < 20  # 1 / least, where it would be 1e4
 
 
 @pytest.mark.parametrize("scale, shift", [(0.1, 0.0), (3.0, 0.0), (1.0, 0.5), (7.0, 2.0)])
