@@ -1,9 +1,9 @@
 """What training minimises. A loss maps (prediction, target, mask) to one value per image: (b h w)³ → (b,).
 
 No loss knows its weight or averages the batch. Prediction and target are the same quantity: encoded depth for
-`masked_l1` and `edge_gradient`, depth for `silog`, disparity for `ssi`, `gradient_matching` and what is `aligned`. Untrusted
-pixels may hold anything, NaN included: they are replaced before the arithmetic, so they reach neither value
-nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction never gives
+`masked_l1` and `edge_gradient`, depth for `silog`, disparity for `ssi`, `gradient_matching` and what is `aligned`.
+Untrusted pixels may hold anything, NaN included: they are replaced before the arithmetic, so they reach neither
+value nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction never gives
 NaN. Half-precision predictions are raised to float32 first.
 """
 
