@@ -111,14 +111,15 @@ def score(pred: Depth, target: Depth, mask: Mask, names: Iterable[str] | None = 
     return {name: scores[name] if name in scores else METRICS[name](pred, target, mask) for name in chosen}
 
 
-def boundary_f1(pred: Depth, target: Depth, mask: Mask) -> PerImage:
+def boundary_f1(pred: Depth, target: Depth, mask: Mask, least: float = 1.05, most: float = 1.25) -> PerImage:
     """F1 of occluding edges (Depth Pro, Bochkovskii et al., 2024), in [0, 1], larger is better.
 
-    A pixel occludes its neighbour where it is more than t times nearer. For each t of ten from 1.05 to 1.25,
+    A pixel occludes its neighbour where it is more than t times nearer. For each t of ten from `least` to `most`,
     precision and recall are averaged over the four directions; their F1 is weighted by t. Only neighbours that
-    are both trusted count, which for a full mask is the published formula.
+    are both trusted count, which for a full mask is the published formula. The published 1.05 to 1.25 are silhouettes;
+    a groove of 8 mm seen from 0.8 m is a step of 1.01.
     """
-    return torch.stack([_boundary_f1(*maps) for maps in zip(pred, target, mask, strict=True)])
+    return torch.stack([_boundary_f1(*maps, least, most) for maps in zip(pred, target, mask, strict=True)])
 
 
 def ordinal(pred: Depth, nearer: Points, farther: Points) -> Answers:
@@ -188,16 +189,16 @@ def _sum(values: Tensor) -> PerImage:
     return values.sum(1, dtype=whole).double()
 
 
-def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor, least: float, most: float) -> Tensor:
     """One image's score, (h, w)³ → ()."""
-    steps = torch.linspace(1.05, 1.25, 10, dtype=torch.float64, device=pred.device)
+    steps = torch.linspace(least, most, 10, dtype=torch.float64, device=pred.device)
     maps = [torch.where(mask, depth, 1.0).clamp_min(1e-6) for depth in (pred, target)]
     precision = recall = torch.zeros_like(steps)
     for dim in (0, 1):
         both = _first(mask, dim) & _second(mask, dim)
         for near, far in ((_first, _second), (_second, _first)):
-            found, true = (_edges(near(depth, dim), far(depth, dim)) for depth in maps)
-            few = (both & (found | true)).nonzero(as_tuple=True)  # whose exact ratio matters
+            found, true = (far(depth, dim) > (least - 1e-5) * near(depth, dim) for depth in maps)
+            few = (both & (found | true)).nonzero(as_tuple=True)  # whose exact ratio matters; rounding loses none
             ratios = (far(depth, dim)[few].double() / near(depth, dim)[few] for depth in maps)
             found, true = (torch.bucketize(ratio.nan_to_num(0), steps) for ratio in ratios)
             hits = _passing(found.minimum(true))
@@ -205,10 +206,6 @@ def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
             recall = recall + hits / _passing(true).clamp_min(1) / 4
     f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-300)
     return torch.where(mask.any(), (f1 * steps).sum() / steps.sum(), torch.nan)
-
-
-def _edges(near: Tensor, far: Tensor) -> Tensor:
-    return far > 1.049 * near  # a little below the first threshold, to be safe from rounding
 
 
 def _first(values: Tensor, dim: int) -> Tensor:

@@ -175,6 +175,16 @@ def test_boundary_f1_agrees_with_depth_pro_on_full_masks(seed: int, noise: float
     assert value == pytest.approx(boundary_in_numpy(pred[0].numpy(), target[0].numpy()), abs=1e-12)
 
 
+def test_boundary_f1_of_shallow_steps_sees_a_groove_that_the_published_one_does_not():
+    target = torch.full((1, 8, 12), 0.8)
+    target[:, :, 4:7] += 0.01
+    mask, flat, blurred = torch.ones_like(target, dtype=torch.bool), torch.full_like(target, 0.8), target.clone()
+    blurred[:, :, 3:8] = torch.tensor([0.8033, 0.8067, 0.81, 0.8067, 0.8033])
+    published = [boundary_f1(p, target, mask).item() for p in (target, flat)]
+    shallow = [boundary_f1(p, target, mask, 1.002, 1.012).item() for p in (target, blurred, flat)]
+    assert published == [0, 0] and shallow[0] > shallow[1] > shallow[2] == 0
+
+
 def test_boundary_f1_knows_sharp_from_smooth_and_near_from_far():
     target = torch.full((1, 8, 8), 2.0)
     target[:, :, 4:] = 1.0
