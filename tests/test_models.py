@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,6 +252,26 @@ def test_a_revived_head_answers_and_learns():
     answer.sum().backward()
     assert (answer > 0).float().mean() > 0.9
     assert network.head.conv1.weight.grad.abs().sum() > 0  # pyright: ignore
+
+
+def test_a_deepened_network_answers_as_before_and_its_new_blocks_learn():
+    network: Any = built(small_glpn()).eval()
+    before = network.config.depths
+    larger: Any = models.deepened(network, [before[0], *(n + 2 for n in before[1:])])
+    image = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(larger(pixel_values=image).predicted_depth, network(pixel_values=image).predicted_depth)
+    larger(pixel_values=image).predicted_depth.sum().backward()
+    assert larger.glpn.encoder.block[2][-1].mlp.dense2.weight.grad.abs().sum() > 0
+    assert [len(stage) for stage in network.glpn.encoder.block] == [*before]
+
+
+@pytest.mark.parametrize("depths", [[1, 1, 1], [0, 2, 2, 2]])
+def test_a_network_is_not_deepened_to_fewer_stages_or_blocks(depths):
+    with pytest.raises(ValueError, match=r"model\.depths.*at least"):
+        models.deepened(built(small_glpn()), depths)
+    with pytest.raises(ValueError, match="GLPN"):
+        models.deepened(built(small_depth_anything()), depths)
 
 
 @pytest.mark.parametrize("name,words", [("sonde-tny", "sonde-tiny"), ("nothing.pth", "official"), ("", "sonde-tiny")])

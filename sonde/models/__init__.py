@@ -50,7 +50,7 @@ from sonde.models.network import (
     meaning_of,
     thawed,
 )
-from sonde.models.start import level, revive
+from sonde.models.start import deepened, level, revive
 from sonde.recipes import nearest
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "Meaning",
     "as_array",
     "build",
+    "deepened",
     "end_at",
     "fingerprint",
     "image_processor",

@@ -1,7 +1,12 @@
 """Weights to start from: drawn so that a network built from a config learns."""
 
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from transformers import GLPNForDepthEstimation
 
 from sonde.models.network import FAMILIES
 
@@ -45,3 +50,34 @@ def level(network: nn.Module, last: nn.Conv2d) -> None:
     scale = 0.1 / answers[0].std().clamp_min(1e-6)
     last.weight.mul_(scale)
     last.bias.copy_(0.5 - scale * (answers[0].mean() - last.bias))
+
+
+@torch.no_grad()
+def deepened(network: nn.Module, depths: Sequence[int]) -> GLPNForDepthEstimation:
+    """A GLPN of more attention blocks that gives the same answers, to go on learning from (Net2Net, Chen et al., 2016).
+
+    A new block is a copy of its stage's last whose two residual branches end in zeros, so that it adds nothing yet.
+
+    Args:
+        network: a GLPN; it is left as it is.
+        depths: blocks in each of its stages, none fewer than it has.
+
+    Raises:
+        ValueError: another architecture, another number of stages, or fewer blocks.
+    """
+    if not isinstance(network, GLPNForDepthEstimation):
+        raise ValueError(f"model.depths is for GLPN, and this is {type(network).__name__}: leave it out.")
+    config = deepcopy(network.config)
+    if len(depths) != len(config.depths) or any(new < old for new, old in zip(depths, config.depths, strict=True)):
+        raise ValueError(f"model.depths={[*depths]}: give {len(config.depths)} numbers of at least {config.depths}.")
+    config.depths = [*depths]
+    larger = GLPNForDepthEstimation(config)
+    larger.load_state_dict(network.state_dict(), strict=False)
+    stages: tuple[Any, Any] = (larger.glpn.encoder.block, network.glpn.encoder.block)
+    for blocks, known in zip(*stages, strict=True):
+        for block in blocks[len(known) :]:
+            block.load_state_dict(known[-1].state_dict())
+            for last in (block.attention.output.dense, block.mlp.dense2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+    return larger.train(network.training)

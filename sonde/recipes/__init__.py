@@ -32,6 +32,9 @@ class ModelRecipe(Strict):
     b5: GLPN with SegFormer's encoder of that size, drawn anew."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and draws the weights anew from the seed."""
+    depths: list[int] | None = None
+    """More attention blocks in each stage of a GLPN `name`, which add nothing before they have learnt; None keeps
+    those it has."""
     encoder: str | None = None
     """Weights that the encoder of a `size` drawn anew starts from, DINOv2's or for b0 to b5 SegFormer's
     (nvidia/mit-b4): a hub id or a local folder."""

@@ -140,7 +140,11 @@ def _network(recipe: Recipe) -> DepthModel:
                 f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
                 f"{model.calibration.base or 'it after `sonde calibrate --undo`'}, and calibrate what comes out."
             )
+        if wanted.depths is not None:
+            model.network = models.deepened(model.network, wanted.depths)
         return model
+    if wanted.depths is not None:
+        raise ValueError(f"model.depths is for a model.name, and model.size={wanted.size} says how deep it is.")
     max_depth = wanted.max_depth
     if wanted.encoding is not None and max_depth is not None:
         raise ValueError(
