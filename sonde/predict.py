@@ -2,7 +2,7 @@
 
 Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.ply, NAME.glb;
 where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png. `predictions.json` lists
-them.
+them, and `sheet.png` shows all side by side where it is asked for.
 """
 
 import json
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sonde import Verb, files
 from sonde.datasets.contract import UNITS
@@ -28,6 +29,9 @@ Progress = Callable[[int, int], None]
 """(images done, of images)."""
 
 MANIFEST = "predictions.json"
+SHEET = "sheet.png"
+TILE = (220, 165)
+"""(width, height) of an image on the sheet, and of its depth."""
 CLOUDS = ("ply", "glb")
 """What needs metric depth and intrinsics."""
 
@@ -66,6 +70,7 @@ def predict(
     *,
     save: Sequence[str] = ("png16", "preview"),
     intrinsics: Sequence[float] | MatrixArray | None = None,
+    sheet: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Predict the depth of every image at its own size, and write it below `out`.
@@ -78,6 +83,7 @@ def predict(
             `png16` says its unit itself, point clouds are in metres.
         intrinsics: fx, fy, cx, cy or the (3, 3) matrix, in pixels of the images; point clouds need it, and models
             with a canonical focal.
+        sheet: also write sheet.png, every image beside its depth in colour, to look at all of them at once.
         progress: told after every image.
 
     Raises:
@@ -90,6 +96,7 @@ def predict(
     _check_overwrite(stems, save)
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
+    tiles: list[RGBArray] = []
     for done, (path, stem) in enumerate(stems.items(), start=1):
         try:
             answer = _answer(model, files.read_rgb(path), camera)
@@ -97,10 +104,14 @@ def predict(
             failed.append((path, str(error)))
         else:
             entries.append(_entry(path, answer, [_written(stem, name, answer) for name in save]))
+            tiles += [_tile(answer)] if sheet else []
         if progress is not None:
             progress(done, len(stems))
     manifest = _write_manifest(out, model, entries, failed)
-    return Outcome([*(output for entry in entries for output in entry["outputs"]), manifest], failed)
+    if tiles:
+        files.write_rgb(out / SHEET, tabled(tiles))
+    looked = [out / SHEET] if tiles else []
+    return Outcome([*(output for entry in entries for output in entry["outputs"]), *looked, manifest], failed)
 
 
 def parse_intrinsics(text: str) -> MatrixArray:
@@ -174,6 +185,22 @@ def preview(answer: Answer) -> RGBArray:
     else:
         labels = ["near", "far"]
     return np.concatenate([picture, _bar(picture.shape[1], labels)])
+
+
+def tabled(tiles: Sequence[RGBArray], columns: int = 4) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Tiles of one size in rows, white where the last row ends early; of fewer than a row, one row."""
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    blank = np.full_like(tiles[0], 255)
+    width = min(columns, len(tiles))
+    return np.concatenate([np.concatenate([*row, *[blank] * (width - len(row))], axis=1) for row in rows])
+
+
+def _tile(answer: Answer) -> RGBArray:
+    """An image and its depth side by side, each whole within TILE."""
+    assert answer.image is not None
+    maps = (answer.image, files.colour_depth(answer.own, space=answer.space))
+    halves = [ImageOps.pad(Image.fromarray(each), TILE, Image.Resampling.LANCZOS, "white") for each in maps]
+    return np.concatenate([np.asarray(half) for half in halves], axis=1)
 
 
 FOUR = "expected fx,fy,cx,cy in pixels of the image, such as 1780,1780,960,600"

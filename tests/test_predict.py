@@ -171,6 +171,20 @@ def test_upright_depth_of_a_sideways_photograph(tmp_path):
     assert np.load(tmp_path / "out" / "turned.npy").shape == (8, 6)
 
 
+def test_a_sheet_shows_every_image_beside_its_depth(tmp_path):
+    sources = [paint(tmp_path / "in" / f"{n}.png", 60, 80) for n in range(5)]
+    (tmp_path / "in" / "torn.png").write_bytes(b"no picture")
+    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=(), sheet=True)
+    assert [path.name for path in outcome.written] == ["sheet.png", "predictions.json"] and len(outcome.failed) == 1
+    seen, (wide, high) = files.read_rgb(tmp_path / "out" / "sheet.png"), predict.TILE
+    assert seen.shape == (2 * high, 8 * wide, 3)
+    first = np.asarray(Image.open(sources[0]).resize((wide, high), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(seen[:high, :wide], first)
+    near, far = seen[high // 2, wide + 4], seen[high // 2, 2 * wide - 4]
+    assert near[0] > near[2] and far[2] > far[0]  # red at the left, violet at the right
+    assert (seen[high:, 2 * wide :] == 255).all()
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
 def test_any_kind_of_image_gives_a_depth_of_its_size(tmp_path, mode):
     pixels = np.full((6, 8), 1000, np.uint16) if mode == "I;16" else None

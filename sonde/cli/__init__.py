@@ -267,6 +267,7 @@ def predict(
         str | None,
         typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds and models with a canonical focal."),
     ] = None,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also sheet.png: every image beside its depth.")] = False,
     as_json: Json = False,
 ) -> None:
     """Depth maps, coloured previews and point clouds of images."""
@@ -281,6 +282,7 @@ def predict(
             out,
             save=tuple(save.split(",")),
             intrinsics=camera,
+            sheet=sheet,
             progress=lambda done, total: show(done, total, {}),
         )
     failed = {str(path): reason for path, reason in outcome.failed}
