@@ -157,7 +157,8 @@ def aligned(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth
     """The prediction scaled and shifted onto the target by least squares over trusted pixels.
 
     A prediction that varies less than `least` times as much as the target is stretched as if it varied that much:
-    the gradient of a nearly constant one stays bounded. A perfect prediction stays as it is, to the bit.
+    the gradient of a nearly constant one stays bounded. A perfect prediction stays as it is, to the bit. For both, what
+    is fitted here is the error, and not as in `align.fit_affine` the target.
     """
     pred = _precise(pred)
     count, error = _count(mask), _inside(pred - target, mask)

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ def predict(
     camera = None if intrinsics is None else _matrix(intrinsics)
     _check_request(model, save, camera)
     stems = outputs_of(find_images([source] if isinstance(source, str | Path) else source, out), out)
-    _check_overwrite(stems, save)
+    _check_overwrite(stems, [_target(stem, name) for stem in stems.values() for name in save] + [out / SHEET] * sheet)
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
@@ -222,13 +222,11 @@ def _check_request(model: DepthModel, save: Sequence[str], camera: MatrixArray |
         raise ValueError(f"A .{clouds[0]} point cloud needs the camera's intrinsics (--intrinsics): {FOUR}.")
 
 
-def _check_overwrite(stems: dict[Path, Path], save: Sequence[str]) -> None:
-    sources = {path.resolve() for path in stems}
-    for stem in stems.values():
-        for name in save:
-            target = _target(stem, name)
-            if target.resolve() in sources:
-                raise ValueError(f"{target} is one of the images and would be overwritten: give another output folder.")
+def _check_overwrite(images: Iterable[Path], targets: Iterable[Path]) -> None:
+    sources = {path.resolve() for path in images}
+    for target in targets:
+        if target.resolve() in sources:
+            raise ValueError(f"{target} is one of the images and would be overwritten: give another output folder.")
 
 
 def _matrix(intrinsics: Sequence[float] | MatrixArray) -> MatrixArray:

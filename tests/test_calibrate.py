@@ -426,4 +426,4 @@ def test_twenty_true_points_beat_a_scale_alone_on_a_real_frame(realdata, tmp_pat
         calibrate.calibrate("sonde-tiny", [measured], kind=kind, out=tmp_path / str(kind))
         answer = torch.from_numpy(load(tmp_path / str(kind)).predict(image).depth)[None]
         errors[kind] = METRICS["abs_rel"](answer, target, mask).item()
-    assert errors[None] < 0.13 and errors["scale"] > 2 * errors[None]
+    assert errors[None] < 0.11 and errors["scale"] > 3.1 * errors[None]

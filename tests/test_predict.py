@@ -159,6 +159,10 @@ def test_the_input_is_never_overwritten(tmp_path):
     with pytest.raises(ValueError, match="both source and output"):
         predict.predict(tmp_path, model(), tmp_path)
     assert (tmp_path / "x.depth.png").read_bytes() == before
+    own = paint(tmp_path / "sheet.png").read_bytes()
+    with pytest.raises(ValueError, match="would be overwritten"):
+        predict.predict(tmp_path / "sheet.png", model(), tmp_path, save=("npy",), sheet=True)
+    assert (tmp_path / "sheet.png").read_bytes() == own
 
 
 def test_upright_depth_of_a_sideways_photograph(tmp_path):

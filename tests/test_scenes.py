@@ -205,6 +205,25 @@ def test_viewpoints_cover_their_ranges():
     assert np.median(np.abs(np.degrees(roll))) < 2.5 and 20 < np.degrees(np.abs(roll)).max() < 27
 
 
+def cameras_of(family: str, count: int) -> list[Camera]:
+    scenes_of = (FAMILIES[family](np.random.default_rng([5, i])) for i in range(count))
+    return [camera for scene in scenes_of for camera in (scene.camera, *scene.others)]
+
+
+def test_handheld_cameras_are_upright_and_at_the_height_of_a_person():
+    seen = cameras_of("handheld", 12)
+    height = np.array([camera.position[2] for camera in seen])
+    pitch, roll = np.degrees([(camera.pitch, camera.roll) for camera in seen]).T
+    assert np.median(np.abs(roll)) < 1.5 and -15 < np.median(pitch) < -2
+    assert np.mean((height > 0.7) & (height < 2.1)) > 0.9 and 1.2 < np.median(height) < 1.7
+
+
+def test_bins_are_seen_from_above_and_hold_little_or_much():
+    assert max(np.degrees(camera.pitch) for camera in cameras_of("bins", 12)) < -15
+    triangles = [len(FAMILIES["bins"](np.random.default_rng([5, i])).group.flattened().faces) for i in range(12)]
+    assert max(triangles) > 5 * min(triangles)
+
+
 def test_the_first_viewpoint_that_sees_enough_is_taken():
     rng = np.random.default_rng(0)
     group = Group().add("box", WHITE, at=(0, 0, -0.5)).add("box", WHITE, at=(0, 5, -9), size=(20, 1, 20))

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,16 @@ def test_a_reporter_that_is_not_installed_is_said_before_the_first_step(settings
 def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
     with pytest.raises(ValueError, match="lora=null"):
         train.prepare(recipes.load("lora-few", settings("model.init=random")))
+    with pytest.raises(ValueError, match=r"model\.depths with lora"):
+        train.prepare(recipes.load("lora-few", settings("model.depths=[9,9,9,9]")))
+
+
+def test_a_network_is_deepened_by_name_and_not_by_size(settings):
+    whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
+    network: Any = train.prepare(recipes.load("lora-few", whole)).model.network
+    assert [len(stage) for stage in network.glpn.encoder.block] == [2, 3, 5, 4]
+    with pytest.raises(ValueError, match=r"model\.depths is for a model\.name"):
+        train.prepare(recipes.load("lora-few", [*whole, "model.size=b0", "model.init=random"]))
 
 
 def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):

@@ -279,6 +279,11 @@ def _adapt(plan: Plan) -> None:
             "model.init=random with lora: an adapter is saved without its base, and a random base cannot be had again. "
             "Set lora=null to train the whole network, or init=pretrained."
         )
+    if recipe.model.depths is not None:
+        raise ValueError(
+            f"model.depths with lora: an adapter is saved without its base, and {model.name} has not these blocks. "
+            "Set lora=null to train the whole network, or leave model.depths out."
+        )
     model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
     if recipe.model.affine_start:
         _start(plan)
