@@ -1,8 +1,8 @@
 """Depth maps, previews and point clouds of images on disk; one bad file does not stop the rest.
 
-Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.ply, NAME.glb;
-where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png. `predictions.json` lists
-them, and `sheet.png` shows all side by side where it is asked for.
+Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.relief.png,
+NAME.ply, NAME.glb; where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png.
+`predictions.json` lists them, and `sheet.png` shows all side by side where it is asked for.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sonde import Verb, files
 from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, point_cloud
+from sonde.losses import stands_out
 from sonde.models import DepthModel
 from sonde.recipes import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
@@ -187,6 +189,20 @@ def preview(answer: Answer) -> RGBArray:
     return np.concatenate([picture, _bar(picture.shape[1], labels)])
 
 
+def relief(answer: Answer) -> RGBArray:
+    """What stands out from its surroundings, bright, and what lies deeper, dark: the small steps a preview cannot show.
+
+    The surroundings are `losses.stands_out`'s; the ends are 1 % of the median depth, or disparity.
+    """
+    depth = torch.from_numpy(answer.own)[None]
+    nearer = stands_out(depth, torch.ones_like(depth, dtype=torch.bool))[0].numpy()
+    nearer = nearer if answer.space == "disparity" else -nearer
+    span = max(abs(float(np.median(answer.own))) / 100, 1e-6)
+    picture = (np.clip(nearer / span / 2 + 0.5, 0, 1) * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    size = f"{span:.3g} {answer.unit}" if answer.space == "metric" else "1 %"
+    return np.concatenate([picture, _bar(picture.shape[1], [f"{size} deeper", f"{size} nearer"], "gray")])
+
+
 def tabled(tiles: Sequence[RGBArray], columns: int = 4) -> UInt8[np.ndarray, "_ _ 3"]:
     """Tiles of one size in rows, white where the last row ends early; of fewer than a row, one row."""
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
@@ -296,11 +312,11 @@ def _write_manifest(
     return out / MANIFEST
 
 
-def _bar(width: int, labels: list[str]) -> RGBArray:
-    """A strip (height, width, 3) of the colours from near to far, with labels at equal steps below."""
+def _bar(width: int, labels: list[str], colours: str = "Spectral") -> RGBArray:
+    """A strip (height, width, 3) of the colours from end to end, with labels at equal steps below."""
     size = max(10, min(18, width // 40))
     canvas = Image.new("RGB", (width, 3 * size), "white")
-    ramp = colormaps["Spectral"](np.linspace(0, 1, width), bytes=True)[None, :, :3]
+    ramp = colormaps[colours](np.linspace(0, 1, width), bytes=True)[None, :, :3]
     canvas.paste(Image.fromarray(np.repeat(ramp, size, axis=0)), (0, size // 4))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size)
     for place, label in zip(np.linspace(0, width, len(labels)), labels, strict=True):
@@ -321,6 +337,10 @@ def _save_npy(path: Path, answer: Answer) -> None:
 
 def _save_preview(path: Path, answer: Answer) -> None:
     files.write_rgb(path, preview(answer))
+
+
+def _save_relief(path: Path, answer: Answer) -> None:
+    files.write_rgb(path, relief(answer))
 
 
 def _save_ply(path: Path, answer: Answer) -> None:
@@ -347,6 +367,7 @@ SAVERS: dict[str, Saver] = {
     "png16": Saver(".depth.png", _save_png16),
     "npy": Saver(".npy", _save_npy),
     "preview": Saver(".preview.png", _save_preview),
+    "relief": Saver(".relief.png", _save_relief),
     "ply": Saver(".ply", _save_ply),
     "glb": Saver(".glb", _save_glb),
 }

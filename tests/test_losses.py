@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sonde.losses import LOSSES, aligned, edge_gradient, feature_alignment, resized, silog, ssi, trimmed, weighted
+from sonde.losses import (
+    LOSSES,
+    aligned,
+    edge_gradient,
+    feature_alignment,
+    relief,
+    resized,
+    silog,
+    ssi,
+    trimmed,
+    weighted,
+)
 
 Maps = tuple[Tensor, Tensor, Tensor]
 INVARIANT = ["ssi", "ssi_trimmed", "gradient_matching", "gradient_matching_sobel"]
@@ -129,6 +140,28 @@ def test_edge_gradient_agrees_with_the_formula_written_out():
 def test_edge_gradient_ignores_a_shift():
     pred, target, mask = random_maps()
     torch.testing.assert_close(edge_gradient(pred + 0.25, target, mask), edge_gradient(pred, target, mask))
+
+
+def test_relief_agrees_with_the_formula_written_out():
+    pred, target, mask = (m[:1] for m in random_maps(h=20))
+    far, total = 2, 0.0  # share 0.25 of 20 rows: squares of 5
+
+    def stands_out(values: Tensor, y: int, x: int) -> Tensor:
+        window = np.s_[0, max(y - far, 0) : y + far + 1, max(x - far, 0) : x + far + 1]
+        return values[0, y, x] - values[window][mask[window]].mean()
+
+    for y, x in mask[0].nonzero().tolist():
+        weight = 1 + 10 * (stands_out(target, y, x).abs() > 0.1)
+        total += weight * stands_out(pred - target, y, x).abs() / mask.sum()
+    torch.testing.assert_close(relief(pred, target, mask, share=0.25, tau=0.1), total[None])
+
+
+def test_relief_sees_a_groove_and_not_the_level():
+    target, mask = torch.full((1, 64, 64), 0.5), torch.ones(1, 64, 64, dtype=torch.bool)
+    target[:, :, 30:32] += 0.02
+    flat = torch.full_like(target, 0.5)
+    assert relief(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
+    assert relief(flat, target, mask).item() == pytest.approx(11 * relief(flat, target, mask, gamma=0.0).item())
 
 
 def test_silog_golden_vector():

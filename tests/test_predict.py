@@ -259,3 +259,20 @@ def test_a_preview_is_the_picture_and_its_legend(tmp_path, space, width):
     assert preview.shape[1] == width and 6 < preview.shape[0] <= 6 + 54
     near, far = (preview[3, 0], preview[3, -1]) if space == "metric" else (preview[3, -1], preview[3, 0])
     assert near[0] > near[2] and far[2] > far[1]  # red, violet
+
+
+@pytest.mark.parametrize("space, unit", [("metric", "mm"), ("disparity", "1")])
+def test_a_relief_shows_a_groove_that_a_preview_cannot(space, unit):
+    ramp = np.linspace(0.6, 1.4, 160, dtype=np.float32)[:, None].repeat(200, axis=1)
+    ramp[:, 100:104] *= 1.008 if space == "metric" else 1 / 1.008  # 8 mm deeper at 1 m
+    answer = predict.Answer(None, ramp, space, unit, None)
+    picture = predict.relief(answer)[:160]
+    slope, groove = picture[20:140, 20:80].astype(int), picture[20:140, 101:103]
+    assert abs(slope - 127).max() <= 2  # a slope alone stands out nowhere
+    preview = predict.preview(answer)[20:140].astype(int)
+    assert abs(preview[:, 102] - preview[:, 80]).max() < 20 < 40 < 127 - groove.max()
+
+
+def test_a_relief_is_written_where_it_is_asked_for(tmp_path):
+    predict.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["relief"])
+    assert files.read_rgb(tmp_path / "out" / "photo.relief.png").ndim == 3

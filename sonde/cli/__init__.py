@@ -262,7 +262,7 @@ def predict(
     source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     model: Model = "sonde-tiny",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("predictions"),
-    save: Annotated[str, typer.Option(help="Any of png16,npy,preview,ply,glb.")] = "png16,preview",
+    save: Annotated[str, typer.Option(help="Any of png16,npy,preview,relief,ply,glb.")] = "png16,preview",
     intrinsics: Annotated[
         str | None,
         typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds and models with a canonical focal."),
