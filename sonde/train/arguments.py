@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import get_available_reporting_
 
 from sonde.recipes import Recipe, nearest
 from sonde.schedules import SCHEDULES, ScheduledArguments, plateau_mode
+from sonde.trainer.muon import Muon
 
 log = logging.getLogger("sonde")
 
@@ -31,6 +32,9 @@ DEFAULTS: dict[str, Any] = {
     "logging_nan_inf_filter": False,  # it would hide in the logs what the flight recorder is there to tell
 }
 """What every run asks of transformers.TrainingArguments unless its recipe says otherwise."""
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "muon": Muon}
+"""Names that `train.optim` takes beside transformers'; `adam` decays the weights in the gradient (L2), as Adam did."""
 
 
 def training_arguments(recipe: Recipe) -> ScheduledArguments:
@@ -54,8 +58,8 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
     if not recipe.save_model:
         settings |= {"save_strategy": "no", "load_best_model_at_end": False}
-    if settings.get("optim") == "adam":
-        del settings["optim"]  # `optimizer` makes it: TrainingArguments' own names know only the decoupled AdamW
+    if settings.get("optim") in OPTIMIZERS:
+        del settings["optim"]  # `optimizer` makes it: TrainingArguments' own names know neither
     kind, options = _schedule(settings)
     if settings.get("greater_is_better") is None:
         settings["greater_is_better"] = plateau_mode(settings["metric_for_best_model"] or "loss") == "max"
@@ -71,11 +75,12 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
 
 
 def optimizer(recipe: Recipe, args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:
-    """What `train.optim: adam` asks for, its weight decay part of the gradient (L2); None for transformers' own."""
-    if recipe.train.get("optim") != "adam":
+    """What `train.optim` asks for where it is one of OPTIMIZERS; None for transformers' own."""
+    kind = str(recipe.train.get("optim"))
+    if kind not in OPTIMIZERS:
         return None
     settings = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-    return torch.optim.Adam, {"lr": args.learning_rate, **settings}
+    return OPTIMIZERS[kind], {"lr": args.learning_rate, **settings}
 
 
 def _schedule(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:

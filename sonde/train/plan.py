@@ -76,6 +76,8 @@ def prepare(recipe: Recipe) -> Plan:
     for name in recipe.loss:
         if name not in losses.LOSSES:
             raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
+    if recipe.train.get("fsdp") and recipe.train.get("optim") == "muon":
+        raise ValueError("train.optim=muon turns whole matrices, which train.fsdp cuts: use train.optim=adamw_torch.")
     if recipe.train.get("fsdp") and (args.world_size < 2 or recipe.lora):
         raise ValueError(
             "train.fsdp cuts every weight across several processes: start them with torchrun --nproc-per-node N "
