@@ -362,3 +362,22 @@ def test_two_processes_skip_together_and_leave_one_box(settings, tmp_path, how):
     taken = load_file(blackbox.found(run)[0] / "weights.safetensors")
     for name, norms in box.norms.weights.items():
         assert norms[-1] == pytest.approx(taken[name].norm().item(), rel=1e-4)
+
+
+def test_an_image_without_an_answer_leaves_no_score_and_no_best_checkpoint(settings, monkeypatch):
+    respond, asked = models.DepthModel.respond, []
+
+    def at_times(self, network, image):
+        asked.append(network.training)
+        answer = respond(self, network, image)
+        return answer if network.training or asked.count(False) % 2 else answer * torch.nan
+
+    monkeypatch.setattr(models.DepthModel, "respond", at_times)
+    run = train.train("lora-few", settings(
+        "data.split.validation=2", "train.max_steps=2", "train.per_device_eval_batch_size=1",
+        "train.metric_for_best_model=eval_abs_rel",
+    ))  # fmt: skip
+    (scores,) = [line for line in logs(run) if "eval_loss" in line]
+    assert [scores[name] for name in ("eval_abs_rel", "eval_mae_mm", "eval_delta1")] == [None] * 3  # NaN
+    state = json.loads((run / "checkpoints" / "checkpoint-2" / "trainer_state.json").read_text())
+    assert state["best_metric"] is None

@@ -1,5 +1,6 @@
 """The one trainer: transformers' own, told what a depth batch is, how it is scored, and how to save without loss."""
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -164,7 +165,8 @@ class DepthTrainer(Guarded):
         self._terms = kept
         for name, values in self._scores.items():
             assert output.metrics is not None
-            output.metrics[f"eval_{name}"] = torch.cat(values).nanmean().item()
+            mean = torch.cat(values).nanmean().item()  # NaN: of an image without a trusted pixel
+            output.metrics[f"eval_{name}"] = mean if math.isfinite(mean) else math.nan
         return output
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -206,8 +208,9 @@ class DepthTrainer(Guarded):
     def _score(self, answer: Depth, depth: Depth, mask: Mask) -> None:
         unit = self.depth_model.meaning.unit
         answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](answer, depth, mask)
-        for name, score in metrics.score(answer, depth, mask, SCORES).items():
-            in_unit = name == "mae"
+        broken = (mask & ~answer.isfinite()).flatten(1).any(1)  # no score, and no mean without it either
+        for name, found in metrics.score(answer, depth, mask, SCORES).items():
+            score, in_unit = torch.where(broken, torch.inf, found), name == "mae"
             values = self._scores.setdefault(f"mae_{unit}" if in_unit else name, [])
             shared = self.accelerator.gather_for_metrics(score / UNITS[unit] if in_unit else score)
             values.append(torch.as_tensor(shared))
