@@ -41,7 +41,7 @@ def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
     if tuple(pred.shape[1:]) == tuple(size):
         return pred
     pred = _precise(pred)
-    if pred.device.type != "cpu":
+    if pred.device.type != "cpu" or not pred.isfinite().all():  # in a product one NaN would be everywhere
         return F.interpolate(pred[:, None], size, mode="bicubic", align_corners=False)[:, 0]
     rows, columns = (_bicubic(*lengths, pred.dtype) for lengths in zip(pred.shape[1:], size, strict=True))
     return rows @ pred @ columns.T
@@ -50,8 +50,9 @@ def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
 @lru_cache(16)
 def _bicubic(length: int, longer: int, dtype: torch.dtype) -> Float[Tensor, "longer length"]:
     """Bicubic interpolation of a line: it is linear, so a matrix, and on a CPU its products use every core."""
-    lines = torch.eye(length, dtype=dtype)[None, None]
-    return F.interpolate(lines, (longer, length), mode="bicubic", align_corners=False)[0, 0]
+    with torch.inference_mode(False):  # kept for whoever asks next, who may want gradients
+        lines = torch.eye(length, dtype=dtype)[None, None]
+        return F.interpolate(lines, (longer, length), mode="bicubic", align_corners=False)[0, 0]
 
 
 def masked_l1(pred: Depth, target: Depth, mask: Mask) -> PerImage:

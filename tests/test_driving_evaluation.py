@@ -11,6 +11,7 @@ from small_captures import picture, write_bench
 from trained_runs import make_run
 
 from sonde import evaluate, report, scenes, train
+from sonde.baselines import Always
 from sonde.datasets import Capture
 from sonde.evaluate import MEAN_MAP, On, on_sets, parse_on, range_table
 from sonde.types import Prediction
@@ -232,6 +233,15 @@ def test_predictions_of_whole_frames_on_disk_score_as_those_of_the_cut(tmp_path)
         np.save(tmp_path / folder / name, array.astype(np.float32))
         scores.append(evaluate.evaluate(tmp_path / folder, "kitti-garg-kb", root, format="kitti").rows)
     assert scores[0] == scores[1] and scores[0][0]["scale_ratio"] == pytest.approx(1 / 1.1)
+
+
+def test_a_mean_map_answers_for_whole_frames_under_a_protocol_that_cuts_them(tmp_path):
+    root = write_kitti(tmp_path / "kitti")
+    levels = np.asarray(Image.open(next(root.glob("train/**/*.png")))).astype(np.float32) / 256
+    rows = np.repeat(levels.mean(1, keepdims=True), 1242, 1)
+    once = evaluate.evaluate(Always(rows), "kitti-garg-kb", root, format="kitti").rows
+    ramp = evaluate.evaluate(Always(rows[:, :1]), "kitti-garg-kb", root, format="kitti").rows
+    assert ramp[0]["abs_rel"] == pytest.approx(once[0]["abs_rel"], rel=1e-6)
 
 
 def test_where_nobody_says_how_a_run_is_scored_as_its_own_test_was(tmp_path, sonde):

@@ -324,3 +324,21 @@ def test_resizing_is_torchs_bicubic_and_so_is_its_gradient():
     torch.testing.assert_close(ours, expected)
     gradients = [torch.autograd.grad((answer * weight).sum(), pred)[0] for answer in (ours, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_a_value_that_is_missing_stays_where_it_is_when_a_map_is_resized():
+    pred = torch.rand(2, 24, 32, generator=torch.Generator().manual_seed(0))
+    spoiled = pred.clone()
+    spoiled[0, 0, 0] = torch.nan
+    found, expected = resized(spoiled, (48, 64)), resized(pred, (48, 64))
+    assert found[0, :6, :6].isnan().any() and found.isnan().sum() < 40
+    torch.testing.assert_close(found[0, 6:], expected[0, 6:])
+    torch.testing.assert_close(found[1], expected[1])
+
+
+def test_resizing_for_inference_first_does_not_spoil_a_gradient():
+    pred = torch.rand(1, 7, 9)
+    with torch.inference_mode():
+        resized(pred, (13, 17))
+    resized(pred.requires_grad_(), (13, 17)).sum().backward()
+    assert pred.grad is not None

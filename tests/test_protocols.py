@@ -129,6 +129,19 @@ def test_a_prediction_of_the_whole_frame_is_cut_and_one_of_the_cut_is_not():
     assert part_seen(half, capture, rules) is half
 
 
+@pytest.mark.parametrize("size", [(375, 1242), (370, 1224)])
+def test_a_baseline_of_whole_frames_is_brought_to_each_frame_before_it_is_cut(size):
+    """Depth by row alone, given at one size of frame, is right in frames of every size."""
+    rows = {height: (20 + (np.arange(height) + 0.5) / height).astype(np.float32)[:, None] for height in (375, size[0])}
+    capture, rules = frame(size), protocols.load("kitti-garg-kb")
+    capture = capture._replace(depth=np.repeat(rows[size[0]], size[1], 1))
+    baseline = Prediction(np.repeat(rows[375], 1242, 1), "metric")
+    seen = view(capture, rules)
+    scores, _ = score(part_seen(baseline, capture, rules, whole=True), seen, rules)
+    assert scores["abs_rel"] < 1e-4
+    assert (score(part_seen(baseline, capture, rules), seen, rules)[0]["abs_rel"] < 1e-4) == (size == (375, 1242))
+
+
 def test_the_prediction_is_clamped_and_the_ground_truth_is_not():
     capture, rules = frame((352, 1216), 77.5), protocols.load("kitti-garg-kb")
     assert capture.depth.max() > 80
@@ -197,3 +210,21 @@ def test_a_wrong_word_in_a_protocol_of_ones_own_is_one_sentence(tmp_path, change
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="does not exist"):
         protocols.load(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize("name", ["metric", "affine-disparity"])
+def test_a_hole_where_nothing_is_trusted_costs_nothing(name):
+    rules = protocols.load(name)
+    mask = np.ones((48, 64), bool)
+    mask[:16, :16] = False
+    capture = Capture("hole", np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 2.0, np.float32), mask)
+    answer = np.linspace(0.4, 0.6, 24 * 32, dtype=np.float32).reshape(24, 32)
+    space = "disparity" if name == "affine-disparity" else "metric"
+    whole, _ = score(Prediction(answer, space), view(capture, rules), rules)
+    answer = answer.copy()
+    answer[0, 0] = np.nan
+    holed, _ = score(Prediction(answer, space), view(capture, rules), rules)
+    assert holed["abs_rel"] == pytest.approx(whole["abs_rel"], rel=1e-6)
+    answer[12, 16] = np.inf
+    with pytest.raises(ValueError, match="has no value at"):
+        score(Prediction(answer, space), view(capture, rules), rules)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sonde import protocols
+from sonde.baselines import Always
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
@@ -178,7 +179,8 @@ def _score_all(
         except ValueError as error:
             skipped[id_] = str(error)
             continue
-        scored = score_fully(part_seen(predictor(seen), capture, rules), seen, rules, UNITS[unit])
+        answer = part_seen(predictor(seen), capture, rules, whole=isinstance(predictor, Always))
+        scored = score_fully(answer, seen, rules, UNITS[unit])
         kin = {name: known[id_] for name, known in kinds.items()}
         rows.append({"id": id_, "pixels": int(seen.mask.sum()), **kin, **_row(scored, rules, unit)})
         if watch is not None:

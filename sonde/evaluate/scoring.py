@@ -68,9 +68,18 @@ def view(capture: Capture, rules: Protocol) -> Capture:
     return capture._replace(mask=mask)
 
 
-def part_seen(prediction: Prediction, capture: Capture, rules: Protocol) -> Prediction:
-    """A prediction of the whole frame, cut as `view` cuts the capture; any other is of the cut already."""
-    if rules.cut is None or prediction.depth.shape != capture.depth.shape:
+def part_seen(prediction: Prediction, capture: Capture, rules: Protocol, whole: bool = False) -> Prediction:
+    """A prediction of the whole frame, cut as `view` cuts the capture; any other is of the cut already.
+
+    One of the frame's size is of the whole frame; one of another size is where `whole` says so.
+    """
+    if rules.cut is None:
+        return prediction
+    if whole:
+        values = torch.from_numpy(np.asarray(prediction.depth))[None].double()
+        larger = at_size(values, capture.depth.shape, rules, keep_range=prediction.space == "disparity")
+        prediction = prediction._replace(depth=larger[0].numpy())
+    if prediction.depth.shape != capture.depth.shape:
         return prediction
     return prediction._replace(depth=CUTS[rules.cut].pixels(prediction.depth, capture.id))
 
@@ -150,7 +159,10 @@ def at_size(values: Depth, size: tuple[int, ...], rules: Protocol, keep_range: b
         corners = None if rules.resize == "nearest" else rules.align_corners
         mode = "nearest-exact" if rules.resize == "nearest" else rules.resize
         larger = F.interpolate(values[:, None], (size[0], size[1]), mode=mode, align_corners=corners)[:, 0]
-    return larger.clamp(values.min(), values.max()) if keep_range else larger
+    known = values[values.isfinite()]
+    if not keep_range or not len(known):
+        return larger
+    return torch.where(larger.isfinite(), larger.clamp(known.min(), known.max()), larger)
 
 
 def _whole(capture: Capture, rules: Protocol) -> Capture:
