@@ -1,5 +1,7 @@
 """The sets that others publish scores on: each read from a small tree in its published layout."""
 
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +175,17 @@ def test_the_frames_of_sintel_are_grouped_by_scene_and_its_camera_is_optional(tm
     depth.write_bytes(b"\0\0\0\0" + depth.read_bytes()[4:])
     with pytest.raises(ValueError, match="does not begin with the tag"):
         open_set("sintel", tmp_path).read(0)
+
+
+@pytest.mark.parametrize(("name", "pattern"), [
+    ("diode", "val/indoors/**/*_depth_mask.npy"), ("ibims", "**/mask_invalid/corridor_01.png"),
+    ("ibims", "**/mask_transp/corridor_01.png"), ("ibims", "**/calib/corridor_01.txt"),
+])  # fmt: skip
+def test_what_lies_beside_a_map_is_part_of_its_captures_key(tmp_path, name, pattern):
+    SETS[name][0](tmp_path)
+    key, other = (open_set(name, tmp_path).key(index) for index in (0, 1))
+    (file,) = tmp_path.glob(pattern)
+    os.utime(file, ns=(1, 1))
+    captures = open_set(name, tmp_path)
+    assert captures.key(0) != key and captures.key(1) == other
+    assert pickle.loads(pickle.dumps(captures)).key(0) == captures.key(0)

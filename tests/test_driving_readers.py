@@ -78,6 +78,16 @@ def test_kitti_is_read_side_by_side_or_merged(tmp_path: Path, images: str, depth
     np.testing.assert_array_equal(captures.read_depth(0), capture.depth)
 
 
+@pytest.mark.parametrize("here", [False, True])
+def test_a_single_days_folder_has_its_cameras_too(tmp_path: Path, monkeypatch, here: bool) -> None:
+    raw(tmp_path, DRIVE, 7)
+    annotated(tmp_path / DAY, DRIVE, 7)
+    write_calibration(tmp_path, (6, 8))
+    monkeypatch.chdir(tmp_path / DAY)
+    captures = open_set("kitti", Path() if here else tmp_path / DAY)
+    np.testing.assert_array_equal(captures.read(0).intrinsics, KITTI_CAMERA)  # type: ignore[arg-type]
+
+
 def test_frames_without_annotation_and_drives_without_images_are_no_captures(tmp_path: Path) -> None:
     for number in range(4):
         raw(tmp_path, DRIVE, number, suffix=".jpg")
@@ -145,6 +155,9 @@ def test_the_benchmark_s_selection_is_read_with_its_cameras(tmp_path: Path, plac
     assert set(captures.groups("folder").values()) == {f"{DAY}/{DRIVE}"}
     np.testing.assert_array_equal(captures.read(0).intrinsics, KITTI_CAMERA)  # type: ignore[arg-type]
     assert captures.read(1).intrinsics is None and (captures.read(1).depth == 1).all()
+    key = captures.key(0)
+    note.unlink()
+    assert captures.key(0) != key
 
 
 @pytest.mark.parametrize(

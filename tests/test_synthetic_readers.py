@@ -260,8 +260,10 @@ def test_blendedmvs_works_without_cameras_and_names_a_broken_one(tmp_path: Path)
     cam.write_text("extrinsic\n1 0 0 0\n")
     with pytest.raises(ValueError, match=r"00000000_cam.txt cannot be read .*expected the word intrinsic"):
         first(open_set("blendedmvs", tmp_path))
+    key = open_set("blendedmvs", tmp_path).key(0)
     cam.unlink()
     assert first(open_set("blendedmvs", tmp_path)).intrinsics is None
+    assert open_set("blendedmvs", tmp_path).key(0) != key
 
 
 def test_a_view_without_mesh_is_named(tmp_path: Path) -> None:
@@ -308,10 +310,12 @@ def test_hypersim_prefers_linear_colour_over_the_preview(tmp_path: Path) -> None
     captures = open_set("hypersim", tmp_path)
     everywhere = tone_mapped(colour.astype(np.float32), np.ones((HEIGHT, WIDTH), bool))
     np.testing.assert_array_equal(first(captures).image, everywhere)
+    key = captures.key(0)
     beside = write_hdf5(scene / "scene_cam_00_geometry_hdf5" / "frame.0000.render_entity_id.hdf5", entities)
     surfaces = tone_mapped(colour.astype(np.float32), entities != -1)
     assert np.median(surfaces) > np.median(everywhere) + 50
     np.testing.assert_array_equal(first(captures).image, surfaces)
+    assert captures.key(0) != key
     assert captures.read(1).image.std() > 20  # a preview of noise
     np.testing.assert_array_equal(captures.read_depth(0), first(captures).depth)
     write_hdf5(beside, entities[1:])

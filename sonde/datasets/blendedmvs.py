@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
 from sonde.files import read_depth, reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -29,13 +29,24 @@ def open_blendedmvs(root: Path) -> PairSet:
     depths, again = named(root.glob("**/rendered_depth_maps/*.pfm"), _name)
     pairs, problems = paired(images, depths)
     faults = [*twice, *again, *problems]
-    return PairSet("blendedmvs", root, pairs, decode_rendered, "m", LIMITS, faults, space="scale")
+    return PairSet(
+        "blendedmvs", root, pairs, decode_rendered, "m", LIMITS, faults,
+        space="scale", beside=_beside,
+    )  # fmt: skip
 
 
 def decode_rendered(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """Depth in the project's unit, 0 where there is no mesh, and the intrinsics where its camera file is there."""
-    camera = path.parents[1] / "cams" / f"{path.stem}_cam.txt"
+    camera = _camera_of(path)
     return read_depth(path), _read_camera(camera) if camera.is_file() else None
+
+
+def _beside(pair: Pair) -> tuple[Path, ...]:
+    return (_camera_of(pair.depth),)
+
+
+def _camera_of(depth: Path) -> Path:
+    return depth.parents[1] / "cams" / f"{depth.stem}_cam.txt"
 
 
 def _name(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
 from sonde.files import reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -33,16 +33,27 @@ def open_diode(root: Path) -> PairSet:
     pairs, problems = paired(images, depths)
     parts = {pair.id: pair.id.partition("/")[0] for pair in pairs}
     faults = [*twice, *again, *problems]
-    return PairSet("diode", root, pairs, decode_measured, "m", LIMITS, faults, groupings={"part": parts})
+    return PairSet(
+        "diode", root, pairs, decode_measured, "m", LIMITS, faults,
+        groupings={"part": parts}, beside=_beside,
+    )  # fmt: skip
 
 
 def decode_measured(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """Depth in metres, 0 where the mask says that nothing was measured; no camera."""
-    mask = path.with_name(path.name.replace("_depth.npy", "_depth_mask.npy"))
+    mask = _mask(path)
     with reading(path, "download it again; expected a float map of shape (h, w, 1)"):
         depth = np.load(path).reshape(size)
     with reading(mask, "every depth map of DIODE has a mask beside it; download it too"):
         return np.where(np.load(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
+
+
+def _beside(pair: Pair) -> tuple[Path, ...]:
+    return (_mask(pair.depth),)
+
+
+def _mask(depth: Path) -> Path:
+    return depth.with_name(depth.name.replace("_depth.npy", "_depth_mask.npy"))
 
 
 def _name(path: Path, ending: str) -> str:

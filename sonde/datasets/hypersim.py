@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
-from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
 from sonde.files import image_size, read_rgb, reading
 from sonde.geometry import distance_to_depth, scale_intrinsics
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
@@ -46,8 +46,9 @@ def open_hypersim(root: Path) -> PairSet:
     pairs, problems = paired(previews | colours, depths)
     faults = [*twice, *again, *thrice, *problems]
     return PairSet(
-        "hypersim", root, pairs, decode_distance, "m", LIMITS, faults, read_image=read_colour, size_of=colour_size
-    )
+        "hypersim", root, pairs, decode_distance, "m", LIMITS, faults,
+        read_image=read_colour, size_of=colour_size, beside=_beside,
+    )  # fmt: skip
 
 
 def decode_distance(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
@@ -100,6 +101,10 @@ def _name(path: Path) -> str:
     """`ai_001_001/cam_00_0000` for any file of that frame."""
     _, camera, number, *_ = path.parent.name.split("_")
     return f"{path.parents[2].name}/{camera}_{number}_{path.name.split('.')[1]}"
+
+
+def _beside(pair: Pair) -> tuple[Path, ...]:
+    return (_entities(pair.image),)
 
 
 def _entities(colour: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sonde.datasets.pairs import PairSet, Size, decode_levels, named, paired
+from sonde.datasets.pairs import Pair, PairSet, Size, decode_levels, named, paired
 from sonde.files import read_intrinsics, reading
 from sonde.types import DepthArray, MaskArray, MatrixArray
 
@@ -31,16 +31,27 @@ def open_ibims(root: Path) -> PairSet:
     images, twice = named(_pictures(root, "rgb"), lambda path: path.stem)
     depths, again = named(_pictures(root, "depth"), lambda path: path.stem)
     pairs, problems = paired(images, depths)
-    return PairSet("ibims", root, pairs, decode_scanned, "m", LIMITS, [*twice, *again, *problems])
+    faults = [*twice, *again, *problems]
+    return PairSet("ibims", root, pairs, decode_scanned, "m", LIMITS, faults, beside=_beside)
 
 
 def decode_scanned(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """Depth in metres, 0 where a mask says so, and the camera where its file is there."""
     depth, _ = decode_levels(path, size, levels_per_unit=LEVELS_PER_METRE, last=65534)
-    for name in MASKS:
-        depth = np.where(_mask(path.parents[1] / name / path.name, depth.shape), depth, 0)
-    calib = path.parents[1] / "calib" / f"{path.stem}.txt"
+    *masks, calib = _files(path)
+    for mask in masks:
+        depth = np.where(_mask(mask, depth.shape), depth, 0)
     return depth.astype(np.float32), read_intrinsics(calib) if calib.is_file() else None
+
+
+def _beside(pair: Pair) -> tuple[Path, ...]:
+    return _files(pair.depth)
+
+
+def _files(depth: Path) -> tuple[Path, ...]:
+    """The masks of a depth map and, last, its camera's file."""
+    place = depth.parents[1]
+    return *(place / name / depth.name for name in MASKS), place / "calib" / f"{depth.stem}.txt"
 
 
 def _pictures(root: Path, role: str) -> list[Path]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from sonde.datasets.contract import Capture
-from sonde.datasets.pairs import Decode, Pair, PairSet, Size, decode_levels, named, paired
+from sonde.datasets.pairs import Decode, Pair, PairSet, Size, decode_levels, named, nothing, paired
 from sonde.files import read_intrinsics, reading
 from sonde.geometry import crop_intrinsics, scale_intrinsics
 from sonde.types import DepthArray, MatrixArray
@@ -135,8 +135,8 @@ def decode_annotated(
 
 def decode_selected(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """The same of the benchmark's selection, with the camera in the file beside it."""
-    beside = path.parents[1] / "intrinsics" / path.with_suffix(".txt").name.replace("_groundtruth_depth_", "_image_")
-    camera = read_intrinsics(beside) if beside.is_file() else None
+    file = _camera_of(path)
+    camera = read_intrinsics(file) if file.is_file() else None
     return decode_levels(path, size, levels_per_unit=LEVELS_PER_METRE, intrinsics=camera)
 
 
@@ -151,6 +151,15 @@ def read_rectified(path: Path, camera: str) -> Rectified:
         width, height = map(float, fields[f"S_rect_{camera}"].split())
         projection = np.array(fields[f"P_rect_{camera}"].split(), dtype=np.float64).reshape(3, 4)
         return Rectified(projection[:, :3], (int(height), int(width)))
+
+
+def _beside(pair: Pair) -> tuple[Path, ...]:
+    return (_camera_of(pair.depth),)
+
+
+def _camera_of(depth: Path) -> Path:
+    """Where the camera of a map of the selection lies."""
+    return depth.parents[1] / "intrinsics" / depth.with_suffix(".txt").name.replace("_groundtruth_depth_", "_image_")
 
 
 def _corner(pixels: np.ndarray, name: str) -> tuple[int, int]:
@@ -182,7 +191,8 @@ def _contents(root: Path) -> dict[str, Any]:
         )
     return {
         "pairs": pairs, "decode": decode, "unit": "m", "limits": LIMITS, "problems": [*twice, *again, *problems],
-        "description": tables, "groupings": {"folder": {pair.id: pair.id.rsplit("/", 2)[0] for pair in pairs}},
+        "description": tables, "beside": nothing if images else _beside,
+        "groupings": {"folder": {pair.id: pair.id.rsplit("/", 2)[0] for pair in pairs}},
     }  # fmt: skip
 
 
@@ -233,9 +243,9 @@ def _selected(path: Path) -> str:
 
 def _calibrations(root: Path) -> tuple[tuple[Path, ...], dict[str, Rectified]]:
     """Every calib_cam_to_cam.txt, and its cameras by DATE/image_02."""
-    tables = sorted(path for depth in ("*/", "*/*/") for path in root.glob(f"{depth}calib_cam_to_cam.txt"))
+    tables = sorted(path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}calib_cam_to_cam.txt"))
     return tuple(tables), {
-        f"{path.parent.name}/{folder}": read_rectified(path, number)
+        f"{path.resolve().parent.name}/{folder}": read_rectified(path, number)
         for path in tables
         for folder, number in CAMERAS.items()
     }

@@ -34,6 +34,11 @@ class Pair(NamedTuple):
     depth: Path
 
 
+def nothing(pair: Pair) -> tuple[Path, ...]:
+    """What lies beside the pairs of most layouts."""
+    return ()
+
+
 @dataclass(frozen=True)
 class PairSet:
     """A DepthSet of file pairs that share one layout."""
@@ -47,6 +52,8 @@ class PairSet:
     problems: list[str] = field(default_factory=list)
     description: tuple[Path, ...] = ()
     """Files that say how the others are read, such as dataset.json."""
+    beside: Callable[[Pair], tuple[Path, ...]] = nothing
+    """What else is read of a capture where it is there, such as its mask or its camera's file."""
     space: Space = "metric"
     """What the depth is; see `DepthSet.space`."""
     read_image: Callable[[Path], RGBArray] = read_rgb
@@ -70,10 +77,11 @@ class PairSet:
         return len(self.pairs)
 
     def key(self, index: int) -> str:
-        """Layout, unit, limits, and the state of image, depth and description."""
-        paths = (*self.pairs[index][1:], *self.description)
-        with reading(self.pairs[index].depth, "the set changed since it was opened"):
-            states = [(path, path.stat()) for path in paths]
+        """Layout, unit, limits, and the state of image, depth, description and what lies beside."""
+        pair = self.pairs[index]
+        beside = (path for path in self.beside(pair) if path.is_file())
+        with reading(pair.depth, "the set changed since it was opened"):
+            states = [(path, path.stat()) for path in (pair.image, pair.depth, *self.description, *beside)]
         files = [(str(path.absolute()), state.st_mtime_ns, state.st_size) for path, state in states]
         return json.dumps([self.layout, self.unit, self.limits, files])
 
