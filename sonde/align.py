@@ -161,7 +161,8 @@ def _median(values: Tensor) -> Tensor:
         return torch.full((), torch.nan, dtype=torch.float64, device=values.device)
     middle = [(count - 1) // 2, count // 2]
     if values.device.type == "cpu":
-        ordered = torch.from_numpy(np.partition(values.detach().numpy(), middle))
+        known = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy has not
+        ordered = torch.from_numpy(np.partition(known.detach().numpy(), middle))
     else:
         ordered = values.sort().values
     return ordered[middle].double().mean()

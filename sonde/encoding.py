@@ -10,7 +10,7 @@ NumPy arrays of any shape, and keep their dtype. NaN stays NaN: the caller's mas
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -49,11 +49,11 @@ class Encoding(ABC):
 
     def encode(self, depth: Array) -> Array:
         """Values in [0, 1] for depth in metres; depth outside the range counts as its nearer end."""
-        return self._encode(depth.clip(self.min_depth, self.max_depth)).clip(0.0, 1.0)
+        return _in_single(lambda z: self._encode(z.clip(self.min_depth, self.max_depth)).clip(0.0, 1.0), depth)
 
     def decode(self, value: Array) -> Array:
         """Depth in metres for values in [0, 1]; values outside count as the nearer end."""
-        return self._decode(value.clip(0.0, 1.0))
+        return _in_single(lambda x: self._decode(x.clip(0.0, 1.0)), value)
 
     def to_dict(self) -> dict[str, Any]:
         """Name and range, ready for JSON; `from_dict` takes it back."""
@@ -125,6 +125,15 @@ class Log(Encoding):
     @property
     def _span(self) -> float:
         return math.log(self.max_depth / self.min_depth)
+
+
+def _in_single(function: Callable[[Any], Any], values: Array) -> Array:
+    """Half-precision values go through the function in float32, since max / min may be beyond half's range."""
+    if values.itemsize >= 4:
+        return function(values)
+    if isinstance(values, Tensor):
+        return function(values.float()).to(values.dtype)
+    return function(values.astype(np.float32)).astype(values.dtype)
 
 
 ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Inverse, InverseNotebook, Linear, Log)}

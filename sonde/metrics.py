@@ -192,7 +192,8 @@ def _sum(values: Tensor) -> PerImage:
 def _boundary_f1(pred: Tensor, target: Tensor, mask: Tensor, least: float, most: float) -> Tensor:
     """One image's score, (h, w)³ → ()."""
     steps = torch.linspace(least, most, 10, dtype=torch.float64, device=pred.device)
-    maps = [torch.where(mask, depth, 1.0).clamp_min(1e-6) for depth in (pred, target)]
+    precise = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+    maps = [torch.where(mask, depth.to(precise), 1.0).clamp_min(1e-6) for depth in (pred, target)]
     precision = recall = torch.zeros_like(steps)
     for dim in (0, 1):
         both = _first(mask, dim) & _second(mask, dim)

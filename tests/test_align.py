@@ -147,3 +147,13 @@ def test_a_large_batch_is_fitted_in_parts_and_to_the_same_answer(name: str, monk
 def test_no_images_are_no_answer():
     nothing = torch.zeros(0, 3, 4)
     assert ALIGN["disparity"](nothing, nothing, nothing > 0).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("name", ALIGN)
+def test_half_precision_is_aligned_as_single(name):
+    dice = torch.Generator().manual_seed(0)
+    pred = torch.rand(2, 5, 6, generator=dice).bfloat16() + 0.5
+    target, mask = torch.rand(2, 5, 6, generator=dice) + 0.5, torch.ones(2, 5, 6, dtype=torch.bool)
+    torch.testing.assert_close(
+        ALIGN[name](pred, target, mask).float(), ALIGN[name](pred.float(), target, mask), rtol=1e-2, atol=1e-2
+    )

@@ -203,7 +203,7 @@ def test_a_model_that_sees_nothing_of_the_scene_is_told_of(tmp_path, photo, sond
 
 @pytest.mark.parametrize("space", ["metric", "disparity"])
 def test_the_formula_in_words_is_what_is_applied(space: Space):
-    x = torch.linspace(0.01, 5, 40, dtype=torch.float64).view(1, 5, 8)
+    x = torch.linspace(-0.01, 5, 40, dtype=torch.float64).view(1, 5, 8)
     for kind in models.CANDIDATES[space]:
         numbers = (-0.5, 1.0) if kind == "log-affine" and space == "disparity" else (1.5, -0.3)
         calibration = Calibration(kind, space, *(numbers if kind != "identity" else ()), limits=(0.1, 40.0))

@@ -333,3 +333,12 @@ def test_frames_that_share_nothing_have_no_error_rather_than_none_to_speak_of():
     poses[:, 0, 3] *= 100
     assert np.isnan(metrics.temporal_alignment_error(maps, poses, cameras))
     assert np.isnan(metrics.temporal_alignment_error(maps[:1], poses[:1], cameras[:1]))
+
+
+def test_boundaries_of_half_precision_are_those_of_double():
+    depth = torch.full((1, 4, 6), 1.0068359375)
+    depth[..., 3:] = 1.0576171875  # a step of 1.05044
+    mask = torch.ones_like(depth, dtype=torch.bool)
+    exact = boundary_f1(depth.double(), depth.double(), mask)
+    assert exact > 0
+    torch.testing.assert_close(boundary_f1(depth.half(), depth.half(), mask), exact)

@@ -69,7 +69,7 @@ class Calibration:
 
     def formula(self, name: str = "x") -> str:
         """The same as Python for a tensor of that name."""
-        line = f"{self.scale!r} * {f'{name}.log()' if self.kind == 'log-affine' else name}"
+        line = f"{self.scale!r} * {f'{name}.clamp_min(1e-6).log()' if self.kind == 'log-affine' else name}"
         line = f"{line} + {self.shift!r}" if self.shift else line
         if self.limits is not None:
             ends = sorted(self._straight(torch.tensor(self.limits, dtype=torch.float64)).tolist())

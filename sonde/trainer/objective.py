@@ -6,6 +6,7 @@ Of an image mixed by CutMix, each of the two parts is judged by its own depth.
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from math import ceil
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from sonde import architectures, features, losses, models
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe
 from sonde.types import Depth, Image, Mask, PerImage, Sample
+
+QUANTILE_PIXELS = 1 << 24
+"""More than these torch's quantile refuses; of larger images every second pixel is asked, or every third."""
 
 
 class Objective:
@@ -98,7 +102,9 @@ def unit_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
     learning; with a `share` of 0, for outputs without a bound, nothing is clipped.
     """
     disparity = torch.where(mask, 1 / depth, torch.nan)
-    low, high = disparity.flatten(1).nanquantile(torch.tensor([share, 1 - share], device=depth.device), dim=1)
+    line = disparity.flatten(1)
+    line = line[:, :: ceil(line.shape[1] / QUANTILE_PIXELS)]
+    low, high = line.nanquantile(torch.tensor([share, 1 - share], device=depth.device), dim=1)
     scaled = (disparity - low[:, None, None]) / (high - low).clamp_min(1e-6)[:, None, None]
     return scaled.nan_to_num(0.0).clamp(0, 1)
 
