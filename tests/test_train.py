@@ -73,6 +73,26 @@ def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(setting
     assert validation_losses(tmp_path / "run") == validation_losses(tmp_path / "stopped")
 
 
+def test_a_run_goes_on_with_the_captures_it_began_with_or_not_at_all(base, settings, tmp_path):
+    root = write_bench(tmp_path / "growing", 6)
+    words = settings(f"data.root={root}", "train.max_steps=2")
+    run = train.train("lora-few", words)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"finished after 2 steps.*larger train.max_steps"):
+        train.train("lora-few", [*words, "train.learning_rate=0.5"], resume=True)
+    for file in root.glob("*/c00*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"began with other captures.*5 captures.*another output_dir"):
+        train.train(run, resume=True)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(settings, tmp_path):
+    run = train.train("lora-few", settings("train.max_steps=2"))
+    train.train(run, ["train.max_steps=4"], resume=True)
+    assert (run / "checkpoints" / "checkpoint-4").is_dir()
+
+
 def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, monkeypatch):
     def failing(self, *args):
         raise OSError("no space left on device")
@@ -147,6 +167,16 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         ("model.input_size=[30,64]", r"\[32, 64\]"),
         ("model.train_head=false", "affine_start needs"),
         ("data.split.test=10", "leave none to train on"),
+        ("model.input_size=[0,0]", r"\[32, 32\]"),
+        ("train.per_device_train_batch_size=0", "train.per_device_train_batch_size=0: expected"),
+        ("train.per_device_train_batch_size=-2", "train.per_device_train_batch_size=-2: expected"),
+        ("train.gradient_accumulation_steps=0", "train.gradient_accumulation_steps=0: expected"),
+        ("train.max_steps=0", "train.max_steps=0: expected"),
+        ("train.max_steps=-5", "train.max_steps=-5: expected"),
+        ("train.learning_rate=abc", "train.learning_rate=abc: expected"),
+        ("train.learning_rate=-1", "train.learning_rate=-1: expected"),
+        ("loss.masked_l1=-5", "loss.masked_l1=-5.0: expected"),
+        ("loss.masked_l1=nan", "loss.masked_l1=nan: expected"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_with_the_right_one(settings, override, words):

@@ -67,6 +67,8 @@ def train(
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
     plan = prepare(recipe)
+    if checkpoint is not None:
+        _check_continues(plan, checkpoint)
     if plan.main:
         _record(plan)
     weights = _fit(plan, checkpoint, listener)
@@ -234,6 +236,26 @@ def _newest(run: Path) -> Path:
     if not found:
         raise ValueError(f"{run} has no complete checkpoint to resume from: start it without --resume.")
     return found[-1]
+
+
+def _check_continues(plan: Plan, checkpoint: Path) -> None:
+    """What goes on is what began; nothing has been written yet.
+
+    Raises:
+        ValueError: the captures are others than the run began with, or a finished run is asked for something else.
+    """
+    began, split = recipes.load(plan.run / "recipe.yaml"), plan.run / "split.json"
+    if split.is_file() and json.loads(split.read_text()) != plan.parts:
+        raise ValueError(
+            f"{plan.run} began with other captures or another split of them than {plan.captures.root} gives now "
+            f"({len(plan.captures.ids)} captures): put them back as they were, or train anew with another output_dir."
+        )
+    step = int(checkpoint.name.rpartition("-")[2])
+    if step >= plan.steps and began.model_copy(update={"output_dir": plan.recipe.output_dir}) != plan.recipe:
+        raise ValueError(
+            f"{plan.run} is finished after {step} steps, and what you ask for would train nothing: give another "
+            "output_dir, or a larger train.max_steps."
+        )
 
 
 def _record(plan: Plan) -> None:

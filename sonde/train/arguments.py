@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "muon": Muon}
 """Names that `train.optim` takes beside transformers'; `adam` decays the weights in the gradient (L2), as Adam did."""
 
+COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "max_steps")
+"""Whole numbers of at least 1; `max_steps` may also be transformers' -1, as many as the epochs have."""
+
 
 def training_arguments(recipe: Recipe) -> ScheduledArguments:
     """transformers.TrainingArguments of a recipe, with precision settled for this machine.
@@ -54,6 +57,7 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")
     if "activation_checkpointing" in known and "gradient_checkpointing" in settings:  # its new name in transformers 5
         settings["activation_checkpointing"] = settings.pop("gradient_checkpointing")
+    _check_numbers(settings)
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
     if not recipe.save_model:
@@ -72,6 +76,21 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         if name not in get_available_reporting_integrations():
             raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
     return args
+
+
+def _check_numbers(settings: dict[str, Any]) -> None:
+    """What TrainingArguments would take and nobody means."""
+    for key in COUNTS:
+        value = settings.get(key, 1)
+        if not isinstance(value, int) or (value < 1 and (key, value) != ("max_steps", -1)):
+            raise ValueError(f"train.{key}={value}: expected a whole number of at least 1.")
+    rate = settings.get("learning_rate", 0.0)
+    try:
+        good = 0 <= float(rate) < float("inf")
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"train.learning_rate={rate}: expected a number such as 1e-4.")
 
 
 def optimizer(recipe: Recipe, args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:

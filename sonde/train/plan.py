@@ -73,9 +73,11 @@ def prepare(recipe: Recipe) -> Plan:
     Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing.
     """
     args = training_arguments(recipe)
-    for name in recipe.loss:
+    for name, weight in recipe.loss.items():
         if name not in losses.LOSSES:
             raise ValueError(f"Unknown loss {name!r}: {nearest(name, list(losses.LOSSES))}")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"loss.{name}={weight}: expected a weight of 0 or more.")
     if recipe.train.get("fsdp") and recipe.train.get("optim") == "muon":
         raise ValueError("train.optim=muon turns whole matrices, which train.fsdp cuts: use train.optim=adamw_torch.")
     if recipe.train.get("fsdp") and (args.world_size < 2 or recipe.lora):
@@ -204,7 +206,7 @@ def _give_meaning(plan: Plan) -> None:
     """Tell the model what its numbers will mean: the encoding over the data's range, or disparity as before."""
     recipe, model, captures = plan.recipe, plan.model, plan.captures
     size = recipe.model.input_size or model.meaning.input_size
-    if size is not None and any(side % model.meaning.multiple for side in size):
+    if size is not None and any(side < 1 or side % model.meaning.multiple for side in size):
         step = model.meaning.multiple
         nearest_size = [max(step, round(side / step) * step) for side in size]
         raise ValueError(
