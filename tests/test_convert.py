@@ -91,6 +91,39 @@ def test_files_left_out_are_listed(tmp_path: Path) -> None:
         convert(tmp_path / "rgb", tmp_path / "nowhere", tmp_path / "other", depth_scale=0.001)
 
 
+def write_mixed(root: Path, *names: str) -> Path:
+    """A folder that holds colour and depth side by side; names with depth in them are maps."""
+    root.mkdir()
+    for name in names:
+        if "depth" in name:
+            Image.fromarray((plane_depth(24, 32) * 1000).astype(np.uint16)).save(root / name)
+        else:
+            files.write_rgb(root / name, picture(0))
+    return root
+
+
+def test_colour_and_depth_in_one_folder_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    names = [f"{index}_{role}.png" for index in range(2) for role in ("color", "depth")]
+    mixed = write_mixed(tmp_path / "mixed", *names)
+    sources = {"both": (mixed, mixed), "maps": (mixed, mixed / "*_depth.png"), "images": (mixed / "*_color.png", mixed)}
+    for name, (images, depths) in sources.items():
+        done = convert(images, depths, tmp_path / name, depth_scale=1e-3)
+        assert done == (["0", "1"], [])
+        np.testing.assert_array_equal(files.read_rgb(tmp_path / name / "images" / "1.png"), picture(0))
+
+
+def test_no_file_is_paired_with_itself(tmp_path: Path) -> None:
+    same = write_mixed(tmp_path / "same", "0.png", "1.png")
+    with pytest.raises(
+        ValueError,
+        match=r"same and .*same name the same files .2., and no name tells colour from depth: .*'.*_color.png' and '.*_depth.png'",
+    ):
+        convert(same, same, tmp_path / "out", depth_scale=1e-3)
+    with pytest.raises(ValueError, match="name the same files .1."):
+        convert(same / "0.png", same / "0.png", tmp_path / "out", depth_scale=1e-3)
+    assert not (tmp_path / "out").exists()
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

@@ -1,5 +1,6 @@
 """Foreign pairs of image and depth, rewritten in the Zivid layout: images/NAME.png, depth/NAME.npy in mm."""
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
@@ -10,11 +11,14 @@ import numpy as np
 
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
-from sonde.datasets.pairs import listed, paired, without_role
+from sonde.datasets.pairs import Pair, named, paired, without_role
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS
 from sonde.geometry import unproject
 from sonde.types import MatrixArray
+
+DEPTH = re.compile(r"(?:^|[_\-.])depth(?=[_\-.]|$)", re.IGNORECASE)
+"""What tells a depth map from the colour image beside it: the word in its name."""
 
 
 class Converted(NamedTuple):
@@ -55,12 +59,7 @@ def convert(
     images, depths, out = Path(images), Path(depths), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: name a new folder, for nothing is overwritten.")
-    rgb, maps = _found(images, IMAGE_SUFFIXES), _found(depths, READERS)
-    pairs, problems = paired(rgb, maps)
-    if not pairs:
-        pairs, problems = paired(without_role(rgb), without_role(maps))
-    if not pairs:
-        raise ValueError(f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps).")
+    pairs, problems = _pairs(images, depths)
     source = pair_set(images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was stopped
@@ -89,10 +88,46 @@ def cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
     return {pattern or "*": read_intrinsics(path) for pattern, _, path in pairs}
 
 
-def _found(source: Path, suffixes: Iterable[str]) -> dict[str, Path]:
-    if source.is_dir():
-        return listed(source, suffixes)[0]
-    return {path.stem: path for path in sorted(source.parent.glob(source.name)) if path.suffix.lower() in suffixes}
+def _pairs(images: Path, depths: Path) -> tuple[list[Pair], list[str]]:
+    """Pairs whose names agree as they are, else without their roles; and a line for each file in none."""
+    colour, deep = _apart(images, depths, _files(images, IMAGE_SUFFIXES), _files(depths, READERS))
+    rgb, maps = _by_name(images, colour), _by_name(depths, deep)
+    pairs, problems = paired(rgb, maps)
+    if not pairs:
+        pairs, problems = paired(without_role(rgb), without_role(maps))
+    if not pairs:
+        raise ValueError(f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps).")
+    return pairs, problems
+
+
+def _files(source: Path, suffixes: Iterable[str]) -> set[Path]:
+    found = source.rglob("*") if source.is_dir() else source.parent.glob(source.name)
+    return {path for path in found if path.suffix.lower() in suffixes and path.name[0] != "."}
+
+
+def _by_name(source: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    return named(paths, lambda path: path.relative_to(_folder(source)).with_suffix("").as_posix())[0]
+
+
+def _apart(images: Path, depths: Path, colour: set[Path], deep: set[Path]) -> tuple[set[Path], set[Path]]:
+    """The same files, none of them on both sides.
+
+    A file that both sources hold belongs to the narrower source; where neither is, its name says depth or not.
+    """
+    ours, theirs = ({path.resolve() for path in paths} for paths in (colour, deep))
+    shared = ours & theirs
+    maps = shared if theirs < ours else set() if ours < theirs else {path for path in shared if DEPTH.search(path.stem)}
+    if shared and ours == theirs and not shared > maps > set():
+        raise ValueError(
+            f"{images} and {depths} name the same files ({len(shared)}), and no name tells colour from depth: give a "
+            f"pattern for each, such as '{_folder(images) / '*_color.png'}' and '{_folder(depths) / '*_depth.png'}'."
+        )
+    left = {path for path in colour if path.resolve() not in maps}
+    return left, {path for path in deep if path.resolve() not in shared - maps}
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
 
 
 def _matching(name: str, intrinsics: Mapping[str, MatrixArray]) -> MatrixArray | None:
