@@ -124,6 +124,18 @@ def test_no_file_is_paired_with_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_two_files_of_one_capture_are_reported(tmp_path: Path, pattern: str) -> None:
+    write_pair(tmp_path, "0.png", "0.png", plane_depth(24, 32))
+    write_pair(tmp_path, "0.jpg", "0.tif", plane_depth(24, 32))
+    done = convert(tmp_path / "rgb" / pattern, tmp_path / "depth" / pattern, tmp_path / "out", depth_scale=1e-3)
+    assert done.captures == ["0"]
+    assert [line.rpartition("/")[2] for line in done.problems] == [
+        "0.png and 0.jpg are the same capture: keep one of them.",
+        "0.tif and 0.png are the same capture: keep one of them.",
+    ]
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

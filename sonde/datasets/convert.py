@@ -27,7 +27,7 @@ class Converted(NamedTuple):
     captures: list[str]
     """Names written."""
     problems: list[str]
-    """One line for each file left out: no partner, or not readable."""
+    """One line for each file left out: no partner, a name held twice, or not readable."""
 
 
 def convert(
@@ -91,13 +91,13 @@ def cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
 def _pairs(images: Path, depths: Path) -> tuple[list[Pair], list[str]]:
     """Pairs whose names agree as they are, else without their roles; and a line for each file in none."""
     colour, deep = _apart(images, depths, _files(images, IMAGE_SUFFIXES), _files(depths, READERS))
-    rgb, maps = _by_name(images, colour), _by_name(depths, deep)
+    (rgb, twice), (maps, again) = _by_name(images, colour), _by_name(depths, deep)
     pairs, problems = paired(rgb, maps)
     if not pairs:
         pairs, problems = paired(without_role(rgb), without_role(maps))
     if not pairs:
         raise ValueError(f"No name in {images} ({len(rgb)} images) agrees with one in {depths} ({len(maps)} maps).")
-    return pairs, problems
+    return pairs, [*twice, *again, *problems]
 
 
 def _files(source: Path, suffixes: Iterable[str]) -> set[Path]:
@@ -105,8 +105,8 @@ def _files(source: Path, suffixes: Iterable[str]) -> set[Path]:
     return {path for path in found if path.suffix.lower() in suffixes and path.name[0] != "."}
 
 
-def _by_name(source: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    return named(paths, lambda path: path.relative_to(_folder(source)).with_suffix("").as_posix())[0]
+def _by_name(source: Path, paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    return named(paths, lambda path: path.relative_to(_folder(source)).with_suffix("").as_posix())
 
 
 def _apart(images: Path, depths: Path, colour: set[Path], deep: set[Path]) -> tuple[set[Path], set[Path]]:
