@@ -12,10 +12,11 @@ import numpy as np
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
 from sonde.datasets.pairs import Pair, named, paired, without_role
+from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS
 from sonde.geometry import unproject
-from sonde.types import MatrixArray
+from sonde.types import DepthArray, MatrixArray
 
 DEPTH = re.compile(r"(?:^|[_\-.])depth(?=[_\-.]|$)", re.IGNORECASE)
 """What tells a depth map from the colour image beside it: the word in its name."""
@@ -27,7 +28,8 @@ class Converted(NamedTuple):
     captures: list[str]
     """Names written."""
     problems: list[str]
-    """One line for each file left out: no partner, a name held twice, or not readable."""
+    """One line for each file left out: no partner, a name held twice, or not readable; and for each capture of which
+    a Zivid set gives back a part."""
 
 
 def convert(
@@ -42,7 +44,9 @@ def convert(
     """Writes a Zivid set of every pair whose names agree, with or without words such as rgb and sync_depth.
 
     Where intrinsics are known the depth file is the whole cloud, (H, W, 3) float32, and NaN where there is no
-    depth; else it is Z alone. The set appears under its name only when it is complete.
+    depth; else it is Z alone. A capture whose depth lies beyond what a Zivid set is read to is a problem: it is
+    written where some of it is within, and left out where nothing is. The set appears under its name only when
+    it is complete.
 
     Args:
         images: a folder, a file, or a pattern such as scans/*_color.jpg.
@@ -67,6 +71,7 @@ def convert(
     for index, name in enumerate(source.ids):
         try:
             capture = source.read(index)
+            problems += _unread(source.pairs[index].depth, capture)
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -134,9 +139,33 @@ def _matching(name: str, intrinsics: Mapping[str, MatrixArray]) -> MatrixArray |
     return next((matrix for pattern, matrix in intrinsics.items() if fnmatch(name, pattern)), None)
 
 
+def _unread(path: Path, capture: Capture) -> list[str]:
+    """A line where a Zivid set gives back fewer pixels than this capture has.
+
+    Raises:
+        ValueError: it gives back none.
+    """
+    total, end = int(capture.mask.sum()), LIMITS[1]
+    far = int((_millimetres(capture) >= end).sum())
+    if not far:
+        return []
+    line = (
+        f"{path}: {far} of {total} trusted pixels lie at {end:g} mm or beyond and will not be read from a Zivid set "
+        f"(unless data.max_depth is raised){', so it is left out' if far == total else ''}: keep the images and depth "
+        "maps as they are, in the folder layout, with dataset.json."
+    )
+    if far == total:
+        raise ValueError(line)
+    return [line]
+
+
+def _millimetres(capture: Capture) -> DepthArray:
+    return np.where(capture.mask, capture.depth * np.float32(1000), np.float32(np.nan))
+
+
 def _write(root: Path, capture: Capture, intrinsics: MatrixArray | None) -> None:
     write_rgb(root / "images" / f"{capture.id}.png", capture.image)
-    depth = np.where(capture.mask, capture.depth * np.float32(1000), np.float32(np.nan))
+    depth = _millimetres(capture)
     cloud = depth if intrinsics is None else unproject(depth, intrinsics).astype(np.float32)
     path = root / "depth" / f"{capture.id}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
