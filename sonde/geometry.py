@@ -96,6 +96,19 @@ def flip_intrinsics(intrinsics: MatrixArray, width: int) -> MatrixArray:
     return flipped
 
 
+def check_camera(camera: MatrixArray, height: int, width: int) -> None:
+    """Intrinsics can be those of an image of this size.
+
+    Raises:
+        ValueError: their centre lies outside it.
+    """
+    if not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
+        raise ValueError(
+            f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
+            "they belong to another size; scale them to this one."
+        )
+
+
 def point_cloud(
     depth: DepthArray, intrinsics: MatrixArray, mask: MaskArray | None = None, rgb: Image | None = None
 ) -> tuple[Points, Colours | None]:

@@ -149,6 +149,31 @@ def test_what_a_zivid_set_does_not_give_back_is_said(tmp_path: Path) -> None:
     assert [captures.read(index).mask.sum() for index in range(2)] == [192, 768]
 
 
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        (["zz*"], r"intrinsics 'zz\*' fit no capture: expected a pattern of names such as 'a' or 'b'"),
+        (["*", "a*"], r"intrinsics 'a\*' are never used: an earlier pattern fits the same captures; give 'a\*' first"),
+    ],
+)
+def test_intrinsics_that_no_capture_would_use_are_refused(tmp_path: Path, patterns: list[str], said: str) -> None:
+    for name in ("a.png", "b.png"):
+        write_pair(tmp_path, name, name, plane_depth(24, 32))
+    known = dict.fromkeys(patterns, INTRINSICS)
+    with pytest.raises(ValueError, match=said):
+        convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=1e-3, intrinsics=known)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_camera_of_another_size_is_a_problem_of_its_captures(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_pair(tmp_path, name, name, plane_depth(24, 32))
+    known = {"a": INTRINSICS, "b": np.diag([4, 4, 1]) @ INTRINSICS}
+    done = convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=1e-3, intrinsics=known)
+    assert done.captures == ["a"] and len(done.problems) == 1
+    assert "depth/b.png: The intrinsics' centre (60.8, 46.8) is outside this image of 32x24" in done.problems[0]
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from sonde.datasets.pairs import Pair, named, paired, without_role
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS
-from sonde.geometry import unproject
+from sonde.geometry import Size, check_camera, unproject
 from sonde.types import DepthArray, MatrixArray
 
 DEPTH = re.compile(r"(?:^|[_\-.])depth(?=[_\-.]|$)", re.IGNORECASE)
@@ -28,8 +28,8 @@ class Converted(NamedTuple):
     captures: list[str]
     """Names written."""
     problems: list[str]
-    """One line for each file left out: no partner, a name held twice, or not readable; and for each capture of which
-    a Zivid set gives back a part."""
+    """One line for each file left out (no partner, a name held twice, not readable, the camera of another size), and
+    for each capture of which a Zivid set gives back only a part."""
 
 
 def convert(
@@ -58,24 +58,27 @@ def convert(
         rotated_bits: 3 for SUN RGB-D, whose millimetres are stored with their bits turned.
 
     Raises:
-        ValueError: `out` holds files already, or nothing could be converted.
+        ValueError: `out` holds files already, or nothing could be converted, or intrinsics that fit no capture.
     """
     images, depths, out = Path(images), Path(depths), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: name a new folder, for nothing is overwritten.")
     pairs, problems = _pairs(images, depths)
     source = pair_set(images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems)
+    known = intrinsics or {}
+    _check_patterns(source.ids, known)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was stopped
     written = []
     for index, name in enumerate(source.ids):
         try:
             capture = source.read(index)
+            matrix = _camera(name, known, source.pairs[index].depth, capture.depth.shape)
             problems += _unread(source.pairs[index].depth, capture)
         except ValueError as error:
             problems.append(str(error))
             continue
-        _write(partial, capture, _matching(name, intrinsics or {}))
+        _write(partial, capture, matrix)
         written.append(name)
     if not written:
         raise ValueError(f"None of {len(pairs)} captures could be converted: {problems[-1]}")
@@ -135,8 +138,36 @@ def _folder(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _matching(name: str, intrinsics: Mapping[str, MatrixArray]) -> MatrixArray | None:
-    return next((matrix for pattern, matrix in intrinsics.items() if fnmatch(name, pattern)), None)
+def _check_patterns(names: Sequence[str], intrinsics: Mapping[str, MatrixArray]) -> None:
+    """Each of them is the camera of some capture, or a ValueError says why not."""
+    used = {_pattern(name, intrinsics) for name in names}
+    for pattern in intrinsics:
+        if pattern not in used and any(fnmatch(name, pattern) for name in names):
+            raise ValueError(
+                f"The intrinsics {pattern!r} are never used: an earlier pattern fits the same captures; "
+                f"give {pattern!r} first."
+            )
+        if pattern not in used:
+            examples = " or ".join(map(repr, names[:2]))
+            raise ValueError(
+                f"The intrinsics {pattern!r} fit no capture: expected a pattern of names such as {examples}."
+            )
+
+
+def _pattern(name: str, intrinsics: Iterable[str]) -> str | None:
+    return next((pattern for pattern in intrinsics if fnmatch(name, pattern)), None)
+
+
+def _camera(name: str, intrinsics: Mapping[str, MatrixArray], depth: Path, size: Size) -> MatrixArray | None:
+    """Of the first pattern that fits; a ValueError names the depth map whose size it cannot be."""
+    pattern = _pattern(name, intrinsics)
+    if pattern is None:
+        return None
+    try:
+        check_camera(intrinsics[pattern], *size)
+    except ValueError as error:
+        raise ValueError(f"{depth}: {error}") from None
+    return intrinsics[pattern]
 
 
 def _unread(path: Path, capture: Capture) -> list[str]:
