@@ -174,6 +174,16 @@ def test_a_camera_of_another_size_is_a_problem_of_its_captures(tmp_path: Path) -
     assert "depth/b.png: The intrinsics' centre (60.8, 46.8) is outside this image of 32x24" in done.problems[0]
 
 
+@pytest.mark.parametrize("bits", [40, 16, -3])
+def test_bits_turn_by_0_to_15(tmp_path: Path, bits: int) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    with pytest.raises(ValueError, match=f"^rotated_bits={bits}: expected 0 to 15, such as 3 for SUN RGB-D"):
+        convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", rotated_bits=bits)
+    (tmp_path / "dataset.json").write_text(f'{{"rotated_bits": {bits}}}')
+    with pytest.raises(ValueError, match=r"dataset.json cannot be read .*rotated_bits.* equal to (0|15)"):
+        open_set("folder", tmp_path)
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

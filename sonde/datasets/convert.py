@@ -58,11 +58,14 @@ def convert(
         rotated_bits: 3 for SUN RGB-D, whose millimetres are stored with their bits turned.
 
     Raises:
-        ValueError: `out` holds files already, or nothing could be converted, or intrinsics that fit no capture.
+        ValueError: `out` holds files already, or nothing could be converted, intrinsics that fit no capture, or bits that 16 have
+            not.
     """
     images, depths, out = Path(images), Path(depths), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: name a new folder, for nothing is overwritten.")
+    if not 0 <= rotated_bits <= 15:
+        raise ValueError(f"rotated_bits={rotated_bits}: expected 0 to 15, such as 3 for SUN RGB-D.")
     pairs, problems = _pairs(images, depths)
     source = pair_set(images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems)
     known = intrinsics or {}

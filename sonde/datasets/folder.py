@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
@@ -38,7 +38,7 @@ class Description(BaseModel):
     """The unit of limits and reports."""
     intrinsics: list[list[float]] | None = None
     """One matrix for all depth maps."""
-    rotated_bits: int = 0
+    rotated_bits: int = Field(default=0, ge=0, le=15)
     """SUN RGB-D stores millimetres with their bits turned left by 3."""
 
 
