@@ -184,6 +184,15 @@ def test_bits_turn_by_0_to_15(tmp_path: Path, bits: int) -> None:
         open_set("folder", tmp_path)
 
 
+def test_a_map_of_unknown_unit_asks_for_what_its_reader_takes(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    with pytest.raises(ValueError, match=r"a.png does not say its unit: give --depth-scale 0.001.*millimetres") as told:
+        convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out")
+    assert "dataset.json" not in str(told.value)
+    with pytest.raises(ValueError, match=r'a.png does not say its unit: write \{"depth_scale": 0.001\}.*dataset.json'):
+        open_set("folder", tmp_path).read(0)
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

@@ -14,7 +14,7 @@ from sonde.datasets.folder import Description, pair_set
 from sonde.datasets.pairs import Pair, named, paired, without_role
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
-from sonde.files.depths import READERS
+from sonde.files.depths import READERS, UnknownUnit
 from sonde.geometry import Size, check_camera, unproject
 from sonde.types import DepthArray, MatrixArray
 
@@ -78,6 +78,12 @@ def convert(
             capture = source.read(index)
             matrix = _camera(name, known, source.pairs[index].depth, capture.depth.shape)
             problems += _unread(source.pairs[index].depth, capture)
+        except UnknownUnit:
+            problems.append(
+                f"{source.pairs[index].depth} does not say its unit: give --depth-scale 0.001 (depth_scale), its metres "
+                "per level, here of millimetres."
+            )
+            continue
         except ValueError as error:
             problems.append(str(error))
             continue

@@ -84,7 +84,7 @@ def decode_described(path: Path, size: Size, *, description: Description) -> tup
         try:
             metres = read_depth(path, description.depth_scale)
         except UnknownUnit:
-            raise ValueError(
+            raise UnknownUnit(
                 f'{path} does not say its unit: write {{"depth_scale": 0.001}}, its metres per level (0.001 for '
                 "millimetres), into dataset.json beside rgb and depth."
             ) from None
