@@ -193,6 +193,18 @@ def test_a_map_of_unknown_unit_asks_for_what_its_reader_takes(tmp_path: Path) ->
         open_set("folder", tmp_path).read(0)
 
 
+@pytest.mark.parametrize("out", [".", "../here"])
+def test_the_current_folder_may_be_filled_where_it_is_empty(tmp_path: Path, monkeypatch, out: str) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    convert(tmp_path / "rgb", tmp_path / "depth", out, depth_scale=0.001)
+    assert sorted(path.name for path in Path().iterdir()) == ["depth", "images"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "here", "rgb"]
+    assert open_set("zivid", here).ids == ["a"]
+
+
 REAL = {
     "arc": (("rgb", "depth", 1e-4, 0), (100, 1310)),
     "tum": (("rgb", "depth", 1 / 5000, 0), (500, 10500)),

@@ -70,7 +70,8 @@ def convert(
     source = pair_set(images, pairs, Description(depth_scale=depth_scale, rotated_bits=rotated_bits), problems)
     known = intrinsics or {}
     _check_patterns(source.ids, known)
-    partial = out.with_name(f".{out.name}.partial")
+    place = out.resolve()  # "." has no name of its own
+    partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was stopped
     written = []
     for index, name in enumerate(source.ids):
@@ -91,7 +92,7 @@ def convert(
         written.append(name)
     if not written:
         raise ValueError(f"None of {len(pairs)} captures could be converted: {problems[-1]}")
-    partial.replace(out)
+    _publish(partial, place)
     return Converted(written, problems)
 
 
@@ -201,6 +202,16 @@ def _unread(path: Path, capture: Capture) -> list[str]:
 
 def _millimetres(capture: Capture) -> DepthArray:
     return np.where(capture.mask, capture.depth * np.float32(1000), np.float32(np.nan))
+
+
+def _publish(partial: Path, place: Path) -> None:
+    """The complete set under its name; an empty folder there is filled, for it may be the one a shell stands in."""
+    if not place.exists():
+        partial.replace(place)
+        return
+    for folder in sorted(partial.iterdir()):
+        shutil.move(folder, place)  # a folder of its own disk, too; without `images` it is no set yet
+    partial.rmdir()
 
 
 def _write(root: Path, capture: Capture, intrinsics: MatrixArray | None) -> None:
