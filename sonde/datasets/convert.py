@@ -11,7 +11,7 @@ import numpy as np
 
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
-from sonde.datasets.pairs import Pair, named, paired, without_role
+from sonde.datasets.pairs import Pair, PairSet, named, paired, without_role
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS, UnknownUnit
@@ -58,8 +58,8 @@ def convert(
         rotated_bits: 3 for SUN RGB-D, whose millimetres are stored with their bits turned.
 
     Raises:
-        ValueError: `out` holds files already, or nothing could be converted, intrinsics that fit no capture, or bits that 16 have
-            not.
+        ValueError: `out` holds files already, nothing could be converted, intrinsics that fit no capture, or a
+            number of bits that 16 do not turn by.
     """
     images, depths, out = Path(images), Path(depths), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -76,18 +76,11 @@ def convert(
     written = []
     for index, name in enumerate(source.ids):
         try:
-            capture = source.read(index)
-            matrix = _camera(name, known, source.pairs[index].depth, capture.depth.shape)
-            problems += _unread(source.pairs[index].depth, capture)
-        except UnknownUnit:
-            problems.append(
-                f"{source.pairs[index].depth} does not say its unit: give --depth-scale 0.001 (depth_scale), its metres "
-                "per level, here of millimetres."
-            )
-            continue
+            capture, matrix, notes = _read(source, index, known)
         except ValueError as error:
             problems.append(str(error))
             continue
+        problems += notes
         _write(partial, capture, matrix)
         written.append(name)
     if not written:
@@ -180,6 +173,22 @@ def _camera(name: str, intrinsics: Mapping[str, MatrixArray], depth: Path, size:
     return intrinsics[pattern]
 
 
+def _read(
+    source: PairSet, index: int, intrinsics: Mapping[str, MatrixArray]
+) -> tuple[Capture, MatrixArray | None, list[str]]:
+    """A capture, its camera, and what a Zivid set does not give back of it; a ValueError where it is left out."""
+    path = source.pairs[index].depth
+    try:
+        capture = source.read(index)
+    except UnknownUnit:  # its remedy is a dataset.json, which no conversion reads
+        raise ValueError(
+            f"{path} does not say its unit: give --depth-scale 0.001 (depth_scale), its metres per level, here of "
+            "millimetres."
+        ) from None
+    matrix = _camera(capture.id, intrinsics, path, capture.depth.shape)
+    return capture, matrix, _unread(path, capture)
+
+
 def _unread(path: Path, capture: Capture) -> list[str]:
     """A line where a Zivid set gives back fewer pixels than this capture has.
 
@@ -210,7 +219,7 @@ def _publish(partial: Path, place: Path) -> None:
         partial.replace(place)
         return
     for folder in sorted(partial.iterdir()):
-        shutil.move(folder, place)  # a folder of its own disk, too; without `images` it is no set yet
+        shutil.move(folder, place)  # copies to another disk; until `images` follows `depth` it is no set
     partial.rmdir()
 
 
