@@ -276,3 +276,73 @@ def test_a_relief_shows_a_groove_that_a_preview_cannot(space, unit):
 def test_a_relief_is_written_where_it_is_asked_for(tmp_path):
     predict.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["relief"])
     assert files.read_rgb(tmp_path / "out" / "photo.relief.png").ndim == 3
+
+
+def listed(out: Path) -> dict[str, list[str]]:
+    """Name of an image -> its outputs, as the manifest says."""
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    return {Path(entry["source"]).name: entry["outputs"] for entry in entries}
+
+
+def test_a_second_call_adds_to_what_the_manifest_lists(tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    predict.predict([paint(tmp_path / "a.png"), tmp_path / "torn.png"], model(), out, save=["png16"])
+    predict.predict(paint(tmp_path / "b.png"), model(), out, save=["npy"])
+    assert listed(out) == {"a.png": ["a.depth.png"], "b.png": ["b.npy"]}
+    predict.predict([paint(tmp_path / "torn.png"), tmp_path / "a.png"], model(), out, save=["npy"])
+    assert listed(out) == {"a.png": ["a.npy", "a.depth.png"], "b.png": ["b.npy"], "torn.png": ["torn.npy"]}
+    assert json.loads((out / "predictions.json").read_text())["failed"] == {}
+
+
+def test_the_same_call_again_writes_the_same_manifest(tmp_path):
+    for name in ("a.png", "b.png"):
+        paint(tmp_path / "in" / name)
+    manifests = []
+    for _ in range(2):
+        predict.predict(tmp_path / "in", model(), tmp_path / "out")
+        manifests.append((tmp_path / "out" / "predictions.json").read_bytes())
+    assert manifests[0] == manifests[1]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (model("disparity"), r"another space \(metric, not disparity\)"),
+        (model(unit="m"), r"another unit \(mm, not m\)"),
+        (DepthModel(RedIsFar(), model().meaning, "blue-is-far"), r"another model \(red-is-far, not blue-is-far\)"),
+    ],
+)
+def test_predictions_of_another_kind_are_not_mixed_in(tmp_path, other, told):
+    out = tmp_path / "out"
+    predict.predict(paint(tmp_path / "a.png"), model(), out, save=["npy"])
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ValueError, match=told):
+        predict.predict(paint(tmp_path / "b.png"), other, out, save=["npy"])
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_prediction_of_another_image_is_never_overwritten(tmp_path):
+    first, second = paint(tmp_path / "day1" / "a.png"), paint(tmp_path / "day2" / "a.png")
+    predict.predict(first, model(), tmp_path / "out", save=["npy"])
+    with pytest.raises(ValueError, match=r"a\.npy is the prediction of .*day1.* give another folder"):
+        predict.predict(second, model(), tmp_path / "out", save=["npy"])
+    first.unlink()  # it was moved
+    predict.predict(second, model(), tmp_path / "out", save=["npy"])
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
+    assert (entry["source"], entry["outputs"]) == (str(second), ["a.npy"])
+
+
+def test_a_manifest_that_is_none_is_told_and_kept(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.json").write_text("{")
+    with pytest.raises(ValueError, match=r"predictions\.json cannot be read"):
+        predict.predict(paint(tmp_path / "a.png"), model(), tmp_path / "out")
+    assert (tmp_path / "out" / "predictions.json").read_text() == "{"
+
+
+def test_an_output_that_is_a_file_is_told_before_any_work(tmp_path):
+    source = paint(tmp_path / "a.png")
+    for out in (source, source / "below"):
+        with pytest.raises(ValueError, match=r"a\.png is a file: expected a folder"):
+            predict.predict(source, model(), out)

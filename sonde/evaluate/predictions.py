@@ -18,7 +18,7 @@ from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
 from sonde.geometry import scale_intrinsics
 from sonde.models import DepthModel
-from sonde.predict import MANIFEST
+from sonde.predict.manifest import MANIFEST
 from sonde.types import MatrixArray, Prediction
 
 Predictor = Callable[[Capture], Prediction]

@@ -2,14 +2,14 @@
 
 Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.relief.png,
 NAME.ply, NAME.glb; where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png.
-`predictions.json` lists them, and `sheet.png` shows all side by side where it is asked for.
+`predictions.json` lists them and those of earlier calls, and `sheet.png` shows all side by side where it is asked for.
 """
 
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +24,13 @@ from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, point_cloud
 from sonde.losses import stands_out
 from sonde.models import DepthModel
+from sonde.predict.manifest import check_addition, check_folder, statement, write_manifest
 from sonde.recipes import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
 Progress = Callable[[int, int], None]
 """(images done, of images)."""
 
-MANIFEST = "predictions.json"
 SHEET = "sheet.png"
 TILE = (220, 165)
 """(width, height) of an image on the sheet, and of its depth."""
@@ -89,13 +89,17 @@ def predict(
         progress: told after every image.
 
     Raises:
-        ValueError: before any work: nothing to predict, an unknown name in `save`, or a point cloud that cannot be.
+        ValueError: before any work: nothing to predict, an unknown name in `save`, a point cloud that cannot be, or
+            a folder that holds predictions of another kind.
     """
     out = Path(out)
+    check_folder(out)
     camera = None if intrinsics is None else _matrix(intrinsics)
     _check_request(model, save, camera)
     stems = outputs_of(find_images([source] if isinstance(source, str | Path) else source, out), out)
-    _check_overwrite(stems, [_target(stem, name) for stem in stems.values() for name in save] + [out / SHEET] * sheet)
+    targets = {path: [_target(stem, name) for name in save] for path, stem in stems.items()}
+    _check_overwrite(stems, [*chain.from_iterable(targets.values()), *[out / SHEET] * sheet])
+    check_addition(out, statement(model), targets)
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
@@ -109,7 +113,7 @@ def predict(
             tiles += [_tile(answer)] if sheet else []
         if progress is not None:
             progress(done, len(stems))
-    manifest = _write_manifest(out, model, entries, failed)
+    manifest = write_manifest(out, statement(model), entries, failed)
     if tiles:
         files.write_rgb(out / SHEET, tabled(tiles))
     looked = [out / SHEET] if tiles else []
@@ -286,30 +290,6 @@ def _entry(source: Path, answer: Answer, outputs: list[Path]) -> dict[str, Any]:
     low, median, high = (float(value) for value in np.percentile(answer.own, [0, 50, 100]))
     figures = {"min": low, "median": median, "max": high}
     return {"source": source, "outputs": outputs, "width": width, "height": height, **figures}
-
-
-def _write_manifest(
-    out: Path, model: DepthModel, entries: list[dict[str, Any]], failed: list[tuple[Path, str]]
-) -> Path:
-    """Outputs relative to the manifest; everything in the unit it names, but point clouds and PNGs."""
-    document = {
-        "model": model.name,
-        "space": model.space,
-        "unit": model.meaning.unit if model.space == "metric" else "1",
-        **({"calibration": model.calibration.record} if model.calibration else {}),
-        "predictions": [
-            {
-                **entry,
-                "source": str(entry["source"]),
-                "outputs": [path.relative_to(out).as_posix() for path in entry["outputs"]],
-            }
-            for entry in entries
-        ],
-        "failed": {str(path): reason for path, reason in failed},
-    }
-    with files.atomic_write(out / MANIFEST) as sibling:
-        sibling.write_text(json.dumps(document, indent=1) + "\n")
-    return out / MANIFEST
 
 
 def _bar(width: int, labels: list[str], colours: str = "Spectral") -> RGBArray:
