@@ -171,6 +171,31 @@ def test_a_missing_prediction_is_an_error_that_names_it(root, tmp_path):
         evaluate.evaluate(tmp_path, data=root)
 
 
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ('{"space": "metric", "unit": "inch"}', "its unit is 'inch', none of m, cm, mm"),
+        ('{"space": "depth"}', "its space is 'depth', none of metric"),
+        ('{"space": ["metric"]}', "its space is"),
+        ("[1]", "it holds a list and no object"),
+        ('{"predictions": {}}', "no list of objects"),
+        ('{"space":', "Expecting value"),
+    ],
+)
+def test_a_faulty_manifest_is_told_in_one_sentence_with_its_name(root, tmp_path, manifest, told):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.json").write_text(manifest)
+    with pytest.raises(
+        ValueError, match=rf"out/predictions\.json cannot be read \(.*{told}.*: expected what `sonde pr"
+    ):
+        evaluate.evaluate(tmp_path / "out", data=root)
+
+
+def test_a_folder_for_predictions_may_be_given_as_text(root, tmp_path):
+    kept = evaluate.evaluate(ten_millimetres_far, data=root, keep=str(tmp_path / "kept"), out=str(tmp_path / "scores"))
+    assert (tmp_path / "kept" / "c00.npy").is_file() and kept.settings["predictions"] == str(tmp_path / "kept")
+
+
 def test_a_run_is_scored_on_its_own_test_captures_and_on_all_of_another_set(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
     own = evaluate.evaluate(run)

@@ -60,8 +60,8 @@ def on_sets(
     *,
     align: str | None = None,
     ci: int | float | None = None,
-    out: Path | None = None,
-    keep: Path | None = None,
+    out: str | Path | None = None,
+    keep: str | Path | None = None,
     watch: Callable[[str], Watcher] | None = None,
 ) -> dict[str, Evaluation]:
     """One model on several sets: a row for each and, after it, the mean depth map of the run's training captures.
@@ -82,6 +82,7 @@ def on_sets(
     Raises:
         ValueError: as `evaluate`; or two sets that would be one row.
     """
+    out, keep = (None if folder is None else Path(folder) for folder in (out, keep))
     run = read_run(model)
     answering = models.load(model) if run is not None or not Path(model).is_dir() else model
     mean = None if run is None or align is not None else _mean_map(run)

@@ -32,8 +32,8 @@ def evaluate(
     ids: Sequence[str] | None = None,
     align: str | None = None,
     ci: int | float | None = None,
-    out: Path | None = None,
-    keep: Path | None = None,
+    out: str | Path | None = None,
+    keep: str | Path | None = None,
     watch: Watcher | None = None,
 ) -> Evaluation:
     """Scores of a model under a protocol.
@@ -55,6 +55,7 @@ def evaluate(
     Raises:
         ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
     """
+    out, keep = (None if folder is None else Path(folder) for folder in (out, keep))
     run = read_run(model) if isinstance(model, str | Path) else None
     rules = protocols.load(protocol or usual_protocol(run, format), align)
     if rules.average == "pair":
@@ -79,7 +80,7 @@ def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) 
     if ci is not None:
         evaluation.settings["ci"] = ci
     if out is not None:
-        evaluation.write(Path(out))
+        evaluation.write(out)
     return evaluation
 
 

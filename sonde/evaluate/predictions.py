@@ -18,7 +18,7 @@ from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
 from sonde.geometry import scale_intrinsics
 from sonde.models import DepthModel
-from sonde.predict.manifest import MANIFEST
+from sonde.predict.manifest import MANIFEST, read_manifest
 from sonde.types import MatrixArray, Prediction
 
 Predictor = Callable[[Capture], Prediction]
@@ -73,7 +73,7 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
     Raises:
         ValueError: the folder holds predictions that depend on something else.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     other = [key for key in about if manifest and manifest.get(key) != about[key]]
     if other:
         raise ValueError(
@@ -110,7 +110,7 @@ def check_cut(folder: Path, cut: str | None) -> None:
     Raises:
         ValueError: they are of another cut of the frame.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     if "cut" in manifest and manifest["cut"] != cut:
         raise ValueError(
             f"{folder} holds predictions of {manifest['cut'] or 'whole frames'}, and the protocol shows a model "
@@ -123,8 +123,11 @@ def read_predictions(folder: Path) -> Predictor:
 
     Space and unit are those of the folder's `predictions.json`, as `sonde predict` writes it; without one,
     those that a PNG's metadata state, and metric depth in metres for the rest.
+
+    Raises:
+        ValueError: a `predictions.json` that is none; and, of a capture, no prediction for it.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
 
     def read(capture: Capture) -> Prediction:
         found = next((file for ending in ENDINGS if (file := folder / f"{capture.id}{ending}").is_file()), None)
@@ -154,16 +157,13 @@ def _camera(capture: Capture) -> MatrixArray | None:
     return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def _describe(folder: Path, document: dict[str, Any]) -> None:
     """Write what the predictions are, or find that they are so."""
-    known = _manifest(folder)
+    known = read_manifest(folder)
     if not known:
         with files.atomic_write(folder / MANIFEST) as sibling:
             sibling.write_text(json.dumps(document, indent=1) + "\n")
-    elif known["space"] != document["space"]:
-        raise ValueError(f"{folder} holds predictions in space {known['space']!r}, not {document['space']!r}.")
+    elif known.get("space", "metric") != document["space"]:
+        raise ValueError(
+            f"{folder} holds predictions in space {known.get('space', 'metric')!r}, not {document['space']!r}."
+        )
