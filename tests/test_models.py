@@ -1,5 +1,7 @@
 """Any network of any name answers at the image's size, in a space it can keep."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,49 @@ def test_a_path_a_pil_image_and_an_array_give_the_same(saved, tmp_path):
     first = model.predict(array).depth
     assert np.array_equal(first, model.predict(tmp_path / "photo.png").depth)
     assert np.array_equal(first, model.predict(Image.fromarray(array)).depth)
+
+
+def test_views_and_read_only_arrays_give_what_their_copies_give(saved):
+    from PIL import Image
+
+    model = models.load(saved("depth_anything"))
+    array = np.random.default_rng(1).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    for view in (array[..., ::-1], array[::-1], array[:, ::2], np.asarray(Image.fromarray(array))):
+        assert np.array_equal(model.predict(view).depth, model.predict(view.copy()).depth)
+    camera = [[20, 0, 32], [0, 20, 32], [0, 0, 1]]
+    assert models.as_camera(camera).dtype == np.float64
+    assert np.array_equal(models.as_camera(np.array(camera, np.float32)[::-1])[::-1], camera)
+
+
+def test_what_is_no_image_or_no_camera_is_told_in_one_sentence(saved):
+    with pytest.raises(ValueError, match=r"uint8 image with pixels, got uint8 of shape \(0, 8, 3\)"):
+        models.load(saved("depth_anything")).predict(np.zeros((0, 8, 3), np.uint8))
+    for wrong in ([1, 2, 3, 4], [[1, 2], [3]], "20,20,3,2", np.eye(4)):
+        with pytest.raises(ValueError, match="Expected intrinsics as the"):
+            models.as_camera(wrong)
+    program = f"""
+import numpy as np
+from sonde import models
+model = models.load({str(saved("glpn"))!r})
+array = np.zeros((32, 32, 3), np.uint8)
+assert model.predict(array, np.eye(3).tolist()).intrinsics.shape == (3, 3)
+try:
+    model.predict(array.tolist())
+except ValueError as error:
+    assert "got list" in str(error)
+else:
+    raise AssertionError
+"""  # in a process of its own, where no test's own checks of types come first
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_image_too_elongated_to_be_resized_is_refused_and_a_panorama_is_not():
+    resized = Meaning("disparity", short_side=518, multiple=14)
+    assert resized.network_size(100, 800) == (518, 4144)
+    with pytest.raises(ValueError, match="2000x1, longer than 8 times its short side"):
+        resized.network_size(1, 2000)
+    assert replace(resized, input_size=(518, 518)).network_size(1, 2000) == (518, 518)
+    assert replace(resized, short_side=None).network_size(1, 2000) == (14, 2002)
 
 
 def test_the_network_sees_multiples_of_its_step_at_its_short_side():

@@ -346,3 +346,12 @@ def test_an_output_that_is_a_file_is_told_before_any_work(tmp_path):
     for out in (source, source / "below"):
         with pytest.raises(ValueError, match=r"a\.png is a file: expected a folder"):
             predict.predict(source, model(), out)
+
+
+def test_an_elongated_image_is_told_and_the_rest_goes_on(tmp_path):
+    paint(tmp_path / "in" / "a.png", 48, 64)
+    paint(tmp_path / "in" / "strip.png", 1, 2000)
+    outcome = predict.predict(tmp_path / "in", models.load("sonde-tiny"), tmp_path / "out", save=["npy"])
+    assert [path.name for path in outcome.written] == ["a.npy", "predictions.json"]
+    ((path, reason),) = outcome.failed
+    assert path.name == "strip.png" and "2000x1, longer than 8 times its short side" in reason

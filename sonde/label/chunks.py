@@ -28,9 +28,6 @@ from sonde.label.job import Job, written
 from sonde.models import DepthModel
 from sonde.types import DepthArray, RGBArray
 
-LONGEST = 8
-"""An image that many times as long as it is wide is rejected: resized by its short side it would fill the memory."""
-
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -122,8 +119,7 @@ def _found(job: Job, model: DepthModel, wanted: tuple[int, int]) -> Item:
         item.data = job.images.read(item.index)
         item.size = files.image_size("it", item.data)
         item.sha256 = sha256(item.data).hexdigest()
-        if model.meaning.short_side and max(item.size) > LONGEST * min(item.size):
-            raise ValueError(f"it is {item.size[1]}x{item.size[0]}, longer than {LONGEST} times its short side")
+        model.meaning.network_size(*item.size)  # refuses what is too elongated
     except (ValueError, FileNotFoundError) as error:
         _reject(item, error)
     return item

@@ -24,6 +24,9 @@ Camera = Float[Tensor, "*b 3 3"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+LONGEST = 8
+"""An image more than that many times as long as its short side is refused where that side is resized to a given length:
+the long one would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,21 @@ class Meaning:
         return self.short_side is None and self.input_size is None
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) the network sees for an image of this size, padding included."""
+        """The (height, width) the network sees for an image of this size, padding included.
+
+        Raises:
+            ValueError: an image too elongated to be resized by its short side.
+        """
         if self.input_size is not None:
             return self.input_size
         step = self.multiple
         if self.short_side is None:
             return -(-height // step) * step, -(-width // step) * step
+        if max(height, width) > LONGEST * min(height, width):
+            raise ValueError(
+                f"The image is {width}x{height}, longer than {LONGEST} times its short side: expected at most that, "
+                "or memory would not hold what the network sees; cut it into pieces."
+            )
         scale = self.short_side / min(height, width)
 
         def fit(side: int) -> int:
@@ -212,16 +224,22 @@ class DepthModel(nn.Module):
     def predict(
         self, image: str | Path | PILImage.Image | RGBArray, intrinsics: MatrixArray | None = None
     ) -> Prediction:
-        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array.
+        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array, views included.
 
         `intrinsics`, of the image's pixels, are needed where the model has a canonical focal, as `forward` says.
+
+        Raises:
+            ValueError: no such image, one too elongated for the model, or intrinsics that are no (3, 3) matrix.
         """
+        pixels, camera = as_array(image), None if intrinsics is None else as_camera(intrinsics)
         training = self.training
         self.eval()
-        rgb = torch.from_numpy(as_array(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
-        prediction = self(rgb, None if intrinsics is None else torch.from_numpy(intrinsics))
-        self.train(training)
-        return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=intrinsics)
+        try:
+            rgb = torch.from_numpy(pixels).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
+            prediction = self(rgb, None if camera is None else torch.from_numpy(camera))
+        finally:
+            self.train(training)
+        return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=camera)
 
     def describe(self) -> str:
         """One line: name, parameters, space, range and calibration."""
@@ -267,18 +285,41 @@ def thawed(stored: dict[str, Any]) -> Meaning:
 
 
 def as_array(image: str | Path | PILImage.Image | RGBArray) -> RGBArray:
-    """An image of any accepted kind as (h, w, 3) uint8.
+    """An image of any accepted kind as (h, w, 3) uint8, as torch takes it: contiguous, and free to be written to.
 
     Raises:
-        ValueError: an array of another shape or type.
+        ValueError: neither path nor image, an array of another shape or type, or one without pixels.
     """
     if isinstance(image, str | Path):
         return files.read_rgb(Path(image))
-    if isinstance(image, PILImage.Image):
-        return files.rgb_from_pil(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"Expected an (h, w, 3) uint8 image, got {image.dtype} of shape {image.shape}.")
-    return image
+    array: Any = files.rgb_from_pil(image) if isinstance(image, PILImage.Image) else image
+    if not isinstance(array, np.ndarray):
+        raise ValueError(
+            f"Expected a path, a PIL image or an (h, w, 3) uint8 array, got {type(array).__name__}: "
+            "numpy.asarray(image, dtype=numpy.uint8) makes one of a list."
+        )
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(f"Expected an (h, w, 3) uint8 image with pixels, got {array.dtype} of shape {array.shape}.")
+    return np.require(array, requirements=["C", "W"])
+
+
+def as_camera(intrinsics: Any) -> MatrixArray:
+    """Intrinsics, nested lists too, as a (3, 3) array that torch takes.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        matrix = np.require(intrinsics, requirements=["C", "W"])
+        matrix = matrix if np.issubdtype(matrix.dtype, np.floating) else matrix.astype(np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != (3, 3):
+        raise ValueError(
+            f"Expected intrinsics as the (3, 3) matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, "
+            f"got {intrinsics!r}."
+        )
+    return matrix
 
 
 def _depth_pro(outputs: Any, width: int) -> Depth:
