@@ -255,6 +255,17 @@ def test_a_model_without_a_folder_gets_one_that_names_it(tmp_path, photo, sonde,
     assert "not empty" in sonde("calibrate", "sonde-tiny", "--points", csv, "--out", photo.parent).errors
 
 
+def test_a_calibration_of_one_model_never_replaces_that_of_anothers_weights(tmp_path, photo):
+    model = network("metric", tmp_path / "model")
+    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
+    (model / "README.md").write_text("mine")
+    before = {path: path.read_bytes() for path in model.iterdir()}
+    measured = calibrate.read_points(known("sonde-tiny", photo, lambda x: 1 / (2 * x + 1)))
+    with pytest.raises(ValueError, match="model is not empty"):
+        calibrate.calibrate("sonde-tiny", measured, out=model)
+    assert {path: path.read_bytes() for path in model.iterdir()} == before
+
+
 def test_a_local_base_is_found_from_the_calibrations_own_place(tmp_path, photo, monkeypatch):
     network("metric", tmp_path / "home" / "model")
     monkeypatch.chdir(tmp_path / "home")
@@ -313,6 +324,8 @@ def test_a_card_tells_of_the_calibration_and_forgets_it(tmp_path, photo):
         ("image,u,v,depth", "photo.png,1,2,3", "expected the header image,x,y,depth"),
         ("image,x,y,depth", "", "has no points below its header"),
         ("image,x,y,depth", "photo.png,1,2", "line 2 is no point"),
+        ("x,y,depth,image", "10,10,1.2", "line 2 is no point"),
+        ("x,y,depth,image", "10,10,1.2,", "line 2 is no point"),
         ("image,x,y,depth", "photo.png,one,2,3", "line 2 is no point"),
         ("image,x,y,depth", "photo.png,nan,2,3", "line 2 is no point"),
         ("image,x,y,depth", "photo.png,1,2,0", "line 2 has depth 0: expected a length above 0"),

@@ -122,8 +122,8 @@ def _place(model: str, out: Path | str | None) -> tuple[Path, str | None]:
     if out is None:
         raise ValueError(f"{model} is no folder that a calibration could be kept in: name a new one with --out FOLDER.")
     folder = Path(out)
-    if folder.exists() and not (folder / CALIBRATION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: give a new folder with --out.")
+    if folder.exists() and not models.only_calibration(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty, and no calibration alone: give a new folder with --out.")
     if base is not None and own is not None:
         model = base if base == "sonde-tiny" or not (own / base).exists() else str(own / base)
     local = model != "sonde-tiny" and Path(model).exists()

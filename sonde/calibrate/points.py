@@ -169,6 +169,8 @@ def _point(cells: dict[str, str], metres: float, intrinsics: MatrixArray | None,
     try:
         x, y, value = (float(cells[name]) for name in ("x", "y", length))
         column, row = round(x), round(y)
+        if not cells["image"]:
+            raise ValueError
     except (KeyError, ValueError, OverflowError):
         raise ValueError(f"{where} is no point ({','.join(cells.values())!r}): {HEADER}.") from None
     if not (np.isfinite(value) and value > 0):
