@@ -50,6 +50,11 @@ def test_every_verb_explains_itself(words):
     assert " ".join(["Usage:", "sonde", *words]) in answer.stdout
 
 
+def test_the_help_shows_what_is_in_brackets():
+    answer = CliRunner().invoke(cli.app, ["eval", "--help"], env={"COLUMNS": "200"}).stdout
+    assert "FORMAT:ROOT[@PROTOCOL][#LIST]" in answer and "for --on: metric" in answer
+
+
 def test_python_dash_m_is_the_same_program():
     done = subprocess.run([sys.executable, "-m", "sonde", "data", "-h"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -160,6 +165,21 @@ def test_images_are_predicted_and_a_bad_one_is_told(sonde, tmp_path):
     assert str(tmp_path / "out" / "good.npy") in said.json["written"]
     assert [Path(path).name for path in said.json["failed"]] == ["bad.png"]
     assert np.load(tmp_path / "out" / "good.npy").shape == (24, 32)
+
+
+def test_names_to_save_may_have_blanks_and_a_failure_names_its_image(sonde, tmp_path):
+    files.write_rgb(tmp_path / "in" / "good.png", picture(0))
+    files.write_rgb(tmp_path / "in" / "strip.png", np.zeros((1, 300, 3), np.uint8))
+    said = sonde("predict", tmp_path / "in", "-o", tmp_path / "out", "--save", "png16, npy")
+    assert said.code == 1 and "strip.png: The image is 300x1" in " ".join(said.text.split())
+    assert (tmp_path / "out" / "good.npy").is_file() and (tmp_path / "out" / "good.depth.png").is_file()
+
+
+def test_an_output_that_is_a_file_is_told_before_the_model_is_loaded(sentence, tmp_path):
+    files.write_rgb(tmp_path / "photo.png", picture(0))
+    assert "photo.png is a file" in sentence(
+        "predict", tmp_path / "photo.png", "-m", "nothing", "-o", tmp_path / "photo.png"
+    )
 
 
 def test_a_model_is_scored_in_json(sonde, bench, tmp_path):

@@ -157,13 +157,14 @@ def label(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, any model's name, or a folder of predictions.")],
     protocol: Annotated[
-        str | None, typer.Option(help="How it is scored; by default as a run's own test, or as its layout is.")
+        str | None,
+        typer.Option(help="How it is scored; by default as a run's own test or its layout is, for --on: metric."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The captures; a run's own test captures by default.")] = None,
     data_format: Annotated[str | None, typer.Option("--format", help="Layout of --data.")] = None,
     only: Annotated[Path | None, typer.Option(help="A list of the captures to score, such as Eigen's.")] = None,
     on: Annotated[
-        list[str] | None, typer.Option(help="FORMAT:ROOT[@PROTOCOL][#LIST]; repeat it: a row for each set.")
+        list[str] | None, typer.Option(help="FORMAT:ROOT\\[@PROTOCOL]\\[#LIST]; repeat it: a row for each set.")
     ] = None,
     align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
     out: Annotated[
@@ -274,13 +275,14 @@ def predict(
     from sonde import models, predict
 
     camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
+    predict.check_folder(out)  # before a model is loaded, which takes its time
     network = models.load(model)
     with bar("predicting", quiet=as_json) as show:
         outcome = predict.predict(
             source,
             network,
             out,
-            save=tuple(save.split(",")),
+            save=tuple(name.strip() for name in save.split(",")),
             intrinsics=camera,
             sheet=sheet,
             progress=lambda done, total: show(done, total, {}),
@@ -289,7 +291,13 @@ def predict(
     if as_json:
         tell({"written": [str(path) for path in outcome.written], "failed": failed}, True)
     else:
-        tell({"written": f"{len(outcome.written)} files to {out}", "failed": list(failed.values())}, False)
+        tell(
+            {
+                "written": f"{len(outcome.written)} files to {out}",
+                "failed": [_named(path, reason) for path, reason in failed.items()],
+            },
+            False,
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -412,6 +420,11 @@ def bench(
     from sonde import bench
 
     tell(bench.bench(only=only, quick=quick), as_json)
+
+
+def _named(path: str, reason: str) -> str:
+    """Why an image failed, in words that say which it is."""
+    return reason if path in reason else f"{path}: {reason}"
 
 
 def _shard(text: str) -> tuple[int, int]:
