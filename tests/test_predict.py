@@ -355,3 +355,21 @@ def test_an_elongated_image_is_told_and_the_rest_goes_on(tmp_path):
     assert [path.name for path in outcome.written] == ["a.npy", "predictions.json"]
     ((path, reason),) = outcome.failed
     assert path.name == "strip.png" and "2000x1, longer than 8 times its short side" in reason
+
+
+def test_images_below_the_output_are_predicted_and_what_was_written_there_is_not(tmp_path, monkeypatch):
+    for name in ("cap/a/x.png", "cap/b/y.png"):
+        paint(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        outcome = predict.predict("cap/a", model(), ".", save=["png16"])
+        assert [path.name for path in outcome.written] == ["x.depth.png", "predictions.json"]
+    for _ in range(2):
+        outcome = predict.predict(["cap/a", "cap/b"], model(), "cap", save=["png16"])
+        assert [str(path) for path in outcome.written[:-1]] == ["cap/a/x.depth.png", "cap/b/y.depth.png"]
+
+
+def test_a_source_with_nothing_but_its_output_says_so(tmp_path):
+    paint(tmp_path / "in" / "images" / "x.png")
+    with pytest.raises(ValueError, match=r"No images in .* but those below the output folder .*images"):
+        predict.predict(tmp_path / "in", model(), tmp_path / "in" / "images")

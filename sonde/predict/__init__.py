@@ -24,7 +24,7 @@ from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, point_cloud
 from sonde.losses import stands_out
 from sonde.models import DepthModel
-from sonde.predict.manifest import check_addition, check_folder, statement, write_manifest
+from sonde.predict.manifest import check_addition, check_folder, read_manifest, statement, write_manifest
 from sonde.recipes import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
@@ -148,12 +148,16 @@ def check_camera(camera: MatrixArray, height: int, width: int) -> None:
 
 
 def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
-    """Image -> its place below the folder all have in common, sorted; what lies below `out` is not a source.
+    """Image -> its place below the folder all have in common, sorted.
+
+    What lies below `out` is no source; where a source itself lies there, that is only what `predict` wrote.
 
     Raises:
         ValueError: a source that does not exist, or no image at all.
     """
     found: set[Path] = set()
+    left: set[Path] = set()
+    written = _written_before(out)
     for source in map(Path, sources):
         if not source.exists():
             raise ValueError(f"{source} does not exist: expected an image or a folder of images.")
@@ -162,7 +166,14 @@ def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
         elif source.resolve() == out.resolve():
             raise ValueError(f"{source} is both source and output: give another folder for the output.")
         else:
-            found |= {path.absolute() for path in source.rglob("*") if _is_image(path) and not _below(path, out)}
+            seen = {path.absolute() for path in source.rglob("*") if _is_image(path)}
+            own = {path for path in seen if path.resolve() in written or _below(path, out) > _below(source, out)}
+            found, left = found | seen - own, left | own
+    if not found and left:
+        raise ValueError(
+            f"No images in {', '.join(map(str, sources))} but those below the output folder {out}, which are left out: "
+            "give another folder for the output."
+        )
     if not found:
         known = ", ".join(files.IMAGE_SUFFIXES)
         raise ValueError(f"No images in {', '.join(map(str, sources))}: expected files that end in {known}.")
@@ -261,6 +272,12 @@ def _matrix(intrinsics: Sequence[float] | MatrixArray) -> MatrixArray:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in files.IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _written_before(out: Path) -> set[Path]:
+    """What the manifest lists."""
+    entries = read_manifest(out).get("predictions", [])
+    return {(out / name).resolve() for entry in entries for name in entry["outputs"]}
 
 
 def _below(path: Path, folder: Path) -> bool:

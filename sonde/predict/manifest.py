@@ -136,7 +136,8 @@ def _check(document: Any) -> None:
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("source"), str) and isinstance(entry.get("outputs"), list)
+    source, outputs = (entry.get("source"), entry.get("outputs")) if isinstance(entry, dict) else (None, None)
+    return isinstance(source, str) and isinstance(outputs, list) and all(isinstance(name, str) for name in outputs)
 
 
 def _places(paths: Sequence[Path], out: Path) -> list[str]:
