@@ -15,7 +15,7 @@ from sonde import files
 from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import listed, paired, without_role
 from sonde.files.depths import READERS
-from sonde.predict import check_camera
+from sonde.geometry import check_camera
 from sonde.recipes import nearest
 from sonde.types import MatrixArray
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sonde import Verb, files
 from sonde.datasets.contract import UNITS
-from sonde.geometry import Colours, Points, point_cloud
+from sonde.geometry import Colours, Points, check_camera, point_cloud
 from sonde.losses import stands_out
 from sonde.models import DepthModel
 from sonde.predict.manifest import check_addition, check_folder, read_manifest, statement, write_manifest
@@ -132,19 +132,6 @@ def parse_intrinsics(text: str) -> MatrixArray:
         return _matrix([float(number) for number in text.split(",")])
     except ValueError:
         raise ValueError(f"Intrinsics {text!r}: {FOUR}.") from None
-
-
-def check_camera(camera: MatrixArray, height: int, width: int) -> None:
-    """Intrinsics can be those of an image of this size.
-
-    Raises:
-        ValueError: their centre lies outside it.
-    """
-    if not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
-        raise ValueError(
-            f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
-            "they belong to another size; scale them to this one."
-        )
 
 
 def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
