@@ -390,6 +390,10 @@ def test_a_sparse_map_is_its_pixels(tmp_path, photo):
         (tmp_path / name).mkdir()
         Image.fromarray(array).save(tmp_path / name / "a.png")
     (same,) = calibrate.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
+    twin = next((tmp_path / "rgb").iterdir())
+    Image.open(twin).save(twin.with_suffix(".bmp"))
+    with pytest.raises(ValueError, match=r"are the same capture: keep one of them"):
+        calibrate.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
     assert same.image == tmp_path / "rgb" / "a.png" and np.array_equal(same.depth, measured.depth)
     with pytest.raises(ValueError, match="metres per level"):
         calibrate.read_maps(tmp_path / "sparse.png", photo)

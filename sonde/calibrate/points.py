@@ -85,14 +85,16 @@ def read_maps(
         intrinsics: of the images' pixels, (3, 3), for a model with a canonical focal.
 
     Raises:
-        ValueError: sizes that differ, no pair, or a map without depth.
+        ValueError: sizes that differ, no pair, two files of one name, or a map without depth.
     """
     depth, image = Path(depth), Path(image)
     if not depth.is_dir() and not image.is_dir():
         return [_of_map(image, depth, scale, intrinsics)]
     if not (depth.is_dir() and image.is_dir()):
         raise ValueError(f"{depth} and {image}: expected two files, or two folders whose files agree in name.")
-    photos, maps = listed(image, files.IMAGE_SUFFIXES)[0], listed(depth, READERS)[0]
+    (photos, twice), (maps, again) = listed(image, files.IMAGE_SUFFIXES), listed(depth, READERS)
+    if twice or again:
+        raise ValueError([*twice, *again][0])
     pairs = paired(photos, maps)[0] or paired(without_role(photos), without_role(maps))[0]
     if not pairs:
         raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
