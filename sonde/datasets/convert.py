@@ -11,7 +11,7 @@ import numpy as np
 
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
-from sonde.datasets.pairs import Pair, PairSet, named, paired, without_role
+from sonde.datasets.pairs import Pair, PairSet, named_below, paired, wanted, without_role
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS, UnknownUnit
@@ -102,7 +102,7 @@ def cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
 def _pairs(images: Path, depths: Path) -> tuple[list[Pair], list[str]]:
     """Pairs whose names agree as they are, else without their roles; and a line for each file in none."""
     colour, deep = _apart(images, depths, _files(images, IMAGE_SUFFIXES), _files(depths, READERS))
-    (rgb, twice), (maps, again) = _by_name(images, colour), _by_name(depths, deep)
+    (rgb, twice), (maps, again) = named_below(_folder(images), colour), named_below(_folder(depths), deep)
     pairs, problems = paired(rgb, maps)
     if not pairs:
         pairs, problems = paired(without_role(rgb), without_role(maps))
@@ -112,12 +112,7 @@ def _pairs(images: Path, depths: Path) -> tuple[list[Pair], list[str]]:
 
 
 def _files(source: Path, suffixes: Iterable[str]) -> set[Path]:
-    found = source.rglob("*") if source.is_dir() else source.parent.glob(source.name)
-    return {path for path in found if path.suffix.lower() in suffixes and path.name[0] != "."}
-
-
-def _by_name(source: Path, paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    return named(paths, lambda path: path.relative_to(_folder(source)).with_suffix("").as_posix())
+    return set(wanted(source.rglob("*") if source.is_dir() else source.parent.glob(source.name), suffixes))
 
 
 def _apart(images: Path, depths: Path, colour: set[Path], deep: set[Path]) -> tuple[set[Path], set[Path]]:

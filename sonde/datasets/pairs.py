@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -154,12 +154,17 @@ def one_camera(root: Path) -> tuple[tuple[Path, ...], MatrixArray | None]:
 
 def listed(folder: Path, suffixes: Iterable[str], prefix: str = "") -> tuple[dict[str, Path], list[str]]:
     """Files below a folder by their relative path without suffix, and a line for each name held twice."""
-    wanted = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and path.name[0] != "." and path.name.startswith(prefix)
-    )
-    return named(wanted, lambda path: path.relative_to(folder).with_suffix("").as_posix())
+    return named_below(folder, (path for path in wanted(folder.rglob("*"), suffixes) if path.name.startswith(prefix)))
+
+
+def wanted(paths: Iterable[Path], suffixes: Iterable[str]) -> Iterator[Path]:
+    """Those that end so and are not hidden."""
+    return (path for path in paths if path.suffix.lower() in suffixes and path.name[0] != ".")
+
+
+def named_below(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    """Files of a folder by their relative path without suffix, and a line for each name held twice."""
+    return named(paths, lambda path: path.relative_to(folder).with_suffix("").as_posix())
 
 
 def named(paths: Iterable[Path], name: Callable[[Path], str]) -> tuple[dict[str, Path], list[str]]:

@@ -159,8 +159,10 @@ def at_size(values: Depth, size: tuple[int, ...], rules: Protocol, keep_range: b
         corners = None if rules.resize == "nearest" else rules.align_corners
         mode = "nearest-exact" if rules.resize == "nearest" else rules.resize
         larger = F.interpolate(values[:, None], (size[0], size[1]), mode=mode, align_corners=corners)[:, 0]
+    if not keep_range:
+        return larger
     known = values[values.isfinite()]
-    if not keep_range or not len(known):
+    if not len(known):
         return larger
     return torch.where(larger.isfinite(), larger.clamp(known.min(), known.max()), larger)
 

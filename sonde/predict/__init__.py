@@ -144,17 +144,21 @@ def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
     """
     found: set[Path] = set()
     left: set[Path] = set()
-    written = _written_before(out)
+    place = out.resolve()
     for source in map(Path, sources):
         if not source.exists():
             raise ValueError(f"{source} does not exist: expected an image or a folder of images.")
         if source.is_file():
             found.add(source.absolute())
-        elif source.resolve() == out.resolve():
+        elif source.resolve() == place:
             raise ValueError(f"{source} is both source and output: give another folder for the output.")
         else:
             seen = {path.absolute() for path in source.rglob("*") if _is_image(path)}
-            own = {path for path in seen if path.resolve() in written or _below(path, out) > _below(source, out)}
+            if place in source.resolve().parents:
+                written = _written_before(place)
+                own = {path for path in seen if path.resolve() in written}
+            else:
+                own = {path for path in seen if place in path.resolve().parents}
             found, left = found | seen - own, left | own
     if not found and left:
         raise ValueError(
@@ -265,10 +269,6 @@ def _written_before(out: Path) -> set[Path]:
     """What the manifest lists."""
     entries = read_manifest(out).get("predictions", [])
     return {(out / name).resolve() for entry in entries for name in entry["outputs"]}
-
-
-def _below(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.resolve().parents
 
 
 def _answer(model: DepthModel, image: RGBArray, camera: MatrixArray | None) -> Answer:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from sonde import Verb, cards, models, recipes, report, scenes
+from sonde import Verb, cards, files, models, recipes, report, scenes
 from sonde.recipes import Recipe
 from sonde.train.arguments import DEFAULTS, optimizer, training_arguments
 from sonde.train.plan import Plan, count_steps, prepare
@@ -260,7 +260,6 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
 
 def _record(plan: Plan) -> None:
     """Write down the recipe, the split and the environment."""
-    plan.run.mkdir(parents=True, exist_ok=True)
     packages = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
     environment = {
         "python": platform.python_version(),
@@ -268,9 +267,14 @@ def _record(plan: Plan) -> None:
         "device": str(plan.args.device),
         **{name: version(name) for name in packages},
     }
-    (plan.run / "recipe.yaml").write_text(recipes.dump(plan.recipe))
-    (plan.run / "split.json").write_text(json.dumps(plan.parts, indent=1))
-    (plan.run / "environment.json").write_text(json.dumps(environment, indent=1))
+    documents = {
+        "recipe.yaml": recipes.dump(plan.recipe),
+        "split.json": json.dumps(plan.parts, indent=1),
+        "environment.json": json.dumps(environment, indent=1),
+    }
+    for name, text in documents.items():
+        with files.atomic_write(plan.run / name) as sibling:  # another process may be at `_check_continues` still
+            sibling.write_text(text)
 
 
 def _write_card(plan: Plan) -> None:
