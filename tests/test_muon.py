@@ -33,6 +33,13 @@ def test_an_orthogonal_matrix_keeps_the_directions_and_levels_the_lengths(shape)
     torch.testing.assert_close((left * lengths) @ right, orthogonal(matrix), rtol=1e-3, atol=1e-3)
 
 
+def test_half_the_digits_turn_a_matrix_nearly_as_far():
+    matrix = torch.randn(32, 128, generator=torch.Generator().manual_seed(0))
+    exact, quick = orthogonal(matrix), orthogonal(matrix.bfloat16())
+    assert quick.dtype == torch.bfloat16
+    assert (quick.float() - exact).norm() < 0.02 * exact.norm()
+
+
 @pytest.mark.parametrize("shape", [(32,), (8, 64), (64, 1, 3, 3)])
 def test_what_is_no_matrix_moves_as_adamw_moves_it(shape):
     start, gradients = drawn(*shape)

@@ -149,6 +149,17 @@ def test_half_precision_is_refused_where_it_is_not_real_and_said_once(settings, 
     assert len([record for record in caplog.records if "fp32" in record.message]) == 1
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_kept_by_a_cpu_that_has_it(settings, monkeypatch, native):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, where half precision is real")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    arguments = train.training_arguments(recipes.load("teacher-dav2", ["train.max_steps=2"]))
+    assert (arguments.bf16, arguments.device.type) == (native, "cpu")
+    run = train.train("lora-few", settings("train.bf16=true"))
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["abs_rel"] > 0
+
+
 def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, monkeypatch):
     def exhausted(self, *args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -123,6 +123,8 @@ def _precision(settings: dict[str, Any]) -> dict[str, Any]:
     if "fp16" in wanted or ("bf16" in wanted and not native):
         log.warning("no GPU: training in fp32 (%s is asked for, which this CPU would ignore or crawl in)", wanted[0])
         return settings | {name: False for name in wanted}
+    if wanted and not torch.accelerator.is_available():
+        return settings | {"use_cpu": True}  # without it TrainingArguments wants a GPU for bf16
     return settings
 
 
