@@ -1,7 +1,8 @@
 """What training varies: colours of the image alone; the frame of image, depth, mask and intrinsics together.
 
-Every draw is a function of (seed, epoch, index), so that any epoch can be replayed and a resumed run goes on
-as it would have. Switching one variation on leaves the draws of the others as they were.
+Every draw is a function of (seed, epoch, index), and a crop's size of its batch's first index, so that any batch can
+be replayed and a resumed run goes on as it would have. Switching one variation on leaves the draws of the others as
+they were.
 
 The colour changes are affine in RGB (brightness, contrast, a shift of value, saturation, and hue as a turn of the
 colour plane of YIQ), so they are one 3x3 matrix and one offset: a single pass, whatever is switched on.
@@ -33,7 +34,7 @@ YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
 
 
-WINDOW, CUT, STRIP = 1, 2, 3
+WINDOW, CUT, STRIP, SIDE = 1, 2, 3, 4
 """Each with (seed, epoch, index) makes a generator of its own, so that it leaves the other draws as they are."""
 KINDS = (("brightness", "contrast", "value"), ("gamma",), ("saturation", "hue"), ("noise",), ("blur",))
 """Colour changes that are made together, or together left out."""
@@ -66,12 +67,13 @@ def augmented(
     intrinsics: MatrixArray,
     recipe: AugmentRecipe,
     key: Key,
+    leader: int | None = None,
 ) -> tuple[Pixels, Float[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"], MatrixArray]:
     """A varied capture: image in [0, 1] at its own size, depth in metres with untouched values.
 
     A crop keeps the aspect, falls on whole depth pixels, and is never resampled in depth; the image is
-    enlarged back to its size. Its size is drawn once for all samples of an epoch, so that they still form
-    batches, and its place for each sample. (A crop makes the lens look longer: for metric depth from one
+    enlarged back to its size. Its size is drawn once for all samples of a batch, so that they still form
+    one, and its place for each sample. (A crop makes the lens look longer: for metric depth from one
     camera, leave it at 1.)
 
     Args:
@@ -81,11 +83,13 @@ def augmented(
         intrinsics: of the depth's pixels; NaN where unknown stays NaN.
         recipe: what is varied, and how far.
         key: (seed, epoch, index).
+        leader: index of the batch's first sample, which settles the size of the crop; by default this one.
     """
     draws, generator = _draws(key)
     recipe = _chosen(recipe, draws)
     if recipe.crop < 1:
-        box = _box(depth.shape, _side(recipe, key), draws)
+        seed, epoch, index = key
+        box = _box(depth.shape, _side(recipe, (seed, epoch, index if leader is None else leader)), draws)
         top, left, height, width = box
         image = _zoomed(image, depth.shape, box)
         depth, mask = (values[top : top + height, left : left + width] for values in (depth, mask))
@@ -169,8 +173,7 @@ def _chosen(recipe: AugmentRecipe, draws: Draws) -> AugmentRecipe:
 
 
 def _side(recipe: AugmentRecipe, key: Key) -> float:
-    seed, epoch, _ = key
-    return float(np.random.default_rng((seed, epoch)).uniform(recipe.crop, 1))
+    return float(np.random.default_rng((*key, SIDE)).uniform(recipe.crop, 1))
 
 
 def _box(shape: tuple[int, ...], side: float, draws: Draws) -> Box:

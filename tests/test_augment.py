@@ -20,9 +20,14 @@ DEPTH = plane_depth(24, 32).astype(np.float32)
 MASK = np.arange(24 * 32).reshape(24, 32) % 7 > 0
 
 
-def vary(recipe: AugmentRecipe, key: tuple[int, int, int] = (0, 0, 0), image: np.ndarray | None = None):
+def vary(
+    recipe: AugmentRecipe,
+    key: tuple[int, int, int] = (0, 0, 0),
+    image: np.ndarray | None = None,
+    leader: int | None = None,
+):
     image = picture(0) if image is None else image
-    return augmented(image, np.where(MASK, DEPTH, 0), MASK, INTRINSICS, recipe, key)
+    return augmented(image, np.where(MASK, DEPTH, 0), MASK, INTRINSICS, recipe, key, leader)
 
 
 def same(one: tuple, other: tuple) -> bool:
@@ -89,11 +94,12 @@ def test_a_crop_shows_part_of_the_same_plane_with_untouched_values() -> None:
         np.testing.assert_allclose(points @ NORMAL, OFFSET, rtol=1e-6)
 
 
-def test_crops_of_an_epoch_have_one_size_and_many_places() -> None:
-    crops = [vary(AugmentRecipe(crop=0.5), (0, 1, index)) for index in range(8)]
+def test_crops_of_a_batch_have_one_size_and_many_places() -> None:
+    crops = [vary(AugmentRecipe(crop=0.5), (0, 1, index), leader=3) for index in range(8)]
     assert len({crop[1].shape for crop in crops}) == 1
     assert len({tuple(crop[3][:2, 2]) for crop in crops}) > 4
-    assert len({vary(AugmentRecipe(crop=0.5), (0, epoch, 0))[1].shape for epoch in range(8)}) > 4
+    for keys in ([(0, epoch, 0) for epoch in range(8)], [(0, 1, index) for index in range(8)]):
+        assert len({vary(AugmentRecipe(crop=0.5), key)[1].shape for key in keys}) > 4
 
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 64), (42, 70), (20, 20)])

@@ -72,8 +72,8 @@ def spoiled(monkeypatch):
     make = Samples._item
 
     def spoil(what: str, value: float, when) -> None:
-        def item(self: Samples, index: int):
-            sample = make(self, index)
+        def item(self: Samples, index: int, leader: int):
+            sample = make(self, index, leader)
             if self.varies and when(int(self._epoch), index):
                 sample[what][..., -1, -1] = value
             return sample
@@ -329,8 +329,8 @@ import sys
 from sonde import train
 from sonde.datasets import Samples
 make = Samples._item
-def item(self, index):
-    sample = make(self, index)
+def item(self, index, leader):
+    sample = make(self, index, leader)
     if self.varies and index == 4:
         sample["image"][..., 0, 0] = float("nan")
     return sample

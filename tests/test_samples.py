@@ -146,6 +146,16 @@ def test_epochs_differ_and_are_the_same_in_any_process(bench: Path, tmp_path: Pa
     assert equal(seen[1][2], collate([samples[2]]))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_has_one_size_in_a_batch_and_others_in_the_next(tmp_path: Path, workers: int) -> None:
+    captures = open_set("zivid", write_bench(tmp_path / "many", 12))
+    samples = Samples(captures, range(12), AugmentRecipe(crop=0.5))
+    batches = list(DataLoader(samples, batch_size=3, collate_fn=collate, num_workers=workers))
+    assert len({batch["depth"].shape for batch in batches}) > 1
+    for batch in batches:
+        assert equal(batch, samples.batch(0, batch["origin"][:, 1].tolist()))  # type: ignore[arg-type]
+
+
 def test_captures_of_different_sizes_say_how_to_batch_them(bench: Path) -> None:
     np.save(bench / "depth" / "c01.npy", bench_cloud(1, 12, 16))
     samples = Samples(open_set("zivid", bench), [0, 1])

@@ -40,7 +40,8 @@ class Samples(Dataset[Item]):
         captures: usually `Decoded(open_set(...), image_size, cache)`.
         indices: which of them, by position in the set.
         augment: what is varied; None varies nothing.
-        seed: with the epoch and the capture's index, decides every draw.
+        seed: with the epoch and the capture's index (for a crop's size, the index of its batch's first), decides
+            every draw.
         window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
         max_depth: metres; depths at or beyond are not trusted, though the set trusts them.
     """
@@ -76,14 +77,18 @@ class Samples(Dataset[Item]):
         self._epoch.fill_(epoch)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> Sample:
-        """The captures at positions of the set (not of `indices`) as they were in an epoch."""
+        """The batch of the captures at positions of the set (not of `indices`) as it was in an epoch."""
         self.set_epoch(epoch)
-        return collate([self._item(index) for index in indices])
+        return collate([self._item(index, indices[0]) for index in indices])
 
     def __getitem__(self, position: int) -> Item:
-        return self._item(self.indices[position])
+        return self._item(self.indices[position], self.indices[position])
 
-    def _item(self, index: int) -> Item:
+    def __getitems__(self, positions: Sequence[int]) -> list[Item]:
+        """What torch's DataLoader asks for: all of a batch, whose crops then have one size."""
+        return [self._item(self.indices[position], self.indices[positions[0]]) for position in positions]
+
+    def _item(self, index: int, leader: int) -> Item:
         image, depth, camera = self.captures.view(index)
         intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
@@ -92,7 +97,7 @@ class Samples(Dataset[Item]):
             image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
         if self.max_depth < math.inf:
             depth = np.where(depth < self.max_depth, depth, np.float32(0))
-        pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key)
+        pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key, leader)
         if self.augment.cut_depth:
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
         item: Item = {
