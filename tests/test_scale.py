@@ -37,6 +37,7 @@ def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
         f"data.cache={run}-cache",
         "data.split.test=1",
         "data.split.validation=1",
+        "augment.crop=1",  # its size is drawn for each batch, of which two processes have two
         "train.max_steps=4",
         "train.eval_steps=2",
         "train.save_steps=2",
