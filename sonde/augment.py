@@ -34,12 +34,14 @@ YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
 
 
-WINDOW, CUT, STRIP, SIDE = 1, 2, 3, 4
+WINDOW, CUT, STRIP, SIDE, BORDER = 1, 2, 3, 4, 5
 """Each with (seed, epoch, index) makes a generator of its own, so that it leaves the other draws as they are."""
 KINDS = (("brightness", "contrast", "value"), ("gamma",), ("saturation", "hue"), ("noise",), ("blur",))
 """Colour changes that are made together, or together left out."""
 STRIP_SHARE = 0.75
 """The widest strip of vertical CutDepth, as a share of what lies to the right of its left edge (GLPDepth's p)."""
+BORDER_SHARE = 0.05
+"""The widest border, as a share of the image's height or width."""
 
 
 class Draws(NamedTuple):
@@ -143,6 +145,24 @@ def strip(recipe: AugmentRecipe, key: Key, width: int) -> slice:
         return slice(0)
     left = int(start * width)
     return slice(left, left + max(int((width - start * width) * share * STRIP_SHARE), 1))
+
+
+def border(pixels: Pixels, recipe: AugmentRecipe, key: Key) -> Pixels:
+    """The border of one grey that undistorted and registered images have, written into `pixels`.
+
+    Each side's width is drawn by itself, up to BORDER_SHARE of the image; the grey is black, white or any other, a
+    third each. Depth is left alone: where it is trusted it goes on behind the border.
+    """
+    random = np.random.default_rng((*key, BORDER))
+    if random.random() >= recipe.border:
+        return pixels
+    grey = float(random.choice([0, 1, random.random()]))
+    height, width = pixels.shape[1:]
+    top, bottom = (round(share * height) for share in random.uniform(0, BORDER_SHARE, 2))
+    left, right = (round(share * width) for share in random.uniform(0, BORDER_SHARE, 2))
+    for part in (pixels[:, :top], pixels[:, height - bottom :], pixels[..., :left], pixels[..., width - right :]):
+        part.fill_(grey)
+    return pixels
 
 
 def cut(recipe: AugmentRecipe, key: Key) -> Float[np.ndarray, "4"]:

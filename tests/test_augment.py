@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_captures import INTRINSICS, NORMAL, OFFSET, picture, plane_depth
 
-from sonde.augment import augmented, cut_depth, strip
+from sonde.augment import augmented, border, cut_depth, strip
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
 
@@ -204,3 +204,29 @@ def test_depth_shown_in_the_image_never_wraps() -> None:
     row = cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=80.0)[0, 0, strip(recipe, key, 32)]
     assert (row.diff() > 0).all() and 0 < row.min() and row.max() <= 1
     assert cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=20.0).max() == 1  # of a farther set
+
+
+def test_a_border_is_one_grey_at_the_edges_alone_and_in_its_share_of_the_images() -> None:
+    recipe, plain = AugmentRecipe(border=0.3), torch.full((3, 120, 160), 0.4)
+    shown = [border(plain.clone(), recipe, (0, 0, index)) for index in range(1200)]
+    framed = [pixels for pixels in shown if not torch.equal(pixels, plain)]
+    assert len(framed) / len(shown) == pytest.approx(0.3, abs=0.04)
+    greys = []
+    for pixels in framed:
+        painted = (pixels != plain).any(0)
+        assert not painted[6:-6, 8:-8].any()  # a twentieth of each side at most
+        assert torch.equal(painted, painted.all(1, keepdim=True) | painted.all(0, keepdim=True))  # whole rows, columns
+        grey = pixels[:, painted].unique()
+        assert len(grey) == 1
+        greys.append(grey.item())
+    for kind in (np.equal(greys, 0), np.equal(greys, 1), (np.array(greys) > 0) & (np.array(greys) < 1)):
+        assert kind.mean() == pytest.approx(1 / 3, abs=0.08)
+    for edge in (
+        (slice(0, 1), slice(None)),
+        (slice(-1, None), slice(None)),
+        (slice(None), slice(0, 1)),
+        (slice(None), slice(-1, None)),
+    ):
+        share = np.mean([bool((pixels[:, *edge] != 0.4).all()) for pixels in framed])
+        assert share > 0.8  # else narrower than half a pixel
+    assert torch.equal(border(plain.clone(), recipe, (0, 0, 5)), border(plain.clone(), recipe, (0, 0, 5)))

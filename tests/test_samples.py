@@ -156,6 +156,18 @@ def test_a_crop_has_one_size_in_a_batch_and_others_in_the_next(tmp_path: Path, w
         assert equal(batch, samples.batch(0, batch["origin"][:, 1].tolist()))  # type: ignore[arg-type]
 
 
+def test_depth_goes_on_behind_a_border(bench: Path) -> None:
+    captures, size = open_set("zivid", bench), (60, 80)
+    plain, framed = (Samples(Decoded(captures, size), range(3), AugmentRecipe(border=share)) for share in (0, 1))
+    before = [plain[index]["image"].clone() for index in range(3)]
+    for index in range(3):
+        one, other = plain[index], framed[index]
+        assert not torch.equal(one["image"], other["image"])
+        assert torch.equal(one["image"][:, 3:-3, 4:-4], other["image"][:, 3:-3, 4:-4])
+        assert torch.equal(one["depth"], other["depth"]) and torch.equal(one["mask"], other["mask"])
+        assert torch.equal(plain[index]["image"], before[index])  # the record is as it was
+
+
 def test_captures_of_different_sizes_say_how_to_batch_them(bench: Path) -> None:
     np.save(bench / "depth" / "c01.npy", bench_cloud(1, 12, 16))
     samples = Samples(open_set("zivid", bench), [0, 1])

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sonde.augment import augmented, cut, cut_depth, window
+from sonde.augment import augmented, border, cut, cut_depth, window
 from sonde.datasets.cache import Decoded, unknown
 from sonde.datasets.contract import DepthSet
 from sonde.recipes import AugmentRecipe
@@ -100,6 +100,8 @@ class Samples(Dataset[Item]):
         pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key, leader)
         if self.augment.cut_depth:
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
+        if self.augment.border:
+            pixels = border(pixels, self.augment, key)
         item: Item = {
             "image": pixels,
             "depth": torch.from_numpy(depth),

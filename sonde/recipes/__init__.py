@@ -152,6 +152,8 @@ class AugmentRecipe(Strict):
     """Largest standard deviation of a Gaussian blur, in pixels."""
     colour: float = Field(default=1.0, ge=0, le=1)
     """Share of samples with each of: brightness, contrast and value; gamma; saturation and hue; noise; blur."""
+    border: float = Field(default=0.0, ge=0, le=1)
+    """Share of samples whose image has a border of one grey; depth goes on behind it."""
     cut_depth: float = Field(default=0.0, ge=0, le=1)
     """Share of samples in which a vertical strip of the image shows its depth, white at the set's farther limit."""
     cutmix: float = Field(default=0.0, ge=0, le=1)
