@@ -377,6 +377,16 @@ def test_rejected_captures_are_listed_and_nothing_is_deleted(sonde, tmp_path: Pa
     assert list_.read_text() == ""
 
 
+def test_a_file_that_is_no_list_or_page_is_not_replaced(sonde, tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 2)
+    image = next((root / "images").iterdir())
+    before = image.read_bytes()
+    for option, said in (("--reject", "expected lines such as"), ("--page", "expected a name that ends in .html")):
+        refused = sonde("data", "check", root, option, image)
+        assert refused.code == 2 and said in " ".join(refused.errors.split())
+    assert image.read_bytes() == before
+
+
 def test_the_help_names_every_format() -> None:
     from sonde import cli
 

@@ -110,6 +110,19 @@ def test_a_corrupt_file_is_told_and_the_rest_goes_on(tmp_path):
     assert list(json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"]) == [str(path)]
 
 
+def test_an_interrupted_call_lists_what_it_wrote(tmp_path):
+    for name in ("a.png", "b.png"):
+        paint(tmp_path / "in" / name)
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"], progress=interrupt)
+    listed = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
+    assert [entry["outputs"] for entry in listed] == [["a.npy"]] and (tmp_path / "out" / "a.npy").is_file()
+
+
 def test_only_corrupt_files_leave_a_manifest_that_says_so(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
     outcome = predict.predict(tmp_path / "b.png", model(), tmp_path / "out")

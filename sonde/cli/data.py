@@ -39,6 +39,10 @@ def check(
     """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
     from sonde import checks, datasets
 
+    if reject is not None and reject.exists():
+        datasets.read_rejects(reject)  # a list is replaced, any other file is not
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--page {page}: expected a name that ends in .html.")
     captures = datasets.open_set(data_format, root, strict=False)
     others = [datasets.open_set(data_format, other, strict=False) for other in against or []]
     with bar("checking", quiet=as_json) as show:
@@ -93,6 +97,8 @@ def convert(
 
     words = [text.rpartition("=") for text in intrinsics or []]
     cameras = {pattern or "*": predict.parse_intrinsics(camera) for pattern, _, camera in words}
+    if len(cameras) < len(words):
+        raise ValueError(f"--intrinsics {' '.join(intrinsics or [])}: one pattern is given twice.")
     done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
     tell({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
     if done.problems:

@@ -103,16 +103,21 @@ def predict(
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
-    for done, (path, stem) in enumerate(stems.items(), start=1):
-        try:
-            answer = _answer(model, files.read_rgb(path), camera)
-        except ValueError as error:
-            failed.append((path, str(error)))
-        else:
-            entries.append(_entry(path, answer, [_written(stem, name, answer) for name in save]))
-            tiles += [_tile(answer)] if sheet else []
-        if progress is not None:
-            progress(done, len(stems))
+    try:
+        for done, (path, stem) in enumerate(stems.items(), start=1):
+            try:
+                answer = _answer(model, files.read_rgb(path), camera)
+            except ValueError as error:
+                failed.append((path, str(error)))
+            else:
+                entries.append(_entry(path, answer, [_written(stem, name, answer) for name in save]))
+                tiles += [_tile(answer)] if sheet else []
+            if progress is not None:
+                progress(done, len(stems))
+    except BaseException:  # an interrupted call lists what it wrote
+        if entries:
+            write_manifest(out, statement(model), entries, failed)
+        raise
     manifest = write_manifest(out, statement(model), entries, failed)
     if tiles:
         files.write_rgb(out / SHEET, tabled(tiles))
