@@ -346,6 +346,45 @@ def test_the_prediction_of_another_image_is_never_overwritten(tmp_path):
     assert (entry["source"], entry["outputs"]) == (str(second), ["a.npy"])
 
 
+def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
+    for name in ("a.npy", "sheet.png"):
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        measured = tmp_path / "depth" / name
+        measured.write_bytes(b"measured")
+        with pytest.raises(ValueError, match=rf"{name} is there already and is no prediction .*: give another folder"):
+            predict.predict(paint(tmp_path / "a.png"), model(), tmp_path / "depth", save=["npy"], sheet=True)
+        assert [path.name for path in (tmp_path / "depth").iterdir()] == [name] and measured.read_bytes() == b"measured"
+        measured.unlink()
+
+
+def test_what_a_killed_or_failed_call_left_is_written_anew(tmp_path, monkeypatch):
+    out, sources = tmp_path / "out", [paint(tmp_path / "in" / name) for name in ("a.png", "b.png")]
+    with monkeypatch.context() as killed:
+        killed.setattr(predict, "write_manifest", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            predict.predict(sources, model(), out, save=["npy"], sheet=True)
+    assert listed(out) == {} and {path.name for path in out.glob("*.*")} >= {"a.npy", "b.npy", "sheet.png"}
+    other = DepthModel(RedIsFar(), model().meaning, "blue-is-far")  # nothing is listed yet: any model may go on
+    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    assert listed(out) == {"a.png": ["a.npy"], "b.png": ["b.npy"]}
+    whole = sources[0].read_bytes()
+    sources[0].write_bytes(b"no picture")
+    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    assert listed(out) == {"b.png": ["b.npy"]} and (out / "a.npy").is_file()
+    sources[0].write_bytes(whole)
+    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    assert listed(out) == {"a.png": ["a.npy"], "b.png": ["b.npy"]}
+
+
+def test_a_source_with_dots_in_its_path_is_written_below_the_output(tmp_path, monkeypatch):
+    paint(tmp_path / "c" / "train" / "a.png"), paint(tmp_path / "other" / "b.png"), (tmp_path / "c" / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "c")
+    sources = ["train", "../other", "../c/x/../train/a.png"]
+    outcome = predict.predict(sources, model(), "pred", save=["npy"])
+    written = sorted(path.resolve().relative_to(tmp_path).as_posix() for path in outcome.written)
+    assert written == ["c/pred/c/train/a.npy", "c/pred/other/b.npy", "c/pred/predictions.json"]
+
+
 def test_a_manifest_that_is_none_is_told_and_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text("{")

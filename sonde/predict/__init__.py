@@ -24,7 +24,7 @@ from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, check_camera, point_cloud
 from sonde.losses import stands_out
 from sonde.models import DepthModel
-from sonde.predict.manifest import check_addition, check_folder, read_manifest, statement, write_manifest
+from sonde.predict.manifest import begin, check_addition, check_folder, read_manifest, statement, write_manifest
 from sonde.recipes import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
@@ -90,7 +90,7 @@ def predict(
 
     Raises:
         ValueError: before any work: nothing to predict, an unknown name in `save`, a point cloud that cannot be, or
-            a folder that holds predictions of another kind.
+            a folder that holds predictions of another kind, or a file that no call wrote under one's name.
     """
     out = Path(out)
     check_folder(out)
@@ -98,8 +98,10 @@ def predict(
     _check_request(model, save, camera)
     stems = outputs_of(find_images([source] if isinstance(source, str | Path) else source, out), out)
     targets = {path: [_target(stem, name) for name in save] for path, stem in stems.items()}
-    _check_overwrite(stems, [*chain.from_iterable(targets.values()), *[out / SHEET] * sheet])
-    check_addition(out, statement(model), targets)
+    planned = targets | ({out / SHEET: [out / SHEET]} if sheet else {})
+    _check_overwrite(stems, chain.from_iterable(planned.values()))
+    check_addition(out, statement(model), planned)
+    begin(out, statement(model), chain.from_iterable(planned.values()))
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
@@ -118,10 +120,10 @@ def predict(
         if entries:
             write_manifest(out, statement(model), entries, failed)
         raise
-    manifest = write_manifest(out, statement(model), entries, failed)
     if tiles:
         files.write_rgb(out / SHEET, tabled(tiles))
     looked = [out / SHEET] if tiles else []
+    manifest = write_manifest(out, statement(model), entries, failed)
     return Outcome([*(output for entry in entries for output in entry["outputs"]), *looked, manifest], failed)
 
 
@@ -154,11 +156,11 @@ def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
         if not source.exists():
             raise ValueError(f"{source} does not exist: expected an image or a folder of images.")
         if source.is_file():
-            found.add(source.absolute())
+            found.add(_plain(source))
         elif source.resolve() == place:
             raise ValueError(f"{source} is both source and output: give another folder for the output.")
         else:
-            seen = {path.absolute() for path in source.rglob("*") if _is_image(path)}
+            seen = {_plain(path) for path in source.rglob("*") if _is_image(path)}
             if place in source.resolve().parents:
                 written = _written_before(place)
                 own = {path for path in seen if path.resolve() in written}
@@ -173,7 +175,7 @@ def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
     if not found:
         known = ", ".join(files.IMAGE_SUFFIXES)
         raise ValueError(f"No images in {', '.join(map(str, sources))}: expected files that end in {known}.")
-    folders = [Path(source).absolute() for source in sources]
+    folders = [_plain(Path(source)) for source in sources]
     base = os.path.commonpath([folder if folder.is_dir() else folder.parent for folder in folders])
     return {path: path.relative_to(base) for path in sorted(found)}
 
@@ -264,6 +266,11 @@ def _matrix(intrinsics: Sequence[float] | MatrixArray) -> MatrixArray:
     if numbers.shape != (3, 3) or not (np.isfinite(numbers).all() and numbers[0, 0] > 0 and numbers[1, 1] > 0):
         raise ValueError(f"Intrinsics {np.asarray(intrinsics).tolist()}: {FOUR}.")
     return numbers
+
+
+def _plain(path: Path) -> Path:
+    """Absolute and without `..`, so that an image has one spelling and its place lies below the output."""
+    return Path(os.path.abspath(path))
 
 
 def _is_image(path: Path) -> bool:

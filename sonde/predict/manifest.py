@@ -4,7 +4,7 @@ One document states model, space and unit for all that lies beside it, so what d
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from sonde.models import DepthModel
 from sonde.types import SPACES
 
 MANIFEST = "predictions.json"
+BEGUN = "begun"
+"""Its list of files that calls wrote or set out to write and that are no predictions, or no more: to be replaced."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -62,11 +64,11 @@ def check_addition(out: Path, stated: Mapping[str, Any], targets: Mapping[Path, 
 
     Raises:
         ValueError: those there are of another model, space, unit, calibration or cut, or would be overwritten by
-            another image's.
+            another image's, or a file that no call wrote would.
     """
-    known = read_manifest(out)
+    known = _known(out)
     ours = _plain({"calibration": None, "cut": None} | dict(stated))
-    theirs = {"calibration": None, "cut": None} | known if known else {}
+    theirs = {"calibration": None, "cut": None} | known if "space" in known else {}
     for key, value in ours.items():
         if theirs.get(key, value) != value:
             raise ValueError(
@@ -81,6 +83,20 @@ def check_addition(out: Path, stated: Mapping[str, Any], targets: Mapping[Path, 
                 f"{out / clash[0]} is the prediction of {entry['source']} and would be overwritten by that of "
                 f"{taken[clash[0]]}: give another folder."
             )
+    written = _listed(known) | set(known.get(BEGUN, []))
+    foreign = next((name for name in taken if name not in written and (out / name).exists()), None)
+    if foreign:
+        raise ValueError(
+            f"{out / foreign} is there already and is no prediction that {MANIFEST} lists: give another folder, for it "
+            "would be overwritten."
+        )
+
+
+def begin(out: Path, stated: Mapping[str, Any], targets: Iterable[Path]) -> None:
+    """Says in OUT/predictions.json what a call sets out to write, so that what it leaves when killed is known as ours."""
+    known = _known(out)
+    begun = {*known.get(BEGUN, []), *_places(targets, out)} - _listed(known)
+    _write(out, {**known, **stated, "predictions": known.get("predictions", []), BEGUN: sorted(begun)})
 
 
 def write_manifest(
@@ -90,7 +106,7 @@ def write_manifest(
 
     All is in the unit it names, but point clouds and PNGs.
     """
-    known = read_manifest(out)
+    known = _known(out)
     listed = [{**entry, "source": str(entry["source"]), "outputs": _places(entry["outputs"], out)} for entry in entries]
     reasons = {str(path): reason for path, reason in failed}
     done = {entry["source"] for entry in listed}
@@ -101,9 +117,29 @@ def write_manifest(
         "predictions": _merged(out, known.get("predictions", []), listed, set(reasons)),
         "failed": missed | reasons,
     }
+    gone = _listed(known) - _listed(document)
+    document[BEGUN] = sorted(
+        name for name in {*known.get(BEGUN, []), *gone} - _listed(document) if (out / name).exists()
+    )
+    _write(out, document)
+    return out / MANIFEST
+
+
+def _known(out: Path) -> dict[str, Any]:
+    """The manifest; where no prediction is left in it, without what it states of them."""
+    known = read_manifest(out)
+    return known if known.get("predictions", True) else {BEGUN: known.get(BEGUN, [])}
+
+
+def _listed(document: Mapping[str, Any]) -> set[str]:
+    return {name for entry in document.get("predictions", []) for name in entry["outputs"]}
+
+
+def _write(out: Path, document: dict[str, Any]) -> None:
+    if not document[BEGUN]:
+        del document[BEGUN]
     with files.atomic_write(out / MANIFEST) as sibling:
         sibling.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return out / MANIFEST
 
 
 def _merged(
@@ -133,6 +169,8 @@ def _check(document: Any) -> None:
     entries, failed = document.get("predictions", []), document.get("failed", {})
     if not (isinstance(entries, list) and isinstance(failed, dict) and all(map(_is_entry, entries))):
         raise ValueError("its predictions are no list of objects with source and outputs, or its failed no object")
+    if not (isinstance(begun := document.get(BEGUN, []), list) and all(isinstance(name, str) for name in begun)):
+        raise ValueError(f"its {BEGUN} is no list of names")
 
 
 def _is_entry(entry: Any) -> bool:
@@ -140,7 +178,7 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(source, str) and isinstance(outputs, list) and all(isinstance(name, str) for name in outputs)
 
 
-def _places(paths: Sequence[Path], out: Path) -> list[str]:
+def _places(paths: Iterable[Path], out: Path) -> list[str]:
     return [path.relative_to(out).as_posix() for path in paths]
 
 
