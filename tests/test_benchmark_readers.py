@@ -125,6 +125,17 @@ def test_depth_is_the_plane_in_metres_and_what_was_not_measured_is_not_trusted(t
 
 
 @every_set
+def test_ids_do_not_depend_on_how_the_folder_is_spelt(tmp_path, name, monkeypatch):
+    for folder in [tmp_path, *(path for path in SETS[name][0](tmp_path).parents if tmp_path in path.parents)]:
+        try:
+            whole = open_set(name, folder).ids
+        except ValueError:  # half of a pair
+            continue
+        monkeypatch.chdir(folder)
+        assert open_set(name, ".").ids == whole
+
+
+@every_set
 def test_a_missing_partner_is_told(tmp_path, name):
     SETS[name][0](tmp_path).unlink()
     with pytest.raises(ValueError, match="has no depth of the same name"):

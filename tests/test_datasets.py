@@ -146,8 +146,14 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
     with pytest.raises(ValueError, match=r"no column 'tyres': did you mean 'tyre'\?"):
         captures.groups("tyres")
-    (root / "captures.csv").write_text("capture,tyre\nc00,summer\n")
-    with pytest.raises(ValueError, match="lacks 1 captures, first 'c01'"):
+    for rows in ("c00,summer\n", "c00,summer\nc01\n"):
+        (root / "captures.csv").write_text("capture,tyre\n" + rows)
+        with pytest.raises(ValueError, match="lacks 1 captures, first 'c01'"):
+            captures.groups("tyre")
+    (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\n", encoding="utf-8-sig")  # as from Excel
+    assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
+    (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\nc00,winter\n")
+    with pytest.raises(ValueError, match="puts 'c00' into 'summer' and 'winter': keep one"):
         captures.groups("tyre")
 
 

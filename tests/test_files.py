@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_captures import bench_cloud, picture
 
-from sonde import files
+from sonde import calibrate, files
+from sonde.datasets import convert, open_set
 from sonde.files.clouds import CLOUDS
 from sonde.types import SPACES
 
@@ -58,6 +59,36 @@ def test_images_stand_upright_by_exif(tmp_path: Path, orientation: int, corner: 
     rgb = files.read_rgb(tmp_path / "turned.png")
     assert rgb.shape[:2] == files.image_size(tmp_path / "turned.png")
     assert tuple(np.argwhere(rgb[..., 0] == 255)[0]) == corner
+
+
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).T,
+    8: np.rot90,
+}
+"""What EXIF's orientations ask for."""
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_tiffs_stand_upright_too_and_have_the_size_that_is_read(tmp_path: Path, orientation: int) -> None:
+    levels = np.arange(30 * 100, dtype=np.uint16).reshape(30, 100) * 20
+    upright = UPRIGHT[orientation](levels)
+    for name, stored in (("grey16", levels), ("grey", (levels >> 8).astype(np.uint8)), ("colour", None)):
+        path = tmp_path / f"{name}.tif"
+        image = Image.fromarray(
+            np.repeat((levels >> 8).astype(np.uint8)[..., None], 3, 2) if stored is None else stored
+        )
+        image.save(path, tiffinfo={0x0112: orientation})
+        read = files.read_rgb(path)
+        assert np.abs(read[..., 0].astype(int) - upright / 257).max() < 1.1
+        np.testing.assert_array_equal(files.decode_rgb(path.read_bytes(), "it"), read)
+        assert files.image_size(path) == files.image_size(path, path.read_bytes()) == upright.shape
+    np.testing.assert_array_equal(files.read_levels(tmp_path / "grey16.tif"), upright)
 
 
 def test_resizing_agrees_with_the_networks_own_and_with_pillow() -> None:
@@ -131,6 +162,23 @@ def test_relative_maps_come_back_in_their_own_quantity(tmp_path: Path, space: st
     values = DEPTH if space in ("metric", "scale") else DEPTH - 2
     files.write_depth(tmp_path / "map.png", values, space=space)  # type: ignore[arg-type]
     np.testing.assert_allclose(files.read_depth(tmp_path / "map.png"), values, atol=1e-4)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_relative_map_is_not_taken_for_metres(tmp_path: Path, space: str) -> None:
+    files.write_depth(tmp_path / "depth" / "a.depth.png", DEPTH, space=space)  # type: ignore[arg-type]
+    files.write_rgb(tmp_path / "rgb" / "a.png", np.zeros((*DEPTH.shape, 3), np.uint8))
+    reads = [
+        lambda: open_set("folder", tmp_path).read(0),
+        lambda: calibrate.read_maps(tmp_path / "depth" / "a.depth.png", tmp_path / "rgb" / "a.png"),
+        lambda: convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "new"),
+    ]
+    for read in reads:
+        if space == "metric":
+            read()
+        else:
+            with pytest.raises(ValueError, match=r"a\.depth\.png says that it holds .*: expected measured depth"):
+                read()
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".exr", ".pfm"])

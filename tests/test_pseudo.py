@@ -15,7 +15,7 @@ import torch
 from small_captures import picture
 from torch import nn
 
-from sonde import datasets, files, label, models
+from sonde import checks, datasets, files, label, models
 from sonde.datasets.pseudo import PseudoSet
 from sonde.models import DepthModel, Meaning
 from sonde.types import Space
@@ -100,6 +100,33 @@ def test_metric_labels_are_metres(tmp_path):
     np.testing.assert_allclose(capture.depth, teacher("metric").predict(capture.image).depth, atol=6e-5)
     near = datasets.open_set("pseudo", captures.root, max_depth=1.0).read(0)
     np.testing.assert_array_equal(near.mask, capture.depth < 1)
+
+
+def test_a_label_all_beyond_the_limits_is_passed_over_and_told(tmp_path):
+    whole = opened(labelled(tmp_path, "metric"))
+    nearest_of = {index: float(whole.read_depth(index).min()) for index in range(5)}
+    farthest = max(nearest_of, key=lambda index: nearest_of[index])
+    captures = datasets.open_set("pseudo", whole.root, max_depth=nearest_of[farthest])
+    low, high = datasets.depth_range(captures, range(5))
+    assert low == min(nearest_of.values()) and low <= high < nearest_of[farthest]
+    with pytest.raises(ValueError, match="none with depth in its limits"):
+        datasets.depth_range(captures, [farthest])
+    said = f"{captures.ids[farthest]} has no depth between 0 and "
+    with pytest.raises(ValueError, match=said):
+        datasets.figures(captures, farthest)
+    assert [problem.message.startswith(said) for problem in checks.check(captures) if problem.check == "files"] == [
+        True
+    ]
+
+
+def test_confidence_is_asked_of_what_a_list_leaves(tmp_path):
+    captures = opened(labelled(tmp_path))
+    datasets.write_rejects(tmp_path / "list.jsonl", [(captures.ids[0], "dark", "it is dark")])
+    kept = datasets.without(captures, tmp_path / "list.jsonl")
+    middle = sorted(captures.confidence(index) for index in range(1, 5))[2]
+    assert datasets.confident(kept, middle).ids == [
+        name for index, name in enumerate(captures.ids) if index and captures.confidence(index) >= middle
+    ]
 
 
 def test_ids_confidences_and_provenance_are_the_manifests(tmp_path):

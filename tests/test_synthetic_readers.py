@@ -254,6 +254,13 @@ def test_a_packed_map_that_is_a_mere_picture_is_refused(tmp_path: Path) -> None:
         first(open_set("tartanair", tmp_path))
 
 
+def test_a_project_of_blendedmvs_keeps_its_name_however_it_is_spelt(tmp_path: Path, monkeypatch) -> None:
+    project = blendedmvs(tmp_path).parents[1]
+    whole = open_set("blendedmvs", project).ids
+    monkeypatch.chdir(project)
+    assert open_set("blendedmvs", ".").ids == whole and whole[0].startswith(f"{project.name}/")
+
+
 def test_blendedmvs_works_without_cameras_and_names_a_broken_one(tmp_path: Path) -> None:
     depth = blendedmvs(tmp_path)
     cam = depth.parents[1] / "cams" / "00000000_cam.txt"

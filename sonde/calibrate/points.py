@@ -190,7 +190,7 @@ def _columns(points: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarr
 
 
 def _of_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArray | None) -> Measured:
-    depth = files.read_depth(path, scale).astype(np.float64)
+    depth = files.read_depth(path, scale, metric=True).astype(np.float64)
     height, width = files.image_size(image)
     if depth.shape != (height, width):
         raise ValueError(

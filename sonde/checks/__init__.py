@@ -18,6 +18,7 @@ from sonde.checks.edges import edge_shift
 from sonde.checks.profile import Profile, profile
 from sonde.checks.twins import Twins
 from sonde.datasets import DepthSet
+from sonde.datasets.statistics import empty
 
 __all__ = [
     "CHECKS",
@@ -111,6 +112,8 @@ def _looks(captures: DepthSet, asked: dict[str, Check]) -> Iterator[dict[str, An
             capture = captures.read(index)
         except ValueError as error:
             return str(error)
+        if not capture.mask.any():
+            return empty(captures, index)
         return {name: each.look(captures, capture) for name, each in asked.items() if index % steps[name] == 0}
 
     with ThreadPoolExecutor(workers) as pool:

@@ -50,7 +50,7 @@ def _camera_of(depth: Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return f"{path.parents[1].name}/{path.stem}"
+    return f"{path.absolute().parents[1].name}/{path.stem}"
 
 
 def _read_camera(path: Path) -> MatrixArray:

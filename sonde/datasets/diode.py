@@ -25,7 +25,7 @@ PARTS = ("indoors", "outdoor")
 
 def open_diode(root: Path) -> PairSet:
     """The captures of both parts, or of the one that is there."""
-    files = [path for path in root.glob("**/scene_*/scan_*/*") if path.parts[-4] in PARTS]
+    files = [path for path in root.glob("**/scene_*/scan_*/*") if path.absolute().parts[-4] in PARTS]
     images, twice = named((path for path in files if path.suffix == ".png"), lambda path: _name(path, ".png"))
     depths, again = named(
         (path for path in files if path.name.endswith("_depth.npy")), lambda p: _name(p, "_depth.npy")
@@ -57,4 +57,4 @@ def _mask(depth: Path) -> Path:
 
 
 def _name(path: Path, ending: str) -> str:
-    return "/".join([*path.parts[-4:-1], path.name.removesuffix(ending)])
+    return "/".join([*path.absolute().parts[-4:-1], path.name.removesuffix(ending)])

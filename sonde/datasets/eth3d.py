@@ -35,4 +35,4 @@ def decode_bare(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]
 
 
 def _name(path: Path) -> str:
-    return f"{path.parts[-4]}/{path.stem}"
+    return f"{path.absolute().parts[-4]}/{path.stem}"

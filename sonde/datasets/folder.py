@@ -82,7 +82,7 @@ def decode_described(path: Path, size: Size, *, description: Description) -> tup
         metres = ((levels >> bits) | (levels << (16 - bits))) * np.float32(description.depth_scale or 0.001)
     else:
         try:
-            metres = read_depth(path, description.depth_scale)
+            metres = read_depth(path, description.depth_scale, metric=True)
         except UnknownUnit:
             raise UnknownUnit(
                 f'{path} does not say its unit: write {{"depth_scale": 0.001}}, its metres per level (0.001 for '

@@ -18,7 +18,7 @@ class Joined:
     def __init__(self, parts: Sequence[DepthSet]) -> None:
         self.parts = list(parts)
         self._starts = [0, *accumulate(len(part) for part in parts)]
-        self._names = [f"{index}-{part.root.name}" for index, part in enumerate(parts)]
+        self._names = [f"{index}-{part.root.absolute().name}" for index, part in enumerate(parts)]
         self.ids = [f"{name}/{id_}" for name, part in zip(self._names, parts, strict=True) for id_ in part.ids]
 
     @property

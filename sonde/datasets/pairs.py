@@ -212,17 +212,22 @@ def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
     """Capture id -> its entry in column `by` of a table of captures.
 
     Raises:
-        ValueError: no such table or column, or a capture without a row.
+        ValueError: no such table or column, a capture without an entry, or with two.
     """
     if not path.is_file():
         raise ValueError(f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder.")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
         rows = list(csv.DictReader(file))
     columns = list(rows[0]) if rows else []
     if by not in columns or "capture" not in columns:
         wanted = by if "capture" in columns else "capture"
         raise ValueError(f"{path} has no column {wanted!r}: {nearest(wanted, columns)}")
-    groups = {row["capture"]: row[by] for row in rows}
+    groups: dict[str, str] = {}
+    for row in rows:
+        if row[by] is not None and groups.setdefault(row["capture"], row[by]) != row[by]:
+            raise ValueError(
+                f"{path} puts {row['capture']!r} into {groups[row['capture']]!r} and {row[by]!r}: keep one."
+            )
     missing = [name for name in ids if name not in groups]
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} captures, first {missing[0]!r}: add a row for each.")

@@ -78,6 +78,10 @@ class Kept:
         """As in the whole set, so that what is cached of it serves."""
         return self.captures.key(self._indices[index])
 
+    def confidence(self, index: int) -> float | None:
+        """That of a pseudo-label; None where there is none."""
+        return self.captures.confidence(self._indices[index]) if isinstance(self.captures, PseudoSet | Kept) else None
+
     def groups(self, by: str) -> dict[str, str]:
         """The groups of those that stay."""
         every = self.captures.groups(by)
@@ -108,7 +112,8 @@ def confident(captures: DepthSet, minimum: float) -> DepthSet:
     Raises:
         ValueError: a set without confidences, or none that reaches so far.
     """
-    if not isinstance(captures, PseudoSet) or all(captures.confidence(index) is None for index in range(len(captures))):
+    labels = isinstance(captures, PseudoSet | Kept)
+    if not labels or all(captures.confidence(index) is None for index in range(len(captures))):
         raise ValueError(f"data.min_confidence: {captures.root} states no confidences; label without --no-confidence.")
     indices = [index for index in range(len(captures)) if (captures.confidence(index) or 0) >= minimum]
     if not indices:

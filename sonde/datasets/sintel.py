@@ -29,7 +29,7 @@ REMEDY = "download it again; expected the tag 202021.25 and what the set's sinte
 
 def open_sintel(root: Path) -> PairSet:
     """The final pass of every training scene below `root`."""
-    frames = (path for path in root.glob("**/final/*/frame_*.png") if path.parts[-4] != "test")
+    frames = (path for path in root.glob("**/final/*/frame_*.png") if path.absolute().parts[-4] != "test")
     images, twice = named(frames, _name)
     depths, again = named(root.glob("**/depth/*/frame_*.dpt"), _name)
     pairs, problems = paired(images, depths)

@@ -25,26 +25,43 @@ def depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, floa
     """Smallest and largest trusted depth of these captures, metres.
 
     Raises:
-        ValueError: a capture that cannot be read, or no capture at all.
+        ValueError: a capture that cannot be read, or no depth at all.
     """
     low, high = np.inf, 0.0
     for index in indices:
         depth = captures.read_depth(index)
         trusted = depth[depth > 0]
-        low, high = min(low, float(trusted.min())), max(high, float(trusted.max()))
+        low, high = min(low, float(trusted.min(initial=np.inf))), max(high, float(trusted.max(initial=0.0)))
     if low > high:
-        raise ValueError(f"No captures of {captures.root} to take the depth range of.")
+        raise ValueError(
+            f"No captures of {captures.root} to take the depth range of, or none with depth in its limits."
+        )
     return low, high
 
 
 def figures(captures: DepthSet, index: int) -> Figures:
-    """The figures of one capture, from its depth alone."""
+    """The figures of one capture, from its depth alone.
+
+    Raises:
+        ValueError: it cannot be read, or has no depth within the set's limits.
+    """
     depth = captures.read_depth(index)
     trusted = depth[depth > 0] / captures.unit_m
+    if not trusted.size:
+        raise ValueError(empty(captures, index))
     low, median, high = np.percentile(trusted, [0, 50, 100])
     height, width = depth.shape
     share = trusted.size / depth.size
     return Figures(captures.ids[index], height, width, share, float(low), float(median), float(high))
+
+
+def empty(captures: DepthSet, index: int) -> str:
+    """What to say of a capture without depth, which only sets of labels let through: all of it may be too far."""
+    low, high = captures.limits
+    return (
+        f"{captures.ids[index]} has no depth between {low:g} and {high:g} {captures.unit}: check data.max_depth, or "
+        "leave the capture out (sonde data check --reject, data.reject)."
+    )
 
 
 def describe(captures: DepthSet) -> dict[str, Any]:

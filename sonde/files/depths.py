@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 from jaxtyping import UInt16
-from PIL import Image
 
+from sonde.files.images import opened
 from sonde.files.safely import atomic_write, reading
 from sonde.types import DepthArray, MaskArray, Space
 
@@ -36,7 +36,7 @@ class UnknownUnit(ValueError):
     """An integer map that does not say what a level is."""
 
 
-def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
+def read_depth(path: Path | str, scale: float | None = None, *, metric: bool = False) -> DepthArray:
     """Depth, (h, w) float32 metres, NaN where the file has none.
 
     A PNG of ours is decoded by its own metadata (a relative map comes back in its own quantity).
@@ -45,9 +45,10 @@ def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
         path: .png, .tif, .npy, .exr or .pfm.
         scale: metres per level or per unit of the file (0.001 for millimetres), in place of what the file
             says. Integer files that say nothing need it; float files are in metres without it.
+        metric: refuse a map that says it holds anything but depth in metres, such as a relative model's answer.
 
     Raises:
-        ValueError: absent, corrupt, 8-bit, or of unknown unit; one sentence with the remedy.
+        ValueError: absent, corrupt, 8-bit, of unknown unit, or not in metres though asked for; one sentence each.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
@@ -59,6 +60,11 @@ def read_depth(path: Path | str, scale: float | None = None) -> DepthArray:
         floating = array.dtype.kind == "f"
         step = scale if scale is not None else float(notes.get("Scale", "1" if floating else "nan"))
         offset = 0.0 if scale is not None else float(notes.get("Offset", "0"))
+    if metric and notes.get("Space", "metric") != "metric":
+        raise ValueError(
+            f"{path} says that it holds {notes.get('Quantity', notes['Space'])}: expected measured depth in metres, or "
+            "the answer of a metric model."
+        )
     if math.isnan(step):
         raise UnknownUnit(f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres.")
     depth = (array.astype(np.float64) * step + offset).astype(np.float32)
@@ -188,7 +194,7 @@ def _png(codes: UInt16[np.ndarray, "h w"], notes: dict[str, str]) -> bytes:
 
 
 def _read_levels(source: Path | BytesIO) -> tuple[np.ndarray, dict[str, str]]:
-    with Image.open(source) as image:
+    with source.open("rb") if isinstance(source, Path) else source as file, opened(file) as image:
         levels = np.asarray(image)
         if image.mode == "F":
             return levels, {}

@@ -1,6 +1,6 @@
 """Colour images: anything a camera or an editor writes, as (h, w, 3) uint8 RGB; and depth shown in colour."""
 
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Num, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sonde.files.safely import atomic_write, reading
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
@@ -34,13 +35,13 @@ def read_rgb(path: Path | str) -> RGBArray:
     Raises:
         ValueError: the file is absent, truncated or no image; one sentence naming it.
     """
-    with reading(path, "save it again as a PNG or JPEG"), Image.open(path) as image:
+    with reading(path, "save it again as a PNG or JPEG"), Path(path).open("rb") as file, opened(file) as image:
         return rgb_from_pil(image)
 
 
 def decode_rgb(data: bytes, name: str) -> RGBArray:
     """An image's bytes by the rules of `read_rgb`; `name` stands for the file in errors."""
-    with reading(name, "save it again as a PNG or JPEG"), _opened(data) as image:
+    with reading(name, "save it again as a PNG or JPEG"), opened(BytesIO(data)) as image:
         return rgb_from_pil(image)
 
 
@@ -59,9 +60,25 @@ def rgb_from_pil(image: Image.Image) -> RGBArray:
 
 def image_size(path: Path | str, data: bytes | None = None) -> tuple[int, int]:
     """(height, width) that `read_rgb` will return, from the header alone: the file's, or that of its bytes."""
-    with reading(path, "save it again as a PNG or JPEG"), Image.open(path) if data is None else _opened(data) as image:
-        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        return (image.width, image.height) if turned else (image.height, image.width)
+    with (
+        reading(path, "save it again as a PNG or JPEG"),
+        Path(path).open("rb") if data is None else BytesIO(data) as file,
+        opened(file) as image,
+    ):
+        width, height = _stored_size(image)
+        return (width, height) if image.getexif().get(ORIENTATION, 1) in SIDEWAYS else (height, width)
+
+
+def opened(file: BufferedReader | BytesIO) -> Image.Image:
+    """An image by Pillow. Never by its name: Pillow maps plain TIFFs into memory by the width they have once turned.
+
+    Raises:
+        ValueError: no image.
+    """
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:  # whose text holds an address in memory
+        raise ValueError("its content is no image") from None
 
 
 def write_rgb(path: Path | str, image: RGBArray) -> None:
@@ -113,11 +130,11 @@ def colour_depth(
     return colours
 
 
-def _opened(data: bytes) -> Image.Image:
-    try:
-        return Image.open(BytesIO(data))
-    except UnidentifiedImageError:  # whose text holds an address in memory
-        raise ValueError("its content is no image") from None
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) before the orientation is followed, as Pillow does by itself in TIFFs, and in them alone."""
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
+    return image.size
 
 
 def _grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:

@@ -269,8 +269,11 @@ def _matrix(intrinsics: Sequence[float] | MatrixArray) -> MatrixArray:
 
 
 def _plain(path: Path) -> Path:
-    """Absolute and without `..`, so that an image has one spelling and its place lies below the output."""
-    return Path(os.path.abspath(path))
+    """Absolute and without `..`, so that an image has one spelling and its place lies below the output.
+
+    Links keep their own names.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
 
 
 def _is_image(path: Path) -> bool:

@@ -93,7 +93,7 @@ def check_addition(out: Path, stated: Mapping[str, Any], targets: Mapping[Path, 
 
 
 def begin(out: Path, stated: Mapping[str, Any], targets: Iterable[Path]) -> None:
-    """Says in OUT/predictions.json what a call sets out to write, so that what it leaves when killed is known as ours."""
+    """Says in OUT/predictions.json what a call sets out to write: what it leaves when killed may be written anew."""
     known = _known(out)
     begun = {*known.get(BEGUN, []), *_places(targets, out)} - _listed(known)
     _write(out, {**known, **stated, "predictions": known.get("predictions", []), BEGUN: sorted(begun)})
