@@ -300,3 +300,6 @@ METRICS: dict[str, Metric] = {
     "boundary_f1": boundary_f1,
 }
 """Name → metric, as a protocol's `metrics:` spells it."""
+
+LARGER_IS_BETTER = ("delta", "boundary_f1")
+"""How the names begin of those that are better when larger."""

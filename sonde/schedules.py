@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 from transformers import SchedulerType, TrainingArguments, get_scheduler
 
-from sonde.metrics import METRICS
+from sonde.metrics import LARGER_IS_BETTER, METRICS
 from sonde.recipes import nearest
 
 Schedule = Callable[..., Any]
@@ -31,9 +31,6 @@ TENFOLD = 10 * (1 + 1e-6)
 
 BY_SCORE = ("reduce_lr_on_plateau", "greedy")
 """Schedules stepped by the score of each validation; nobody knows their rates beforehand."""
-
-LARGER_IS_BETTER = ("delta", "boundary_f1")
-"""How the names begin of scores that are better when larger."""
 
 
 class ScheduledArguments(TrainingArguments):

@@ -244,6 +244,23 @@ def test_a_step_logged_twice_counts_once_by_its_later_number(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({}, 1000),
+        ({"train": {"metric_for_best_model": "eval_delta1"}}, 1500),
+        ({"train": {"metric_for_best_model": "mae_mm"}}, 500),
+        ({"train": {"load_best_model_at_end": False}}, 1600),
+        ({"save_model": False}, 1600),
+        ({"train": {"metric_for_best_model": "eval_rmse_mm"}}, None),
+    ],
+)
+def test_the_line_stands_at_the_checkpoint_that_the_recipe_keeps(settings: dict, step: int | None) -> None:
+    scores = {"eval_loss": [0.3, 0.25, 0.27], "eval_delta1": [0.6, 0.65, 0.72], "eval_mae_mm": [3, float("nan"), 9]}
+    series = {name: dict(zip((500, 1000, 1500), values, strict=True)) for name, values in scores.items()}
+    assert Curves({**series, "loss": {1500: 1.0, 1600: 0.9}}).kept(recipes.load(settings)) == step
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(1133.4, "1133"), (12345.6, "12346"), (0.2, "0.2000"), (0.013514, "0.01351"), (0.0, "0.000")]
 )
 def test_numbers_have_four_digits_and_no_exponent(value, text):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_captures import write_bench
+from small_captures import picture, write_bench
 from trained_runs import Killed, relative_model
 
-from sonde import evaluate
+from sonde import evaluate, files
 from sonde.datasets import Capture
 from sonde.models import Calibration
 from sonde.types import Prediction
@@ -46,7 +46,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(root, tmp_path
     whole = evaluate.evaluate(guess, data=root, out=tmp_path / "whole", keep=tmp_path / "whole" / "kept")
     with pytest.raises(Killed):
         evaluate.evaluate(dying(3), data=root, out=tmp_path / "cut", keep=tmp_path / "cut" / "kept")
-    assert len(content(tmp_path / "cut" / "kept")) == 4 and not (tmp_path / "cut" / "metrics.json").exists()
+    assert len(content(tmp_path / "cut" / "kept")) == 5 and not (tmp_path / "cut" / "metrics.json").exists()
     evaluate.evaluate(dying(2), data=root, out=tmp_path / "cut", keep=tmp_path / "cut" / "kept")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
     assert whole.metrics == evaluate.evaluate(guess, data=root).metrics
@@ -57,6 +57,23 @@ def test_what_was_kept_is_scored_without_the_model_under_another_alignment(root,
     evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
     assert evaluate.evaluate(dying(0), data=root, align="median", keep=tmp_path / "kept").rows == direct.rows
     assert evaluate.evaluate(tmp_path / "kept", data=root, align="median").rows == direct.rows
+
+
+def test_the_answer_to_another_image_of_the_same_name_is_refused(root, tmp_path):
+    evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
+    other = write_bench(tmp_path / "other", 5)
+    files.write_rgb(other / "images" / "c03.png", picture(9))
+    before = content(tmp_path / "kept")
+    with pytest.raises(ValueError, match=r"kept holds the prediction of another image called c03: give another folder"):
+        evaluate.evaluate(guess, data=other, keep=tmp_path / "kept")
+    assert content(tmp_path / "kept") == before
+
+
+def test_an_answer_whose_line_was_cut_short_is_asked_for_again(root, tmp_path):
+    whole = evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
+    lines = (tmp_path / "kept" / "images.jsonl").read_text()
+    (tmp_path / "kept" / "images.jsonl").write_text(lines[:-20])
+    assert evaluate.evaluate(dying(1), data=root, keep=tmp_path / "kept").rows == whole.rows
 
 
 def test_a_models_own_answers_are_kept_without_loss_and_those_of_other_weights_are_refused(root, tmp_path):

@@ -2,11 +2,14 @@
 
 Predictions may be kept as they come, so that they are scored again without the model and a stopped evaluation goes on
 where it was: FOLDER/ID.npy, float32 as the model answered (metres, or the relative quantity), which loses nothing, and
-`predictions.json`, which says what they are. What is scored is what was read back.
+`predictions.json`, which says what they are; `images.jsonl` has the hash of each image that was answered to. What is
+scored is what was read back.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from sonde.types import MatrixArray, Prediction
 
 Predictor = Callable[[Capture], Prediction]
 """What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
+
+IMAGES = "images.jsonl"
+"""Beside kept answers: a line {"capture": ID, "image": SHA-256 of its pixels} for each."""
 
 ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 """Of the files in a folder of predictions, the first found for a capture's id is taken."""
@@ -71,7 +77,7 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
         folder: where they are kept.
 
     Raises:
-        ValueError: the folder holds predictions that depend on something else.
+        ValueError: the folder holds predictions that depend on something else, or, asked, on another image.
     """
     manifest = read_manifest(folder)
     other = [key for key in about if manifest and manifest.get(key) != about[key]]
@@ -81,16 +87,37 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
             "give another folder, or remove it."
         )
 
+    seen = _hashes(folder)
+
     def answer(capture: Capture) -> Prediction:
-        path = folder / f"{capture.id}.npy"
-        if not path.is_file():
+        path, own = folder / f"{capture.id}.npy", hashlib.sha256(np.ascontiguousarray(capture.image)).hexdigest()
+        if seen.get(capture.id, own) != own:
+            raise ValueError(
+                f"{folder} holds the prediction of another image called {capture.id}: give another "
+                "folder, or remove it."
+            )
+        if capture.id not in seen or not path.is_file():
             prediction = predictor(capture)
             _describe(folder, {"space": prediction.space, "unit": "m", **about})
             with files.atomic_write(path) as sibling:
                 np.save(sibling, np.asarray(prediction.depth, np.float32))
+            with (folder / IMAGES).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"capture": capture.id, "image": own}) + "\n")
+            seen[capture.id] = own
         return read_predictions(folder)(capture)
 
     return answer
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Capture id -> SHA-256 of the image that its kept answer is for; a line that a kill cut short is none."""
+    path = folder / IMAGES
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            entry = json.loads(line)
+            found[entry["capture"]] = entry["image"]
+    return found
 
 
 def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:

@@ -157,7 +157,7 @@ def _contents(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -
         "ranges": range_table(own),
         "words": WORDS,
         "names": [name for name in own.rows[0] if not name.endswith("]")],
-        "charts": draw_charts(curves, gallery.errors, own),
+        "charts": draw_charts(curves, gallery.errors, own, curves.kept(run.recipe) if run else None),
         "panels": _panels(gallery.panels, own),
         "gradients": {"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
         "settings": _settings(folder, run, own),

@@ -19,6 +19,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from sonde.datasets.contract import UNITS
 from sonde.evaluate import Evaluation
+from sonde.metrics import LARGER_IS_BETTER
+from sonde.recipes import Recipe
 
 INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
 """Colours of a chart that the page replaces by its own, light or dark."""
@@ -46,6 +48,15 @@ class Curves:
         found = self.series.get(name, {})
         return sorted(found), [found[step] for step in sorted(found)]
 
+    def kept(self, recipe: Recipe) -> int | None:
+        """The step whose weights the run ended with: that of its best validation, else its last; None if not known."""
+        if not (recipe.save_model and recipe.train.get("load_best_model_at_end", True)):
+            return max(self.series.get("loss", {}), default=None)
+        name = str(recipe.train.get("metric_for_best_model") or "loss").removeprefix("eval_")
+        scores = {step: value for step, value in self.series.get(f"eval_{name}", {}).items() if np.isfinite(value)}
+        sign = -1 if name.startswith(LARGER_IS_BETTER) else 1
+        return min(sorted(scores), key=lambda step: sign * scores[step], default=None)
+
     def training(self) -> dict[str, float]:
         """How the steps went by the last log: how many, how many were skipped, the share spent waiting for data."""
         steps, _ = self.points("skipped_steps")
@@ -54,13 +65,16 @@ class Curves:
         return {"steps": float(steps[-1]), **last} if steps else {}
 
 
-def draw_charts(curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluation) -> list[dict[str, Any]]:
+def draw_charts(
+    curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluation, kept: int | None = None
+) -> list[dict[str, Any]]:
     """Title, caption and SVG of each chart that there are numbers for.
 
     Args:
         curves: what the trainer logged.
         errors: true depth and signed error of a sample of pixels, metres.
         own: the scores of the model that the page is about.
+        kept: the step of its weights.
     """
     main, unit = own.main, own.unit
     validated = f"eval_{main.metric}"
@@ -70,13 +84,13 @@ def draw_charts(curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluatio
             "Loss",
             "Training and validation; the dotted line is the checkpoint that was kept.",
             bool(curves.points("eval_loss")[0]),
-            partial(_losses, curves=curves),
+            partial(_losses, curves=curves, kept=kept),
         ),
         (
             "Validation error",
             f"{main.words[0].upper()}{main.words[1:]} on the captures that chose the checkpoint.",
             bool(curves.points(validated)[0]),
-            partial(_validation, curves=curves, name=validated, label=label),
+            partial(_validation, curves=curves, name=validated, label=label, kept=kept),
         ),
         (
             "Error against depth",
@@ -108,7 +122,7 @@ def chart(draw: Callable[[Figure], None], number: int) -> Markup:
     return Markup(svg)
 
 
-def _losses(figure: Figure, curves: Curves) -> None:
+def _losses(figure: Figure, curves: Curves, kept: int | None) -> None:
     axes = _axes(figure, "step", "loss")
     for name, label, colour in (("loss", "training", QUIET), ("eval_loss", "validation", ACCENT)):
         steps, values = curves.points(name)
@@ -118,23 +132,22 @@ def _losses(figure: Figure, curves: Curves) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    _best(axes, curves)
+    _mark(axes, kept)
     axes.legend(frameon=False, labelcolor=INK)
 
 
-def _validation(figure: Figure, curves: Curves, name: str, label: str) -> None:
+def _validation(figure: Figure, curves: Curves, name: str, label: str, kept: int | None) -> None:
     axes = _axes(figure, "step", label)
     axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
     axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _best(axes, curves)
+    _mark(axes, kept)
 
 
-def _best(axes: Axes, curves: Curves) -> None:
+def _mark(axes: Axes, kept: int | None) -> None:
     """A line at the checkpoint that was kept."""
-    steps, values = curves.points("eval_loss")
-    if steps:
-        axes.axvline(steps[int(np.argmin(values))], color=INK, linewidth=0.8, linestyle=":")
+    if kept is not None:
+        axes.axvline(kept, color=INK, linewidth=0.8, linestyle=":")
 
 
 def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str, relative: bool) -> None:
