@@ -105,6 +105,17 @@ def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, m
         train.train("lora-few", settings(), resume=True)
 
 
+@pytest.mark.parametrize("more", [[], ["ema=0.9"]])
+def test_a_whole_networks_checkpoints_say_what_their_numbers_mean(settings, base, tmp_path, more):
+    words = settings("lora=null", "model.train_head=false", "model.affine_start=false", *more)
+    with killed_at(2):
+        train.train("lora-few", words)
+    meaning = models.load(tmp_path / "run" / "checkpoints" / "checkpoint-2").meaning
+    assert meaning == train.prepare(recipes.load("lora-few", words)).model.meaning
+    assert (meaning.space, meaning.unit, meaning.input_size) == ("metric", "mm", (32, 64))
+    assert models.load(base).meaning != meaning
+
+
 def test_a_run_folder_is_never_overwritten(settings, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match="--resume"):

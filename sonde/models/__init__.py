@@ -73,6 +73,7 @@ __all__ = [
     "end_at",
     "fingerprint",
     "image_processor",
+    "inscribe",
     "load",
     "meaning_of",
     "only_calibration",
@@ -205,20 +206,24 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
     processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    meaning = asdict(model.meaning)
     if isinstance(model.network, PeftModel):
         # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
         model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
         model.network.save_pretrained(str(folder), save_embedding_layers=False)
     else:
-        model.network.config.sonde = meaning
+        inscribe(model)
         model.network.save_pretrained(folder, state_dict=weights)
         image_processor(model.meaning).save_pretrained(folder)
-    (folder / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+    (folder / MEANING).write_text(json.dumps(asdict(model.meaning), indent=2) + "\n")
     if model.calibration is None:
         (folder / CALIBRATION).unlink(missing_ok=True)
     else:
         replace(model.calibration, fingerprint=fingerprint(model.network), base=None).write(folder)
+
+
+def inscribe(model: DepthModel) -> None:
+    """Write a whole network's meaning into its config, from where every folder it is saved to has it."""
+    model.network.config.sonde = asdict(model.meaning)
 
 
 def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:

@@ -275,6 +275,7 @@ def _adapt(plan: Plan) -> None:
     if recipe.lora is None:
         if recipe.model.affine_start:
             _start(plan)
+        models.inscribe(model)  # for the trainer's own checkpoints, which hold no sonde.json
         return
     if isinstance(model.network, adapters.PeftModel):
         raise ValueError(f"{model.name} is an adapter already: export it with --to hf, and adapt that folder.")
