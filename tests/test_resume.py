@@ -1,11 +1,13 @@
 """A resumed run has the state it had, and follows the recipe it is given now."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_captures import write_bench
 from small_networks import saved
 from trained_runs import killed_at
@@ -97,3 +99,22 @@ def test_a_finished_run_on_one_cycle_takes_the_further_steps_it_is_given(setting
     run = train.train("lora-few", settings(ONE_CYCLE, FLAT, "train.max_steps=2"))
     train.train(run, ["train.max_steps=5"], resume=True)
     assert logged_rates(run)[2:] == pytest.approx(train.plan_lr(run).rates[2:])
+
+
+@pytest.mark.parametrize("how", ["moved", "from elsewhere"])
+def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_path, monkeypatch, how):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with killed_at(2):
+        train.train("lora-few", settings("output_dir=run"))
+    if how == "moved":
+        run = Path(shutil.move("run", "elsewhere"))
+    else:
+        monkeypatch.chdir(tmp_path)
+        run = Path("here/run")
+    best = run / "checkpoints" / "checkpoint-2"
+    state = json.loads((best / "trainer_state.json").read_text())
+    (best / "trainer_state.json").write_text(json.dumps({**state, "best_global_step": 2, "best_metric": -1.0}))
+    train.train("lora-few", settings(f"output_dir={run}", "train.save_total_limit=1"), resume=True)
+    chosen, kept = (load_file(folder / "adapter_model.safetensors") for folder in (best, run / "best"))
+    assert all(torch.equal(value, kept[name]) for name, value in chosen.items())

@@ -21,7 +21,7 @@ from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
 from sonde.trainer import blackbox, resuming, sharding
 from sonde.trainer.blackbox import Box
-from sonde.trainer.callbacks import Average, Epochs, JsonLines, Pace, Progress
+from sonde.trainer.callbacks import Average, Best, Epochs, JsonLines, Pace, Progress
 from sonde.trainer.clock import Clock
 from sonde.trainer.guarded import Guarded
 from sonde.trainer.objective import Objective, unit_disparity
@@ -33,6 +33,7 @@ from sonde.types import Depth, Mask, PerImage, Sample
 __all__ = [
     "Average",
     "Batch",
+    "Best",
     "Box",
     "Clock",
     "DepthTrainer",
@@ -92,7 +93,7 @@ class DepthTrainer(Guarded):
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collate,  # pyright: ignore[reportArgumentType]
-            callbacks=[Epochs(train), *callbacks],
+            callbacks=[Epochs(train), Best(), *callbacks],
             optimizer_cls_and_kwargs=optimizer,
         )
         self.remove_callback(PrinterCallback)
