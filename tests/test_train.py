@@ -273,6 +273,35 @@ def test_every_fold_validates_once(settings, tmp_path):
     assert np.isfinite(summary["metrics"]["mae_mm"]["mean"])
 
 
+def scored_by_steps(run: Path) -> None:
+    """In place of a score, which takes seconds: the steps the run has taken."""
+    steps = max(int(path.name.rpartition("-")[2]) for path in (run / "checkpoints").glob("checkpoint-*"))
+    document = {"metrics": {"steps": float(steps)}, "protocol": "none", "images": 0, "data": "none"}
+    (run / "metrics.json").write_text(json.dumps(document))
+
+
+def test_resumed_folds_are_those_of_the_recipe_or_are_refused(settings, monkeypatch):
+    monkeypatch.setattr(train.report, "finish", scored_by_steps)
+    words = settings("data.split.folds=2", "train.eval_steps=1", "train.save_steps=1")
+    run = train.train("lora-few", [*words, "train.max_steps=1"])
+    before = {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
+    train.train("lora-few", [*words, "train.max_steps=1"], resume=True)
+    with pytest.raises(ValueError, match="fold-0 is finished after 1 steps"):
+        train.train("lora-few", [*words, "train.max_steps=1", "train.learning_rate=1e-5"], resume=True)
+    assert before == {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
+    with killed_at(2):  # on its way to more steps: the score it had is no longer its own
+        train.train("lora-few", [*words, "train.max_steps=3"], resume=True)
+    train.train("lora-few", [*words, "train.max_steps=3"], resume=True)
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["steps"] == {"mean": 3.0, "std": 0.0}
+
+
+def test_folds_in_many_processes_are_asked_for_one_by_one(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes.*data\.split\.fold=0 with output_dir=.*run/fold-0"):
+        train.train("lora-few", settings("data.split.folds=2"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_trained_run_scores_and_reports_itself(settings, tmp_path):
     run = train.train("lora-few", settings("train.max_steps=2"))
     scores = json.loads((run / "metrics.json").read_text())
