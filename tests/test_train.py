@@ -246,6 +246,16 @@ def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
         train.prepare(recipes.load("lora-few", settings("model.depths=[9,9,9,9]")))
 
 
+def test_an_adapter_is_no_start_for_training(settings, base, tmp_path):
+    plan = train.prepare(recipes.load("lora-few", settings()))
+    models.save(plan.model, tmp_path / "adapter")
+    whole = ["lora=null", "model.train_head=false", "model.affine_start=false"]
+    for more, words in ((whole, "is an adapter already"), ([], "is an adapter already"),
+                        ([*whole, "model.init=random"], f"drawn anew: .*model.name={base}")):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            train.prepare(recipes.load("lora-few", settings(f"model.name={tmp_path / 'adapter'}", *more)))
+
+
 def test_a_network_is_deepened_by_name_and_not_by_size(settings):
     whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
     network: Any = train.prepare(recipes.load("lora-few", whole)).model.network
