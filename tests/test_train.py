@@ -196,6 +196,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         ("train.max_steps=0", "train.max_steps=0: expected"),
         ("train.max_steps=-5", "train.max_steps=-5: expected"),
         ("train.learning_rate=abc", "train.learning_rate=abc: expected"),
+        ("train.weight_decay=little", "train.weight_decay=little: expected a number such as 1e-4"),
         ("train.learning_rate=-1", "train.learning_rate=-1: expected"),
         ("loss.masked_l1=-5", "loss.masked_l1=-5.0: expected"),
         ("loss.masked_l1=nan", "loss.masked_l1=nan: expected"),
@@ -351,6 +352,15 @@ def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settin
         if losses_by_epoch[epoch] == min(list(losses_by_epoch.values())[: (2, 4, 5).index(epoch) + 1])
     ]
     assert steps == [3 * epoch for epoch in sorted({4, 5, *improved})]
+
+
+def test_a_number_given_as_text_is_trained_with_and_recorded_as_a_number(settings, monkeypatch):
+    monkeypatch.setattr(train.report, "finish", lambda run: None)
+    texts = {"learning_rate": "1e-4", "weight_decay": "1e-2", "max_grad_norm": "5e-1", "adam_epsilon": "1e-8"}
+    recipe = recipes.load("lora-few", settings("train.max_steps=1"))
+    run = train.train(recipe.model_copy(update={"train": {**recipe.train, **texts}}))
+    recorded = recipes.load(run).train
+    assert {key: recorded[key] for key in texts} == {key: float(text) for key, text in texts.items()}
 
 
 def test_a_run_may_keep_its_last_weights_alone(settings, tmp_path):

@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from sonde import Verb, cards, files, models, recipes, report, scenes
 from sonde.recipes import Recipe
-from sonde.train.arguments import DEFAULTS, optimizer, training_arguments
+from sonde.train.arguments import DEFAULTS, optimizer, training_arguments, with_numbers
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
 from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
@@ -55,7 +55,7 @@ def train(
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the model, or memory that does not suffice.
     """
-    recipe = recipes.load(recipe, overrides)
+    recipe = with_numbers(recipes.load(recipe, overrides))
     if recipe.data.split.folds and recipe.data.split.fold is None:
         return _all_folds(recipe, resume, listener)
     run = Path(recipe.output_dir)
