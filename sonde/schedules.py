@@ -79,6 +79,8 @@ def build(
         raise ValueError(f"train.lr_scheduler_type={kind} {why} and takes no warm-up: set train.warmup_steps=0.")
     if kind in BY_SCORE:
         settings["mode"] = _agreed_mode(settings.get("mode"), metric or "loss")
+        for group in optimizer.param_groups:  # as every other schedule remembers it: a resumed run asks what fell
+            group.setdefault("initial_lr", group["lr"])
     with _in_one_sentence(kind, settings):
         return SCHEDULES[kind](optimizer, steps, warmup, **settings)
 

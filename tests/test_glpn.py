@@ -259,6 +259,16 @@ def test_an_authors_checkpoint_gives_the_same_network(prefix, name, metres, tmp_
     assert torch.equal(model(pixels).depth, answer(drawn, pixels))
 
 
+def test_an_authors_checkpoint_lends_its_architecture_to_weights_drawn_anew(tmp_path):
+    torch.save(official_of(network()), tmp_path / "best_model_kitti.ckpt")
+    given, drawn = (models.load(tmp_path / "best_model_kitti.ckpt", init=init) for init in ("pretrained", "random"))
+    assert drawn.meaning == given.meaning and drawn.network.config.max_depth == 80
+    same = drawn.network.state_dict()
+    assert same.keys() == given.network.state_dict().keys()
+    convolutions = {key: value for key, value in given.network.state_dict().items() if value.ndim == 4}
+    assert not any(torch.equal(value, same[key]) for key, value in convolutions.items())
+
+
 def test_a_wrong_checkpoint_is_one_sentence(tmp_path):
     state = official_of(network())
     broken = {

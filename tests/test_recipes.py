@@ -168,6 +168,14 @@ def test_the_reference_commands_names_stand_for_our_fields(tmp_path):
     assert (recipe.data.format, recipe.data.root, recipe.train["learning_rate"]) == ("nyu", "nyu", 3e-4)
 
 
+def test_a_number_without_a_point_is_a_number_in_a_file_as_in_an_override(tmp_path):
+    text = "train: {learning_rate: 1e-4, lr_scheduler_kwargs: {base_lr: 5E-6}, run_name: 1e-4b, weight_decay: '1e-2'}"
+    (tmp_path / "mine.yaml").write_text(text)
+    settings = recipes.load(tmp_path / "mine.yaml").train
+    assert settings["learning_rate"] == 1e-4 and settings["lr_scheduler_kwargs"] == {"base_lr": 5e-6}
+    assert (settings["run_name"], settings["weight_decay"]) == ("1e-4b", "1e-2")
+
+
 def test_a_file_that_is_no_recipe_is_told_so(tmp_path):
     for text in ("model: [unclosed", "- a\n- list\n", "just words"):
         path = tmp_path / "broken.yaml"

@@ -105,6 +105,17 @@ def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, m
         train.train("lora-few", settings(), resume=True)
 
 
+@pytest.mark.parametrize("more", [[], ["ema=0.9"]])
+def test_a_whole_networks_checkpoints_say_what_their_numbers_mean(settings, base, tmp_path, more):
+    words = settings("lora=null", "model.train_head=false", "model.affine_start=false", *more)
+    with killed_at(2):
+        train.train("lora-few", words)
+    meaning = models.load(tmp_path / "run" / "checkpoints" / "checkpoint-2").meaning
+    assert meaning == train.prepare(recipes.load("lora-few", words)).model.meaning
+    assert (meaning.space, meaning.unit, meaning.input_size) == ("metric", "mm", (32, 64))
+    assert models.load(base).meaning != meaning
+
+
 def test_a_run_folder_is_never_overwritten(settings, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match="--resume"):
@@ -185,6 +196,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         ("train.max_steps=0", "train.max_steps=0: expected"),
         ("train.max_steps=-5", "train.max_steps=-5: expected"),
         ("train.learning_rate=abc", "train.learning_rate=abc: expected"),
+        ("train.weight_decay=little", "train.weight_decay=little: expected a number such as 1e-4"),
         ("train.learning_rate=-1", "train.learning_rate=-1: expected"),
         ("loss.masked_l1=-5", "loss.masked_l1=-5.0: expected"),
         ("loss.masked_l1=nan", "loss.masked_l1=nan: expected"),
@@ -235,6 +247,16 @@ def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
         train.prepare(recipes.load("lora-few", settings("model.depths=[9,9,9,9]")))
 
 
+def test_an_adapter_is_no_start_for_training(settings, base, tmp_path):
+    plan = train.prepare(recipes.load("lora-few", settings()))
+    models.save(plan.model, tmp_path / "adapter")
+    whole = ["lora=null", "model.train_head=false", "model.affine_start=false"]
+    for more, words in ((whole, "is an adapter already"), ([], "is an adapter already"),
+                        ([*whole, "model.init=random"], f"drawn anew: .*model.name={base}")):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            train.prepare(recipes.load("lora-few", settings(f"model.name={tmp_path / 'adapter'}", *more)))
+
+
 def test_a_network_is_deepened_by_name_and_not_by_size(settings):
     whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
     network: Any = train.prepare(recipes.load("lora-few", whole)).model.network
@@ -260,6 +282,35 @@ def test_every_fold_validates_once(settings, tmp_path):
     summary = json.loads((run / "metrics.json").read_text())
     assert summary["folds"] == 2
     assert np.isfinite(summary["metrics"]["mae_mm"]["mean"])
+
+
+def scored_by_steps(run: Path) -> None:
+    """In place of a score, which takes seconds: the steps the run has taken."""
+    steps = max(int(path.name.rpartition("-")[2]) for path in (run / "checkpoints").glob("checkpoint-*"))
+    document = {"metrics": {"steps": float(steps)}, "protocol": "none", "images": 0, "data": "none"}
+    (run / "metrics.json").write_text(json.dumps(document))
+
+
+def test_resumed_folds_are_those_of_the_recipe_or_are_refused(settings, monkeypatch):
+    monkeypatch.setattr(train.report, "finish", scored_by_steps)
+    words = settings("data.split.folds=2", "train.eval_steps=1", "train.save_steps=1")
+    run = train.train("lora-few", [*words, "train.max_steps=1"])
+    before = {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
+    train.train("lora-few", [*words, "train.max_steps=1"], resume=True)
+    with pytest.raises(ValueError, match="fold-0 is finished after 1 steps"):
+        train.train("lora-few", [*words, "train.max_steps=1", "train.learning_rate=1e-5"], resume=True)
+    assert before == {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
+    with killed_at(2):  # on its way to more steps: the score it had is no longer its own
+        train.train("lora-few", [*words, "train.max_steps=3"], resume=True)
+    train.train("lora-few", [*words, "train.max_steps=3"], resume=True)
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["steps"] == {"mean": 3.0, "std": 0.0}
+
+
+def test_folds_in_many_processes_are_asked_for_one_by_one(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes.*data\.split\.fold=0 with output_dir=.*run/fold-0"):
+        train.train("lora-few", settings("data.split.folds=2"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_trained_run_scores_and_reports_itself(settings, tmp_path):
@@ -301,6 +352,15 @@ def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settin
         if losses_by_epoch[epoch] == min(list(losses_by_epoch.values())[: (2, 4, 5).index(epoch) + 1])
     ]
     assert steps == [3 * epoch for epoch in sorted({4, 5, *improved})]
+
+
+def test_a_number_given_as_text_is_trained_with_and_recorded_as_a_number(settings, monkeypatch):
+    monkeypatch.setattr(train.report, "finish", lambda run: None)
+    texts = {"learning_rate": "1e-4", "weight_decay": "1e-2", "max_grad_norm": "5e-1", "adam_epsilon": "1e-8"}
+    recipe = recipes.load("lora-few", settings("train.max_steps=1"))
+    run = train.train(recipe.model_copy(update={"train": {**recipe.train, **texts}}))
+    recorded = recipes.load(run).train
+    assert {key: recorded[key] for key in texts} == {key: float(text) for key, text in texts.items()}
 
 
 def test_a_run_may_keep_its_last_weights_alone(settings, tmp_path):

@@ -73,6 +73,7 @@ __all__ = [
     "end_at",
     "fingerprint",
     "image_processor",
+    "inscribe",
     "load",
     "meaning_of",
     "only_calibration",
@@ -106,11 +107,11 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
     elif not str(name):
         raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
     elif path.suffix in (".pth", ".ckpt"):
-        model = _from_official(path)
+        model = _from_official(path, init)
     elif (path / "best").is_dir():
         model = load(path / "best", init=init, calibrated=calibrated)
     elif (path / "adapter_config.json").is_file():
-        model = _from_adapter(path)
+        model = _from_adapter(path, init)
     elif only_calibration(path):
         model = _calibrated_base(path, init)
     elif path.is_dir():
@@ -205,20 +206,24 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
     processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    meaning = asdict(model.meaning)
     if isinstance(model.network, PeftModel):
         # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
         model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
         model.network.save_pretrained(str(folder), save_embedding_layers=False)
     else:
-        model.network.config.sonde = meaning
+        inscribe(model)
         model.network.save_pretrained(folder, state_dict=weights)
         image_processor(model.meaning).save_pretrained(folder)
-    (folder / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+    (folder / MEANING).write_text(json.dumps(asdict(model.meaning), indent=2) + "\n")
     if model.calibration is None:
         (folder / CALIBRATION).unlink(missing_ok=True)
     else:
         replace(model.calibration, fingerprint=fingerprint(model.network), base=None).write(folder)
+
+
+def inscribe(model: DepthModel) -> None:
+    """Write a whole network's meaning into its config, from where every folder it is saved to has it."""
+    model.network.config.sonde = asdict(model.meaning)
 
 
 def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
@@ -310,7 +315,7 @@ def _network(name: str, init: str, local_files_only: bool = False) -> PreTrained
     return AutoModelForDepthEstimation.from_pretrained(name, local_files_only=local_files_only, dtype=torch.float32)
 
 
-def _from_official(path: Path) -> DepthModel:
+def _from_official(path: Path, init: str) -> DepthModel:
     expected = "expected an official depth_anything_v2_*.pth or a GLPDepth .ckpt"
     if not path.is_file():
         raise ValueError(f"No file {path}: {expected}.")
@@ -325,6 +330,9 @@ def _from_official(path: Path) -> DepthModel:
         raise ValueError(f"{path} holds no bare state_dict, tensors by name: {expected}.")
     config, renamed = architectures.from_official(state, path.name)
     network = AutoModelForDepthEstimation.from_config(config)
+    if init == "random":
+        revive(network)
+        return DepthModel(network, meaning_of(network), str(path))
     try:
         network.load_state_dict(renamed)
     except RuntimeError as error:
@@ -333,11 +341,16 @@ def _from_official(path: Path) -> DepthModel:
     return DepthModel(network, meaning_of(network), str(path))
 
 
-def _from_adapter(folder: Path) -> DepthModel:
+def _from_adapter(folder: Path, init: str) -> DepthModel:
     path = folder / MEANING
     if not path.is_file():
         raise ValueError(f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network.")
     meaning = thawed(json.loads(path.read_text()))
+    if init == "random":
+        raise ValueError(
+            f"{folder} is an adapter, which means nothing on weights drawn anew: draw its base anew with "
+            f"model.name={meaning.base or 'sonde-tiny'}."
+        )
     base = load(meaning.base or "sonde-tiny")
     if meaning.encoding is not None:
         end_at(base.network, 1)

@@ -4,6 +4,7 @@ A recipe is a short YAML file; whatever it leaves out has a default that works. 
 `transformers.TrainingArguments`' own names and `lora:` takes `peft.LoraConfig`'s. Nothing here imports torch.
 """
 
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -248,6 +249,15 @@ def nearest(word: str, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(sorted(known))}."
 
 
+class Numbers(yaml.SafeLoader):
+    """YAML's safe loader, to which 1e-4 is a number too, as it is in overrides and in YAML 1.2; PyYAML wants 1.0e-4."""
+
+
+Numbers.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.is_dir():
@@ -256,7 +266,7 @@ def _read(name: str) -> dict[str, Any]:
     if not source.is_file():
         raise ValueError(f"No recipe {name!r}: it is neither a file nor a packaged recipe; {nearest(name, names())}")
     try:
-        fields = yaml.safe_load(source.read_text())
+        fields = yaml.load(source.read_text(), Numbers)
     except yaml.YAMLError as error:
         raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):

@@ -7,6 +7,7 @@ recipe saves them, `results/` holds the depth maps of each validation.
 
 import json
 import logging
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from transformers import TrainerCallback
 
 from sonde import Verb, cards, files, models, recipes, report, scenes
 from sonde.recipes import Recipe
-from sonde.train.arguments import DEFAULTS, optimizer, training_arguments
+from sonde.train.arguments import DEFAULTS, optimizer, training_arguments, with_numbers
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
 from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
@@ -54,7 +55,7 @@ def train(
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the model, or memory that does not suffice.
     """
-    recipe = recipes.load(recipe, overrides)
+    recipe = with_numbers(recipes.load(recipe, overrides))
     if recipe.data.split.folds and recipe.data.split.fold is None:
         return _all_folds(recipe, resume, listener)
     run = Path(recipe.output_dir)
@@ -244,14 +245,14 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
     Raises:
         ValueError: the captures are others than the run began with, or a finished run is asked for something else.
     """
-    began, split = recipes.load(plan.run / "recipe.yaml"), plan.run / "split.json"
+    split = plan.run / "split.json"
     if split.is_file() and json.loads(split.read_text()) != plan.parts:
         raise ValueError(
             f"{plan.run} began with other captures or another split of them than {plan.captures.root} gives now "
             f"({len(plan.captures.ids)} captures): put them back as they were, or train anew with another output_dir."
         )
     step = int(checkpoint.name.rpartition("-")[2])
-    if step >= plan.steps and began.model_copy(update={"output_dir": plan.recipe.output_dir}) != plan.recipe:
+    if step >= plan.steps and _began_as(plan.run, plan.recipe) != plan.recipe:
         raise ValueError(
             f"{plan.run} is finished after {step} steps, and what you ask for would train nothing: give another "
             "output_dir, or a larger train.max_steps."
@@ -259,7 +260,8 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
 
 
 def _record(plan: Plan) -> None:
-    """Write down the recipe, the split and the environment."""
+    """Write down the recipe, the split and the environment; scores of a run that goes on are no longer its own."""
+    (plan.run / "metrics.json").unlink(missing_ok=True)
     packages = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
     environment = {
         "python": platform.python_version(),
@@ -295,14 +297,19 @@ def _write_card(plan: Plan) -> None:
 
 def _all_folds(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:
     """Every fold in its own run folder, and the mean of their scores with its spread in the parent."""
+    folds, processes = recipe.data.split.folds or 0, int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise ValueError(
+            f"data.split.folds={folds} trains fold after fold, and {processes} processes train one run: give each call "
+            f"its fold, as data.split.fold=0 with output_dir={Path(recipe.output_dir) / 'fold-0'}."
+        )
     scores = []
-    for fold in range(recipe.data.split.folds or 0):
-        run = str(Path(recipe.output_dir) / f"fold-{fold}")
-        finished = (Path(run) / "metrics.json").is_file()
-        if not (resume and finished):
-            started = resume and (Path(run) / "checkpoints").is_dir()
-            train(recipe, [f"output_dir={run}", f"data.split.fold={fold}"], resume=started, listener=listener)
-        scores.append(json.loads((Path(run) / "metrics.json").read_text())["metrics"])
+    for number in range(folds):
+        run = Path(recipe.output_dir) / f"fold-{number}"
+        fold = recipes.load(recipe, [f"output_dir={run}", f"data.split.fold={number}"])
+        if not (resume and _finished(run, fold)):
+            train(fold, resume=resume and (run / "checkpoints").is_dir(), listener=listener)
+        scores.append(json.loads((run / "metrics.json").read_text())["metrics"])
     summary = {}
     for name in scores[0]:
         values = torch.tensor([score[name] for score in scores], dtype=torch.float64)
@@ -311,6 +318,18 @@ def _all_folds(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:
         json.dumps({"folds": len(scores), "metrics": summary}, indent=1)
     )
     return Path(recipe.output_dir)
+
+
+def _finished(run: Path, recipe: Recipe) -> bool:
+    """Whether a run has come to its end under this very recipe, wherever its folder was then."""
+    if not (run / "metrics.json").is_file():
+        return False
+    return _began_as(run, recipe) == recipe
+
+
+def _began_as(run: Path, recipe: Recipe) -> Recipe:
+    """The recipe in a run folder, as if it had named the same folder as the recipe of now."""
+    return recipes.load(run / "recipe.yaml").model_copy(update={"output_dir": recipe.output_dir})
 
 
 sys.modules[__name__].__class__ = Verb

@@ -4,7 +4,7 @@ import logging
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import SchedulerType, TrainingArguments
@@ -52,7 +52,7 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
     for key in recipe.train:
         if key not in known:
             raise ValueError(f"Unknown key train.{key}: {nearest(key, known)}")
-    settings = {**DEFAULTS, "seed": recipe.seed, **recipe.train}
+    settings = {**DEFAULTS, "seed": recipe.seed, **with_numbers(recipe).train}
     if settings.pop("fsdp", None) not in (None, False, "", True, "full_shard", ["full_shard"]):
         raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")
     if "activation_checkpointing" in known and "gradient_checkpointing" in settings:  # its new name in transformers 5
@@ -76,6 +76,25 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         if name not in get_available_reporting_integrations():
             raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
     return args
+
+
+def with_numbers(recipe: Recipe) -> Recipe:
+    """The recipe with a number wherever `train` wants one, though it was given as text, such as '1e-4'.
+
+    Raises:
+        ValueError: text that is no number.
+    """
+    wanted = {field.name for field in fields(TrainingArguments) if float in (field.type, *get_args(field.type))}
+    texts = {key: value for key, value in recipe.train.items() if key in wanted and isinstance(value, str)}
+    numbers = {key: _number(key, text) for key, text in texts.items()}
+    return recipe.model_copy(update={"train": {**recipe.train, **numbers}})
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"train.{key}={text}: expected a number such as 1e-4.") from None
 
 
 def _check_numbers(settings: dict[str, Any]) -> None:

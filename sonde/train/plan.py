@@ -139,6 +139,10 @@ def _network(recipe: Recipe) -> DepthModel:
         if wanted.encoder is not None or wanted.max_depth is not None:
             raise ValueError("model.encoder and model.max_depth are for a model.size, such as small or b4.")
         model = models.load(wanted.name, init=wanted.init)
+        if isinstance(model.network, adapters.PeftModel):
+            raise ValueError(
+                f"{wanted.name} is an adapter already: export it with --to hf, and set model.name to that folder."
+            )
         if model.calibration is not None:
             raise ValueError(
                 f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
@@ -275,9 +279,8 @@ def _adapt(plan: Plan) -> None:
     if recipe.lora is None:
         if recipe.model.affine_start:
             _start(plan)
+        models.inscribe(model)  # for the trainer's own checkpoints, which hold no sonde.json
         return
-    if isinstance(model.network, adapters.PeftModel):
-        raise ValueError(f"{model.name} is an adapter already: export it with --to hf, and adapt that folder.")
     if recipe.model.init == "random":
         raise ValueError(
             "model.init=random with lora: an adapter is saved without its base, and a random base cannot be had again. "

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForDepthEstimation, PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -20,9 +19,9 @@ from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
 from sonde.datasets.contract import UNITS
-from sonde.trainer import blackbox, sharding
+from sonde.trainer import blackbox, resuming, sharding
 from sonde.trainer.blackbox import Box
-from sonde.trainer.callbacks import Average, Epochs, JsonLines, Pace, Progress
+from sonde.trainer.callbacks import Average, Best, Epochs, JsonLines, Pace, Progress
 from sonde.trainer.clock import Clock
 from sonde.trainer.guarded import Guarded
 from sonde.trainer.objective import Objective, unit_disparity
@@ -34,6 +33,7 @@ from sonde.types import Depth, Mask, PerImage, Sample
 __all__ = [
     "Average",
     "Batch",
+    "Best",
     "Box",
     "Clock",
     "DepthTrainer",
@@ -93,7 +93,7 @@ class DepthTrainer(Guarded):
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collate,  # pyright: ignore[reportArgumentType]
-            callbacks=[Epochs(train), *callbacks],
+            callbacks=[Epochs(train), Best(), *callbacks],
             optimizer_cls_and_kwargs=optimizer,
         )
         self.remove_callback(PrinterCallback)
@@ -260,17 +260,23 @@ class DepthTrainer(Guarded):
             self.average.load(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if not self.sharded or checkpoint is None:
-            return super()._load_optimizer_and_scheduler(checkpoint)
-        state = torch.load(Path(checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
+        """Their state alone: transformers' would bring the settings of the run before back with it."""
+        if checkpoint is None or not Path(checkpoint, "scheduler.pt").is_file():
+            return
         optimizer, scheduler = self._optimizing()
-        sharding.spread_optimizer(self.depth_model.network, optimizer, state)
-        scheduler.load_state_dict(torch.load(Path(checkpoint, "scheduler.pt"), weights_only=True))
+        fresh = resuming.settings(optimizer)
+        state = torch.load(Path(checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
+        if self.sharded:
+            sharding.spread_optimizer(self.depth_model.network, optimizer, state)
+        else:
+            optimizer.load_state_dict(state)
+        saved = torch.load(Path(checkpoint, "scheduler.pt"), map_location="cpu", weights_only=True)
+        resuming.go_on(optimizer, scheduler, fresh, saved, _step_of(checkpoint))
 
-    def _optimizing(self) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    def _optimizing(self) -> tuple[torch.optim.Optimizer, Any]:
         """What training has set up: the optimizer inside accelerate's wrapper, and the scheduler."""
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        assert isinstance(optimizer, torch.optim.Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
+        assert isinstance(optimizer, torch.optim.Optimizer) and self.lr_scheduler is not None
         return optimizer, self.lr_scheduler
 
     def restore_best(self) -> bool:
@@ -302,6 +308,10 @@ class DepthTrainer(Guarded):
             sharding.spread_weights(network, state)
         else:
             network.load_state_dict(state)
+
+
+def _step_of(checkpoint: str) -> int:
+    return int(Path(checkpoint).name.rpartition("-")[2])
 
 
 @contextmanager

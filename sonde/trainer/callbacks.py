@@ -83,6 +83,18 @@ class Progress(TrainerCallback):
         self.listener(state.global_step, state.max_steps, self.latest)
 
 
+class Best(TrainerCallback):
+    """Finds the best checkpoint by its step: the path a run recorded is another's once its folder was moved."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After transformers has read the state, and has forgotten the checkpoint whose path led nowhere."""
+        own = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        if own.is_dir():
+            state.best_model_checkpoint = str(own)
+
+
 class Average(TrainerCallback):
     """An exponential moving average of the trained weights: what is validated and kept in place of the last step's.
 

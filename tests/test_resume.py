@@ -1,0 +1,120 @@
+"""A resumed run has the state it had, and follows the recipe it is given now."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_captures import write_bench
+from small_networks import saved
+from trained_runs import killed_at
+
+from sonde import train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A small network with weights of its own, saved where a recipe can name it."""
+    return saved("glpn", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_bench(tmp_path_factory.mktemp("captures") / "set", 6)
+
+
+@pytest.fixture
+def settings(base, root, tmp_path, monkeypatch):
+    """Overrides of lora-few for a run of four steps that saves after the second; it is not scored at its end."""
+    monkeypatch.setattr(train.report, "finish", lambda run: None)
+
+    def make(*more: str) -> list[str]:
+        return [
+            f"model.name={base}",
+            "model.input_size=[32,64]",
+            f"data.root={root}",
+            f"data.cache={tmp_path / 'cache'}",
+            "train.per_device_train_batch_size=1",
+            "train.gradient_accumulation_steps=1",
+            "train.max_steps=4",
+            "train.warmup_steps=0",
+            "train.logging_steps=1",
+            "train.eval_steps=1",
+            "train.save_steps=2",
+            f"output_dir={tmp_path / 'run'}",
+            *more,
+        ]
+
+    return make
+
+
+def logged_rates(run: Path) -> list[float]:
+    """The learning rate of each step, that of its last try where it was taken twice."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
+    return [rates[step] for step in sorted(rates)]
+
+
+def groups(checkpoint: Path) -> list[dict[str, Any]]:
+    """The settings of the optimizer's groups."""
+    return torch.load(checkpoint / "optimizer.pt", weights_only=True)["param_groups"]
+
+
+KINDS = ("linear", "one_cycle", "poly", "cyclic", "reduce_lr_on_plateau")
+LINEAR, ONE_CYCLE, POLY, CYCLIC, PLATEAU = (f"train.lr_scheduler_type={kind}" for kind in KINDS)
+FLAT = "train.lr_scheduler_kwargs.div_factor=2"
+
+
+@pytest.mark.parametrize(
+    "before,now",
+    [
+        ([ONE_CYCLE, FLAT], [ONE_CYCLE, FLAT, "train.learning_rate=1e-4", "train.weight_decay=0.25"]),
+        ([CYCLIC], [CYCLIC, "train.lr_scheduler_kwargs.step_size_up=2"]),
+        ([ONE_CYCLE, FLAT], [LINEAR]),
+        ([PLATEAU], [POLY]),
+    ],
+)
+def test_a_resumed_run_goes_on_at_the_rates_of_the_plan_it_records(settings, tmp_path, before, now):
+    with killed_at(2):
+        train.train("lora-few", settings(*before))
+    run = train.train("lora-few", settings(*now), resume=True)
+    assert logged_rates(run)[2:] == pytest.approx(train.plan_lr(run).rates[2:])
+    decays = {group["weight_decay"] for group in groups(run / "checkpoints/checkpoint-4")}
+    assert decays == {train.training_arguments(train.recipes.load(run)).weight_decay, 0.0}
+
+
+def test_a_resumed_plateau_keeps_its_falls_below_the_rate_it_is_given_now(settings, tmp_path):
+    driven = [PLATEAU, "train.lr_scheduler_kwargs={patience: 0, factor: 0.5, threshold: 0.9}"]
+    with killed_at(2):  # the second validation is a bad one, as all that follow
+        train.train("lora-few", settings(*driven))
+    slower = [PLATEAU, "train.lr_scheduler_kwargs={patience: 0, factor: 0.2, threshold: 0.9}"]
+    run = train.train("lora-few", settings(*slower, "train.learning_rate=1e-4"), resume=True)
+    assert logged_rates(run)[2:] == pytest.approx([5e-5, 1e-5])
+
+
+def test_a_finished_run_on_one_cycle_takes_the_further_steps_it_is_given(settings):
+    run = train.train("lora-few", settings(ONE_CYCLE, FLAT, "train.max_steps=2"))
+    train.train(run, ["train.max_steps=5"], resume=True)
+    assert logged_rates(run)[2:] == pytest.approx(train.plan_lr(run).rates[2:])
+
+
+@pytest.mark.parametrize("how", ["moved", "from elsewhere"])
+def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_path, monkeypatch, how):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with killed_at(2):
+        train.train("lora-few", settings("output_dir=run"))
+    if how == "moved":
+        run = Path(shutil.move("run", "elsewhere"))
+    else:
+        monkeypatch.chdir(tmp_path)
+        run = Path("here/run")
+    best = run / "checkpoints" / "checkpoint-2"
+    state = json.loads((best / "trainer_state.json").read_text())
+    (best / "trainer_state.json").write_text(json.dumps({**state, "best_global_step": 2, "best_metric": -1.0}))
+    train.train("lora-few", settings(f"output_dir={run}", "train.save_total_limit=1"), resume=True)
+    chosen, kept = (load_file(folder / "adapter_model.safetensors") for folder in (best, run / "best"))
+    assert all(torch.equal(value, kept[name]) for name, value in chosen.items())
