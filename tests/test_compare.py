@@ -13,6 +13,7 @@ from small_captures import write_bench
 
 from sonde import evaluate, protocols
 from sonde.compare import Comparison, Ladder, compare
+from sonde.compare.ladder import differing
 from sonde.datasets import Capture
 from sonde.evaluate import read_evaluation
 from sonde.types import Prediction
@@ -211,3 +212,11 @@ def test_a_command_on_kept_predictions_can_be_climbed_from(sonde, root, tmp_path
     crop, model = document["ladder"]["steps"]
     assert crop["effect"] == pytest.approx(document["ladder"]["total"], abs=1e-9)
     assert model["effect"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_one_side_does_not_tell_is_taken_from_the_other_whichever_comes_first(root, scored):
+    one, other = (read_evaluation(scored(name, filled)) for name in ("one", "other"))
+    del one.settings["format"]  # as in a run's own scores
+    rules = one.settings["protocol"]["name"]
+    other.settings["protocol"]["name"] = rules
+    assert differing(one, other) == differing(other, one) == {}

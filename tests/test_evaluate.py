@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from trained_runs import make_run, relative_model
 
 from sonde import baselines, evaluate, files, models, predict, protocols
 from sonde.datasets import Capture, open_set
-from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, scoreboard, table
+from sonde.evaluate import ADAPTED, MEAN_MAP, MEAN_MAP_OF_JUDGES, UNADAPTED, boards, scoreboard, table
 from sonde.types import Prediction
 
 
@@ -213,6 +214,14 @@ def test_the_scoreboard_has_the_mean_map_the_base_and_the_model_of_the_run(root,
     assert board[UNADAPTED].protocol == "zivid-mm+disparity"
     assert board[MEAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)  # c03, c04 against c00, c01
     assert list(table(board)[ADAPTED]) == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
+
+
+def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tmp_path, monkeypatch):
+    run = make_run(root, tmp_path / "run", ["c03", "c04"], [])
+    monkeypatch.setattr(boards, "open_captures", lambda recipe: replace(open_set("zivid", root), space="scale"))
+    assert list(scoreboard(run)) == [UNADAPTED, ADAPTED]
+    chosen = make_run(root, tmp_path / "chosen", ["c03", "c04"], ["c02"])
+    assert list(scoreboard(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]
 
 
 def test_the_mean_map_is_the_mean_of_what_was_seen_and_elsewhere_of_all(root):

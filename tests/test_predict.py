@@ -335,6 +335,15 @@ def test_predictions_of_another_kind_are_not_mixed_in(tmp_path, other, told):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_predictions_of_the_same_name_with_other_weights_are_not_mixed_in(tmp_path):
+    first, second = model(), model()
+    for each, value in ((first, 1.0), (second, 2.0)):
+        each.network.register_buffer("weight", torch.tensor(value))
+    predict.predict(paint(tmp_path / "a.png"), first, tmp_path / "out", save=["npy"])
+    with pytest.raises(ValueError, match=r"another weights .*: give another folder"):
+        predict.predict(tmp_path / "a.png", second, tmp_path / "out", save=["png16"])
+
+
 def test_the_prediction_of_another_image_is_never_overwritten(tmp_path):
     first, second = paint(tmp_path / "day1" / "a.png"), paint(tmp_path / "day2" / "a.png")
     predict.predict(first, model(), tmp_path / "out", save=["npy"])

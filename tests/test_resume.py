@@ -118,3 +118,26 @@ def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_pa
     train.train("lora-few", settings(f"output_dir={run}", "train.save_total_limit=1"), resume=True)
     chosen, kept = (load_file(folder / "adapter_model.safetensors") for folder in (best, run / "best"))
     assert all(torch.equal(value, kept[name]) for name, value in chosen.items())
+
+
+@pytest.mark.parametrize(
+    "change", ["loss.relief=10", "train.metric_for_best_model=eval_mae_mm", "train.optim=muon", "ema=0.9"]
+)
+def test_what_judges_a_run_or_turns_its_steps_stays_as_it_began(settings, tmp_path, change):
+    with killed_at(3):
+        train.train("lora-few", settings())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=rf"run began with {change.partition('=')[0].split('.relief')[0]}=.*another output_dir"
+    ):
+        train.train("lora-few", settings(change), resume=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_checkpoint_of_weights_alone_cannot_be_continued(settings, tmp_path):
+    with killed_at(3):
+        train.train("lora-few", settings())
+    for state in (tmp_path / "run" / "checkpoints").glob("*/scheduler.pt"):
+        state.unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-\d has no scheduler\.pt .*another output_dir"):
+        train.train("lora-few", settings(), resume=True)

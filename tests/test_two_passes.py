@@ -8,7 +8,7 @@ import pytest
 from small_captures import picture, write_bench
 from trained_runs import Killed, relative_model
 
-from sonde import evaluate, files
+from sonde import evaluate, files, predict
 from sonde.datasets import Capture
 from sonde.models import Calibration
 from sonde.types import Prediction
@@ -64,9 +64,33 @@ def test_the_answer_to_another_image_of_the_same_name_is_refused(root, tmp_path)
     other = write_bench(tmp_path / "other", 5)
     files.write_rgb(other / "images" / "c03.png", picture(9))
     before = content(tmp_path / "kept")
-    with pytest.raises(ValueError, match=r"kept holds the prediction of another image called c03: give another folder"):
+    with pytest.raises(
+        ValueError, match=r"kept holds the answer to another image, .*, called c03: give another folder"
+    ):
         evaluate.evaluate(guess, data=other, keep=tmp_path / "kept")
     assert content(tmp_path / "kept") == before
+
+
+def test_the_answer_for_another_camera_is_refused(root, tmp_path):
+    evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
+    for depth in (root / "depth").glob("*.npy"):
+        cloud = np.load(depth)
+        cloud[..., :2] *= 1.1  # a shorter lens
+        np.save(depth, cloud)
+    with pytest.raises(ValueError, match="or for another camera, called c00"):
+        evaluate.evaluate(guess, data=root, keep=tmp_path / "kept")
+
+
+def test_answers_never_replace_what_no_evaluation_kept(root, tmp_path):
+    before = content(root)
+    with pytest.raises(ValueError, match=r"c00\.npy is there already and no evaluation kept it: give another folder"):
+        evaluate.evaluate(guess, data=root, keep=root / "depth")
+    assert content(root) == before
+    predict.predict(root / "images", relative_model(), tmp_path / "predicted", save=["npy"])
+    before = content(tmp_path / "predicted")
+    with pytest.raises(ValueError, match=r"holds what `sonde predict` wrote|holds predictions of another"):
+        evaluate.evaluate(relative_model(), "affine-disparity", root, keep=tmp_path / "predicted")
+    assert content(tmp_path / "predicted") == before
 
 
 def test_an_answer_whose_line_was_cut_short_is_asked_for_again(root, tmp_path):

@@ -83,7 +83,7 @@ def rules_of(scored: Evaluation) -> Protocol:
 def differing(one: Evaluation, other: Evaluation) -> dict[str, str]:
     """Step -> from what to what, of all that two evaluations were scored by differently, in the ladder's order."""
     first, second = rules_of(one).model_dump(), rules_of(other).model_dump()
-    source = _changed(_source(one), _source(other, one))
+    source = _changed(_source(one, other), _source(other, one))
     steps = {name: _changed(_chosen(first, keys), _chosen(second, keys)) for name, keys in SETTINGS.items()}
     return {name: words for name, words in {GROUND_TRUTH: source, **steps}.items() if words}
 
@@ -129,7 +129,7 @@ def _rungs(one: Evaluation, other: Evaluation, names: list[str]) -> dict[str, Ru
     first, second = rules_of(one), rules_of(other)
     unit = first.unit or one.settings["unit"]
     first = first.model_copy(update={"metrics": names, "unit": unit, "groups": None, "scenes": None, "ranges": ()})
-    rung = Rung(first, _source(one))
+    rung = Rung(first, _source(one, other))
     rungs = {"": rung}
     for step in differing(one, other):
         if step == GROUND_TRUTH:

@@ -120,8 +120,8 @@ def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None
     """What a run has gained, on its own test captures: two baselines and, last, its model, by what they are called.
 
     The baselines are the mean depth map of the training captures (of those that chose the checkpoint, where the
-    training depth is not in metres), and the model before training (where it was not drawn at random) after a
-    per-image alignment, which sees the answer.
+    training depth is not in metres; it is left out where the test captures chose it), and the model before training
+    (where it was not drawn at random) after a per-image alignment, which sees the answer.
 
     Args:
         folder: the run folder.
@@ -138,7 +138,9 @@ def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None
     protocol = own_protocol(run.recipe, model.space)
     ids = run.parts[part]
     row, source = (MEAN_MAP, "train") if captures.space == "metric" else (MEAN_MAP_OF_JUDGES, "validation")
-    board = {row: evaluate(_mean_of(captures, run.parts[source]), protocol, captures, ids=ids)}
+    board: dict[str, Evaluation] = {}
+    if run.parts[source]:
+        board[row] = evaluate(_mean_of(captures, run.parts[source]), protocol, captures, ids=ids)
     if run.recipe.model.init == "pretrained":
         base = _before(run.recipe)
         align = "disparity" if base.space == "disparity" else "affine"
@@ -167,6 +169,9 @@ def _before(recipe: Recipe) -> DepthModel:
 
 def _mean_of(captures: DepthSet, ids: Sequence[str]) -> baselines.Always:
     position = {name: index for index, name in enumerate(captures.ids)}
+    absent = [id_ for id_ in ids if id_ not in position]
+    if absent:
+        raise ValueError(f"{captures.root} lacks {len(absent)} captures of the run's split, first {absent[0]!r}.")
     return baselines.mean_map(captures, [position[id_] for id_ in ids])
 
 
@@ -174,7 +179,7 @@ def _mean_map(run: Run) -> baselines.Always | None:
     """Of the run's training captures; None, and a warning, where they are gone, and None where they hold no metres."""
     try:
         captures = open_captures(run.recipe)
+        return _mean_of(captures, run.parts["train"]) if captures.space == "metric" else None
     except ValueError as error:
         LOG.warning("No row of the %s: %s", MEAN_MAP, error)
         return None
-    return _mean_of(captures, run.parts["train"]) if captures.space == "metric" else None

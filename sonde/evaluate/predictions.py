@@ -2,8 +2,8 @@
 
 Predictions may be kept as they come, so that they are scored again without the model and a stopped evaluation goes on
 where it was: FOLDER/ID.npy, float32 as the model answered (metres, or the relative quantity), which loses nothing, and
-`predictions.json`, which says what they are; `images.jsonl` has the hash of each image that was answered to. What is
-scored is what was read back.
+`predictions.json`, which says what they are; `images.jsonl` has the hash of each image, and its camera, that was
+answered to. What is scored is what was read back.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ Predictor = Callable[[Capture], Prediction]
 """What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
 
 IMAGES = "images.jsonl"
-"""Beside kept answers: a line {"capture": ID, "image": SHA-256 of its pixels} for each."""
+"""Beside kept answers: a line {"capture": ID, "image": SHA-256 of its pixels and camera} for each."""
 
 ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 """Of the files in a folder of predictions, the first found for a capture's id is taken."""
@@ -77,7 +77,8 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
         folder: where they are kept.
 
     Raises:
-        ValueError: the folder holds predictions that depend on something else, or, asked, on another image.
+        ValueError: the folder holds predictions that depend on something else, or, asked, on another
+            image; or a file of that name that no evaluation kept.
     """
     manifest = read_manifest(folder)
     other = [key for key in about if manifest and manifest.get(key) != about[key]]
@@ -86,31 +87,42 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
             f"{folder} holds predictions of another {other[0]} ({manifest.get(other[0])}, not {about[other[0]]}): "
             "give another folder, or remove it."
         )
-
+    if "predictions" in manifest:
+        raise ValueError(f"{folder} holds what `sonde predict` wrote: keep answers in another folder.")
     seen = _hashes(folder)
 
     def answer(capture: Capture) -> Prediction:
-        path, own = folder / f"{capture.id}.npy", hashlib.sha256(np.ascontiguousarray(capture.image)).hexdigest()
-        if seen.get(capture.id, own) != own:
+        path, asked = folder / f"{capture.id}.npy", _hash(capture)
+        if seen.get(capture.id, asked) != asked:
             raise ValueError(
-                f"{folder} holds the prediction of another image called {capture.id}: give another "
+                f"{folder} holds the answer to another image, or for another camera, called {capture.id}: give another "
                 "folder, or remove it."
             )
+        if path.is_file() and capture.id not in seen and not manifest:
+            raise ValueError(f"{path} is there already and no evaluation kept it: give another folder.")
         if capture.id not in seen or not path.is_file():
             prediction = predictor(capture)
             _describe(folder, {"space": prediction.space, "unit": "m", **about})
             with files.atomic_write(path) as sibling:
                 np.save(sibling, np.asarray(prediction.depth, np.float32))
             with (folder / IMAGES).open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"capture": capture.id, "image": own}) + "\n")
-            seen[capture.id] = own
+                lines.write(json.dumps({"capture": capture.id, "image": asked}) + "\n")
+            seen[capture.id] = asked
         return read_predictions(folder)(capture)
 
     return answer
 
 
+def _hash(capture: Capture) -> str:
+    """SHA-256 of what a model is shown: the pixels, and the camera where it is known."""
+    camera = _camera(capture)
+    pixels = hashlib.sha256(np.ascontiguousarray(capture.image))
+    pixels.update(b"" if camera is None else np.asarray(camera, "<f8").tobytes())
+    return pixels.hexdigest()
+
+
 def _hashes(folder: Path) -> dict[str, str]:
-    """Capture id -> SHA-256 of the image that its kept answer is for; a line that a kill cut short is none."""
+    """Capture id -> the hash that its kept answer is for; a line that a kill cut short is none."""
     path = folder / IMAGES
     found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:

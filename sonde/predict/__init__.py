@@ -100,8 +100,9 @@ def predict(
     targets = {path: [_target(stem, name) for name in save] for path, stem in stems.items()}
     planned = targets | ({out / SHEET: [out / SHEET]} if sheet else {})
     _check_overwrite(stems, chain.from_iterable(planned.values()))
-    check_addition(out, statement(model), planned)
-    begin(out, statement(model), chain.from_iterable(planned.values()))
+    stated = statement(model)
+    check_addition(out, stated, planned)
+    begin(out, stated, chain.from_iterable(planned.values()))
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
@@ -118,12 +119,12 @@ def predict(
                 progress(done, len(stems))
     except BaseException:  # an interrupted call lists what it wrote
         if entries:
-            write_manifest(out, statement(model), entries, failed)
+            write_manifest(out, stated, entries, failed)
         raise
     if tiles:
         files.write_rgb(out / SHEET, tabled(tiles))
     looked = [out / SHEET] if tiles else []
-    manifest = write_manifest(out, statement(model), entries, failed)
+    manifest = write_manifest(out, stated, entries, failed)
     return Outcome([*(output for entry in entries for output in entry["outputs"]), *looked, manifest], failed)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sonde import files
 from sonde.datasets.contract import UNITS
-from sonde.models import DepthModel
+from sonde.models import DepthModel, weights_hash
 from sonde.types import SPACES
 
 MANIFEST = "predictions.json"
@@ -37,6 +37,7 @@ def statement(model: DepthModel) -> dict[str, Any]:
     """What a model's predictions are, all that lie beside each other alike."""
     return {
         "model": model.name,
+        "weights": weights_hash(model.network),
         "space": model.space,
         "unit": model.meaning.unit if model.space == "metric" else "1",
         **({"calibration": model.calibration.record} if model.calibration else {}),
@@ -63,8 +64,8 @@ def check_addition(out: Path, stated: Mapping[str, Any], targets: Mapping[Path, 
         targets: image -> the files it will give.
 
     Raises:
-        ValueError: those there are of another model, space, unit, calibration or cut, or would be overwritten by
-            another image's, or a file that no call wrote would.
+        ValueError: those there are of another model, weights, space, unit, calibration or cut, or would be overwritten
+            by another image's, or a file that no call wrote would.
     """
     known = _known(out)
     ours = _plain({"calibration": None, "cut": None} | dict(stated))

@@ -243,7 +243,8 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
     """What goes on is what began; nothing has been written yet.
 
     Raises:
-        ValueError: the captures are others than the run began with, or a finished run is asked for something else.
+        ValueError: the captures are others than the run began with, or what judges it or turns its steps is; a
+            finished run is asked for something else; or the checkpoint holds weights alone.
     """
     split = plan.run / "split.json"
     if split.is_file() and json.loads(split.read_text()) != plan.parts:
@@ -257,6 +258,31 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
             f"{plan.run} is finished after {step} steps, and what you ask for would train nothing: give another "
             "output_dir, or a larger train.max_steps."
         )
+    before, now = _kept_through(_began_as(plan.run, plan.recipe)), _kept_through(plan.recipe)
+    for name in before:
+        if before[name] != now[name]:
+            raise ValueError(
+                f"{plan.run} began with {name}={before[name]}; its state and scores mean nothing under {now[name]}: "
+                "go on as it began, or train anew with another output_dir."
+            )
+    for name in ("optimizer.pt", "scheduler.pt"):
+        if not (checkpoint / name).is_file():
+            raise ValueError(
+                f"{checkpoint} has no {name} (train.save_only_model leaves it out), so its run cannot go on: train "
+                "anew with another output_dir."
+            )
+
+
+def _kept_through(recipe: Recipe) -> dict[str, Any]:
+    """What a resumed run may not change: scores must compare with the best before, and an optimizer with its state."""
+    return {
+        "loss": recipe.loss,
+        "align_features": recipe.align_features,
+        "data.max_depth_eval": recipe.data.max_depth_eval,
+        "train.metric_for_best_model": recipe.train.get("metric_for_best_model", DEFAULTS["metric_for_best_model"]),
+        "train.optim": recipe.train.get("optim"),
+        "ema": recipe.ema and "a decay",
+    }
 
 
 def _record(plan: Plan) -> None:
