@@ -129,7 +129,7 @@ def write_manifest(
 def _known(out: Path) -> dict[str, Any]:
     """The manifest; where no prediction is left in it, without what it states of them."""
     known = read_manifest(out)
-    return known if known.get("predictions", True) else {BEGUN: known.get(BEGUN, [])}
+    return known if known.get("predictions", True) else {key: known[key] for key in (BEGUN, "failed") if key in known}
 
 
 def _listed(document: Mapping[str, Any]) -> set[str]:
