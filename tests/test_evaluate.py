@@ -12,6 +12,7 @@ from trained_runs import make_run, relative_model
 
 from sonde import baselines, evaluate, files, models, predict, protocols
 from sonde.datasets import Capture, open_set
+from sonde.datasets.zivid import open_zivid
 from sonde.evaluate import ADAPTED, MEAN_MAP, MEAN_MAP_OF_JUDGES, UNADAPTED, boards, scoreboard, table
 from sonde.types import Prediction
 
@@ -218,7 +219,7 @@ def test_the_scoreboard_has_the_mean_map_the_base_and_the_model_of_the_run(root,
 
 def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tmp_path, monkeypatch):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], [])
-    monkeypatch.setattr(boards, "open_captures", lambda recipe: replace(open_set("zivid", root), space="scale"))
+    monkeypatch.setattr(boards, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
     assert list(scoreboard(run)) == [UNADAPTED, ADAPTED]
     chosen = make_run(root, tmp_path / "chosen", ["c03", "c04"], ["c02"])
     assert list(scoreboard(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]

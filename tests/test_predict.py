@@ -386,7 +386,9 @@ def test_what_a_killed_or_failed_call_left_is_written_anew(tmp_path, monkeypatch
 
 
 def test_a_source_with_dots_in_its_path_is_written_below_the_output(tmp_path, monkeypatch):
-    paint(tmp_path / "c" / "train" / "a.png"), paint(tmp_path / "other" / "b.png"), (tmp_path / "c" / "x").mkdir()
+    for source in ("c/train/a.png", "other/b.png"):
+        paint(tmp_path / source)
+    (tmp_path / "c" / "x").mkdir()
     monkeypatch.chdir(tmp_path / "c")
     sources = ["train", "../other", "../c/x/../train/a.png"]
     outcome = predict.predict(sources, model(), "pred", save=["npy"])

@@ -123,9 +123,9 @@ def test_confidence_is_asked_of_what_a_list_leaves(tmp_path):
     captures = opened(labelled(tmp_path))
     datasets.write_rejects(tmp_path / "list.jsonl", [(captures.ids[0], "dark", "it is dark")])
     kept = datasets.without(captures, tmp_path / "list.jsonl")
-    middle = sorted(captures.confidence(index) for index in range(1, 5))[2]
+    middle = sorted(captures.confidences[1:].tolist())[2]
     assert datasets.confident(kept, middle).ids == [
-        name for index, name in enumerate(captures.ids) if index and captures.confidence(index) >= middle
+        name for index, name in enumerate(captures.ids) if index and captures.confidences[index] >= middle
     ]
 
 

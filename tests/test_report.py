@@ -256,8 +256,10 @@ def test_a_step_logged_twice_counts_once_by_its_later_number(tmp_path):
 )
 def test_the_line_stands_at_the_checkpoint_that_the_recipe_keeps(settings: dict, step: int | None) -> None:
     scores = {"eval_loss": [0.3, 0.25, 0.27], "eval_delta1": [0.6, 0.65, 0.72], "eval_mae_mm": [3, float("nan"), 9]}
-    series = {name: dict(zip((500, 1000, 1500), values, strict=True)) for name, values in scores.items()}
-    assert Curves({**series, "loss": {1500: 1.0, 1600: 0.9}}).kept(recipes.load(settings)) == step
+    series: dict[str, dict[int, float]] = {"loss": {1500: 1.0, 1600: 0.9}}
+    for name, values in scores.items():
+        series[name] = dict(zip((500, 1000, 1500), map(float, values), strict=True))
+    assert Curves(series).kept(recipes.load(settings)) == step
 
 
 @pytest.mark.parametrize(
