@@ -116,7 +116,7 @@ def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Pr
 def _hash(capture: Capture) -> str:
     """SHA-256 of what a model is shown: the pixels, and the camera where it is known."""
     camera = _camera(capture)
-    pixels = hashlib.sha256(np.ascontiguousarray(capture.image))
+    pixels = hashlib.sha256(capture.image.tobytes())
     pixels.update(b"" if camera is None else np.asarray(camera, "<f8").tobytes())
     return pixels.hexdigest()
 
