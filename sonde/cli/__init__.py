@@ -112,6 +112,18 @@ def train(
         run = train.train(recipe, overrides, resume=resume, listener=show)
     if main_process:
         tell_run(run, as_json)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        _end_at_once()
+
+
+def _end_at_once() -> None:
+    """Leave a process among several without Python's own end, which threads of torch now and then abort.
+
+    torchrun takes that for a failure, and stops the process that is still at the scores.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()
