@@ -1,4 +1,4 @@
-"""What every test may use: the folder of real captures, or a clean skip where it is absent; the command line."""
+"""What every test may use: the real captures, or a clean skip where they are absent; the program; a small network."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every core already; before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from small_networks import saved
 from transformers.utils import logging
 
 from sonde import cli
@@ -60,3 +61,9 @@ def sonde(monkeypatch, capsys, no_bars_of_others) -> Callable[..., Said]:
         return Said(int(stop.value.code or 0), output.out, output.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A small network with weights of its own, saved where a recipe can name it."""
+    return saved("glpn", tmp_path_factory.mktemp("base"))

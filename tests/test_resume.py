@@ -9,16 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_captures import write_bench
-from small_networks import saved
 from trained_runs import killed_at
 
 from sonde import train
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A small network with weights of its own, saved where a recipe can name it."""
-    return saved("glpn", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from small_captures import write_bench
-from small_networks import saved
 from torch.optim.lr_scheduler import CyclicLR
 from trained_runs import killed_at
 
@@ -217,12 +216,6 @@ def test_the_chart_loses_no_spike_and_names_its_ends():
     assert "9,999 step" in lines[-1] and "5,000" in lines[-1]
     columns = [sum(character != "⠀" for character in line.split("┤")[1]) for line in lines[:10]]
     assert columns == [60] + [1] * 9  # a full line on top, one spike to the bottom
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A small network with weights of its own, saved where a recipe can name it."""
-    return saved("glpn", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

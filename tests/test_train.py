@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 import torch
 from small_captures import write_bench
-from small_networks import saved
 from trained_runs import killed_at
 
 from sonde import losses, models, recipes, train
 from sonde.adapters import affine_start, fit_start
 from sonde.trainer import DepthTrainer
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A small network with weights of its own, saved where a recipe can name it."""
-    return saved("glpn", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -261,7 +261,7 @@ class DepthTrainer(Guarded):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Their state alone: transformers' would bring the settings of the run before back with it."""
-        if checkpoint is None or not Path(checkpoint, "scheduler.pt").is_file():
+        if checkpoint is None:
             return
         optimizer, scheduler = self._optimizing()
         fresh = resuming.settings(optimizer)
