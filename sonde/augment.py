@@ -34,7 +34,7 @@ YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 """RGB to luma and the two colour axes that hue turns in (NTSC, 1953)."""
 
 
-WINDOW, CUT, STRIP, SIDE, BORDER = 1, 2, 3, 4, 5
+WINDOW, CUT, STRIP, CROP, BORDER = 1, 2, 3, 4, 5
 """Each with (seed, epoch, index) makes a generator of its own, so that it leaves the other draws as they are."""
 KINDS = (("brightness", "contrast", "value"), ("gamma",), ("saturation", "hue"), ("noise",), ("blur",))
 """Colour changes that are made together, or together left out."""
@@ -70,13 +70,13 @@ def augmented(
     recipe: AugmentRecipe,
     key: Key,
     leader: int | None = None,
-) -> tuple[Pixels, Float[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"], MatrixArray]:
+) -> tuple[Float[Tensor, "3 _ _"], Float[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"], MatrixArray]:
     """A varied capture: image in [0, 1] at its own size, depth in metres with untouched values.
 
-    A crop keeps the aspect, falls on whole depth pixels, and is never resampled in depth; the image is
-    enlarged back to its size. Its size is drawn once for all samples of a batch, so that they still form
-    one, and its place for each sample. (A crop makes the lens look longer: for metric depth from one
-    camera, leave it at 1.)
+    A crop keeps the aspect but for `recipe.aspect`, falls on whole depth pixels, and is never resampled in
+    depth; the image is enlarged until its short side is as long as it was. Its shape is drawn once for all
+    samples of a batch, so that they still form one, and its place for each sample. (A crop makes the lens
+    look longer: for metric depth from one camera, leave it at 1.)
 
     Args:
         image: (h, w, 3) uint8.
@@ -85,15 +85,16 @@ def augmented(
         intrinsics: of the depth's pixels; NaN where unknown stays NaN.
         recipe: what is varied, and how far.
         key: (seed, epoch, index).
-        leader: index of the batch's first sample, which settles the size of the crop; by default this one.
+        leader: index of the batch's first sample, which settles the shape of the crop; by default this one.
     """
     draws, generator = _draws(key)
     recipe = _chosen(recipe, draws)
-    if recipe.crop < 1:
+    if recipe.crop < 1 or recipe.aspect > 1:
         seed, epoch, index = key
-        box = _box(depth.shape, _side(recipe, (seed, epoch, index if leader is None else leader)), draws)
+        side, stretch = _cropping(recipe, (seed, epoch, index if leader is None else leader))
+        box = _box(depth.shape, (side * min(1, 1 / stretch), side * min(1, stretch)), draws)
         top, left, height, width = box
-        image = _zoomed(image, depth.shape, box)
+        image = _zoomed(image, depth.shape, box, _stretched(image, stretch))
         depth, mask = (values[top : top + height, left : left + width] for values in (depth, mask))
         intrinsics = crop_intrinsics(intrinsics, top, left)
     if draws.flip < recipe.flip:
@@ -192,25 +193,39 @@ def _chosen(recipe: AugmentRecipe, draws: Draws) -> AugmentRecipe:
     return recipe.model_copy(update=dict.fromkeys(sum(out, ()), 0.0))
 
 
-def _side(recipe: AugmentRecipe, key: Key) -> float:
-    return float(np.random.default_rng((*key, SIDE)).uniform(recipe.crop, 1))
+def _cropping(recipe: AugmentRecipe, key: Key) -> tuple[float, float]:
+    """The longer side of a crop, as a share of the image's, and its aspect relative to the image's.
+
+    The aspect's logarithm is a square, so that most stay near the image's own.
+    """
+    random = np.random.default_rng((*key, CROP))
+    side, luck = random.uniform(recipe.crop, 1), random.uniform(-1, 1)
+    return float(side), float(recipe.aspect ** (luck * abs(luck)))
 
 
-def _box(shape: tuple[int, ...], side: float, draws: Draws) -> Box:
-    height, width = (max(1, round(side * length)) for length in shape)
+def _box(shape: tuple[int, ...], shares: tuple[float, float], draws: Draws) -> Box:
+    height, width = (max(1, round(share * length)) for share, length in zip(shares, shape, strict=True))
     top, left = round(draws.top * (shape[0] - height)), round(draws.left * (shape[1] - width))
     return top, left, height, width
 
 
-def _zoomed(image: Colours, shape: tuple[int, ...], box: Box) -> Colours:
-    """The part of the image under a box of depth pixels, enlarged to the image's size.
+def _stretched(image: Colours, stretch: float) -> tuple[int, int]:
+    """The image's (height, width) at another aspect and with as long a short side."""
+    height, width = image.shape[:2]
+    scale = min(height, width) / min(height, width * stretch)
+    return round(height * scale), round(width * stretch * scale)
+
+
+def _zoomed(image: Colours, shape: tuple[int, ...], box: Box, size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The part of the image under a box of depth pixels, enlarged to (height, width).
 
     Both maps cover the same view from edge to edge: image pixel u lies at box edge + (u + 1/2) / w of the
     box.
     """
-    (height, width), (top, left, box_height, box_width) = image.shape[:2], box
-    step_x, step_y = box_width / shape[1], box_height / shape[0]  # source pixels per pixel
-    start_x, start_y = left * width / shape[1], top * height / shape[0]
+    scale_y, scale_x = (length / pixels for length, pixels in zip(image.shape, shape, strict=False))
+    (top, left, box_height, box_width), (height, width) = box, size
+    start_y, start_x = top * scale_y, left * scale_x
+    step_y, step_x = box_height * scale_y / height, box_width * scale_x / width  # source pixels per pixel
     source = np.array([[step_x, 0, start_x + step_x / 2 - 0.5], [0, step_y, start_y + step_y / 2 - 0.5]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, source, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -1,5 +1,6 @@
 """Augmentation: decided by (seed, epoch, index) alone; what moves the picture moves depth, mask and camera too."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,30 @@ def test_crops_of_a_batch_have_one_size_and_many_places() -> None:
     assert len({tuple(crop[3][:2, 2]) for crop in crops}) > 4
     for keys in ([(0, epoch, 0) for epoch in range(8)], [(0, 1, index) for index in range(8)]):
         assert len({vary(AugmentRecipe(crop=0.5), key)[1].shape for key in keys}) > 4
+
+
+def test_aspects_vary_from_batch_to_batch_within_the_factor_and_most_stay_near() -> None:
+    recipe, image = AugmentRecipe(aspect=2.5), cv2.resize(picture(0), (160, 120))
+    shapes = [vary(recipe, (0, 0, index), image)[0].shape[1:] for index in range(600)]
+    aspects = np.array([width / height for height, width in shapes]) / (4 / 3)
+    assert {min(shape) for shape in shapes} == {120}
+    assert 0.39 < aspects.min() < 0.45 and 2.2 < aspects.max() < 2.5
+    assert np.mean(np.abs(np.log(aspects)) < np.log(2.5) / 4) == pytest.approx(0.5, abs=0.06)
+    assert np.mean(aspects > 1) == pytest.approx(0.5, abs=0.06)
+    assert len({vary(recipe, (0, 0, index), image, leader=3)[0].shape for index in range(8)}) == 1
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.7])
+def test_a_strip_shows_the_same_view_in_image_and_depth_and_is_not_squashed(crop: float) -> None:
+    down, across = np.mgrid[:120, :160]
+    image = np.stack([across, down, across * 0], -1).astype(np.uint8)  # colours tell the place, depth likewise
+    for index in range(12):
+        recipe, key = AugmentRecipe(aspect=2.5, crop=crop), (0, 5, index)
+        seen, place, _, _ = augmented(image, across + np.float32(1), across >= 0, INTRINSICS, recipe, key)
+        _, low, _, _ = augmented(image, down + np.float32(1), across >= 0, INTRINSICS, recipe, key)
+        small = torch.nn.functional.interpolate(seen[None, :2] * 255, place.shape, mode="area")[0].numpy()
+        np.testing.assert_allclose(small + 1, np.stack([place, low]), atol=1)
+        assert seen.shape[2] / seen.shape[1] == pytest.approx(place.shape[1] / place.shape[0], rel=0.03)
 
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 64), (42, 70), (20, 20)])

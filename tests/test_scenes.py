@@ -236,6 +236,28 @@ def test_the_first_viewpoint_that_sees_enough_is_taken():
     np.testing.assert_allclose(best, 2.5, rtol=1e-4)  # the wall, rather than the inside of a box
 
 
+def test_muted_colours_keep_their_brightness_and_lose_saturation():
+    loud = finishes.plain(np.random.default_rng(0), (0.8, 0.1, 0.3))
+    muted = finishes.muted(Group().add("box", loud).add("ball", WHITE), 0.25).batches[0].material
+    for before, after in ((loud.dark, muted.dark), (loud.light, muted.light), (loud.mark, muted.mark)):
+        assert np.mean(after) == pytest.approx(np.mean(before)) and np.ptp(after) == pytest.approx(np.ptp(before) / 4)
+    assert muted._replace(dark=loud.dark, light=loud.light, mark=loud.mark) == loud
+
+
+def test_some_rooms_are_lit_by_their_windows_and_some_things_stand_before_the_dark():
+    rooms, stages = (
+        [FAMILIES[name](np.random.default_rng([5, i])) for i in range(40)] for name in ("indoor", "objects")
+    )
+    daylit = [scene for scene in rooms if any(light.radius == 0.5 and light.fades for light in scene.lights)]
+    assert 8 < len(daylit) < 32
+    for scene in daylit:  # cool, as the sky is, and within the room
+        light = next(light for light in scene.lights if light.radius == 0.5)
+        assert light.colour[2] >= light.colour[0] and 0 < light.position[2] < 2.5
+    dark = [scene for scene in stages if np.mean([scene.sky.zenith, scene.sky.horizon]) < 0.1]
+    assert 2 < len(dark) < 20
+    assert np.median([np.mean(scene.sky.horizon) * scene.sky.ambient for scene in dark]) > 0.1  # and still lit
+
+
 def test_a_lens_blurs_what_is_out_of_focus_and_only_that():
     rng = np.random.default_rng(0)
     light = np.repeat(rng.uniform(0.05, 1, (60, 80, 1)).astype(np.float32), 3, axis=2)

@@ -135,6 +135,8 @@ class AugmentRecipe(Strict):
     """Share of samples mirrored left to right."""
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest side of a random crop, as a share of the image's; 1 crops nothing."""
+    aspect: float = Field(default=1.0, ge=1)
+    """How many times wider or narrower than the image a crop may be; 1 keeps the image's aspect."""
     brightness: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of brightness."""
     contrast: float = Field(default=0.0, ge=0, lt=1)

@@ -210,6 +210,20 @@ def repainted(rng: Rng, group: Group, share: Real, size: Real = 1.0) -> Group:
     return group
 
 
+def muted(group: Group, saturation: Real) -> Group:
+    """The group with that share of its colours' saturation, as furnished rooms are; changed in place."""
+
+    def paler(colour: Colour) -> Colour:
+        r, g, b = (sum(colour) / 3 * (1 - saturation) + part * saturation for part in colour)
+        return r, g, b
+
+    for i, batch in enumerate(group.batches):
+        old = batch.material
+        new = old._replace(dark=paler(old.dark), light=paler(old.light), mark=paler(old.mark))
+        group.batches[i] = batch._replace(material=new)
+    return group
+
+
 def rubber(rng: Rng) -> Material:
     """Tyre rubber: dark grey, dusty."""
     value = rng.uniform(0.13, 0.28) ** 2.2

@@ -34,6 +34,7 @@ def scene(rng: Rng, view: Callable[[Room, Rng], Camera] | None = None) -> Scene:
     any_of(rng, *ARRANGEMENTS)(room, rng)
     _littered(room, rng)
     finishes.repainted(rng, room.group, any_of(rng, 0.0, 0.05, 0.15, 0.5))
+    finishes.muted(room.group, any_of(rng, 1.0, 1.0, rng.uniform(0.15, 0.8)))
     cameras = [(view or _camera)(room, rng) for _ in range(6)]
     lights, sky = _mood(room, rng, lights)
     photo = viewpoints.snapshot(rng, any_of(rng, 0.0, 0.0, rng.uniform(0.8, 3)))
@@ -234,7 +235,7 @@ def _littered(room: Room, rng: Rng) -> None:
 
 def _mood(room: Room, rng: Rng, lights: list[Light]) -> tuple[list[Light], Sky]:
     """The light that comes from everywhere: white, warm, dim, or a window's."""
-    kind = any_of(rng, "even", "plain", "dim", p=[0.45, 0.4, 0.15])
+    kind = any_of(rng, "even", "plain", "dim", p=[0.28, 0.52, 0.2])
     ambient = {"even": rng.uniform(0.8, 1.6), "plain": rng.uniform(0.3, 0.9), "dim": rng.uniform(0.05, 0.2)}[kind]
     bright = finishes.hue(rng, (0.0, 0.25), (0.95, 1.0), any_of(rng, 0.1, 0.6, rng.random()))
     sky = Sky(bright, bright, finishes.hue(rng, (0.1, 0.4), (0.5, 0.8), 0.09), ambient=ambient)
@@ -244,7 +245,16 @@ def _mood(room: Room, rng: Rng, lights: list[Light]) -> tuple[list[Light], Sky]:
             zenith=three(np.array((1.5, 2.0, 3.0)) * blaze), horizon=three(np.array((2.5, 2.6, 2.8)) * blaze)
         )
         sky = sky._replace(ambient=ambient * 0.35 / blaze, clouds=rng.uniform(0, 1), shift=rng.random())
-    return lights[:1] if kind == "dim" else lights, sky
+    lights = lights[:1] if kind == "dim" else lights
+    if room.windows and rng.random() < 0.6:
+        return [*_windowlight(room, rng), *lights[: rng.integers(0, 2)]], sky._replace(ambient=0.5 * sky.ambient)
+    return lights, sky
+
+
+def _windowlight(room: Room, rng: Rng) -> list[Light]:
+    """What the brightest two windows send in: broad and cool, so that walls darken away from them."""
+    cool, power = finishes.hue(rng, (0.0, 0.3), (1.0, 1.0), 0.58, 0.03), rng.uniform(1.5, 9)
+    return [Light(spot, finishes.scaled(cool, power * rng.uniform(0.4, 1)), 0.5) for spot in room.windows[:2]]
 
 
 def _camera(room: Room, rng: Rng) -> Camera:

@@ -31,6 +31,7 @@ def scene(rng: Rng) -> Scene:
     finishes.repainted(rng, stage.group, any_of(rng, 0.0, 0.15, 0.5), reach)
     cameras = [_camera(rng, reach, any_of(rng, *stage.targets)) for _ in range(5)]
     lights, sky = lamps(rng, reach) if stage.indoors else weather.outside(rng, cameras[0])
+    sky = _backdrop(rng, sky) if rng.random() < 0.3 else sky
     return Scene(stage.group, cameras[0], lights, sky, viewpoints.snapshot(rng, 2 * reach), others=tuple(cameras[1:]))
 
 
@@ -200,6 +201,15 @@ def _camera(rng: Rng, reach: Real, target: np.ndarray) -> Camera:
     eye = target + away * np.array([np.sin(around) * np.cos(rise), -np.cos(around) * np.cos(rise), np.sin(rise)])
     target = target + rng.normal(0, 0.15, 3) * reach
     return look_at(eye, target, fov, viewpoints.roll(rng))
+
+
+def _backdrop(rng: Rng, sky: Sky) -> Sky:
+    """Another background, mostly dark as a studio's, a wood's or a night's; as much light comes from it as before."""
+    tone = float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
+    colour = any_of(rng, finishes.grey(rng, 0.7, 1.0), finishes.hue(rng, (0.1, 0.9), (0.6, 1.0)))
+    top, bottom = (finishes.scaled(colour, tone * rng.uniform(0.3, 1)) for _ in range(2))
+    below = finishes.scaled(sky.ground, tone)
+    return sky._replace(zenith=top, horizon=bottom, ground=below, ambient=sky.ambient / tone, clouds=rng.random())
 
 
 def lamps(rng: Rng, reach: Real) -> tuple[list[Light], Sky]:

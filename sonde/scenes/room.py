@@ -31,6 +31,8 @@ class Room:
     """Table tops: x, y, z and the largest side."""
     sunlit: bool = False
     """Whether a window is open to the sky."""
+    windows: list[tuple[float, float, float]] = field(default_factory=list)
+    """Their middles, a little way into the room."""
 
     def span(self, wall: int) -> tuple[float, float]:
         """Length of a wall, and its distance from the middle."""
@@ -169,6 +171,7 @@ def add_window(room: Room, rng: Rng, wall: int, trim: Material) -> tuple[float, 
     along = rng.uniform(-0.5, 0.5) * (span - wide - 0.2)
     bars = np.linspace(-wide / 2, wide / 2, int(rng.integers(2, 5)))
     off = rng.uniform(-0.1, 0.02)
+    room.windows.append(room.on_wall(wall, along, 0.3, (low + high) / 2))
     at = [room.on_wall(wall, along + bar, off, low) for bar in bars]
     room.group.add("box", trim, at=at, size=(0.06, 0.06, high - low), yaw=yaw)
     at = [room.on_wall(wall, along, off, z) for z in (low, high - 0.06)]

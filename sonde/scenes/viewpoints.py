@@ -11,7 +11,7 @@ from sonde.scenes.vectors import Real, three
 
 GLIMPSE = (12, 16)
 """Rays down and across by which a viewpoint is judged."""
-ENOUGH = 0.25
+ENOUGH = 0.32
 """Share of a glimpse's rays between which the surface bends or breaks, from which a viewpoint is taken."""
 
 
