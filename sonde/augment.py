@@ -1,6 +1,6 @@
 """What training varies: colours of the image alone; the frame of image, depth, mask and intrinsics together.
 
-Every draw is a function of (seed, epoch, index), and a crop's size of its batch's first index, so that any batch can
+Every draw is a function of (seed, epoch, index), and a crop's shape of its batch's first index, so that any batch can
 be replayed and a resumed run goes on as it would have. Switching one variation on leaves the draws of the others as
 they were.
 

@@ -40,7 +40,7 @@ class Samples(Dataset[Item]):
         captures: usually `Decoded(open_set(...), image_size, cache)`.
         indices: which of them, by position in the set.
         augment: what is varied; None varies nothing.
-        seed: with the epoch and the capture's index (for a crop's size, the index of its batch's first), decides
+        seed: with the epoch and the capture's index (for a crop's shape, the index of its batch's first), decides
             every draw.
         window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
         max_depth: metres; depths at or beyond are not trusted, though the set trusts them.
