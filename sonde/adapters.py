@@ -17,6 +17,9 @@ from sonde.types import Depth, Mask
 SPELLINGS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "dense": "o_proj"}
 """transformers 4 and earlier → transformers 5, for DINOv2's attention; GLPN and DPT keep the old words."""
 
+STARTS = (True, False, "gaussian", "orthogonal")
+"""PEFT's `init_lora_weights` that leave the base as it is."""
+
 
 def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = ()) -> PeftModel:
     """The network with trainable adapters (and the modules of `head`), everything else frozen.
@@ -27,16 +30,22 @@ def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = (
         head: names of modules trained and saved whole beside the adapters.
 
     Raises:
-        ValueError: an unknown key, or targets the network has not.
+        ValueError: an unknown key, targets the network has not, or a start that alters the base.
     """
     known = list(LoraConfig.__dataclass_fields__)
     for key in lora:
         if key not in known:
             raise ValueError(f"Unknown key lora.{key}: {nearest(key, known)}")
+    start = lora.get("init_lora_weights", True)
+    if start not in STARTS:
+        raise ValueError(
+            f"lora.init_lora_weights={start} alters the base, which an adapter is saved without: expected "
+            f"{', '.join(map(str, STARTS))}."
+        )
     targets = spelled(network, lora.get("target_modules") or list(SPELLINGS)[:3])
     settings = {**lora, "target_modules": targets}
     if head:
-        settings["modules_to_save"] = list(head)
+        settings["modules_to_save"] = [*head, *(name for name in lora.get("modules_to_save") or () if name not in head)]
     adapted = get_peft_model(network, LoraConfig(**settings))  # pyright: ignore[reportArgumentType]
     for module in adapted.modules():
         if isinstance(module, LoraLayer):
@@ -89,7 +98,7 @@ def load_adapter(network: nn.Module, folder: Path) -> PeftModel:
     config.inference_mode = True
     config.base_model_name_or_path = None  # peft writes the base it meets here, and warns of another
     adapted = get_peft_model(network, config)  # pyright: ignore[reportArgumentType]
-    expected = {name for name, _ in adapted.named_parameters() if "lora_" in name}
+    expected = {name.replace(".default", "") for name, _ in adapted.named_parameters() if "lora_" in name}
     state = {_respelled(key, expected): value for key, value in _adapter_state(folder).items()}
     result = set_peft_model_state_dict(adapted, state)
     missing = [key for key in result.missing_keys if "lora_" in key]
@@ -139,8 +148,8 @@ def _adapter_state(folder: Path) -> dict[str, Tensor]:
 
 
 def _respelled(key: str, expected: set[str]) -> str:
-    """An adapter's key in the present network's names."""
-    if "lora_" not in key or key.replace(".weight", ".default.weight") in expected:
+    """An adapter's key in the present network's names, of which those expected are known."""
+    if "lora_" not in key or not expected.isdisjoint((key, f"{key}.weight")):
         return key
     new = key.replace("attention.attention.", "attention.").replace("attention.output.dense", "attention.o_proj")
     for old, present in SPELLINGS.items():

@@ -78,7 +78,8 @@ def card(model: DepthModel, licence: str) -> str:
     meaning = model.meaning
     encoding, unit, focal = meaning.encoding, meaning.unit, meaning.canonical_focal
     zoom = "" if focal is None else f"focal / {focal:g} * "
-    notes = [note for note, holds in ((FOCAL, focal is not None), (PADDED, meaning.pads)) if holds]
+    kinds = ((FOCAL, focal is not None), (PADDED, meaning.pads), (SMALL, meaning.short_side and not meaning.input_size))
+    notes = [note for note, holds in kinds if holds]
     if encoding is not None:
         per_metre = round(1 / UNITS[unit])
         ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
@@ -98,7 +99,7 @@ def card(model: DepthModel, licence: str) -> str:
     return CARD.format(
         meaning=answers + ("" if focal is None else f", as a camera of {focal:g} pixels focal length would see it"),
         lines=lines,
-        notes="".join(f" {note.format(step=meaning.multiple)}" for note in notes),
+        notes="".join(f" {note.format(step=meaning.multiple, side=meaning.short_side)}" for note in notes),
         describe=model.describe(),
         name=model.name,
         licence=licence,
@@ -155,6 +156,10 @@ FOCAL = "`focal` is the camera's own focal length (fx), in pixels of what the ne
 PADDED = (
     "At sides that are multiples of {step} this is sonde's answer to rounding; at others transformers makes the image "
     "smaller, where sonde pads it and cuts the answer."
+)
+SMALL = (
+    "An image whose short side is below {side} pixels is enlarged to that first: transformers may take a smaller size, "
+    "and then answers otherwise than sonde."
 )
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face}

@@ -125,9 +125,12 @@ def _in_folder(folder: Path, without: Path | None) -> Images:
     tars, images, root = [], [], folder.resolve()
     if without is not None and without == root:
         raise ValueError(f"{folder} is both source and output: give another folder for the output.")
-    for place, folders, names in os.walk(root):
+    seen = {root}
+    for place, folders, names in os.walk(root, followlinks=True):
         here = Path(place)
-        folders[:] = sorted(name for name in folders if name[0] != "." and here / name != without)
+        into = {name: (here / name).resolve() for name in sorted(folders) if name[0] != "."}
+        folders[:] = [name for name, real in into.items() if real != without and real not in seen]
+        seen |= {into[name] for name in folders}  # a link back to a folder above would have no end
         shown = [name for name in sorted(names) if name[0] != "."]
         tars += [here / name for name in shown if _is_tar(name)]
         images += [os.path.relpath(here / name, root) for name in shown if _is_image(name)]
@@ -138,7 +141,7 @@ def _in_folder(folder: Path, without: Path | None) -> Images:
     if not tars and not images:
         known = ", ".join(IMAGE_SUFFIXES)
         raise ValueError(f"No images in {folder}: expected files that end in {known}, or in .tar.")
-    return _in_tars(tars) if tars else _as_files([root / name for name in images])
+    return _in_tars(tars) if tars else _as_files([root / name for name in images], linked=True)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -153,8 +156,8 @@ def _listed(path: Path) -> list[Path]:
     return [path.parent / name for name in names]
 
 
-def _as_files(paths: Sequence[Path]) -> Images:
-    root, below = _below(paths)
+def _as_files(paths: Sequence[Path], linked: bool = False) -> Images:
+    root, below = _below(paths, linked)
     names = sorted(set(below))
     ids = _unique(names)
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -225,9 +228,10 @@ def _expanded(pattern: str) -> Iterator[str]:
         yield from _expanded(f"{pattern[: found.start()]}{number:0{len(first)}}{pattern[found.end() :]}")
 
 
-def _below(paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The folder all files share, without symbolic links, and their paths below it."""
-    whole = [os.path.join(os.path.realpath(path.parent), path.name) for path in paths]  # noqa: PTH118
+def _below(paths: Sequence[Path], linked: bool = False) -> tuple[Path, list[str]]:
+    """The folder all files share, and their paths below it; through symbolic links, or else without them."""
+    real = os.path.abspath if linked else os.path.realpath
+    whole = [os.path.join(real(path.parent), path.name) for path in paths]  # noqa: PTH118
     root = os.path.commonpath([os.path.dirname(path) for path in whole])  # noqa: PTH120
     return Path(root), [os.path.relpath(path, root) for path in whole]
 

@@ -1,5 +1,6 @@
 """Networks of the real architectures, small enough for a test, drawn from a seed."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ CONFIGS = {"glpn": GLPN, "depth_anything": DEPTH_ANYTHING}
 def saved(family: str, folder: Path) -> Path:
     """A Hugging Face folder of the family, always of the same weights."""
     torch.manual_seed(0)
-    network = AutoModelForDepthEstimation.from_config(CONFIGS[family])
+    network = AutoModelForDepthEstimation.from_config(deepcopy(CONFIGS[family]))  # a model writes into its own
     models.revive(network)
     network.save_pretrained(folder)
     return folder

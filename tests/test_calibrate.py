@@ -318,6 +318,18 @@ def test_a_card_tells_of_the_calibration_and_forgets_it(tmp_path, photo):
     assert (cards.read(model), (model / "README.md").read_text()) == (document, plain)
 
 
+def test_an_export_whose_card_tells_a_calibration_keeps_it(tmp_path, photo):
+    model = network("metric", tmp_path / "model")
+    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
+    folder = export.export(str(model), out=tmp_path / "out")
+    page = (folder / "README.md").read_text()
+    with pytest.raises(ValueError, match="was exported calibrated, and its card says so"):
+        calibrate.calibrate(folder, calibrate.read_points(known(model, photo, lambda x: 4 * x)))
+    with pytest.raises(ValueError, match="was exported calibrated"):
+        calibrate.undo(folder)
+    assert (folder / "README.md").read_text() == page and load(folder).calibration == load(model).calibration
+
+
 @pytest.mark.parametrize(
     ("header", "row", "told"),
     [

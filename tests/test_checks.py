@@ -13,7 +13,7 @@ from PIL import Image
 from small_captures import bench_cloud, picture, write_bench
 
 from sonde import files, scenes
-from sonde.checks import CHECKS, Problem, check, edge_shift
+from sonde.checks import CHECKS, Problem, check, edge_shift, examine
 from sonde.checks.twins import Twins, difference_hash, look_at
 from sonde.datasets import DATASETS, Capture, PairSet, open_set
 
@@ -403,3 +403,23 @@ def test_the_sky_of_our_own_renders_is_a_depth_by_convention_and_elsewhere_a_mar
     assert check(open_set("folder", root)) == []
     (root / "render.json").unlink()
     assert "999 m" in " ".join(problem.message for problem in check(open_set("folder", root)))
+
+
+def test_what_of_another_set_could_not_be_compared_is_told(tmp_path: Path) -> None:
+    test, train = (open_set("zivid", write_bench(tmp_path / name, 3)) for name in ("test", "train"))
+    assert [problem.check for problem in examine(test, against=[train]).problems] == ["shared"] * 3
+    for path in (tmp_path / "train" / "depth").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    (problem,) = examine(test, against=[train]).problems
+    assert "3 captures of" in problem.message and "could not be compared, first: " in problem.message
+
+
+def test_a_declared_split_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 2)
+    (root / "captures.csv").write_text("capture,split\nc00,train\n")
+    (problem,) = check(open_set("zivid", root))
+    assert (
+        problem.message.startswith("The split it declares cannot be read: ") and "lacks 1 captures" in problem.message
+    )
+    (root / "captures.csv").write_text("capture,operator\nc00,me\n")  # declares none
+    assert not check(open_set("zivid", root))

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from small_captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 
-from sonde import files
+from sonde import evaluate, files
 from sonde.datasets import DATASETS, Joined, depth_range, describe, figures, open_set
+from sonde.recipes import Recipe
 
 
 def levels(path: Path, metres: np.ndarray, per_metre: float) -> None:
@@ -235,6 +236,44 @@ def test_every_format_is_opened_by_name() -> None:
 
 
 # several sets, and figures
+
+
+def test_a_set_named_twice_would_train_and_be_judged(tmp_path: Path) -> None:
+    part = {"format": "zivid", "root": str(write_bench(tmp_path / "set", 4))}
+    for more in ({"also": [part]}, {"measured": {**part, "root": str(tmp_path / "set" / ".." / "set")}}):
+        with pytest.raises(ValueError, match="named twice in data, and 4 captures with it, first 'c00'"):
+            evaluate.open_captures(Recipe.model_validate({"data": part | more}))
+    (tmp_path / "first.txt").write_text("c00\nc01\n")
+    (tmp_path / "second.txt").write_text("c02\nc03\n")
+    halves = [part | {"only": str(tmp_path / f"{name}.txt")} for name in ("first", "second")]
+    assert len(evaluate.open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
+
+
+def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    root, disk = write_bench(tmp_path / "set", 1), write_bench(tmp_path / "disk", 2)
+    for folder in ("images", "depth"):
+        (root / folder / "day2").symlink_to(disk / folder)
+        (disk / folder / "back").symlink_to(root / folder)  # no end, if followed
+        (root / folder / ".ipynb_checkpoints").mkdir()
+    (root / "images" / ".ipynb_checkpoints" / "c00-checkpoint.png").write_bytes(b"")
+    assert open_set("zivid", root).ids == ["c00", "day2/c00", "day2/c01"]
+
+
+def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
+    root = write_bench(tmp_path / "set", 1)
+    for content in ("capture,split\nc00,J\u00f6rg\n".encode("latin-1"), b'capture,split\nc00,"' + b"x" * 200_000):
+        (root / "captures.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"captures.csv cannot be read .* table in UTF-8"):
+            open_set("zivid", root).groups("split")
+
+
+@pytest.mark.parametrize("rows", [[[500, 500, 32, 24]], [[1, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 1]]])
+def test_intrinsics_of_a_description_are_a_camera(tmp_path: Path, rows: list[list[float]]) -> None:
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "dataset.json").write_text(json.dumps({"intrinsics": rows}))
+    with pytest.raises(ValueError, match=r"dataset.json cannot be read .*fx, 0, cx"):
+        open_set("folder", tmp_path)
 
 
 def test_joined_sets_keep_every_capture_and_its_own_limits(tmp_path: Path) -> None:

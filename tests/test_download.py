@@ -1,6 +1,7 @@
 """Sets by name, against a server on this machine that breaks off, lies and changes its mind; nothing else is asked."""
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -548,6 +549,16 @@ def test_a_broken_archive_is_one_sentence_and_leaves_nothing(server, tmp_path, n
     with pytest.raises(ValueError, match=r"is kept but cannot be unpacked \(.*\): it may be damaged; fetch it again\."):
         unpacked(server, tmp_path, body[: len(body) // 2], name)
     assert names(tmp_path) == {name, "sources.lock.json"}
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_a_tar_with_a_damaged_header_is_not_taken_for_a_shorter_one(server, tmp_path, how, suffix):
+    body = bytearray(tar_of(*((f"{name}.png", b"pixels") for name in "abc")))
+    body = bytes(body[: 2 * 512 + 100]) if how == "cut" else bytes(body[:1024]) + bytes([255]) + bytes(body[1025:])
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked(server, tmp_path, gzip.compress(body) if suffix == "tar.gz" else body, f"scene.{suffix}")
+    assert not (tmp_path / "scene").exists()
 
 
 def test_what_a_stopped_run_left_of_an_archive_is_begun_anew(server, tmp_path):

@@ -309,3 +309,56 @@ def test_another_number_of_images_than_the_published_is_told(root):
     assert result.notes[0].startswith("Published numbers under hypersim are of 7387 images")
     assert result.notes[0].endswith("these of 5.")
     assert not evaluate.evaluate(ten_millimetres_far, data=root).notes
+
+
+def test_a_protocols_range_that_the_set_did_not_read_is_told_and_not_compared(root):
+    whole, near = (
+        evaluate.evaluate(ten_millimetres_far, "zivid-mm", open_set("zivid", root, max_depth=limit))
+        for limit in (None, 850)
+    )
+    assert not whole.notes
+    assert near.notes == ["Depth from 0.85 m was not read, and zivid-mm scores it: these numbers are of the rest."]
+    with pytest.raises(ValueError, match="differ by that: read both alike"):
+        evaluate.difference(whole, near)
+
+
+def test_an_opened_set_is_scored_under_the_protocol_of_its_layout(tmp_path):
+    write_pair(tmp_path, "a", 1.0)
+    write_pair(tmp_path, "b", 12.0)
+    given = evaluate.evaluate(ten_millimetres_far, data=open_set("folder", tmp_path))
+    named = evaluate.evaluate(ten_millimetres_far, data=tmp_path, format="folder")
+    assert given.protocol == named.protocol == "metric" and given.metrics == named.metrics
+    assert [row["pixels"] for row in given.rows] == [20, 20]
+
+
+def test_captures_that_could_not_be_scored_are_told_beside_the_numbers(root):
+    (root / "depth" / "c02.npy").write_bytes((root / "depth" / "c02.npy").read_bytes()[:500])
+    (note,) = evaluate.evaluate(ten_millimetres_far, "zivid-mm", root).notes
+    assert note.startswith("1 of 5 captures could not be scored, first c02: ")
+
+
+def test_captures_that_trained_the_model_are_told_wherever_they_are_scored(root, tmp_path):
+    run = make_run(root, tmp_path / "run", ["c02", "c03"], ["c04"])
+    (tmp_path / "all.txt").write_text("\n".join(open_set("zivid", root).ids))
+    assert not any("trained this model" in note for note in evaluate.evaluate(run).notes)
+    for model, words in ((run, {"listed": tmp_path / "all.txt"}), (run / "best", {"data": root})):
+        notes = evaluate.evaluate(model, "zivid-mm", **words).notes
+        assert any(note.startswith("2 of 5 captures trained this model") for note in notes)
+
+
+def test_answers_at_another_input_size_are_not_those_that_were_kept(root, tmp_path):
+    model = relative_model()
+    evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+    model.meaning = replace(model.meaning, short_side=96)
+    with pytest.raises(ValueError, match="holds predictions of another settings"):
+        evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+    with pytest.raises(ValueError, match="there is nothing to keep"):
+        evaluate.evaluate(tmp_path / "kept", "affine-disparity", root, keep=tmp_path / "again")
+
+
+@pytest.mark.parametrize("level", [0, 100, -5])
+def test_a_level_that_is_none_is_told_before_anything_is_predicted(root, level):
+    asked = []
+    with pytest.raises(ValueError, match="between 0 and 100"):
+        evaluate.evaluate(lambda capture: asked.append(capture), "zivid-mm", root, ci=level)
+    assert not asked

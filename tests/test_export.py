@@ -147,3 +147,7 @@ def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="answers otherwise"):
         export.export(run)
     assert not (tmp_path / "run-hf").exists()
+
+
+def test_the_card_tells_of_images_smaller_than_the_short_side(tmp_path):
+    assert "short side is below 518 pixels" in export.card(load(saved("depth_anything", tmp_path)), "mit")

@@ -402,3 +402,25 @@ def test_a_real_cloud_and_real_intrinsics_are_read(realdata: Path) -> None:
 
 def test_every_suffix_of_a_cloud_is_tested() -> None:
     assert {Path(name).suffix for name in CLOUD_FILES} == set(CLOUDS)
+
+
+def test_a_cloud_with_pcls_padding_is_read(tmp_path):
+    """PCL calls all padding _: between x y z and the colour, and after it."""
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("_", "u1", 4), ("rgb", "<f4"), ("__", "u1", 12)]
+    points = np.zeros(24, np.dtype(fields))
+    points["z"] = np.arange(1, 25)
+    header = (
+        "VERSION 0.7\nFIELDS x y z _ rgb _\nSIZE 4 4 4 1 4 1\nTYPE F F F U F U\nCOUNT 1 1 1 4 1 12\n"
+        "WIDTH 6\nHEIGHT 4\nPOINTS 24\nDATA binary\n"
+    )
+    (tmp_path / "a.pcd").write_bytes(header.encode() + points.tobytes())
+    np.testing.assert_array_equal(files.read_xyz(tmp_path / "a.pcd")[..., 2], np.arange(1, 25).reshape(4, 6))
+
+
+def test_a_map_without_pixels_and_a_float_map_of_levels_are_one_sentence(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((0, 5), np.float32))
+    with pytest.raises(ValueError, match=r"a.npy cannot be read"):
+        files.read_depth(tmp_path / "a.npy")
+    Image.fromarray(np.ones((4, 5), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="it holds float32"):
+        files.read_levels(tmp_path / "a.tif")

@@ -171,6 +171,14 @@ def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_pa
         label.label(teacher, photos / "day1", tmp_path / "out")
 
 
+def test_weights_whose_metres_end_elsewhere_are_another_job(photos, tmp_path):
+    teacher = models.load(str(saved("glpn", tmp_path / "weights")))
+    label.label(teacher, photos, tmp_path / "out", shard=(0, 2))
+    models.end_at(teacher.network, 10)
+    with pytest.raises(ValueError, match=r"begun otherwise .a range of .*max_depth': 1.*not .*max_depth': 10"):
+        label.label(teacher, photos, tmp_path / "out", shard=(1, 2))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -268,6 +268,59 @@ def test_an_adapter_saved_under_transformers_4s_names_loads(tmp_path):
     assert torch.equal(again(pixel_values=image).predicted_depth, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Adapter 'default'. .* LoRA tensor.s. have invalid shape")  # biases, says PEFT
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"lora_bias": True}, {"bias": "lora_only"}, {"use_rslora": True}])
+def test_adapters_of_every_kind_come_back_as_they_were_saved(tmp_path, lora):
+    image = torch.rand(1, 3, 64, 64)
+    base = built(small_glpn())
+    state = {name: value.clone() for name, value in base.state_dict().items()}
+    adapted = add_lora(base, {"r": 2, "target_modules": ["query", "value"], **lora})
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    expected = adapted.eval()(pixel_values=image).predicted_depth
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    fresh = built(small_glpn())
+    fresh.load_state_dict(state)
+    assert torch.equal(load_adapter(fresh, tmp_path).eval()(pixel_values=image).predicted_depth, expected)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "loftq"])
+def test_a_start_that_alters_the_base_is_refused(start):
+    with pytest.raises(ValueError, match=f"init_lora_weights={start} alters the base"):
+        add_lora(built(small_glpn()), {"r": 2, "init_lora_weights": start})
+
+
+def test_modules_to_save_are_those_asked_for_and_the_heads():
+    adapted = add_lora(built(small_glpn()), {"r": 2, "modules_to_save": ["layer_norm_1"]}, ("head.head",))
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert any("layer_norm_1.modules_to_save" in name for name in trained)
+    assert any("head.head.modules_to_save" in name for name in trained)
+
+
+def test_a_hybrid_dpt_is_read_and_answers():
+    config = DPTConfig(
+        is_hybrid=True, image_size=64, hidden_size=24, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[32, 64, 24, 24], fusion_hidden_size=8,
+        backbone_featmap_shape=[1, 96, 4, 4], neck_ignore_stages=[0, 1], readout_type="project",
+        backbone_config={
+            "model_type": "bit", "num_groups": 8, "embedding_size": 32, "hidden_sizes": [32, 64, 96],
+            "depths": [1, 1, 1], "out_features": ["stage1", "stage2", "stage3"], "layer_type": "bottleneck", "global_padding": "same",
+        },
+    )  # fmt: skip
+    network = built(config)
+    meaning = models.meaning_of(network)
+    assert meaning.input_size == (64, 64)
+    answer = DepthModel(network, meaning, "hybrid").predict(np.zeros((40, 60, 3), np.uint8)).depth
+    assert answer.shape == (40, 60) and np.isfinite(answer).all()
+
+
+def test_a_sigmoid_follows_a_metric_depth_anything_and_not_a_relative_one():
+    for kind, follows in (("metric", True), ("relative", False)):
+        network = built(small_depth_anything(depth_estimation_type=kind, max_depth=20))
+        assert DepthModel(network, models.meaning_of(network), "it").sigmoid == follows
+
+
 def test_an_adapter_of_another_network_is_refused(tmp_path):
     add_lora(built(small_glpn()), {"r": 2}).save_pretrained(tmp_path, save_embedding_layers=False)
     other = built(small_glpn(mlp_ratios=(4, 4, 4, 4)))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from small_networks import saved
 
 from sonde import files, models, online, scenes
+from sonde.encoding import ENCODINGS
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,15 @@ def test_every_step_is_taken_and_told(folder, sonde):
     assert all(sentence.startswith("ok: ") for sentence in said.json.values())
     assert "space 'disparity'" in said.json["fetch"] and "640x480" in said.json["predict"]
     assert "10 steps of LoRA" in said.json["adapt"] and "mm" in said.json["adapt"]
+
+
+def test_networks_of_other_sizes_and_of_an_encoding_are_taken_as_they_are(tmp_path):
+    network = models.load(saved("glpn", tmp_path / "glpn"))
+    encoding = ENCODINGS["inverse"](0.5, 4.0).to_dict()
+    network.meaning = replace(network.meaning, space="metric", encoding=encoding)
+    models.save(network, tmp_path / "encoded")
+    checks = online.first_day(str(tmp_path / "encoded"))
+    assert [check.outcome for check in checks] == ["ok"] * 4, checks
 
 
 @pytest.mark.parametrize("change", [{"image_mean": [0.5] * 3}, {"size": {"height": 504, "width": 504}}])
@@ -53,7 +64,7 @@ def test_without_the_hub_nothing_is_claimed(monkeypatch, sonde):
 
 
 def test_the_picture_is_our_own_render_and_small(tmp_path):
-    scenes.synth("indoor", tmp_path, 1, seed=5, height=480, width=640, layout="folder", workers=1)
+    scenes.synth("indoor", tmp_path, 1, seed=21, height=480, width=640, layout="folder", workers=1)
     render = files.read_rgb(next((tmp_path / "rgb").iterdir())).astype(float)
     assert online.PICTURE.stat().st_size <= 60_000
     assert np.abs(files.read_rgb(online.PICTURE) - render).mean() < 4

@@ -100,3 +100,9 @@ def test_a_set_of_depth_is_no_set_of_pairs(root, tmp_path):
     bench = write_bench(tmp_path / "bench", 1)
     with pytest.raises(ValueError, match=r"da2k scores pairs of points, and .*bench holds depth"):
         evaluate.on_sets("sonde-tiny", [evaluate.On("zivid", bench, "da2k")])
+
+
+def test_a_picture_without_pairs_says_nothing(root):
+    document = json.loads((root / "annotations.json").read_text())
+    (root / "annotations.json").write_text(json.dumps(document | {"images/aerial/none.jpg": []}))
+    assert len(evaluate.evaluate(lambda capture: Prediction(ground(capture), "disparity"), "da2k", root).rows) == 2

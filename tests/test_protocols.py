@@ -129,6 +129,20 @@ def test_a_prediction_of_the_whole_frame_is_cut_and_one_of_the_cut_is_not():
     assert part_seen(half, capture, rules) is half
 
 
+def test_half_a_frame_is_of_the_frame_and_a_shape_that_is_neither_is_refused():
+    capture, rules = frame((375, 1242)), protocols.load("kitti-garg-kb")
+    down = (20 + (np.arange(375) + 0.5) / 375).astype(np.float32)[:, None]
+    capture = capture._replace(depth=np.repeat(down, 1242, 1))
+    half = (20 + (np.arange(187) + 0.5) / 187).astype(np.float32)[:, None]
+    seen = part_seen(Prediction(np.repeat(half, 621, 1), "metric"), capture, rules)
+    assert score(seen, view(capture, rules), rules)[0]["abs_rel"] < 1e-4
+    for shape in ((192, 640), (384, 384), (1242, 375)):
+        with pytest.raises(ValueError, match=f"is {shape[1]}x{shape[0]}: expected the shape of the frame"):
+            part_seen(Prediction(np.ones(shape, np.float32), "metric"), capture, rules)
+    with pytest.raises(ValueError, match="expected the shape of the frame"):  # of the frame, and the set is cut
+        part_seen(Prediction(np.ones((375, 1242), np.float32), "metric"), frame((352, 1216)), rules)
+
+
 @pytest.mark.parametrize("size", [(375, 1242), (370, 1224)])
 def test_a_baseline_of_whole_frames_is_brought_to_each_frame_before_it_is_cut(size):
     """Depth by row alone, given at one size of frame, is right in frames of every size."""
@@ -139,7 +153,7 @@ def test_a_baseline_of_whole_frames_is_brought_to_each_frame_before_it_is_cut(si
     seen = view(capture, rules)
     scores, _ = score(part_seen(baseline, capture, rules, whole=True), seen, rules)
     assert scores["abs_rel"] < 1e-4
-    assert (score(part_seen(baseline, capture, rules), seen, rules)[0]["abs_rel"] < 1e-4) == (size == (375, 1242))
+    assert score(part_seen(baseline, capture, rules), seen, rules)[0]["abs_rel"] < 1e-4  # its shape tells
 
 
 def test_the_prediction_is_clamped_and_the_ground_truth_is_not():
@@ -228,3 +242,27 @@ def test_a_hole_where_nothing_is_trusted_costs_nothing(name):
     answer[12, 16] = np.inf
     with pytest.raises(ValueError, match="has no value at"):
         score(Prediction(answer, space), view(capture, rules), rules)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"clamp": [10, 0.001]}, "clamp: .* do not run upwards"),
+        ({"fit_side": 0}, "fit_side"),
+        ({"window": [-100, 471, 41, 601]}, "window: .* do not run upwards"),
+        ({"window": [45, 471, 601, 41]}, "window's columns: .* do not run upwards"),
+        ({"ranges": [10, 5, 0]}, "ranges: .* do not run upwards"),
+        ({"min_depth": 10, "max_depth": 1}, "max_depth: .* do not run upwards"),
+        ({"metrics": []}, "no metric"),
+    ],
+)
+def test_constants_that_cannot_be_are_refused(tmp_path, change, said):
+    with pytest.raises(ValueError, match=said):
+        protocols.load(own(tmp_path, **change))
+
+
+def test_a_protocol_for_pairs_may_be_copied_and_scores_that_alone(tmp_path):
+    pairs = {**protocols.load("da2k").model_dump(mode="json"), "name": "mine"}
+    assert protocols.load(own(tmp_path, **pairs)).metrics == ["ordinal_accuracy"]
+    with pytest.raises(ValueError, match="no metric 'abs_rel'"):
+        protocols.load(own(tmp_path, **pairs | {"metrics": ["abs_rel"]}))

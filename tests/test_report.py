@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from small_captures import write_bench
 from trained_runs import make_run
 
-from sonde import recipes, report
+from sonde import evaluate, protocols, recipes, report
 from sonde.datasets import Capture
 from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation, read_run
 from sonde.report import Curves, Gallery
+from sonde.types import Prediction
 
 SETTINGS = {
     "protocol": {"name": "zivid-mm", "space": "metric", "max_depth": 10.0},
@@ -294,3 +296,19 @@ def test_a_run_that_held_nothing_out_gets_no_score(tmp_path):
     run = make_run(write_bench(tmp_path / "bench", 3), tmp_path / "run", test=[], validation=[])
     assert report.finish(run) is None
     assert not (run / "metrics.json").exists()
+
+
+def test_a_protocol_of_few_metrics_has_its_table_and_its_page(tmp_path):
+    root = write_bench(tmp_path / "bench", 3)
+    rules = protocols.load("zivid-mm").model_dump(mode="json") | {"name": "mine", "metrics": ["delta1", "rmse"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(rules))
+    gallery = report.Gallery(worst=1)
+
+    def worse_and_worse(capture: Capture) -> Prediction:
+        return Prediction(capture.depth * np.float32(1 + 0.2 * int(capture.id[1:])), "metric")
+
+    scored = evaluate.evaluate(worse_and_worse, str(tmp_path / "mine.yaml"), root, watch=gallery.add)
+    assert scored.unit == "mm" and evaluate.table({"it": scored})["it"].keys() == {"RMSE (mm)", "δ1"}
+    assert [panel.id for panel in gallery.panels] == ["c02"]  # by delta1, of which the least is the worst
+    page = report.write(tmp_path / "out", {"it": scored}, gallery)
+    assert "RMSE (mm)" in page.read_text(encoding="utf-8")

@@ -148,3 +148,12 @@ def test_an_unknown_row_and_a_file_without_rows_are_one_sentence(sonde, tmp_path
 def test_the_list_names_every_row(sonde):
     assert [row["name"] for row in sonde("reproduce", "--list", "--json").json] == list(reproduce.rows())
     assert "zoedepth-kitti" in sonde("reproduce", "--list").text
+
+
+def test_a_row_of_numbers_that_its_protocol_does_not_give_is_told_before_it_is_scored(sonde, tmp_path):
+    row = yaml.safe_load(reproduce.ROWS.read_text())["dav2-small-nyu"]
+    name = next(iter(row["metrics"]))
+    row |= {"metrics": {"rmse": 0.2}, "tolerance": {"rmse": row["tolerance"][name]}}
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump({"mine": row}))
+    errors = sonde("reproduce", "mine", "--rows", tmp_path / "rows.yaml").errors
+    assert "mine asks for 'rmse'" in errors and "'rmse_m'" in errors

@@ -432,6 +432,14 @@ def test_a_second_call_goes_on_where_the_first_stopped(tmp_path):
     assert not [path for path in root.rglob(".*") if path.is_file()]
 
 
+def test_renders_never_join_what_is_there_already(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "intrinsics.txt").write_text("1006.94 1003.56 440 200")
+    with pytest.raises(ValueError, match="not empty, and no set of renders"):
+        scenes.synth("road", tmp_path / "mine", 1, workers=1, height=HEIGHT, width=WIDTH)
+    assert (tmp_path / "mine" / "intrinsics.txt").read_text() == "1006.94 1003.56 440 200"
+
+
 def test_two_sets_are_never_mixed_in_one_folder(tmp_path):
     scenes.synth("bench", tmp_path, 1, workers=1, height=HEIGHT, width=WIDTH)
     with pytest.raises(ValueError, match="seed 0, not 1"):

@@ -115,6 +115,13 @@ def test_a_run_folder_is_never_overwritten(settings, tmp_path):
         train.train("lora-few", settings())
 
 
+def test_a_fitted_start_is_refused_where_the_layer_would_not_be_saved(settings, monkeypatch):
+    assert [name for name, family in models.FAMILIES.items() if not family.ends_in_head] == ["zoedepth"]
+    monkeypatch.setitem(models.FAMILIES, "glpn", models.FAMILIES["glpn"]._replace(head=("decoder",)))
+    with pytest.raises(ValueError, match=r"affine_start sets head.head.2, which .* set it to false"):
+        train.prepare(recipes.load("lora-few", settings()))
+
+
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path):
     plan = train.dry_run("lora-few", settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
     network = models.load(plan["model"]).network

@@ -6,7 +6,9 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sonde.unlabeled import Images, open_images
 
@@ -141,3 +143,12 @@ def test_what_cannot_be_a_source_is_told_in_one_sentence(tmp_path):
     assert "No images" in refusal(pack(tmp_path / "t" / "texts.tar", "a.json"))
     assert "points outside" in refusal(pack(tmp_path / "t" / "evil.tar", "../../a.jpg"))
     assert "there twice" in refusal(pack(tmp_path / "t" / "twice.tar", "a.jpg", "a.jpg"))
+
+
+def test_linked_folders_are_images_too_once(tmp_path):
+    for place in ("all/a", "disk"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / place / "1.png")
+    (tmp_path / "all" / "b").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "all")
+    assert open_images(tmp_path / "all").ids == ["a/1", "b/1"]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def killed_at(step: int) -> Iterator[None]:
 def relative_model() -> DepthModel:
     """A disparity network of random weights, the same every time."""
     torch.manual_seed(0)
-    network = GLPNForDepthEstimation(GLPN)
+    network = GLPNForDepthEstimation(deepcopy(GLPN))  # a model writes into its own
     return DepthModel(network, Meaning("disparity", 32, 32, *models.PLAIN), "relative")
 
 

@@ -96,8 +96,9 @@ def converted(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConf
     if size is None:
         widths = ", ".join(str(shape.width) for shape in SIZES.values())
         raise ValueError(f"{name} has an encoder of width {width}: Depth Anything V2's are {widths}.")
-    max_depth = 20 if "hypersim" in name else 80 if "vkitti" in name else None
-    if max_depth is None and "metric" in name:
+    said = name.lower()
+    max_depth = 20 if "hypersim" in said else 80 if "vkitti" in said else None
+    if max_depth is None and "metric" in said:
         raise ValueError(
             f"{name} is a metric checkpoint of unknown range: put hypersim (20 m) or vkitti (80 m) in its name."
         )

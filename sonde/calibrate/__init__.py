@@ -70,11 +70,12 @@ def calibrate(
             model has no folder of its own.
 
     Raises:
-        ValueError: no folder to write to, points outside their images, too few of them, or, for a model with a
-            canonical focal, no intrinsics.
+        ValueError: no folder to write to, an export whose card tells a calibration, points outside their images, too
+            few of them, or, for a model with a canonical focal, no intrinsics.
     """
     network = models.load(model, calibrated=False)
     folder, base = _place(str(model), out)
+    _refuse_exported(folder)
     sample, pixels = _sample(network, measured)
     choice = choose(network.space, sample, kind)
     calibration = replace(
@@ -92,7 +93,7 @@ def undo(model: str | Path) -> Path:
     """Remove a model's calibration; the file that was removed.
 
     Raises:
-        ValueError: it has none, or is nothing else.
+        ValueError: it has none, is nothing else, or is an export whose card tells it.
     """
     folder = _own_folder(str(model))
     if folder is None or not (folder / CALIBRATION).is_file():
@@ -100,9 +101,20 @@ def undo(model: str | Path) -> Path:
     if models.only_calibration(folder):
         base = models.read_calibration(folder).base
         raise ValueError(f"{folder} is nothing but a calibration of {base}: load that instead, or delete the folder.")
+    _refuse_exported(folder)
     (folder / CALIBRATION).unlink()
     _tell(folder, None, str(model))
     return folder / CALIBRATION
+
+
+def _refuse_exported(folder: Path) -> None:
+    """The code in an export's card gives metres by the calibration that it was exported with."""
+    page = folder / "README.md"
+    if not (folder / cards.CARD).is_file() and page.is_file() and "\ncalibrated_m = " in page.read_text("utf-8"):
+        raise ValueError(
+            f"{folder} was exported calibrated, and its card says so: calibrate the model that it was exported from "
+            "and export that again, or give another folder with --out."
+        )
 
 
 def _own_folder(model: str) -> Path | None:

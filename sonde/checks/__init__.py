@@ -98,7 +98,8 @@ def examine(captures: DepthSet, progress: Progress | None = None, against: Seque
     }
     if against:
         copies = {str(other.root): _copies(other) for other in against}
-        answers["shared"] = twins.across(seen["duplicate"], copies)
+        answers["shared"] = twins.across(seen["duplicate"], {name: kept for name, (kept, _) in copies.items()})
+        answers["shared"].faults.extend(lost for _, unread in copies.values() for lost in unread)
     return Diagnosis(answers, seen["profile"])
 
 
@@ -125,9 +126,13 @@ def _looks(captures: DepthSet, asked: dict[str, Check]) -> Iterator[dict[str, An
         yield from (future.result() for future in ahead)
 
 
-def _copies(captures: DepthSet) -> dict[str, Any]:
-    looks = enumerate(_looks(captures, {"duplicate": CHECKS["duplicate"]}))
-    return {captures.ids[index]: found["duplicate"] for index, found in looks if not isinstance(found, str)}
+def _copies(captures: DepthSet) -> tuple[dict[str, Any], list[Fault]]:
+    """What tells the captures of another set; and a fault where some of them could not be compared."""
+    looks = dict(zip(captures.ids, _looks(captures, {"duplicate": CHECKS["duplicate"]}), strict=True))
+    kept = {name: found["duplicate"] for name, found in looks.items() if not isinstance(found, str)}
+    lost = [*captures.problems, *(found for found in looks.values() if isinstance(found, str))]
+    text = f"{len(lost)} captures of {captures.root} could not be compared, first: {lost[0]}" if lost else ""
+    return kept, [Fault("", text)] if lost else []
 
 
 CHECKS: dict[str, Check] = {

@@ -58,7 +58,7 @@ def overlay(image: Picture, depth: DepthArray) -> Overlay | None:
         depth: (h, w), 0 where untrusted.
     """
     shrink = max(1.0, max(depth.shape) / LONG_SIDE)
-    height, width = (round(side / shrink) for side in depth.shape)
+    height, width = (max(1, round(side / shrink)) for side in depth.shape)
     far = min(FAR, min(height, width) // 5)
     if far < 4 * SLACK or (depth > 0).mean() < LEAST_FILLED:
         return None

@@ -36,7 +36,7 @@ class Edges(NamedTuple):
 def look(captures: DepthSet, capture: Capture) -> Edges | None:
     """Where the image changes, and where depth jumps or ends; None where one of them is without any edge."""
     shrink = max(1.0, max(capture.depth.shape) / LONG_SIDE)
-    height, width = (round(side / shrink) for side in capture.depth.shape)
+    height, width = (max(1, round(side / shrink)) for side in capture.depth.shape)
     grey = cv2.cvtColor(capture.image, cv2.COLOR_RGB2GRAY)
     depth = cv2.resize(capture.depth, (width, height), interpolation=cv2.INTER_NEAREST)
     steps = breaks(depth) | _ends(depth > 0)

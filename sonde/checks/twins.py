@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 
 from sonde.checks.answers import Answer, Fault, Seen
 from sonde.datasets import Capture, DepthSet
+from sonde.datasets.pairs import columns_of
 from sonde.types import RGBArray
 
 HASH_BITS = 64
@@ -80,13 +81,18 @@ def look_at(captures: DepthSet, capture: Capture) -> Look:
 
 def judge(captures: DepthSet, seen: Seen) -> Answer:
     """Copies of earlier captures. One depth under two pictures is a copy only across a split: light may vary."""
-    sides, twins, faults = sides_of(captures), Twins(), []
+    sides, twins, faults = {}, Twins(), []
+    try:
+        sides = sides_of(captures)
+    except ValueError as error:
+        faults.append(Fault("", f"The split it declares cannot be read: {error}"))
     for name, look in seen.items():
         met = twins.like(look)
         across = {other: how for other, how in met.items() if sides.get(other) != sides.get(name)}
         within = {other: how for other, how in met.items() if other not in across and "very depth" not in how}
         for other, how in list((across or within).items())[:1]:
-            ends = f"{sides[name]} and {sides[other]} share it" if across else "both may end up on two sides of a split"
+            known = [sides[one] or "the rest" for one in (name, other)] if across else []
+            ends = f"{' and '.join(known)} share it" if across else "both may end up on two sides of a split"
             faults.append(Fault(name, f"{name} {how}: remove one, or {ends}."))
         twins.add(look)
     return Answer(faults, len(seen))
@@ -109,12 +115,14 @@ def across(seen: Seen, others: Mapping[str, Seen]) -> Answer:
 
 
 def sides_of(captures: DepthSet) -> dict[str, str]:
-    """Capture id -> train, validation or test, by column split of captures.csv or by folders of that name."""
-    if (captures.root / "captures.csv").is_file():
-        try:
-            return captures.groups("split")
-        except ValueError:  # a table without that column, or of other captures
-            pass
+    """Capture id -> train, validation or test, by column split of captures.csv or by folders of that name.
+
+    Raises:
+        ValueError: a table that cannot be read, or that has the column but not an entry for every capture.
+    """
+    table = captures.root / "captures.csv"
+    if table.is_file() and "split" in columns_of(table):
+        return captures.groups("split")
     parts = {name: [SIDES.get(part.lower()) for part in PurePosixPath(name).parts[:-1]] for name in captures.ids}
     return {name: next(filter(None, found), "") for name, found in parts.items()}
 

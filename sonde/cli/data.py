@@ -74,7 +74,7 @@ def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> N
         "min": min(row.min for row in rows),
         "max": max(row.max for row in rows),
         "valid": sum(row.valid for row in rows) / len(rows),
-        "sizes": sorted({f"{row.height}x{row.width}" for row in rows}),
+        "sizes": sorted({f"{row.width}x{row.height}" for row in rows}),
     }
     tell(summary | ({"each": [row._asdict() for row in rows]} if as_json else {}), as_json)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
-from sonde.files import IMAGE_SUFFIXES, read_depth, read_levels, reading
+from sonde.files import IMAGE_SUFFIXES, is_camera, read_depth, read_levels, reading
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.types import DepthArray, MatrixArray
 
@@ -38,6 +38,15 @@ class Description(BaseModel):
     """The unit of limits and reports."""
     intrinsics: list[list[float]] | None = None
     """One matrix for all depth maps."""
+
+    @field_validator("intrinsics")
+    @classmethod
+    def _a_camera(cls, rows: list[list[float]] | None) -> list[list[float]] | None:
+        """As in an intrinsics.txt."""
+        if rows is not None and ([len(row) for row in rows] != [3, 3, 3] or not is_camera(np.array(rows))):
+            raise ValueError("expected the matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels")
+        return rows
+
     rotated_bits: int = Field(default=0, ge=0, le=15)
     """SUN RGB-D stores millimetres with their bits turned left by 3."""
 

@@ -245,7 +245,7 @@ def _calibrations(root: Path) -> tuple[tuple[Path, ...], dict[str, Rectified]]:
     """Every calib_cam_to_cam.txt, and its cameras by DATE/image_02."""
     tables = sorted(path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}calib_cam_to_cam.txt"))
     return tuple(tables), {
-        f"{path.resolve().parent.name}/{folder}": read_rectified(path, number)
+        f"{path.absolute().parent.name}/{folder}": read_rectified(path, number)
         for path in tables
         for folder, number in CAMERAS.items()
     }

@@ -19,6 +19,7 @@ from typing import Literal
 import h5py
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from sonde.datasets.contract import UNITS, Capture
 from sonde.datasets.nyu import LIMITS
@@ -124,7 +125,10 @@ def read_parts(path: Path) -> dict[Literal["train", "test"], list[int]]:
         reading(path, "expected NYU's splits.mat with trainNdxs and testNdxs; download it again"),
         path.open("rb") as file,
     ):
-        content = loadmat(file)
+        try:
+            content = loadmat(file)
+        except MatReadError as error:
+            raise ValueError(str(error)) from None
         return {
             "train": sorted(map(int, content["trainNdxs"].ravel())),
             "test": sorted(map(int, content["testNdxs"].ravel())),

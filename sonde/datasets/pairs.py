@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,7 +155,17 @@ def one_camera(root: Path) -> tuple[tuple[Path, ...], MatrixArray | None]:
 
 def listed(folder: Path, suffixes: Iterable[str], prefix: str = "") -> tuple[dict[str, Path], list[str]]:
     """Files below a folder by their relative path without suffix, and a line for each name held twice."""
-    return named_below(folder, (path for path in wanted(folder.rglob("*"), suffixes) if path.name.startswith(prefix)))
+    return named_below(folder, (path for path in wanted(below(folder), suffixes) if path.name.startswith(prefix)))
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, through linked folders too (each once), but not in hidden ones."""
+    seen = {folder.resolve()}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in seen]
+        seen |= {(here / name).resolve() for name in folders}
+        yield from (here / name for name in names)
 
 
 def wanted(paths: Iterable[Path], suffixes: Iterable[str]) -> Iterator[Path]:
@@ -208,6 +219,25 @@ def without_role(files: Mapping[str, Path]) -> dict[str, Path]:
     return short
 
 
+def columns_of(path: Path) -> list[str]:
+    """The columns of a table of captures.
+
+    Raises:
+        ValueError: one that cannot be read.
+    """
+    rows = _rows(path)
+    return list(rows[0]) if rows else []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    remedy = "expected a comma-separated table in UTF-8"
+    with reading(path, remedy), path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
+        try:
+            return list(csv.DictReader(file))
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+
+
 def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
     """Capture id -> its entry in column `by` of a table of captures.
 
@@ -216,8 +246,7 @@ def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
     """
     if not path.is_file():
         raise ValueError(f"data.split.group={by} needs {path}, a table with the columns capture and {by}; or folder.")
-    with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     columns = list(rows[0]) if rows else []
     if by not in columns or "capture" not in columns:
         wanted = by if "capture" in columns else "capture"

@@ -141,7 +141,16 @@ def _untar(archive: Path, folder: Path) -> int:
             file.extract(info, folder, filter="data")
             count += member.kind != "folder"
             vars(file)["members"].clear()  # millions of images would stay in memory as headers
+        _check_end(file)
     return count
+
+
+def _check_end(file: tarfile.TarFile) -> None:
+    """A tar ends in a block of zeros; at a damaged header, too, `next` says that there is none."""
+    assert file.fileobj is not None
+    file.fileobj.seek(file.offset)
+    if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut off or damaged")
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:

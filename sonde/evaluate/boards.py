@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from sonde import baselines, models, protocols
 from sonde.datasets import DATASETS, DepthSet
-from sonde.evaluate.bootstrap import Interval, paired
+from sonde.evaluate.bootstrap import Interval, check_level, paired
 from sonde.evaluate.evaluation import Evaluation
 from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, recorded, score_set
 from sonde.evaluate.predictions import folder_of_answers, predictor_of
-from sonde.evaluate.runs import Run, open_captures, own_protocol, read_run
+from sonde.evaluate.runs import Run, known_to, open_captures, own_protocol, read_run
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
 
@@ -82,6 +82,7 @@ def on_sets(
     Raises:
         ValueError: as `evaluate`; or two sets that would be one row.
     """
+    check_level(ci)
     out, keep = (None if folder is None else Path(folder) for folder in (out, keep))
     run = read_run(model)
     answering = models.load(model) if run is not None or not Path(model).is_dir() else model
@@ -97,7 +98,7 @@ def on_sets(
         place = folder_of(row)
         named = predictor_of(answering, rules.cut, keep / place if keep else None)
         own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None)}
-        own[row].settings["format"] = each.format
+        own[row].settings |= {"format": each.format, "known": known_to(model, captures, chosen.ids)}
         if (answers := folder_of_answers(model, keep / place if keep else None)) is not None:
             own[row].settings["predictions"] = recorded(answers, out / place if out else None)
         if mean is not None and rules.space == "metric":
@@ -156,8 +157,11 @@ def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> d
     Raises:
         ValueError: other images, or another protocol, whose numbers would differ by themselves.
     """
-    if one.protocol != other.protocol:
+    if one.protocol != other.protocol or one.settings["protocol"] != other.settings["protocol"]:
         raise ValueError(f"Scores under {one.protocol} and {other.protocol} differ by protocol: score both under one.")
+    limits = [scored.settings.get("limits") for scored in (one, other)]
+    if limits[0] != limits[1]:
+        raise ValueError(f"Scores of depth read within {limits[0]} and {limits[1]} differ by that: read both alike.")
     names = [name for name in one.metrics if name in other.metrics]
     return paired(one.rows, other.rows, names, level)
 

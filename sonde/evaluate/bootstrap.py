@@ -22,6 +22,16 @@ class Interval(NamedTuple):
     high: float
 
 
+def check_level(level: int | float | None) -> None:
+    """A level of an interval, in %, or none.
+
+    Raises:
+        ValueError: one that is not between 0 and 100.
+    """
+    if level is not None and not 0 < level < 100:
+        raise ValueError(f"An interval of {level:g} %: expected a number between 0 and 100, such as 95.")
+
+
 def intervals(rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: int | float = 95) -> dict[str, Interval]:
     """Name -> its mean over the rows, and the percentile interval of `level` %.
 
@@ -34,8 +44,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: in
     Raises:
         ValueError: a level outside, or fewer than two images (or scenes) to draw from.
     """
-    if not 0 < level < 100:
-        raise ValueError(f"An interval of {level:g} %: expected a number between 0 and 100, such as 95.")
+    check_level(level)
     values = np.array([[row[name] for name in names] for row in rows], np.float64)
     weights = np.array([row.get("pairs", 1) for row in rows], np.float64)
     _, units = np.unique([row.get("scene", row["id"]) for row in rows], return_inverse=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sonde import files
+from sonde.datasets.contract import UNITS
 from sonde.evaluate.bootstrap import Interval, intervals
 
 RATIO = "scale_ratio"
@@ -65,14 +67,17 @@ class Evaluation:
         """The one error to name first."""
         if ORDINAL in self.metrics:
             return Measure(ORDINAL, "ordinal accuracy", "")
-        if self.relative:
+        if self.relative and "abs_rel" in self.metrics:
             return Measure("abs_rel", "AbsRel after alignment", "")
-        return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
+        if f"mae_{self.unit}" in self.metrics:
+            return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
+        first = next(iter(self.metrics))
+        return Measure(first, first, self.unit if first.endswith(f"_{self.unit}") else "")
 
     @property
     def unit(self) -> str:
         """Of its lengths: m, cm or mm."""
-        return next((name for name in self.metrics if name.startswith("mae_")), "m").removeprefix("mae_")
+        return next((word for name in self.metrics if (word := name.rpartition("_")[2]) in UNITS), "m")
 
     @property
     def scale_ratio(self) -> dict[str, float]:
@@ -136,7 +141,29 @@ class Evaluation:
                 f"Published numbers under {rules['name']} are of {rules['count']} images ({rules['images']}), these "
                 f"of {len(self.rows)}."
             )
+        if self.skipped:
+            name, why = next(iter(self.skipped.items()))
+            notes.append(
+                f"{len(self.skipped)} of {len(self.rows) + len(self.skipped)} captures could not be scored, first "
+                f"{name}: {why}"
+            )
+        if unread := self._unread():
+            notes.append(
+                f"Depth {unread} m was not read, and {rules['name']} scores it: these numbers are of the rest."
+            )
+        if known := self.settings.get("known"):
+            notes.append(
+                f"{known} of {len(self.rows)} captures trained this model (split.json): these numbers flatter it."
+            )
         return notes
+
+    def _unread(self) -> str:
+        """What of the protocol's range the set's own limits leave out, in words; empty where nothing."""
+        rules, unit = self.settings["protocol"], UNITS[self.settings.get("unit", "m")]
+        low, high = (limit * unit for limit in self.settings.get("limits", (0, math.inf)))
+        first, last = rules.get("min_depth") or math.inf, rules.get("max_depth") or 0
+        near, far = (f"up to {low:g}" if low > first + 1e-6 else ""), (f"from {high:g}" if high < last - 1e-6 else "")
+        return " and ".join(filter(None, (near, far)))
 
     @property
     def spans(self) -> list[str]:
@@ -155,7 +182,7 @@ class Evaluation:
         with files.atomic_write(folder / "metrics.json") as sibling:
             sibling.write_text(json.dumps(document, indent=1) + "\n")
         with files.atomic_write(folder / "per_image.csv") as sibling, sibling.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
             writer.writeheader()
             writer.writerows(self.rows)
 
@@ -216,7 +243,12 @@ def means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, 
 
 def headings(scored: Evaluation) -> dict[str, str]:
     """Heading -> metric of what an evaluation's row in a table shows."""
-    return {"ordinal accuracy": ORDINAL} if ORDINAL in scored.metrics else columns(scored.unit, scored.relative)
+    if ORDINAL in scored.metrics:
+        return {"ordinal accuracy": ORDINAL}
+    usual = columns(scored.unit, scored.relative).items()
+    return {heading: name for heading, name in usual if name in scored.metrics} or {
+        name: name for name in scored.metrics
+    }
 
 
 def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:

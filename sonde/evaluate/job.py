@@ -8,10 +8,11 @@ from sonde import protocols
 from sonde.baselines import Always
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
+from sonde.evaluate.bootstrap import check_level
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
 from sonde.evaluate.ordinal import score_pairs
 from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
-from sonde.evaluate.runs import Run, open_captures, read_run, usual_protocol
+from sonde.evaluate.runs import Run, known_to, open_captures, read_run, usual_protocol
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
 from sonde.models import DepthModel
 from sonde.protocols import Protocol
@@ -41,7 +42,7 @@ def evaluate(
     Args:
         model: a DepthModel, a Predictor, a name `sonde.load` takes, or a folder of predictions named by id.
         protocol: a packaged name, see `protocols.names`, or a YAML file of one's own; by default that of a run's own
-            test, or of the layout: zivid-mm for zivid.
+            test, or of the layout: zivid-mm for zivid, metric for most.
         data: the captures; by default those of the model's own run.
         format: the layout of `data`, a name in DATASETS; by default the run's, else zivid.
         listed: a file of the captures to score, in any form that `datasets.only` takes.
@@ -57,7 +58,10 @@ def evaluate(
     """
     out, keep = (None if folder is None else Path(folder) for folder in (out, keep))
     run = read_run(model) if isinstance(model, str | Path) else None
-    rules = protocols.load(protocol or usual_protocol(run, format), align)
+    check_level(ci)
+    opened = run is None and data is not None and not isinstance(data, str | Path)
+    layout = format or (getattr(data, "layout", "folder") if opened else None)
+    rules = protocols.load(protocol or usual_protocol(run, layout), align)
     if rules.average == "pair":
         if not isinstance(data, str | Path) or any(word is not None for word in (ids, listed, align, format)):
             raise ValueError(
@@ -68,6 +72,7 @@ def evaluate(
     captures = captures_of(data, format, run, listed)
     chosen = chosen_of(captures, run, ids, listed)
     evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)
+    evaluation.settings["known"] = known_to(model, captures, chosen.ids)
     if data is None or isinstance(data, str | Path):
         evaluation.settings["format"] = format_of(format, run)
     if (answers := folder_of_answers(model, keep)) is not None:

@@ -54,7 +54,8 @@ def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) ->
     Raises:
         ValueError: no annotations, a picture that is not there, or a point outside its picture.
     """
-    rows = [_row(predictor, root, path, pairs, rules) for path, pairs in sorted(read_pairs(root).items())]
+    found = read_pairs(root)
+    rows = [_row(predictor, root, path, pairs, rules) for path, pairs in sorted(found.items()) if pairs.nearer]
     if not rows:
         raise ValueError(f"{root / FILE} names no picture: {REMEDY}.")
     settings = {

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def predictor_of(
     if isinstance(model, str | Path):
         if (folder := folder_of_answers(model)) is not None:
             check_cut(folder, cut)
+            if keep is not None:
+                raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
             return read_predictions(folder), str(model)
         model = models.load(model)
     if isinstance(model, DepthModel):
@@ -133,14 +136,21 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:
-    """What a model's answers depend on: its name, its weights, its calibration, and what of a frame it sees."""
+    """What a model's answers depend on: its name, weights, settings and calibration, and what of a frame it sees."""
     known = model if isinstance(model, DepthModel) else None
     return {
+        "settings": known and _settings(known),
         "model": name,
         "weights": known and models.weights_hash(known.network),
         "calibration": known and known.calibration and known.calibration.formula(),
         "cut": cut,
     }
+
+
+def _settings(model: DepthModel) -> str:
+    """A hash of what a model is told beside its weights: its input's size, its encoding, where its range ends."""
+    told = asdict(model.meaning) | {"max_depth": getattr(model.network.config, "max_depth", None)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_cut(folder: Path, cut: str | None) -> None:

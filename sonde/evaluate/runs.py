@@ -1,6 +1,7 @@
 """What a run folder says of itself: its recipe, its split, its captures, its protocol."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,15 @@ def read_run(folder: str | Path) -> Run | None:
     return Run(path, recipes.load(path), json.loads((path / "split.json").read_text()))
 
 
+def known_to(model: object, captures: DepthSet, ids: Iterable[str]) -> int:
+    """How many of these captures a run, or the best weights in one, was trained on; 0 where the set is another's."""
+    path = Path(model) if isinstance(model, str | Path) else None
+    run = path and (read_run(path) or (read_run(path.parent) if path.name == "best" else None))
+    if not run or captures.root.resolve() != Path(run.recipe.data.root).resolve():
+        return 0
+    return len(set(ids) & set(run.parts["train"]))
+
+
 def open_captures(recipe: Recipe) -> DepthSet:
     """The captures a recipe names, under the ids its split lists; those that judge it come last."""
     data = recipe.data
@@ -56,7 +66,21 @@ def open_captures(recipe: Recipe) -> DepthSet:
             raise ValueError(
                 f"data.measured.root={data.measured.root} holds labels of a model: expected measured depth."
             )
+    _refuse_twice(parts)
     return Joined(parts) if len(parts) > 1 else parts[0]
+
+
+def _refuse_twice(parts: Sequence[DepthSet]) -> None:
+    """A capture that two parts hold would train and be judged."""
+    seen: set[tuple[Path, str]] = set()
+    for part in parts:
+        own = {(part.root.resolve(), id_) for id_ in part.ids}
+        if twice := own & seen:
+            raise ValueError(
+                f"{part.root} is named twice in data, and {len(twice)} captures with it, first {min(twice)[1]!r}: they "
+                "could train and be judged; name it once, or cut it by data.only."
+            )
+        seen |= own
 
 
 def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:

@@ -69,19 +69,33 @@ def view(capture: Capture, rules: Protocol) -> Capture:
 
 
 def part_seen(prediction: Prediction, capture: Capture, rules: Protocol, whole: bool = False) -> Prediction:
-    """A prediction of the whole frame, cut as `view` cuts the capture; any other is of the cut already.
+    """A prediction of the whole frame, cut as `view` cuts the capture; one of the cut as it is.
 
-    One of the frame's size is of the whole frame; one of another size is where `whole` says so.
+    Its shape says which it is, at any scale; one of any shape is of the frame where `whole` says so.
+
+    Raises:
+        ValueError: it has the shape of neither, so that nobody knows what it shows.
     """
     if rules.cut is None:
         return prediction
-    if whole:
-        values = torch.from_numpy(np.asarray(prediction.depth))[None].double()
-        larger = at_size(values, capture.depth.shape, rules, keep_range=prediction.space == "disparity")
-        prediction = prediction._replace(depth=larger[0].numpy())
-    if prediction.depth.shape != capture.depth.shape:
+    shape, frame = prediction.depth.shape, capture.depth.shape
+    part = CUTS[rules.cut].capture(capture).depth.shape
+    if not whole and shape != frame and _scaled(shape, part):
         return prediction
-    return prediction._replace(depth=CUTS[rules.cut].pixels(prediction.depth, capture.id))
+    if not whole and not _scaled(shape, frame):
+        raise ValueError(
+            f"The prediction for {capture.id} is {shape[1]}x{shape[0]}: expected the shape of the frame "
+            f"({frame[1]}x{frame[0]}) or of its cut ({part[1]}x{part[0]}), at any scale; resize it to one of them."
+        )
+    values = torch.from_numpy(np.asarray(prediction.depth))[None].double()
+    larger = at_size(values, frame, rules, keep_range=prediction.space == "disparity")[0].numpy()
+    return prediction._replace(depth=CUTS[rules.cut].pixels(larger, capture.id))
+
+
+def _scaled(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether a map of (height, width) is `size` scaled evenly, but for a pixel's rounding."""
+    (height, width), (rows, columns) = shape, size
+    return abs(height - width * rows / columns) <= 1 or abs(width - height * columns / rows) <= 1
 
 
 def score(

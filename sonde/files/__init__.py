@@ -4,7 +4,7 @@ Every reader answers a bad file with one ValueError naming the file and the reme
 temporary sibling and renames it, so that no half-written file is ever seen under its own name.
 """
 
-from sonde.files.cameras import read_intrinsics, write_intrinsics
+from sonde.files.cameras import is_camera, read_intrinsics, write_intrinsics
 from sonde.files.clouds import read_xyz, read_z, write_glb, write_ply
 from sonde.files.depths import (
     decode_levels_png,
@@ -34,6 +34,7 @@ __all__ = [
     "decode_rgb",
     "encode_depth_png",
     "image_size",
+    "is_camera",
     "read_depth",
     "read_intrinsics",
     "read_levels",

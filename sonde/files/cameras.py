@@ -20,9 +20,14 @@ def read_intrinsics(path: Path | str) -> MatrixArray:
             fx, fy, cx, cy = numbers
             numbers = np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1])
         matrix = numbers.reshape(3, 3)
-        if not (matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1))):
+        if not is_camera(matrix):
             raise ValueError("it is no camera matrix")
         return matrix
+
+
+def is_camera(matrix: MatrixArray) -> bool:
+    """Whether focal lengths are above 0 and the last row is that of a camera."""
+    return bool(matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1)))
 
 
 def write_intrinsics(path: Path | str, matrix: MatrixArray) -> None:

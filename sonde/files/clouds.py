@@ -140,9 +140,9 @@ def _read_pcd(path: Path) -> np.ndarray:
         names, kinds = header["FIELDS"], header["TYPE"]
         counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
         types = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, header["SIZE"], strict=True)]
-        fields = [  # a field of several numbers, such as a descriptor, is several columns
-            (name if count == 1 else f"{name}.{part}", type_)
-            for name, type_, count in zip(names, types, counts, strict=True)
+        fields = [  # a field of several numbers, such as a descriptor, is several columns; all padding is called _
+            (name if count == 1 and name != "_" else f"{name}.{number}.{part}", type_)
+            for number, (name, type_, count) in enumerate(zip(names, types, counts, strict=True))
             for part in range(count)
         ]
         width, height = int(header["WIDTH"][0]), int(header["HEIGHT"][0])

@@ -55,7 +55,7 @@ def read_depth(path: Path | str, scale: float | None = None, *, metric: bool = F
         raise ValueError(f"{path} is no depth map: {REMEDY}.")
     with reading(path, REMEDY):
         array, notes = READERS[path.suffix.lower()](path)
-        if array.ndim != 2 or array.dtype.kind not in "fiu":
+        if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
             raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
         floating = array.dtype.kind == "f"
         step = scale if scale is not None else float(notes.get("Scale", "1" if floating else "nan"))
@@ -79,7 +79,10 @@ def read_levels(path: Path | str) -> UInt16[np.ndarray, "h w"]:
         ValueError: absent, truncated, or not 16-bit grey (a preview in colour, say).
     """
     with reading(path, "expected a 16-bit grey PNG"):
-        return _read_levels(Path(path))[0]
+        levels = _read_levels(Path(path))[0]
+        if levels.dtype != np.uint16:
+            raise ValueError(f"it holds {levels.dtype}")
+        return levels
 
 
 def decode_levels_png(data: bytes, name: str) -> tuple[UInt16[np.ndarray, "h w"], dict[str, str]]:

@@ -33,7 +33,7 @@ class Job:
     images: Images
     out: Path
     teacher: dict[str, Any]
-    """name, weights (a hash of every tensor), licence."""
+    """name, weights (a hash of every tensor), licence, and the range: where the network's metres end."""
     preprocessing: dict[str, Any]
     encoding: dict[str, Any] | None
     """Name and range of what the network regresses, undone in the label."""
@@ -107,7 +107,8 @@ def begin(job: Job) -> Job:
         before = json.loads(path.read_text())
         now = json.loads(json.dumps(_document(job)))
         differs = [name for name in now if name not in ("versions", "teacher") and before[name] != now[name]]
-        differs += [name for name in ("weights", "licence") if before["teacher"][name] != now["teacher"][name]]
+        asked = now["teacher"] | before["teacher"]  # one of before the range was written down has none
+        differs += [name for name in ("weights", "licence", "range") if asked[name] != now["teacher"][name]]
     if differs:
         said = "; ".join(_difference(name, before, now) for name in differs)
         raise ValueError(f"{job.out} was begun otherwise ({said}): ask for the same, or give another folder.")
@@ -174,6 +175,8 @@ def _difference(name: str, before: dict[str, Any], now: dict[str, Any]) -> str:
         return f"the weights of {before['teacher']['name']}, not those of {now['teacher']['name']} now"
     if name == "licence":
         return f"licence {before['teacher']['licence']}, not {now['teacher']['licence']}"
+    if name == "range":
+        return f"a range of {before['teacher'][name]}, not {now['teacher'][name]}"
     if name == "images":
         return f"{before['images']['count']} images, not these {now['images']['count']}"
     return f"{name} {before[name]}, not {now[name]}"

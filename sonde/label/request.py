@@ -68,6 +68,7 @@ def prepare(
             "name": model.name,
             "weights": weights_hash(model.network),
             "licence": licence or licence_of(model.name),
+            "range": {"max_depth": getattr(model.network.config, "max_depth", None), "scale": model.meaning.scale},
         },
         preprocessing=preprocessing(model),
         encoding=model.meaning.encoding if model.calibration is None else {"calibration": model.calibration.formula()},

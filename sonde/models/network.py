@@ -105,6 +105,11 @@ class Family(NamedTuple):
     read: Callable[[Any, int], Depth] = lambda outputs, width: outputs.predicted_depth
     """(outputs, width of the image in pixels) → the quantity the space names."""
 
+    @property
+    def ends_in_head(self) -> bool:
+        """Whether the last convolution is part of the head, and so saved with an adapter."""
+        return any(f"{self.last}.".startswith(f"{name}.") for name in self.head)
+
 
 class DepthModel(nn.Module):
     """A depth network with its own preprocessing: RGB in [0, 1] at any size in, a `Prediction` at that size out."""
@@ -137,6 +142,11 @@ class DepthModel(nn.Module):
     def family(self) -> Family:
         """How this network's architecture is read."""
         return FAMILIES[self.network.config.model_type]
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether a sigmoid follows the last layer: by the family, and of a Depth Anything where it is metric."""
+        return self.family.sigmoid or getattr(self.network.config, "depth_estimation_type", None) == "metric"
 
     @property
     def camera_wanted(self) -> str:
@@ -264,7 +274,7 @@ def meaning_of(network: PreTrainedModel) -> Meaning:
         raise ValueError(f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}.")
     meaning = FAMILIES[config.model_type].meaning
     if config.model_type == "dpt":  # cuts its tokens into a square: it sees only the size it was trained at
-        side = (config.backbone_config or config).image_size
+        side = getattr(config.backbone_config, "image_size", None) or config.image_size  # a hybrid's is its own
         meaning = replace(meaning, input_size=(side, side))
     metric = getattr(config, "depth_estimation_type", None) == "metric"
     return replace(meaning, space="metric") if metric else meaning

@@ -4,11 +4,12 @@ A constant is never overridden in silence: another alignment renames the result,
 protocol under another name, in a file of one's own: `--protocol mine.yaml`.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from sonde.align import ALIGN
 from sonde.files import reading
@@ -50,7 +51,7 @@ class Protocol(BaseModel):
     """How a prediction is brought to the ground truth's size."""
     align_corners: bool
     """Whether the corner pixels' centres are held while resizing (torch's word)."""
-    fit_side: int | None
+    fit_side: PositiveInt | None
     """Pixels; the fit alone sees every map thinned to this longer side, by nearest neighbours. None: every pixel."""
     clamp: tuple[float, float | None] | None
     """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
@@ -66,6 +67,18 @@ class Protocol(BaseModel):
     """Unit of the reported lengths; None: the set's own."""
     metrics: list[str]
     """Names in METRICS; of an average over pairs `ordinal_accuracy` alone."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Protocol":
+        """Every pair of bounds runs upwards."""
+        bounds = {"max_depth": (self.min_depth, self.max_depth), "clamp": self.clamp, "ranges": self.ranges}
+        if isinstance(self.window, tuple):
+            bounds |= {"window": (-1, *self.window[:2]), "window's columns": (-1, *self.window[2:])}
+        for name, values in bounds.items():
+            known = [value for value in values or () if value is not None]
+            if any(low >= high for low, high in pairwise(known)):
+                raise ValueError(f"{name}: {known} do not run upwards")
+        return self
 
     @property
     def spans(self) -> dict[str, tuple[float, float]]:
@@ -107,7 +120,9 @@ def _own(path: Path) -> Protocol:
         raise ValueError(f"{path} is named {rules.name}, a name that is taken: give your protocol another.")
     if rules.align not in ALIGN:
         raise ValueError(f"{path}: no alignment {rules.align!r}: {nearest(rules.align, list(ALIGN))}")
-    wrong = [metric for metric in rules.metrics if metric not in METRICS]
-    if wrong:
-        raise ValueError(f"{path}: no metric {wrong[0]!r}: {nearest(wrong[0], list(METRICS))}")
+    known = list(METRICS) if rules.average == "image" else ["ordinal_accuracy"]
+    wrong = [metric for metric in rules.metrics if metric not in known]
+    if wrong or not rules.metrics:
+        name = wrong[0] if wrong else ""
+        raise ValueError(f"{path}: no metric {name!r}: {nearest(name, known)}")
     return rules

@@ -22,8 +22,9 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import WORDS, Evaluation, Run, columns, headings, range_table, read_run, scoreboard, table
+from sonde.evaluate import WORDS, Evaluation, Run, headings, range_table, read_run, scoreboard, table
 from sonde.files.images import INVALID_GREY
+from sonde.metrics import LARGER_IS_BETTER
 from sonde.report.charts import INK, Curves, binned, draw_charts
 from sonde.types import DepthArray, MaskArray, RGBArray
 
@@ -63,7 +64,7 @@ class Gallery:
     """Keeps, of captures as they are scored, the worst ones in small and a sample of errors against depth.
 
     Args:
-        worst: how many captures to keep, by mean absolute error.
+        worst: how many captures to keep, by mean absolute error (where it is scored).
         width: of a kept picture, at most, in pixels.
         pixels: how many of each capture enter the sample, about.
     """
@@ -85,13 +86,20 @@ class Gallery:
         scores = {name: value for name, value in row.items() if name not in WORDS}
         mask = capture.mask[::step, ::step]
         self.panels.append(Panel(capture.id, scores, image, small, mask, prediction[::step, ::step]))
-        self.panels.sort(key=lambda panel: -next(iter(panel.scores.values())))
+        self.panels.sort(key=_goodness)
         del self.panels[self.worst :]
 
     @property
     def errors(self) -> Float[np.ndarray, "n 2"]:
         """True depth and signed error (prediction - truth) of the sampled pixels, metres."""
         return np.concatenate([np.zeros((0, 2)), *self._errors])
+
+
+def _goodness(panel: Panel) -> float:
+    """By mean absolute error, or where that is not scored by AbsRel or else by the first metric; larger is better."""
+    length = [name for name in panel.scores if name.startswith("mae_")]
+    name = next(name for name in (*length, "abs_rel", *panel.scores) if name in panel.scores)
+    return panel.scores[name] if name.startswith(LARGER_IS_BETTER) else -panel.scores[name]
 
 
 def told(training: Mapping[str, float]) -> str:
@@ -194,7 +202,7 @@ def caution(run: Run | None, own: Evaluation) -> str:
     if run is None:
         return ""
     scored = set(own.settings["ids"])
-    if scored & set(run.parts["train"]):
+    if scored & set(run.parts["train"]) and not own.settings.get("known"):
         return "Captures the model was trained on are among those scored: these numbers flatter it."
     if scored & set(run.parts["validation"]) or not run.parts["validation"]:
         return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
@@ -310,7 +318,7 @@ def _panel(panel: Panel, look: Look, span: float, own: Evaluation) -> dict[str, 
         ("prediction", prediction, depths),
         ("prediction \N{MINUS SIGN} ground truth", error, _scale("error", -errors[0], *errors)),
     ]
-    labels = columns(unit, own.relative)
+    labels = headings(own)
     return {
         "id": panel.id,
         "scores": " · ".join(f"{label} {number(panel.scores[name], 3)}" for label, name in labels.items()),

@@ -78,7 +78,7 @@ def draw_charts(
     """
     main, unit = own.main, own.unit
     validated = f"eval_{main.metric}"
-    label = "AbsRel" if own.relative else f"MAE ({unit})"
+    label = {"abs_rel": "AbsRel", f"mae_{unit}": f"MAE ({unit})"}.get(main.metric, main.metric)
     charts = [
         (
             "Loss",

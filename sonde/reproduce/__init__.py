@@ -17,7 +17,8 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from sonde import Verb, download, evaluate, files, models, protocols, report
-from sonde.evaluate import Evaluation
+from sonde.datasets.contract import UNITS
+from sonde.evaluate import LENGTHS, Evaluation
 from sonde.recipes import nearest
 
 __all__ = ["ROWS", "Published", "Reproduction", "Sources", "listing", "reproduce", "rows", "sources"]
@@ -114,7 +115,15 @@ def rows(path: Path | None = None) -> dict[str, Published]:
         lacking = [name for name, row in found.items() if set(row.tolerance) != set(row.metrics)]
         if lacking:
             raise ValueError(f"{lacking[0]} has other names under tolerance than under metrics")
-        return found
+    for name, row in found.items():
+        rules = protocols.load(row.protocol, row.align)
+        lengths = (rules.unit,) if rules.unit else tuple(UNITS)
+        scored = [f"{one}_{unit}" for one in LENGTHS for unit in lengths if one in rules.metrics]
+        scored += [one for one in rules.metrics if one not in LENGTHS]
+        for metric in row.metrics:
+            if metric not in scored:
+                raise ValueError(f"{path}: {name} asks for {metric!r} under {rules.name}: {nearest(metric, scored)}")
+    return found
 
 
 def listing(path: Path | None = None) -> list[dict[str, str]]:

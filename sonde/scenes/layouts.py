@@ -79,9 +79,11 @@ def write_card(root: Path, card: dict[str, Any]) -> None:
     """render.json: how the set was made; and where one camera took it, intrinsics.txt for layouts that know none else.
 
     Raises:
-        ValueError: the folder holds renders made otherwise, so that adding to them would mix two sets.
+        ValueError: the folder holds renders made otherwise, or anything else, so that two sets would be mixed.
     """
     path = root / "render.json"
+    if not path.exists() and root.is_dir() and any(root.iterdir()):
+        raise ValueError(f"{root} is not empty, and no set of renders: choose a new folder.")
     old = json.loads(path.read_text()) if path.exists() else card
     if differing := [f"{key} {old.get(key)!r}, not {card[key]!r}" for key in SAME if old.get(key) != card[key]]:
         raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")

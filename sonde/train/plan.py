@@ -276,6 +276,10 @@ def _adapt(plan: Plan) -> None:
         raise ValueError(
             "model.affine_start needs model.train_head=true and an encoding: it sets the head's last layer."
         )
+    if recipe.model.affine_start and not model.family.ends_in_head:
+        raise ValueError(
+            f"model.affine_start sets {model.family.last}, which {model.name} trains no adapter with: set it to false."
+        )
     if recipe.lora is None:
         if recipe.model.affine_start:
             _start(plan)
@@ -320,7 +324,7 @@ def _start(plan: Plan, images: int = 8) -> None:
         target = pick(target[:, None], size, mode="nearest-exact")[:, 0]
         mask = pick(batch["mask"][:, None].float(), size, mode="nearest-exact")[:, 0] > 0.5
         outputs.append(raw.flatten())
-        targets.append((torch.logit(target.clamp(0.02, 0.98)) if model.family.sigmoid else target).flatten())
+        targets.append((torch.logit(target.clamp(0.02, 0.98)) if model.sigmoid else target).flatten())
         masks.append(mask.flatten())
     hook.remove()
     fit = adapters.fit_start(
