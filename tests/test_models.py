@@ -305,7 +305,8 @@ def test_a_hybrid_dpt_is_read_and_answers():
         backbone_featmap_shape=[1, 96, 4, 4], neck_ignore_stages=[0, 1], readout_type="project",
         backbone_config={
             "model_type": "bit", "num_groups": 8, "embedding_size": 32, "hidden_sizes": [32, 64, 96],
-            "depths": [1, 1, 1], "out_features": ["stage1", "stage2", "stage3"], "layer_type": "bottleneck", "global_padding": "same",
+            "depths": [1, 1, 1], "out_features": ["stage1", "stage2", "stage3"],
+            "layer_type": "bottleneck", "global_padding": "same",
         },
     )  # fmt: skip
     network = built(config)
