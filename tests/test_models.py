@@ -310,7 +310,7 @@ def test_a_hybrid_dpt_is_read_and_answers():
         },
     )  # fmt: skip
     network = built(config)
-    meaning = models.meaning_of(network)
+    meaning = models.meaning_of(network)  # pyright: ignore[reportArgumentType]
     assert meaning.input_size == (64, 64)
     answer = DepthModel(network, meaning, "hybrid").predict(np.zeros((40, 60, 3), np.uint8)).depth
     assert answer.shape == (40, 60) and np.isfinite(answer).all()
@@ -319,7 +319,8 @@ def test_a_hybrid_dpt_is_read_and_answers():
 def test_a_sigmoid_follows_a_metric_depth_anything_and_not_a_relative_one():
     for kind, follows in (("metric", True), ("relative", False)):
         network = built(small_depth_anything(depth_estimation_type=kind, max_depth=20))
-        assert DepthModel(network, models.meaning_of(network), "it").sigmoid == follows
+        meaning = models.meaning_of(network)  # pyright: ignore[reportArgumentType]
+        assert DepthModel(network, meaning, "it").sigmoid == follows
 
 
 def test_an_adapter_of_another_network_is_refused(tmp_path):

@@ -98,7 +98,7 @@ def on_sets(
         place = folder_of(row)
         named = predictor_of(answering, rules.cut, keep / place if keep else None)
         own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None)}
-        own[row].settings |= {"format": each.format, "known": known_to(model, captures, chosen.ids)}
+        own[row].settings.update(format=each.format, known=known_to(model, captures, chosen.ids))
         if (answers := folder_of_answers(model, keep / place if keep else None)) is not None:
             own[row].settings["predictions"] = recorded(answers, out / place if out else None)
         if mean is not None and rules.space == "metric":
