@@ -117,7 +117,7 @@ def test_a_sound_set_is_checked_and_described(sonde, bench):
     said = sonde("data", "check", bench, "--json")
     assert (said.code, said.json["captures"], said.json["problems"]) == (0, 3, [])
     figures = sonde("data", "stats", bench, "--json").json
-    assert (figures["captures"], figures["unit"], figures["sizes"]) == (3, "mm", ["24x32"])
+    assert (figures["captures"], figures["unit"], figures["sizes"]) == (3, "mm", ["32x24"])
     assert figures["min"] < figures["max"]
     assert figures["valid"] == pytest.approx(15 / 16)
     assert [row["id"] for row in figures["each"]] == ["c00", "c01", "c02"]

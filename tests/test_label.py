@@ -95,7 +95,8 @@ def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
     outcome = label.label(teacher, photos, tmp_path / "out", licence="CC-BY-NC-4.0")
     entry = next(entry for entry in lines(outcome.manifest) if entry["id"] == "day1/03")
     weights = weights_hash(teacher.network)
-    assert entry["teacher"] == {"name": teacher.name, "weights": weights, "licence": "CC-BY-NC-4.0"}
+    ends = {"max_depth": teacher.network.config.max_depth, "scale": 1.0}
+    assert entry["teacher"] == {"name": teacher.name, "weights": weights, "licence": "CC-BY-NC-4.0", "range": ends}
     assert entry["preprocessing"]["short_side"] == 56 and entry["preprocessing"]["mean"] == list(models.IMAGENET[0])
     assert (entry["space"], entry["dtype"]) == ("disparity", "float32")
     assert (tmp_path / "out" / entry["image"]).resolve() == photos / "day1" / "03.png"
