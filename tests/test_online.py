@@ -50,7 +50,7 @@ def test_another_preprocessing_is_not_taken_for_ours(folder, tmp_path, change):
 def test_a_step_that_fails_is_told_and_the_others_are_still_taken(folder, tmp_path, monkeypatch):
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "preprocessor_config.json").unlink()
-    monkeypatch.setattr(online, "_adapted", lambda name: "adapted")
+    monkeypatch.setattr(online, "_adapted", lambda model, name: "adapted")
     told: list[online.Check] = []
     checks = online.first_day(str(other), told.append)
     assert [check.outcome for check in checks] == ["ok", "ok", "failed", "ok"] and told == checks

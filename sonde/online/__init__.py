@@ -70,7 +70,7 @@ def first_day(model: str | None = None, told: Callable[[Check], None] | None = N
         "fetch": fetch,
         "predict": lambda: _predicted(network[0]),
         "compare": lambda: _compared(network[0], name),
-        "adapt": lambda: _adapted(name),
+        "adapt": lambda: _adapted(network[0], name),
     }
     for step, work in steps.items():
         if checks and checks[0].outcome == "failed":
@@ -128,11 +128,10 @@ def _small(meaning: Meaning) -> list[int]:
     return [max(1, round(side / meaning.multiple)) * meaning.multiple for side in (126, 168)]
 
 
-def _adapted(name: str) -> str:
+def _adapted(model: DepthModel, name: str) -> str:
     """Ten steps of LoRA on a few rendered captures, in a folder that is gone afterwards."""
     with TemporaryDirectory() as folder:
         root, run = Path(folder) / "bench", Path(folder) / "run"
-        model = models.load(name)
         start, size = str(model.family.ends_in_head).lower(), _small(model.meaning)
         scenes.synth("bench", root, CAPTURES, seed=1, height=126, width=168, workers=1)
         train.train("lora-few", [

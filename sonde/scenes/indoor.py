@@ -252,7 +252,7 @@ def _mood(room: Room, rng: Rng, lights: list[Light]) -> tuple[list[Light], Sky]:
 
 
 def _windowlight(room: Room, rng: Rng) -> list[Light]:
-    """What the brightest two windows send in: broad and cool, so that walls darken away from them."""
+    """What one or two of the windows send in: broad and cool, so that walls darken away from them."""
     cool, power = finishes.hue(rng, (0.0, 0.3), (1.0, 1.0), 0.58, 0.03), rng.uniform(1.5, 9)
     return [Light(spot, finishes.scaled(cool, power * rng.uniform(0.4, 1)), 0.5) for spot in room.windows[:2]]
 
