@@ -94,8 +94,8 @@ def layers(model: DepthModel) -> list[int]:
     _decoder(model)
     config = model.network.config
     backbone: Any = getattr(config, "backbone_config", None)
-    if config.model_type == "glpn":
-        return list(range(1, config.num_encoder_blocks + 1))
+    if config.model_type in STAGED:
+        return [1, 2, 3, 4]
     if config.model_type == "dpt" and (backbone is None or config.is_hybrid):
         return [index + 1 for index in config.backbone_out_indices]  # these alone count from 0
     return list(backbone.out_indices)
@@ -222,7 +222,7 @@ def _decoder(model: DepthModel) -> nn.Module:
 
 def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> Panel:
     """A tap in colour; the caption gives tokens (rows x columns), channels, and how much the picture shows of them."""
-    word = "Stage" if model.network.config.model_type == "glpn" else "Layer"
+    word = "Stage" if model.network.config.model_type in STAGED else "Layer"
     channels, rows, columns = tap.shape[1:]
     found = components(tap)
     caption = f"{rows} x {columns} tokens, {channels} channels, {found.share:.0%} of variance shown"
@@ -255,7 +255,16 @@ def _enlarged(colours: Float[Tensor, "h w 3"], size: tuple[int, int]) -> UInt8[n
     return (tiles[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
 
 
-DECODERS: dict[str, str] = {"depth_anything": "neck", "dpt": "neck", "glpn": "decoder", "zoedepth": "neck"}
+STAGED = ("glpn", "efficientnet_lite")
+"""Architectures whose taps are the ends of four stages."""
+
+DECODERS: dict[str, str] = {
+    "depth_anything": "neck",
+    "dpt": "neck",
+    "glpn": "decoder",
+    "efficientnet_lite": "decoder",
+    "zoedepth": "neck",
+}
 """Architecture -> the module that reads the taps. Depth Pro is none of them: its encoder sees overlapping crops."""
 
 sys.modules[__name__].__class__ = Verb

@@ -1,6 +1,7 @@
 """Networks by size as transformers configs, encoders to start from, official checkpoints in transformers' names.
 
-Depth Anything V2 in `SIZES`; GLPN with SegFormer's encoders in `MIT_SIZES`.
+Depth Anything V2 in `SIZES`; GLPN with SegFormer's encoders in `MIT_SIZES`; EfficientNet-Lite under a pyramid decoder
+in `LITE_SIZES`.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,11 @@ from sonde.architectures import depth_anything_v2, glpdepth
 from sonde.architectures.depth_anything_v2 import RELEASED, SIZES, Size, depth_anything, load_encoder
 from sonde.architectures.foreign import held
 from sonde.architectures.glpdepth import MIT_SIZES, PUBLISHED, MiT, glpn, load_mit
+from sonde.architectures.lite import LITE_SIZES, LiteConfig, lite, load_imagenet
 
 __all__ = [
-    "MIT_SIZES", "PUBLISHED", "RELEASED", "SIZES", "MiT", "Size", "depth_anything", "from_official", "glpn", "held",
-    "load_encoder", "load_mit",
+    "LITE_SIZES", "MIT_SIZES", "PUBLISHED", "RELEASED", "SIZES", "LiteConfig", "MiT", "Size", "depth_anything",
+    "from_official", "glpn", "held", "lite", "load_encoder", "load_imagenet", "load_mit",
 ]  # fmt: skip
 
 

@@ -129,12 +129,13 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
 def build(
     size: str, *, init: str = "random", encoder: str | None = None, max_depth: float | int | None = None
 ) -> DepthModel:
-    """Depth Anything V2 or GLPN of a size.
+    """Depth Anything V2, GLPN or EfficientNet-Lite of a size.
 
     Args:
-        size: small, base, large or giant; b0 to b5 are GLPN's, after its encoder.
+        size: small, base, large or giant; b0 to b5 are GLPN's, after its encoder; lite0 to lite2 EfficientNet-Lite's.
         init: `pretrained` takes the released relative weights from the hub; `random` draws them from torch's generator.
-        encoder: weights that a random start's encoder has, DINOv2's or SegFormer's: a hub id or a local folder.
+        encoder: weights that a random start's encoder has. DINOv2's or SegFormer's: a hub id or a local folder.
+            EfficientNet-Lite's: `imagenet`, or a .pth file.
         max_depth: metres at which a random start's metric head ends; None: a relative one, which GLPN has not.
 
     Raises:
@@ -142,6 +143,8 @@ def build(
     """
     if size in architectures.MIT_SIZES:
         return _glpn(size, init, encoder, max_depth)
+    if size in architectures.LITE_SIZES:
+        return _lite(size, init, encoder, max_depth)
     released = architectures.SIZES[size].released
     if init == "pretrained":
         if encoder is not None or max_depth is not None:
@@ -167,6 +170,19 @@ def _glpn(size: str, init: str, encoder: str | None, max_depth: float | int | No
     model = _drawn(architectures.glpn(size, max_depth=max_depth), max_depth, f"GLPN {size}")
     if encoder is not None:
         architectures.load_mit(model.network.glpn, encoder)
+    return model
+
+
+def _lite(size: str, init: str, encoder: str | None, max_depth: float | int | None) -> DepthModel:
+    if init == "pretrained":
+        raise ValueError(
+            f"model.size={size} has no released depth weights: set model.init=random, with model.encoder=imagenet for "
+            "a pretrained encoder."
+        )
+    model = _drawn(architectures.lite(size, max_depth=max_depth), max_depth, f"EfficientNet-{size.capitalize()}")
+    if encoder is not None:
+        architectures.load_imagenet(model.network.encoder, size, encoder)
+        level(model.network, model.network.head.conv3)
     return model
 
 

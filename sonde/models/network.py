@@ -345,6 +345,7 @@ FAMILIES: dict[str, Family] = {
     "depth_anything": Family(Meaning("disparity", 518, 14), ("head",), "head.conv3", "backbone"),
     "dpt": Family(Meaning("disparity", 384, 32, *HALF), ("head",), "head.head.4", "dpt"),
     "glpn": Family(Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True),
+    "efficientnet_lite": Family(Meaning("disparity", None, 32), ("head",), "head.conv3", "encoder"),
     "zoedepth": Family(Meaning("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
     "depth_pro": Family(
         Meaning("metric", None, 1536, *HALF, input_size=(1536, 1536)),

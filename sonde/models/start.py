@@ -29,7 +29,7 @@ def revive(network: nn.Module) -> None:
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.normal_(last.weight, std=0.02)
     nn.init.constant_(last.bias, 0.0 if family.sigmoid else 0.5)
-    if network.config.model_type == "depth_anything":  # pyright: ignore[reportAttributeAccessIssue]
+    if not family.sigmoid and hasattr(network.config, "depth_estimation_type"):  # pyright: ignore[reportAttributeAccessIssue]
         level(network, last)
 
 

@@ -28,9 +28,12 @@ class ModelRecipe(Strict):
 
     name: str = "sonde-tiny"
     """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder, or a .pth or .ckpt file."""
-    size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5"] | None = None
+    size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5", "lite0", "lite1", "lite2"] | None = (
+        None
+    )
     """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to
-    b5: GLPN with SegFormer's encoder of that size, drawn anew."""
+    b5: GLPN with SegFormer's encoder of that size, drawn anew. lite0 to lite2: EfficientNet-Lite under a pyramid
+    decoder, drawn anew."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and draws the weights anew from the seed."""
     depths: list[int] | None = None
@@ -38,7 +41,9 @@ class ModelRecipe(Strict):
     those it has."""
     encoder: str | None = None
     """Weights that the encoder of a `size` drawn anew starts from, DINOv2's or for b0 to b5 SegFormer's
-    (nvidia/mit-b4): a hub id or a local folder."""
+    (nvidia/mit-b4): a hub id or a local folder. For lite0 to lite2: imagenet, or a .pth file."""
+    freeze_norm: bool = False
+    """Keep the stored statistics of batch norm while every weight trains; adapters always keep them."""
     encoder_learning_rate: float | None = None
     """The encoder's, where it is not train.learning_rate: the paper trains it at a tenth of the decoder's."""
     max_depth: float | None = Field(default=None, gt=0, allow_inf_nan=False)

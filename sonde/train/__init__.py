@@ -172,6 +172,7 @@ def _trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
         optimizer=optimizer(recipe, plan.args),
         sharded=plan.sharded,
         results=results if recipe.save_result else None,
+        freeze_norm=recipe.model.freeze_norm,
     )
 
 

@@ -81,10 +81,12 @@ class DepthTrainer(Guarded):
         optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         sharded: bool = False,
         results: Results | None = None,
+        freeze_norm: bool = False,
     ):
         model = objective.model
         self.sharded = sharded
         self.results = results
+        self.freeze_norm = freeze_norm or isinstance(model.network, PeftModel)
         self.encoder_learning_rate = encoder_learning_rate
         self.clip_value = clip_value
         super().__init__(
@@ -122,7 +124,7 @@ class DepthTrainer(Guarded):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The batch's mean of the weighted losses, at the ground truth's size."""
-        if model.training and isinstance(self.depth_model.network, PeftModel):
+        if model.training and self.freeze_norm:
             freeze_norms(model)
         pred, terms = self.objective(model, inputs)
         for name, term in terms.items():
