@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sonde.train import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "types recipes geometry encoding align losses metrics files augment scenes datasets download unlabeled "
+    "types recipes geometry encoding align losses metrics files augment background scenes datasets download unlabeled "
     "architectures adapters models features predict baselines protocols evaluate report compare reproduce cards "
     "schedules trainer train label export calibrate checks doctor online bench demo cli".split()
 )

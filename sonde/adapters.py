@@ -1,4 +1,8 @@
-"""LoRA by PEFT on any depth network, in either of transformers' spellings, and a fitted start for its output."""
+"""LoRA by PEFT on any depth network, in either of transformers' spellings, and a fitted start for its output.
+
+Linear layers and convolutions are adapted: PEFT lays on a convolution another of its kernel to r channels, and a 1x1
+back. A depthwise convolution, each of whose kernels sees one channel, has no rank to lower and is left alone.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,9 @@ from sonde.types import Depth, Mask
 SPELLINGS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "dense": "o_proj"}
 """transformers 4 and earlier → transformers 5, for DINOv2's attention; GLPN and DPT keep the old words."""
 
+NUMBERS = frozenset(map(str, range(100)))
+"""Layers of a sequence are named by these, which tell a reader nothing."""
+
 STARTS = (True, False, "gaussian", "orthogonal")
 """PEFT's `init_lora_weights` that leave the base as it is."""
 
@@ -26,7 +33,7 @@ def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = (
 
     Args:
         network: a transformers depth model; changed in place.
-        lora: `peft.LoraConfig`'s names; `target_modules` in either spelling.
+        lora: `peft.LoraConfig`'s names; `target_modules` in either spelling, and by default `usual_targets`.
         head: names of modules trained and saved whole beside the adapters.
 
     Raises:
@@ -42,7 +49,7 @@ def add_lora(network: nn.Module, lora: dict[str, Any], head: tuple[str, ...] = (
             f"lora.init_lora_weights={start} alters the base, which an adapter is saved without: expected "
             f"{', '.join(map(str, STARTS))}."
         )
-    targets = spelled(network, lora.get("target_modules") or list(SPELLINGS)[:3])
+    targets = spelled(network, lora.get("target_modules") or usual_targets(network))
     settings = {**lora, "target_modules": targets}
     if head:
         settings["modules_to_save"] = [*head, *(name for name in lora.get("modules_to_save") or () if name not in head)]
@@ -72,18 +79,58 @@ class QuickDropout(nn.Dropout):
 def spelled(network: nn.Module, targets: list[str] | str) -> list[str]:
     """The targets in the network's own spelling: `query` where it has query, `q_proj` where it has that.
 
+    A target is the end of a layer's name, as PEFT takes it: `query`, or `expand.conv` of a convolutional encoder.
+
     Raises:
         ValueError: a target under neither spelling.
     """
-    leaves = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    layers = _layers(network)
+    others = {end for name, _ in network.named_modules() if name not in layers for end in _ends(name)}
+    known = {end for name in layers for end in _ends(name)} - others
     other = SPELLINGS | {new: old for old, new in SPELLINGS.items()}
     found = []
     for target in [targets] if isinstance(targets, str) else targets:
-        match = next((name for name in (target, other.get(target)) if name in leaves), None)
+        match = next((name for name in (target, other.get(target)) if name in known), None)
         if match is None:
-            raise ValueError(f"No linear layer {target!r} in this network for LoRA; {nearest(target, sorted(leaves))}")
+            short = sorted({next((end for end in _ends(name) if end in known - NUMBERS), name) for name in layers})
+            raise ValueError(f"No layer {target!r} in this network for LoRA; {nearest(target, short)}")
         found.append(match)
     return found
+
+
+def usual_targets(network: nn.Module) -> list[str]:
+    """What LoRA adapts unless it is told: query, key and value, or where there are none the encoder's 1x1 convolutions.
+
+    Raises:
+        ValueError: a network that has neither.
+    """
+    attention, layers = list(SPELLINGS)[:3], _layers(network)
+    spellings = {*attention, *(SPELLINGS[name] for name in attention)}
+    if any(name.rpartition(".")[2] in spellings for name in layers):
+        return attention
+    inside = [name for name, layer in layers.items() if "encoder" in name.split(".") and _pointwise(layer)]
+    if not inside:
+        raise ValueError("Neither attention nor 1x1 convolutions in this network's encoder: set lora.target_modules.")
+    return sorted({".".join(name.split(".")[-2:]) for name in inside})
+
+
+def _layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The layers that an adapter may be laid on, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    }
+
+
+def _pointwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+
+
+def _ends(name: str) -> list[str]:
+    """Every end of a module's name, shortest first: of a.b.c these are c, b.c and a.b.c."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in reversed(range(len(parts)))]
 
 
 def load_adapter(network: nn.Module, folder: Path) -> PeftModel:

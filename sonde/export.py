@@ -48,13 +48,18 @@ def export(model: str | Path | DepthModel, *, to: str = "hf", out: Path | str | 
 
 
 def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
-    """A merged network, its image processor, and a card with the five lines that turn its answer into millimetres.
+    """A merged network, its image processor, and a card with the few lines that turn its answer into millimetres.
 
-    The model itself is merged.
+    The model itself is merged. The bench of a fixed camera goes with it, and the card's lines add it.
 
     Raises:
-        ValueError: plain transformers answers otherwise than the model did.
+        ValueError: a network that plain transformers has not, or one that answers there otherwise than the model did.
     """
+    if not type(model.network.config).__module__.startswith("transformers."):
+        raise ValueError(
+            f"Plain transformers cannot hold this network ({model.network.config.model_type}): use it with sonde.load, "
+            "or export a model that is GLPN or Depth Anything throughout."
+        )
     image = _picture(*model.meaning.network_size(480, 640))
     before = _raw(model, image)
     if isinstance(model.network, PeftModel):
@@ -75,35 +80,54 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
 
 def card(model: DepthModel, licence: str) -> str:
     """The model card: its licence, what the numbers mean, and how to get them without sonde."""
-    meaning = model.meaning
-    encoding, unit, focal = meaning.encoding, meaning.unit, meaning.canonical_focal
-    zoom = "" if focal is None else f"focal / {focal:g} * "
-    kinds = ((FOCAL, focal is not None), (PADDED, meaning.pads), (SMALL, meaning.short_side and not meaning.input_size))
-    notes = [note for note, holds in kinds if holds]
-    if encoding is not None:
-        per_metre = round(1 / UNITS[unit])
-        ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
-        answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
-        decode = zoom + (f"({DECODE[encoding['name']]})" if zoom else DECODE[encoding["name"]])
-        lines = DECODED.format(per_metre=per_metre, unit=unit, decode=decode)
-        answer = f"(depth_{unit} / {per_metre})"
-    elif meaning.space == "metric":
-        answers = "depth in metres" if meaning.scale == 1 else f"depth as a share of {meaning.scale:g} m"
-        scale = "" if meaning.scale == 1 else f"{meaning.scale!r} * "
-        lines, answer = f'depth_m = {zoom}{scale}pipe(image)["predicted_depth"]', "depth_m"
-    else:
-        answers = "inverse depth up to an unknown scale and shift: larger is nearer"
-        lines, answer = 'disparity = pipe(image)["predicted_depth"]', "disparity"
+    meaning, bench = model.meaning, model.background
+    focal = meaning.canonical_focal
+    answers, lines, answer = _reading(model)
+    if focal is not None:
+        answers += f", as a camera of {focal:g} pixels focal length would see it"
     if model.calibration is not None:
         lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
+    kinds = ((FOCAL, focal is not None), (PADDED, meaning.pads), (SMALL, meaning.short_side and not meaning.input_size))
+    notes = [note.format(step=meaning.multiple, side=meaning.short_side) for note, holds in kinds if holds]
+    if bench is not None:
+        size = "x".join(map(str, bench.depth.shape[::-1]))
+        notes.append(BENCH.format(size=size, kind=BENCHES.get(bench.kind, f"captured empty as {bench.kind}")))
     return CARD.format(
-        meaning=answers + ("" if focal is None else f", as a camera of {focal:g} pixels focal length would see it"),
+        meaning=answers,
+        imports="from transformers import pipeline" if bench is None else IMPORTS,
         lines=lines,
-        notes="".join(f" {note.format(step=meaning.multiple, side=meaning.short_side)}" for note in notes),
+        notes="".join(f" {note}" for note in notes),
         describe=model.describe(),
         name=model.name,
         licence=licence,
     )
+
+
+def _reading(model: DepthModel) -> tuple[str, str, str]:
+    """What the network answers, the lines that make depth of it, and their result, in metres where it has a unit."""
+    meaning = model.meaning
+    encoding, focal, scale = meaning.encoding, meaning.canonical_focal, meaning.scale
+    zoom = "" if focal is None else f"focal / {focal:g} * "
+    if encoding is None and meaning.space != "metric":
+        answers = "inverse depth up to an unknown scale and shift: larger is nearer"
+        return answers, 'disparity = pipe(image)["predicted_depth"]', "disparity"
+    unit = "m" if encoding is None else meaning.unit
+    per_metre = round(1 / UNITS[unit])
+    if encoding is None:
+        answers = "depth in metres" if scale == 1 else f"depth as a share of {scale:g} m"
+        factor = "" if scale == 1 else f"{scale!r} * "
+        lines, answer = f'depth_m = {zoom}{factor}pipe(image)["predicted_depth"]', "depth_m"
+    else:
+        ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
+        answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
+        decode = DECODE[encoding["name"]]
+        lines = DECODED.format(per_metre=per_metre, unit=unit, decode=f"{zoom}({decode})" if zoom else decode)
+        answer = f"(depth_{unit} / {per_metre})"
+    if model.background is not None:
+        reference = per_metre * (meaning.background or 0.0)
+        answers += f", as if the bench of its fixed camera lay at {reference:.2f} {unit} everywhere"
+        lines += "\n" + ABOVE_BENCH.format(name=model.name, unit=unit, per_metre=per_metre)
+    return answers, lines, answer
 
 
 def _beside(name: str, to: str) -> Path:
@@ -133,6 +157,16 @@ DECODE = {
     "log": "low * (high / low) ** value",
 }
 
+ABOVE_BENCH = """\
+bench = torch.from_numpy(numpy.load(cached_file("{name}", "background.npy")))[None, None]
+bench = torch.nn.functional.interpolate(bench, depth_{unit}.shape, mode="bilinear")[0, 0]
+depth_{unit} += {per_metre} * (bench - pipe.model.config.sonde["background"])"""
+
+IMPORTS = """\
+import numpy, torch
+from transformers import pipeline
+from transformers.utils import cached_file"""
+
 CARD = """\
 ---
 license: {licence}
@@ -145,7 +179,7 @@ library_name: transformers
 {describe}. The network answers {meaning}.
 
 ```python
-from transformers import pipeline
+{imports}
 pipe = pipeline("depth-estimation", model="{name}")
 {lines}
 ```
@@ -161,6 +195,11 @@ SMALL = (
     "An image whose short side is below {side} pixels is enlarged to that first: transformers may take a smaller size, "
     "and then answers otherwise than sonde."
 )
+BENCH = (
+    "The bench is `background.npy`, {size} pixels of metres ({kind}), and `background.png` shows it: the image must be "
+    "of that camera, where it stood then, at any scale."
+)
+BENCHES = {"farthest": "the farthest depth of its captures", "median": "the median depth of its captures"}
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face}
 sys.modules[__name__].__class__ = Verb

@@ -7,27 +7,26 @@ authors do: tokens that the encoder takes for alike have like colours.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from peft import PeftModel
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from sonde import Verb, files
 from sonde.models import DepthModel
-from sonde.types import Image, RGBArray
+from sonde.models.taps import DECODERS as DECODERS
+from sonde.models.taps import Tap, decoder_of
+from sonde.models.taps import recording as recording
+from sonde.models.taps import tapped as tapped
+from sonde.types import RGBArray
 
 Maps = Float[Tensor, "b c h w"]
-Tap = Float[Tensor, "b _ _ _"]
-"""One of several maps: as `Maps`, whatever the sizes of the others."""
-
 GAP, TEXT = 16, 56
 """Pixels between the panels of a sheet, and for the lines below each."""
 
@@ -41,57 +40,13 @@ class Components(NamedTuple):
     """How much of the tokens' variance they hold, in [0, 1]; the picture shows nothing of the rest."""
 
 
-def tapped(model: DepthModel, rgb: Image) -> list[Tap]:
-    """The feature maps (b, c, h, w) that the decoder reads, shallowest first; gradients flow.
-
-    Tokens lie on their patch grid, without the class token; Depth Anything's have passed the encoder's last norm,
-    as the decoder reads them. Only the encoder is run.
-
-    Raises:
-        ValueError: an architecture that is not tapped, see DECODERS.
-    """
-    with recording(model) as maps:
-        stop = _decoder(model).register_forward_pre_hook(_stop)
-        try:
-            model.respond(model.network, rgb)
-        except _Enough:
-            pass
-        finally:
-            stop.remove()
-    return maps
-
-
-@contextmanager
-def recording(model: DepthModel) -> Iterator[list[Tap]]:
-    """While inside, a list that holds the maps of `tapped` after every forward pass.
-
-    Depth and features of one pass, for a loss of both:
-
-        with recording(model) as maps:
-            depth = model.respond(model.network, rgb)
-
-    Raises:
-        ValueError: an architecture that is not tapped, see DECODERS.
-    """
-    maps: list[Tensor] = []
-
-    def note(decoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-        maps[:] = [_on_grid(tokens, inputs[1:]) for tokens in inputs[0]]
-
-    hook = _decoder(model).register_forward_pre_hook(note)
-    try:
-        yield maps
-    finally:
-        hook.remove()
-
-
 def layers(model: DepthModel) -> list[int]:
     """The number of each tapped layer (of each stage in GLPN), counted from 1.
 
     Raises:
         ValueError: an architecture that is not tapped, see DECODERS.
     """
-    _decoder(model)
+    decoder_of(model)
     config = model.network.config
     backbone: Any = getattr(config, "backbone_config", None)
     if config.model_type in STAGED:
@@ -200,26 +155,6 @@ def sheet(panels: Sequence[Panel], width: int = 560, columns: int = 3) -> RGBArr
     return np.array(canvas)
 
 
-class _Enough(Exception):
-    """Ends a forward pass at the decoder's door: nothing behind it is wanted."""
-
-
-def _stop(decoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-    raise _Enough
-
-
-def _decoder(model: DepthModel) -> nn.Module:
-    network = model.network
-    family = network.config.model_type
-    if family not in DECODERS:
-        raise ValueError(
-            f"The layers of {family} networks are not tapped: expected a model of {', '.join(DECODERS)}, such as "
-            "sonde-tiny or Depth Anything."
-        )
-    inner = network.get_base_model() if isinstance(network, PeftModel) else network
-    return inner.get_submodule(DECODERS[family])
-
-
 def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> Panel:
     """A tap in colour; the caption gives tokens (rows x columns), channels, and how much the picture shows of them."""
     word = "Stage" if model.network.config.model_type in STAGED else "Layer"
@@ -229,17 +164,6 @@ def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> P
     seen = model.meaning.network_size(*size) if model.meaning.pads else size
     picture = _enlarged(_colours(found.scores)[0], seen)[: size[0], : size[1]]
     return Panel(f"{word} {number}", caption, np.ascontiguousarray(picture))
-
-
-def _on_grid(tokens: Tensor, grid: Sequence[int | None]) -> Tensor:
-    """Tokens (b, n, c) as (b, c, h, w); what comes before the patches, such as the class token, is left out."""
-    if tokens.ndim == 4:
-        return tokens
-    rows, columns = (*grid, None, None)[:2]
-    if rows is None or columns is None:
-        rows = columns = int(tokens.shape[1] ** 0.5)  # transformers' DPT, too, takes its tokens for a square
-    patches = tokens[:, tokens.shape[1] - rows * columns :]
-    return patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
 
 
 def _colours(scores: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
@@ -257,14 +181,5 @@ def _enlarged(colours: Float[Tensor, "h w 3"], size: tuple[int, int]) -> UInt8[n
 
 STAGED = ("glpn", "efficientnet_lite")
 """Architectures whose taps are the ends of four stages."""
-
-DECODERS: dict[str, str] = {
-    "depth_anything": "neck",
-    "dpt": "neck",
-    "glpn": "decoder",
-    "efficientnet_lite": "decoder",
-    "zoedepth": "neck",
-}
-"""Architecture -> the module that reads the taps. Depth Pro is none of them: its encoder sees overlapping crops."""
 
 sys.modules[__name__].__class__ = Verb

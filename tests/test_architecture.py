@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForDepthEstimation, DepthAnythingConfig
 
 from sonde import architectures, features, models
+from sonde.adapters import add_lora
 from sonde.models import DepthModel
 
 PAGE = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text()
@@ -21,8 +22,11 @@ SIDE = 518
 @cache
 def network(size: str) -> Any:
     """A network without storage: its shapes are real, its numbers are none."""
-    mit = size in architectures.MIT_SIZES
-    config = architectures.glpn(size, max_depth=80) if mit else architectures.depth_anything(size)
+    if size in architectures.MIT_SIZES:
+        config = architectures.glpn(size, max_depth=80)
+    else:
+        lite = size in architectures.LITE_SIZES
+        config = architectures.lite(size) if lite else architectures.depth_anything(size)
     with torch.device("meta"):
         return AutoModelForDepthEstimation.from_config(config)
 
@@ -117,6 +121,23 @@ def maps(size: str) -> dict[str, str]:
     return rows | {"decoder's end": seen["decoder.final_upsample"], "depth": seen["depth"]}
 
 
+def lites(size: str) -> dict[str, str]:
+    """The rows of EfficientNet-Lite's table of sizes."""
+    net = network(size)
+    with torch.device("meta"):
+        adapted = add_lora(AutoModelForDepthEstimation.from_config(architectures.lite(size)), {"r": 16})
+    trained = sum(value.numel() for value in adapted.parameters() if value.requires_grad)
+    return {
+        "blocks of a stage": ", ".join(str(len(stage)) for stage in net.encoder.stages),
+        "tapped channels": ", ".join(str(layer.in_channels) for layer in net.decoder.lateral),
+        "parameters, encoder": f"{parameters(net.encoder):,}",
+        "parameters, decoder": f"{parameters(net.decoder):,}",
+        "parameters, head": f"{parameters(net.head):,}",
+        "**parameters**": f"**{parameters(net):,}**",
+        "parameters of LoRA, r=16": f"{trained:,}",
+    }
+
+
 def table(heading: str, columns: list[str]) -> dict[str, list[str]]:
     """First cell -> the other cells, of the table below a heading."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
@@ -132,11 +153,12 @@ def table(heading: str, columns: list[str]) -> dict[str, list[str]]:
         ("Shapes at 518x518", shapes, SIZES),
         ("GLPN", stages, list(architectures.MIT_SIZES)),
         ("GLPN's shapes at 352x1216", maps, ["b0", "b4"]),
+        ("EfficientNet-Lite", lites, list(architectures.LITE_SIZES)),
     ],
 )
 def test_a_table_of_the_page_is_what_the_networks_are(heading, measured, sizes):
     columns = [measured(size) for size in sizes]
-    names = [size if size in architectures.MIT_SIZES else size.capitalize() for size in sizes]
+    names = [size.capitalize() if size in SIZES else size for size in sizes]
     assert table(heading, names) == {row: [column[row] for column in columns] for row in columns[0]}
 
 

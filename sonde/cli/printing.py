@@ -87,7 +87,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def tell_run(run: Path, as_json: bool) -> None:
-    """The run's folder, then its table of scores; nothing after."""
+    """What speaks against the run, its folder, then its table of scores; nothing after."""
     from sonde.report import Curves, told
 
     path = run / "metrics.json"
@@ -95,11 +95,14 @@ def tell_run(run: Path, as_json: bool) -> None:
     training = Curves.read(run / "metrics.jsonl").training()
     if as_json:
         return tell({"run": str(run), **scores, "training": training}, True)
+    if scores.get("headline"):
+        print(scores["headline"])
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
     if training:
         print(f"steps   {told(training)}")
     if "table" in scores:
-        return tell_table(f"{scores['images']} held-out captures", scores["table"])
+        kept = "left-out" if scores["settings"].get("left_out") else "held-out"
+        return tell_table(f"{scores['images']} {kept} captures", scores["table"])
     if scores:
         tell(scores["metrics"], False)
 
@@ -118,18 +121,21 @@ def tell_rates(plan: "RatePlan", as_json: bool) -> None:
 
 
 def tell_evaluation(scored: "Evaluation", as_json: bool) -> None:
-    """The means, what weakens them, and the errors by range."""
-    from sonde.evaluate import range_table
+    """What speaks against it, the means, what weakens them, and the errors by range and by height."""
+    from sonde.evaluate import height_table, range_table
 
     summary = scored.summary()
     if as_json:
         return tell(summary, True)
     if scored.intervals:
         summary["ci"] |= told_intervals(scored)
+    summary["spread"] = {name: value for name, value in scored.spread.items() if name == scored.main.metric}
+    summary["heights"] = {name: value for name, value in scored.heights.items() if name != "spans"}
     tell({name: value for name, value in summary.items() if name != "ranges"}, False)
-    if ranges := range_table(scored):
-        print()
-        tell_table("by true depth, mean over the images that have some", ranges)
+    for title, rows in (("by true depth", range_table(scored)), ("by height above the bench", height_table(scored))):
+        if rows:
+            print()
+            tell_table(f"{title}, mean over the images that have some", rows)
 
 
 def told_intervals(scored: "Evaluation") -> dict[str, str]:
@@ -138,8 +144,8 @@ def told_intervals(scored: "Evaluation") -> dict[str, str]:
 
 
 def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
-    """A row for each set, with the median ratio of true to predicted depth; then the errors by range of each."""
-    from sonde.evaluate import range_table, table
+    """A row for each set, with the median ratio of true to predicted depth; then the errors by range, by height."""
+    from sonde.evaluate import height_table, range_table, table
 
     if as_json:
         return tell({row: scored.summary() for row, scored in board.items()}, True)
@@ -148,17 +154,16 @@ def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
         ratio = {"ratio": scored.scale_ratio["median"]} if scored.scale_ratio else {}
         rows[row] |= ratio | {"images": len(scored.rows)}
     tell_table("mean over the images of each set", rows)
-    by_range = {
-        f"{row}, {span}": values for row, scored in board.items() for span, values in range_table(scored).items()
-    }
     for note in dict.fromkeys(f"{row}: {note}" for row, scored in board.items() for note in scored.notes):
         print(note)
     for row, scored in board.items():
         if scored.intervals:
             print()
             tell({f"{row}, {scored.settings['ci']:g} %": told_intervals(scored)}, False)
-    if by_range:
-        tell_table("by true depth, mean over the images that have some", by_range)
+    for title, lines in (("by true depth", range_table), ("by height above the bench", height_table)):
+        found = {f"{row}, {span}": values for row, scored in board.items() for span, values in lines(scored).items()}
+        if found:
+            tell_table(f"{title}, mean over the images that have some", found)
 
 
 def tell_comparison(found: "Comparison", as_json: bool) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from sonde.augment import augmented, border, cut, cut_depth, window
+from sonde.background import Background
 from sonde.datasets.cache import Decoded, unknown
 from sonde.datasets.contract import DepthSet
 from sonde.recipes import AugmentRecipe
@@ -44,6 +45,7 @@ class Samples(Dataset[Item]):
             every draw.
         window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
         max_depth: metres; depths at or beyond are not trusted, though the set trusts them.
+        background: the bench of a fixed camera; depth is then flattened by it, as a network learns it.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Samples(Dataset[Item]):
         window: tuple[int, int] | None = None,
         *,
         max_depth: float = math.inf,
+        background: Background | None = None,
     ) -> None:
         self.captures = captures if isinstance(captures, Decoded) else Decoded(captures)
         self.indices = list(indices)
@@ -63,6 +66,7 @@ class Samples(Dataset[Item]):
         self.seed = seed
         self.window = window
         self.max_depth = max_depth
+        self.background = background
         if self.augment.cut_depth and not math.isfinite(self.captures.far):
             raise ValueError(
                 "augment.cut_depth shows depth as a share of the set's limit, and it has none: set data.max_depth."
@@ -92,11 +96,13 @@ class Samples(Dataset[Item]):
         image, depth, camera = self.captures.view(index)
         intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
+        if self.max_depth < math.inf:
+            depth = np.where(depth < self.max_depth, depth, np.float32(0))
+        if self.background is not None:
+            depth = self.background.flattened(depth)
         if self.window is not None:
             _check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
             image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
-        if self.max_depth < math.inf:
-            depth = np.where(depth < self.max_depth, depth, np.float32(0))
         pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key, leader)
         if self.augment.cut_depth:
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)

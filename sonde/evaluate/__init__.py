@@ -2,11 +2,14 @@
 
     evaluation     the result: rows, means, ratios of scale, errors by range; its files
     scoring        one prediction against one capture
+    heights        errors of objects and of a fixed camera's bench apart
     predictions    who answers: a model, a function, a folder
     ordinal        which of two points is nearer: DA-2K
     runs           what a run folder says of itself
+    left_out       the answers a run was chosen by, where every capture trained it
     bootstrap      intervals of means, and of differences
     job            `evaluate`: a model under a protocol on one set
+    verdict        whether a model beats answers that do not look at the image
     boards         scores beside each other: a run and its baselines, one model on several sets
 
 What a prediction claims (its space) decides what may be scored: a relative map under a metric protocol is an
@@ -17,36 +20,58 @@ error, and an alignment that the protocol does not prescribe must be asked for b
 import sys
 
 from sonde import Verb
-from sonde.evaluate.boards import (
-    ADAPTED,
-    MEAN_MAP,
-    MEAN_MAP_OF_JUDGES,
-    TRAINED,
-    UNADAPTED,
-    On,
-    difference,
-    folder_of,
-    on_sets,
-    parse_on,
-    scoreboard,
-)
+from sonde.evaluate.boards import On, folder_of, on_sets, parse_on, scoreboard
 from sonde.evaluate.bootstrap import Interval, paired
-from sonde.evaluate.evaluation import WORDS, Evaluation, Measure, columns, headings, range_table, read_evaluation, table
+from sonde.evaluate.evaluation import (
+    WORDS,
+    Evaluation,
+    Measure,
+    columns,
+    headings,
+    height_table,
+    range_table,
+    read_evaluation,
+    table,
+)
+from sonde.evaluate.heights import bench_of
 from sonde.evaluate.job import Chosen, Watcher, evaluate, score_set
+from sonde.evaluate.left_out import Choice, judged, read_choice
 from sonde.evaluate.predictions import ENDINGS, Predictor, check_cut, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
 from sonde.evaluate.scoring import ALIGNABLE, LENGTHS, Scored, scale_ratio, score, score_fully, view
+from sonde.evaluate.verdict import (
+    ADAPTED,
+    CONSTANT,
+    FAR_MAP,
+    LEFT_OUT,
+    MEAN_MAP,
+    MEAN_MAP_OF_JUDGES,
+    MEDIAN_MAP,
+    TRAINED,
+    TRIVIAL,
+    UNADAPTED,
+    best_trivial,
+    difference,
+    spoken,
+    verdict,
+)
 
 __all__ = [
     "ADAPTED",
     "ALIGNABLE",
+    "CONSTANT",
     "ENDINGS",
+    "FAR_MAP",
+    "LEFT_OUT",
     "LENGTHS",
     "MEAN_MAP",
     "MEAN_MAP_OF_JUDGES",
+    "MEDIAN_MAP",
     "TRAINED",
+    "TRIVIAL",
     "UNADAPTED",
     "WORDS",
+    "Choice",
     "Chosen",
     "Evaluation",
     "Interval",
@@ -56,12 +81,16 @@ __all__ = [
     "Run",
     "Scored",
     "Watcher",
+    "bench_of",
+    "best_trivial",
     "check_cut",
     "columns",
     "difference",
     "evaluate",
     "folder_of",
     "headings",
+    "height_table",
+    "judged",
     "measured_ids",
     "on_sets",
     "open_captures",
@@ -69,6 +98,7 @@ __all__ = [
     "paired",
     "parse_on",
     "range_table",
+    "read_choice",
     "read_evaluation",
     "read_predictions",
     "read_run",
@@ -77,7 +107,9 @@ __all__ = [
     "score_fully",
     "score_set",
     "scoreboard",
+    "spoken",
     "table",
+    "verdict",
     "view",
 ]
 

@@ -1,26 +1,34 @@
 """Scores beside each other: a run against what it must beat, and one model on several sets."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sonde import baselines, models, protocols
 from sonde.datasets import DATASETS, DepthSet
-from sonde.evaluate.bootstrap import Interval, check_level, paired
+from sonde.evaluate.bootstrap import check_level
 from sonde.evaluate.evaluation import Evaluation
+from sonde.evaluate.heights import bench_of
 from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, recorded, score_set
-from sonde.evaluate.predictions import folder_of_answers, predictor_of
-from sonde.evaluate.runs import Run, known_to, open_captures, own_protocol, read_run
+from sonde.evaluate.left_out import ANSWERS, Choice, judged, read_choice
+from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
+from sonde.evaluate.runs import Run, known_to, open_captures, read_run, usual_protocol
+from sonde.evaluate.verdict import (
+    ADAPTED,
+    CONSTANT,
+    FAR_MAP,
+    LEFT_OUT,
+    MEAN_MAP,
+    MEAN_MAP_OF_JUDGES,
+    MEDIAN_MAP,
+    TRAINED,
+    UNADAPTED,
+    verdict,
+)
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
-
-MEAN_MAP = "mean depth map of the training set"
-MEAN_MAP_OF_JUDGES = "mean depth map of the validation set"
-UNADAPTED = "unadapted model, aligned per image"
-ADAPTED = "adapted model"
-TRAINED = "trained model"
-"""What the last row is called where the weights were drawn at random."""
 
 LOG = logging.getLogger(__name__)
 
@@ -87,6 +95,7 @@ def on_sets(
     run = read_run(model)
     answering = models.load(model) if run is not None or not Path(model).is_dir() else model
     mean = None if run is None or align is not None else _mean_map(run)
+    bench = bench_of(answering)
     board: dict[str, Evaluation] = {}
     for each in sets:
         rules = protocols.load(each.protocol or protocol, align)
@@ -97,12 +106,12 @@ def on_sets(
         chosen = chosen_of(captures, run, listed=each.listed)
         place = folder_of(row)
         named = predictor_of(answering, rules.cut, keep / place if keep else None)
-        own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None)}
+        own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None, bench)}
         own[row].settings.update(format=each.format, known=known_to(model, captures, chosen.ids))
         if (answers := folder_of_answers(model, keep / place if keep else None)) is not None:
             own[row].settings["predictions"] = recorded(answers, out / place if out else None)
         if mean is not None and rules.space == "metric":
-            own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules)
+            own[f"{row}: {MEAN_MAP}"] = score_set(mean, MEAN_MAP, captures, chosen, rules, bench=bench)
         if ci is not None:
             for scored in own.values():
                 scored.settings["ci"] = ci
@@ -117,53 +126,83 @@ def folder_of(row: str) -> str:
     return row.replace(" ", "-")
 
 
-def scoreboard(folder: Path, *, part: str = "test", watch: Watcher | None = None) -> dict[str, Evaluation]:
-    """What a run has gained, on its own test captures: two baselines and, last, its model, by what they are called.
+def scoreboard(folder: Path, *, part: str | None = None, watch: Watcher | None = None) -> dict[str, Evaluation]:
+    """What a run has gained, on captures that did not train it: baselines and, last, its own row, by their names.
 
-    The baselines are the mean depth map of the training captures (of those that chose the checkpoint, where the
-    training depth is not in metres; it is left out where the test captures chose it), and the model before training
-    (where it was not drawn at random) after a per-image alignment, which sees the answer.
+    The baselines do not look at the image: one constant depth, and each pixel's mean, median and farthest depth over
+    the training captures. A run of random weights meets the mean map alone, unless it asks for a bench or was chosen
+    by leaving captures out. Where training depth is not in metres, that is the mean map of the captures that chose the
+    checkpoint, or none where the test captures chose it. The model before training (where it was not drawn at random)
+    follows, after a per-image alignment, which sees the answer.
+
+    Where every capture trained, the last row is that of the answers to captures left out, by which the run was
+    chosen, and each baseline is made from the captures of the other folds.
 
     Args:
         folder: the run folder.
-        part: of the run's split: `test`, or `validation` where nothing was kept for the test.
-        watch: told of every capture scored with the run's model.
+        part: of the run's split: `test`, or `validation`; by default what `judged` gives.
+        watch: told of every capture scored for the last row.
 
     Raises:
-        ValueError: no run folder, or one that kept no captures for the test.
+        ValueError: no run folder, or one that kept no captures to be scored on.
     """
     run = read_run(folder)
     if run is None:
         raise ValueError(f"{folder} is no run folder: expected recipe.yaml and split.json, as `sonde train` writes.")
-    captures, model = open_captures(run.recipe), models.load(folder)
-    protocol = own_protocol(run.recipe, model.space)
-    ids = run.parts[part]
-    row, source = (MEAN_MAP, "train") if captures.space == "metric" else (MEAN_MAP_OF_JUDGES, "validation")
-    board: dict[str, Evaluation] = {}
-    if run.parts[source]:
-        board[row] = evaluate(_mean_of(captures, run.parts[source]), protocol, captures, ids=ids)
-    if run.recipe.model.init == "pretrained":
+    part = part or judged(run)
+    if part is None:
+        raise ValueError(f"{folder} kept no captures to be scored on: set data.split.test, or score others by --data.")
+    choice = read_choice(folder) if part == ANSWERS else None
+    captures, drawn = open_captures(run.recipe), run.recipe.model.init != "pretrained"
+    score = partial(
+        evaluate,
+        protocol=usual_protocol(run, None),
+        data=captures,
+        ids=run.parts[part] if choice is None else choice.ids,
+        bench=bench_of(folder),
+    )
+    board = {row: score(answers) for row, answers in _trivial(run, captures, choice)}
+    if not drawn:
         base = _before(run.recipe)
-        align = "disparity" if base.space == "disparity" else "affine"
-        board[UNADAPTED] = evaluate(base, protocol, captures, ids=ids, align=align)
-    own = ADAPTED if run.recipe.model.init == "pretrained" else TRAINED
-    board[own] = evaluate(model, protocol, captures, ids=ids, watch=watch)
+        board[UNADAPTED] = score(base, align="disparity" if base.space == "disparity" else "affine")
+    if choice is not None:
+        board[LEFT_OUT] = evaluate(folder, usual_protocol(run, None), captures, watch=watch)
+        board[LEFT_OUT].settings["predictions"] = ANSWERS  # below the run, wherever it is moved
+    else:
+        board[TRAINED if drawn else ADAPTED] = score(models.load(folder), watch=watch)
+    list(board.values())[-1].settings["headline"] = verdict(board, run.recipe)
     return board
 
 
-def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> dict[str, Interval]:
-    """Metric -> mean difference of two evaluations of the same images, one - other, and its paired interval.
+def _trivial(run: Run, captures: DepthSet, choice: Choice | None) -> Iterator[tuple[str, Predictor]]:
+    """Row and predictor of each baseline that does not look at the image."""
+    if captures.space != "metric":
+        if ids := run.parts["validation"]:
+            yield MEAN_MAP_OF_JUDGES, baselines.mean_map(captures, baselines.positions(captures, ids))
+        return
+    ids = run.parts["train"] if choice is None else choice.ids
+    indices = baselines.positions(captures, ids)
+    for row, make in _makers(run, captures, indices).items() if indices else ():
+        if choice is None:
+            yield row, make(captures, indices)
+        else:
+            yield row, baselines.left_out(make, captures, choice.folds)
 
-    Raises:
-        ValueError: other images, or another protocol, whose numbers would differ by themselves.
-    """
-    if one.protocol != other.protocol or one.settings["protocol"] != other.settings["protocol"]:
-        raise ValueError(f"Scores under {one.protocol} and {other.protocol} differ by protocol: score both under one.")
-    limits = [scored.settings.get("limits") for scored in (one, other)]
-    if limits[0] != limits[1]:
-        raise ValueError(f"Scores of depth read within {limits[0]} and {limits[1]} differ by that: read both alike.")
-    names = [name for name in one.metrics if name in other.metrics]
-    return paired(one.rows, other.rows, names, level)
+
+def _makers(run: Run, captures: DepthSet, indices: Sequence[int]) -> dict[str, baselines.Make]:
+    """The baselines that a run on metric captures meets, by their rows."""
+    if run.recipe.model.init != "pretrained" and run.recipe.model.background == "none" and not read_choice(run.folder):
+        return {MEAN_MAP: baselines.mean_map}
+    makers = {
+        CONSTANT: baselines.mean_depth,
+        MEAN_MAP: baselines.mean_map,
+        MEDIAN_MAP: baselines.median_map,
+        FAR_MAP: baselines.far_map,
+    }
+    if not baselines.median_fits(captures, indices):
+        LOG.warning("No row of the %s: %d captures do not fit into memory at once.", MEDIAN_MAP, len(indices))
+        del makers[MEDIAN_MAP]
+    return makers
 
 
 def _before(recipe: Recipe) -> DepthModel:
@@ -171,19 +210,12 @@ def _before(recipe: Recipe) -> DepthModel:
     return models.build(size, init="pretrained") if size else models.load(recipe.model.name, calibrated=False)
 
 
-def _mean_of(captures: DepthSet, ids: Sequence[str]) -> baselines.Always:
-    position = {name: index for index, name in enumerate(captures.ids)}
-    absent = [id_ for id_ in ids if id_ not in position]
-    if absent:
-        raise ValueError(f"{captures.root} lacks {len(absent)} captures of the run's split, first {absent[0]!r}.")
-    return baselines.mean_map(captures, [position[id_] for id_ in ids])
-
-
 def _mean_map(run: Run) -> baselines.Always | None:
     """Of the run's training captures; None, and a warning, where they are gone, and None where they hold no metres."""
     try:
         captures = open_captures(run.recipe)
-        return _mean_of(captures, run.parts["train"]) if captures.space == "metric" else None
+        indices = baselines.positions(captures, run.parts["train"])
+        return baselines.mean_map(captures, indices) if captures.space == "metric" else None
     except ValueError as error:
         LOG.warning("No row of the %s: %s", MEAN_MAP, error)
         return None

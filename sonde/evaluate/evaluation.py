@@ -15,6 +15,7 @@ import numpy as np
 from sonde import files
 from sonde.datasets.contract import UNITS
 from sonde.evaluate.bootstrap import Interval, intervals
+from sonde.evaluate.heights import OBJECTS, lines, summarized
 
 RATIO = "scale_ratio"
 """The column of a row that holds median(truth) / median(prediction)."""
@@ -43,19 +44,42 @@ class Evaluation:
     metrics: dict[str, float]
     """Mean over images; lengths are named by their unit: mae_mm, rmse_mm."""
     rows: list[dict[str, Any]]
-    """One per image: id, pixels scored, every metric, the ratio of the medians; abs_rel[0-20] and so on by range."""
+    """One per image: id, pixels scored, every metric, the ratio of the medians; abs_rel[0-20] and so on by range; where
+    a bench is known, mae_objects_mm and mae_bench_mm, the share of objects, mae_mm[10-25 mm] and so on by height."""
     skipped: dict[str, str]
     """Capture id -> why it could not be scored."""
     settings: dict[str, Any]
     """All it takes to do it again."""
 
     def summary(self) -> dict[str, Any]:
-        """Protocol, means, and how many images they are of, ready for JSON."""
+        """A verdict that must come first, protocol, means, and how many images they are of, ready for JSON."""
         about = {key: self.settings[key] for key in ("model", "data", "captures")}
-        summary = {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
-        more = {"notes": self.notes, RATIO: self.scale_ratio, "ranges": self.ranges, "groups": self.groups}
-        more |= {"ci": self._ci(), "skipped": self.skipped}
+        summary = {"headline": self.headline} if self.headline else {}
+        summary |= {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
+        more = {"notes": self.notes, "spread": self.spread, RATIO: self.scale_ratio, "ranges": self.ranges}
+        more |= {"heights": self.heights, "groups": self.groups, "ci": self._ci(), "skipped": self.skipped}
         return summary | {name: value for name, value in more.items() if value}
+
+    @property
+    def headline(self) -> str:
+        """What a board of this and trivial answers says against it; empty where it beats them or met none."""
+        return self.settings.get("headline", "")
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the answers are those a run was chosen by, to captures that their heads did not see."""
+        return bool(self.settings.get("left_out"))
+
+    @property
+    def spread(self) -> dict[str, float]:
+        """Metric -> standard deviation over the images (n - 1); empty of one image."""
+        columns = {name: [row[name] for row in self.rows] for name in self.metrics} if len(self.rows) > 1 else {}
+        return {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
+
+    @property
+    def heights(self) -> dict[str, Any]:
+        """Errors of objects and bench, and by height above the bench; empty where no bench is known."""
+        return summarized(self.rows)
 
     @property
     def relative(self) -> bool:
@@ -107,10 +131,10 @@ class Evaluation:
     def intervals(self) -> dict[str, Interval]:
         """Metric -> mean and its interval, of the level that was asked for; empty where none was, or of one scene."""
         level = self.settings.get("ci")
-        return {} if level is None or self._alone else intervals(self.rows, list(self.metrics), level)
+        return {} if level is None or self.alone else intervals(self.rows, list(self.metrics), level)
 
     @property
-    def _alone(self) -> bool:
+    def alone(self) -> bool:
         """Whether there is but one image, or scene, to draw from."""
         return len({row.get("scene", row["id"]) for row in self.rows}) < 2
 
@@ -134,7 +158,7 @@ class Evaluation:
                 f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
                 "believe these numbers."
             )
-        if self._alone and self.settings.get("ci"):
+        if self.alone and self.settings.get("ci"):
             notes.append(f"{len(self.rows)} images of one scene have no interval: score more scenes.")
         if rules.get("count") not in (None, len(self.rows)):
             notes.append(
@@ -151,9 +175,28 @@ class Evaluation:
             notes.append(
                 f"Depth {unread} m was not read, and {rules['name']} scores it: these numbers are of the rest."
             )
+        notes += self._of_a_bench()
         if known := self.settings.get("known"):
             notes.append(
                 f"{known} of {len(self.rows)} captures trained this model (split.json): these numbers flatter it."
+            )
+        return notes
+
+    def _of_a_bench(self) -> list[str]:
+        """What a run of a fixed camera must say of its scores."""
+        notes = []
+        if about := self.settings.get("left_out"):
+            notes.append(
+                f"These are the {about['kind']} scores that the run was chosen by: of heads on frozen features that "
+                "did not see the capture, not of the model that ships, which saw every one."
+            )
+            notes += [about["sentence"]] if about["sentence"] else []
+        if moved := self.settings.get("moved"):
+            first, off = next(iter(moved.items()))
+            notes.append(
+                f"{len(moved)} of {len(self.rows)} captures do not lie on the bench that this model knows, first "
+                f"{first} ({off['offset_mm']:.1f} mm in depth and {off['shift_px']:.0f} pixels off): the camera or the "
+                "bench has moved; adapt again with captures from where it stands now."
             )
         return notes
 
@@ -223,11 +266,17 @@ def columns(unit: str, relative: bool = False) -> dict[str, str]:
 
 
 def table(board: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
-    """Row -> heading -> score, the errors' mean over images; rows and headings in reading order."""
-    return {
-        row: {heading: scored.metrics[name] for heading, name in headings(scored).items()}
-        for row, scored in board.items()
-    }
+    """Row -> heading -> score, the errors' mean over images; rows and headings in reading order.
+
+    Where every row knows the error of objects, that is the second.
+    """
+    objects = [scored.heights.get(OBJECTS + scored.unit) for scored in board.values()]
+    rows = {}
+    for (row, scored), apart in zip(board.items(), objects, strict=True):
+        first, *others = ((heading, scored.metrics[name]) for heading, name in headings(scored).items())
+        second = [] if None in objects else [(f"MAE of objects ({scored.unit})", apart)]
+        rows[row] = dict([first, *second, *others])
+    return rows
 
 
 def versions() -> dict[str, str]:
@@ -259,3 +308,8 @@ def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
         f"{span} m": {heading: found.get(name) for heading, name in names.items()}
         for span, found in scored.ranges.items()
     }
+
+
+def height_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
+    """Bench, objects and spans of height -> heading -> mean over the images that have some; empty without a bench."""
+    return lines(scored.rows)

@@ -1,15 +1,21 @@
 """A model under a protocol on one set: captures are read one at a time, one row each, and their mean."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sonde import protocols
-from sonde.baselines import Always
+from sonde import background, files, protocols
+from sonde.background import Background
+from sonde.baselines import Always, LeftOut
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
 from sonde.datasets.contract import UNITS
 from sonde.evaluate.bootstrap import check_level
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
+from sonde.evaluate.heights import SHARE, bench_of, by_height
+from sonde.evaluate.left_out import read_choice
 from sonde.evaluate.ordinal import score_pairs
 from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
 from sonde.evaluate.runs import Run, known_to, open_captures, read_run, usual_protocol
@@ -36,8 +42,11 @@ def evaluate(
     out: str | Path | None = None,
     keep: str | Path | None = None,
     watch: Watcher | None = None,
+    bench: Background | None = None,
 ) -> Evaluation:
     """Scores of a model under a protocol.
+
+    Of a run that kept no captures, its own set is scored by the answers that it was chosen by, to captures left out.
 
     Args:
         model: a DepthModel, a Predictor, a name `sonde.load` takes, or a folder of predictions named by id.
@@ -52,6 +61,7 @@ def evaluate(
         out: a folder for `metrics.json` and `per_image.csv`.
         keep: a folder for the predictions; those that are there are not predicted again.
         watch: told of every scored capture.
+        bench: of a fixed camera, for errors by height above it; by default the one that the model knows.
 
     Raises:
         ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
@@ -70,14 +80,37 @@ def evaluate(
             )
         return _finished(score_pairs(*predictor_of(model, keep=keep), Path(data), rules), ci, out)
     captures = captures_of(data, format, run, listed)
-    chosen = chosen_of(captures, run, ids, listed)
-    evaluation = score_set(*predictor_of(model, rules.cut, keep), captures, chosen, rules, watch)
-    evaluation.settings["known"] = known_to(model, captures, chosen.ids)
+    own = run if run is not None and ids is None and listed is None and _is_own(captures, run) else None
+    choice = read_choice(own.folder) if own is not None and not own.parts["test"] else None
+    chosen = chosen_of(captures, run, ids if choice is None else choice.ids, listed)
+    answering = model if choice is None else choice.answers
+    named = predictor_of(answering, rules.cut, keep)
+    evaluation = score_set(*named, captures, chosen, rules, watch, bench or bench_of(model))
+    evaluation.settings["known"] = known_to(answering, captures, chosen.ids)
     if data is None or isinstance(data, str | Path):
         evaluation.settings["format"] = format_of(format, run)
-    if (answers := folder_of_answers(model, keep)) is not None:
+    if (answers := folder_of_answers(answering, keep)) is not None:
         evaluation.settings["predictions"] = recorded(answers, out)
+    evaluation.settings.update({} if choice is None else choice.settings)
+    evaluation.settings.update(_said(own, evaluation))
     return _finished(evaluation, ci, out)
+
+
+def _is_own(captures: DepthSet, run: Run) -> bool:
+    """Whether these are the captures that a run began with."""
+    return _same(captures.root, run.recipe.data.root)
+
+
+def _said(run: Run | None, evaluation: Evaluation) -> dict[str, str]:
+    """The verdict that a run's report gave on these very scores, beside answers that do not look at the image."""
+    path = None if run is None else run.folder / "metrics.json"
+    if path is None or not path.is_file():
+        return {}
+    with files.reading(path, "remove it, and the run is scored without it"):
+        document, main = json.loads(path.read_text(encoding="utf-8")), evaluation.main.metric
+        same = document["protocol"] == evaluation.protocol and document["settings"]["ids"] == evaluation.settings["ids"]
+        alike = math.isclose(document["metrics"].get(main, math.nan), evaluation.metrics[main], rel_tol=0.01)
+    return {"headline": document["headline"]} if same and alike and "headline" in document else {}
 
 
 def _finished(evaluation: Evaluation, ci: int | float | None, out: Path | None) -> Evaluation:
@@ -108,16 +141,24 @@ class Chosen(NamedTuple):
 
 
 def score_set(
-    predictor: Predictor, name: str, captures: DepthSet, chosen: Chosen, rules: Protocol, watch: Watcher | None = None
+    predictor: Predictor,
+    name: str,
+    captures: DepthSet,
+    chosen: Chosen,
+    rules: Protocol,
+    watch: Watcher | None = None,
+    bench: Background | None = None,
 ) -> Evaluation:
-    """Scores of what answers, called `name`, on chosen captures.
+    """Scores of what answers, called `name`, on chosen captures; where their `bench` is known also by height above it.
 
     Raises:
         ValueError: none of them could be scored, or predictions that the protocol cannot score.
     """
     if rules.average == "pair":
         raise ValueError(f"{rules.name} scores pairs of points, and {captures.root} holds depth: score it by itself.")
-    rows, skipped = _score_all(predictor, captures, chosen.ids, rules, watch)
+    moved: dict[str, dict[str, float]] = {}
+    above = None if bench is None or captures.space != "metric" else partial(_above, bench, moved)
+    rows, skipped = _score_all(predictor, captures, chosen.ids, rules, watch, above)
     settings = {
         "protocol": rules.model_dump(),
         "model": name,
@@ -127,7 +168,7 @@ def score_set(
         "captures": chosen.words,
         "ids": [row["id"] for row in rows],
         "versions": versions(),
-    }
+    } | ({"moved": moved} if moved else {})
     names = _named(dict.fromkeys(rules.metrics), rules.unit or captures.unit)
     return Evaluation(rules.name, means(rows, names), rows, skipped, settings)
 
@@ -157,7 +198,11 @@ def chosen_of(
         chosen = Chosen(list(ids), "given by id")
     elif listed is not None:
         chosen = Chosen(list(captures.ids), f"those of {listed}")
-    elif run is not None and _same(captures.root, run.recipe.data.root):
+    elif run is not None and _is_own(captures, run):
+        if not run.parts["test"]:
+            raise ValueError(
+                f"{run.folder} kept no captures for a test: give --data ROOT, captures that it did not train on."
+            )
         chosen = Chosen(run.parts["test"], f"test captures of {run.folder}")
     else:
         chosen = Chosen(list(captures.ids), "all captures")
@@ -169,8 +214,29 @@ def chosen_of(
     return chosen
 
 
+Above = Callable[[Capture, DepthArray, str], dict[str, Any]]
+"""A capture as the protocol shows it, the prediction as scored and the unit of errors -> columns by height."""
+
+
+def _above(
+    bench: Background, moved: dict[str, dict[str, float]], capture: Capture, prediction: DepthArray, unit: str
+) -> dict[str, Any]:
+    """The columns by height above the bench; and, in `moved`, how far off a capture lies that is not on the bench."""
+    row = by_height(bench, capture, prediction, unit)
+    if row[SHARE] is not None:
+        found = background.register(bench, capture.image, capture.depth)
+        if found.moved:
+            moved[capture.id] = {"offset_mm": 1000 * (found.offset or 0.0), "shift_px": found.shift_px}
+    return row
+
+
 def _score_all(
-    predictor: Predictor, captures: DepthSet, ids: Sequence[str], rules: Protocol, watch: Watcher | None
+    predictor: Predictor,
+    captures: DepthSet,
+    ids: Sequence[str],
+    rules: Protocol,
+    watch: Watcher | None,
+    above: Above | None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """A row for each capture, and why the others have none."""
     position = {name: index for index, name in enumerate(captures.ids)}
@@ -185,10 +251,11 @@ def _score_all(
         except ValueError as error:
             skipped[id_] = str(error)
             continue
-        answer = part_seen(predictor(seen), capture, rules, whole=isinstance(predictor, Always))
+        answer = part_seen(predictor(seen), capture, rules, whole=isinstance(predictor, Always | LeftOut))
         scored = score_fully(answer, seen, rules, UNITS[unit])
         kin = {name: known[id_] for name, known in kinds.items()}
         rows.append({"id": id_, "pixels": int(seen.mask.sum()), **kin, **_row(scored, rules, unit)})
+        rows[-1] |= above(seen, scored.depth, unit) if above is not None else {}
         if watch is not None:
             watch(seen, scored.depth, rows[-1])
     if not rows:

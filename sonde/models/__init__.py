@@ -37,6 +37,7 @@ from transformers import (
 
 from sonde import architectures
 from sonde.adapters import load_adapter
+from sonde.background import read_background
 from sonde.models.calibration import CALIBRATION, CANDIDATES, KINDS, Calibration, only_calibration, read_calibration
 from sonde.models.network import (
     FAMILIES,
@@ -51,7 +52,8 @@ from sonde.models.network import (
     meaning_of,
     thawed,
 )
-from sonde.models.start import deepened, level, revive
+from sonde.models.pixels import PixelDepth, pixel_depth
+from sonde.models.start import answer_evenly, deepened, level, revive
 from sonde.recipes import nearest
 
 __all__ = [
@@ -66,6 +68,8 @@ __all__ = [
     "DepthModel",
     "Family",
     "Meaning",
+    "PixelDepth",
+    "answer_evenly",
     "as_array",
     "as_camera",
     "build",
@@ -77,6 +81,7 @@ __all__ = [
     "load",
     "meaning_of",
     "only_calibration",
+    "pixel_depth",
     "read_calibration",
     "revive",
     "save",
@@ -120,6 +125,8 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
         model = _from_hub(str(name), init)
     else:
         raise ValueError(f"No model {str(name)!r}: {nearest(str(name), ['sonde-tiny'])} {ALTERNATIVES}")
+    if model.meaning.background is not None and model.background is None:
+        model.background = read_background(path)
     if calibrated and init == "pretrained" and str(name) != "sonde-tiny" and (path / CALIBRATION).is_file():
         model.calibration = _calibration(path, model)
     model.name = str(name)
@@ -231,6 +238,8 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
         model.network.save_pretrained(folder, state_dict=weights)
         image_processor(model.meaning).save_pretrained(folder)
     (folder / MEANING).write_text(json.dumps(asdict(model.meaning), indent=2) + "\n")
+    if model.background is not None:
+        model.background.write(folder)
     if model.calibration is None:
         (folder / CALIBRATION).unlink(missing_ok=True)
     else:
@@ -291,7 +300,10 @@ def _from_hub(name: str, init: str) -> DepthModel:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}") from None
     _correct_range(network, Path(name))
-    return DepthModel(network, meaning_of(network), name)
+    model = DepthModel(network, meaning_of(network), name)
+    if model.meaning.background is not None:
+        model.background = read_background(Path(snapshot_download(name, allow_patterns=["background.*"])))
+    return model
 
 
 def _correct_range(network: PreTrainedModel, place: Path) -> None:
@@ -375,7 +387,8 @@ def _from_adapter(folder: Path, init: str) -> DepthModel:
             f"{folder} was trained on other weights of {meaning.base} than those loaded now; its numbers would be "
             "wrong. Use the sonde version or the base it was trained with."
         )
-    return DepthModel(load_adapter(base.network, folder), meaning, str(folder))
+    network = pixel_depth(base.network) if meaning.head == "pixels" else base.network
+    return DepthModel(load_adapter(network, folder), meaning, str(folder))
 
 
 def _calibrated_base(folder: Path, init: str) -> DepthModel:

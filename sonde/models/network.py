@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from sonde import files
+from sonde.background import Background
 from sonde.encoding import ENCODINGS, Encoding
 from sonde.models.calibration import Calibration
 from sonde.types import Depth, Image, MatrixArray, Prediction, RGBArray, Sample, Space
@@ -50,6 +51,11 @@ class Meaning:
     canonical_focal: float | None = None
     """The focal length (pixels at the network's input) of the camera whose depth the network answers, whatever camera
     took the image (Metric3D, arXiv 2307.10984): the depth is the answer times f / canonical_focal."""
+    background: float | None = None
+    """Metres that stand for the bench of a fixed camera in what the network answers: real depth is the answer, plus the
+    bench's own depth at that pixel, less this. None: the answer is the depth."""
+    head: str = "decoder"
+    """What answers: the network's own `decoder`, or a head of `pixels` over its encoder's features."""
     unit: str = "m"
     """The unit its data was measured in, restored on output."""
     base: str | None = None
@@ -124,6 +130,8 @@ class DepthModel(nn.Module):
         self.meaning = meaning
         self.name = name
         self.calibration: Calibration | None = None
+        self.background: Background | None = None
+        """The bench of a fixed camera, where the network answers what differs from it (`meaning.background`)."""
         self.register_buffer("mean", torch.tensor(meaning.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(meaning.std).view(1, 3, 1, 1), persistent=False)
 
@@ -215,7 +223,11 @@ class DepthModel(nn.Module):
         return self.zoom(batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1])
 
     def finish(self, raw: Depth, height: int, width: int, intrinsics: Camera | None = None) -> Prediction:
-        """A raw answer to an image of this size, padded or not: resized, decoded, of the image's camera, calibrated."""
+        """A raw answer to an image of this size, padded or not: resized, decoded, of the image's camera, calibrated.
+
+        Raises:
+            ValueError: a model of a fixed camera's bench, and an image of another aspect than that camera's.
+        """
         if self.meaning.pads:
             raw = raw[..., :height, :width]
         zoom = self.zoom(intrinsics, width, raw.shape[-1])
@@ -226,6 +238,10 @@ class DepthModel(nn.Module):
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
         depth = depth * zoom
+        if self.meaning.background is not None:
+            assert self.background is not None
+            bench = torch.from_numpy(self.background.depth_at((height, width))).to(depth)
+            depth = depth + (bench - self.meaning.background)
         if self.calibration is not None:
             depth = self.calibration.apply(depth)
         return Prediction(depth.float(), self.space, intrinsics)
@@ -255,9 +271,13 @@ class DepthModel(nn.Module):
         """One line: name, parameters, space, range and calibration."""
         count = sum(parameter.numel() for parameter in self.parameters())
         encoding = self.meaning.encoding
-        span = "" if encoding is None else f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
+        fixed = self.meaning.background is not None
+        span = ""
+        if encoding is not None and not fixed:
+            span = f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
+        bench = ", above the bench of a fixed camera" if fixed else ""
         calibrated = f", calibrated ({self.calibration.kind})" if self.calibration else ""
-        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{calibrated}"
+        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{bench}{calibrated}"
 
 
 def meaning_of(network: PreTrainedModel) -> Meaning:
@@ -346,6 +366,7 @@ FAMILIES: dict[str, Family] = {
     "dpt": Family(Meaning("disparity", 384, 32, *HALF), ("head",), "head.head.4", "dpt"),
     "glpn": Family(Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True),
     "efficientnet_lite": Family(Meaning("disparity", None, 32), ("head",), "head.conv3", "encoder"),
+    "pixel_head": Family(Meaning("metric", None, 32), ("pixels",), "pixels.last", "base"),
     "zoedepth": Family(Meaning("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
     "depth_pro": Family(
         Meaning("metric", None, 1536, *HALF, input_size=(1536, 1536)),

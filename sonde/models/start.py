@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GLPNForDepthEstimation
 
-from sonde.models.network import FAMILIES
+from sonde.models.network import FAMILIES, DepthModel
 
 
 def revive(network: nn.Module) -> None:
@@ -31,6 +31,15 @@ def revive(network: nn.Module) -> None:
     nn.init.constant_(last.bias, 0.0 if family.sigmoid else 0.5)
     if not family.sigmoid and hasattr(network.config, "depth_estimation_type"):  # pyright: ignore[reportAttributeAccessIssue]
         level(network, last)
+
+
+@torch.no_grad()
+def answer_evenly(model: DepthModel) -> None:
+    """Let a network answer 1/2 everywhere, whatever it sees: the last layer's weights are 0 until it learns."""
+    last = model.network.get_submodule(model.family.last)
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, 0.0 if model.sigmoid else 0.5)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sonde import Verb, files
+from sonde.background import Registration, register
 from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, check_camera, point_cloud
 from sonde.losses import stands_out
@@ -45,6 +46,8 @@ class Outcome(NamedTuple):
     """Every file written, the manifest last."""
     failed: list[tuple[Path, str]]
     """Images that gave nothing, and why."""
+    notes: tuple[str, ...] = ()
+    """What must be known before the depth is believed: a fixed camera that has moved."""
 
 
 class Answer(NamedTuple):
@@ -106,10 +109,12 @@ def predict(
     entries: list[dict[str, Any]] = []
     failed: list[tuple[Path, str]] = []
     tiles: list[RGBArray] = []
+    moved: dict[Path, Registration] = {}
     try:
         for done, (path, stem) in enumerate(stems.items(), start=1):
             try:
                 answer = _answer(model, files.read_rgb(path), camera)
+                moved |= _moved(model, path, answer)
             except ValueError as error:
                 failed.append((path, str(error)))
             else:
@@ -125,7 +130,8 @@ def predict(
         files.write_rgb(out / SHEET, tabled(tiles))
     looked = [out / SHEET] if tiles else []
     manifest = write_manifest(out, stated, entries, failed)
-    return Outcome([*(output for entry in entries for output in entry["outputs"]), *looked, manifest], failed)
+    written = [*(output for entry in entries for output in entry["outputs"]), *looked, manifest]
+    return Outcome(written, failed, _notes(moved, len(stems)))
 
 
 def parse_intrinsics(text: str) -> MatrixArray:
@@ -293,6 +299,21 @@ def _answer(model: DepthModel, image: RGBArray, camera: MatrixArray | None) -> A
     prediction = model.predict(image, camera)
     unit = model.meaning.unit if prediction.space == "metric" else "1"
     return Answer(image, prediction.depth, prediction.space, unit, camera)
+
+
+def _moved(model: DepthModel, path: Path, answer: Answer) -> dict[Path, Registration]:
+    """The image, where its model knows the bench of a fixed camera and the image does not lie on it."""
+    if model.background is None or answer.image is None:
+        return {}
+    found = register(model.background, answer.image)
+    return {path: found} if found.moved else {}
+
+
+def _notes(moved: dict[Path, Registration], images: int) -> tuple[str, ...]:
+    if not moved:
+        return ()
+    first, found = next(iter(moved.items()))
+    return (f"{len(moved)} of {images} images: {found.sentence(first.name)}",)
 
 
 def _target(stem: Path, name: str) -> Path:

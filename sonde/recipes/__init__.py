@@ -28,9 +28,9 @@ class ModelRecipe(Strict):
 
     name: str = "sonde-tiny"
     """A name `sonde.load` takes: sonde-tiny, a hub id, a Hugging Face folder, a run folder, or a .pth or .ckpt file."""
-    size: Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5", "lite0", "lite1", "lite2"] | None = (
-        None
-    )
+    size: (
+        Literal["small", "base", "large", "giant", "b0", "b1", "b2", "b3", "b4", "b5", "lite0", "lite1", "lite2"] | None
+    ) = None
     """Depth Anything V2 of this size in place of `name`: the released weights, or with `init: random` new ones. b0 to
     b5: GLPN with SegFormer's encoder of that size, drawn anew. lite0 to lite2: EfficientNet-Lite under a pyramid
     decoder, drawn anew."""
@@ -52,10 +52,18 @@ class ModelRecipe(Strict):
     canonical_focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Learn and answer depth as a camera of this focal length would see it, in pixels at the network's input, so that
     cameras mix (Metric3D); every image then needs intrinsics. None keeps the model's own, where it has one."""
+    background: str = "none"
+    """The bench of a fixed camera, of which the network then learns what differs: farthest or median makes it from the
+    training captures, a file is a capture of the empty bench, auto asks the captures which is best; none: no bench."""
     input_size: tuple[int, int] | None = None
     """(height, width) the network sees; None keeps the aspect at the model's own short side."""
+    input_pixels: int | None = Field(default=None, ge=1024)
+    """About how many pixels the network sees, in the captures' own aspect, in place of `input_size`."""
     encoding: Literal["inverse", "linear", "log"] | None = "inverse"
     """How metric depth becomes the network's [0, 1]; None trains relative disparity."""
+    head: Literal["decoder", "pixels"] = "decoder"
+    """What answers: the network's own decoder, or a small head that reads the encoder's features pixel by pixel and is
+    fitted to them in seconds before the first step."""
     train_head: bool = False
     """Train the depth head too, beside the adapters."""
     affine_start: bool = False
@@ -179,6 +187,15 @@ class AlignRecipe(Strict):
     """Tokens whose cosine is above are left alone."""
 
 
+class ChooseRecipe(Strict):
+    """Choosing by captures left out, on the features of the frozen encoder."""
+
+    folds: int | None = Field(default=None, ge=2)
+    """Parts that are left out in turn; None leaves out each of up to eight captures, and a fifth of more."""
+    steps: int = Field(default=150, ge=1)
+    """Steps in which a head of pixels is fitted."""
+
+
 class Recipe(Strict):
     """A whole training run."""
 
@@ -188,6 +205,8 @@ class Recipe(Strict):
     """`peft.LoraConfig`'s names; None trains every weight."""
     loss: dict[str, float] = {"masked_l1": 1.0, "edge_gradient": 3.0}
     """LOSSES by name, with their weights."""
+    choose: ChooseRecipe | None = None
+    """Leave captures out to choose the bench and to estimate the error, then train on all; None chooses nothing."""
     align_features: AlignRecipe | None = None
     """Feature alignment with a frozen encoder; None leaves it out."""
     augment: AugmentRecipe = AugmentRecipe()
@@ -203,6 +222,8 @@ class Recipe(Strict):
     """Epochs from one checkpoint to the next, where train.save_strategy is epoch; the best is always saved."""
     save_model: bool = True
     """Write checkpoints; without them the run cannot go on after a stop, and its last weights are what it keeps."""
+    quick: list[str] = []
+    """What `--quick` changes: key=value, dotted."""
     output_dir: str = "runs/run"
     """The run folder."""
     save_result: bool = False
@@ -243,6 +264,18 @@ def load(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | No
         recipe = recipe.model_dump()
     fields = dict(recipe) if isinstance(recipe, dict) else _read(str(recipe))
     return _validated(_merged(fields, overrides or []))
+
+
+def quick_form(recipe: str) -> list[str]:
+    """The overrides of a recipe's quick form.
+
+    Raises:
+        ValueError: the recipe has none.
+    """
+    found = load(recipe).quick
+    if not found:
+        raise ValueError(f"{recipe} has no quick form: leave --quick out, or use the recipe fixed-camera.")
+    return found
 
 
 def dump(recipe: Recipe) -> str:

@@ -22,7 +22,23 @@ from PIL import Image
 from sonde import files
 from sonde.datasets import Capture
 from sonde.datasets.contract import UNITS
-from sonde.evaluate import WORDS, Evaluation, Run, headings, range_table, read_run, scoreboard, table
+from sonde.evaluate import (
+    TRIVIAL,
+    WORDS,
+    Evaluation,
+    Run,
+    bench_of,
+    best_trivial,
+    headings,
+    height_table,
+    judged,
+    range_table,
+    read_choice,
+    read_run,
+    scoreboard,
+    spoken,
+    table,
+)
 from sonde.files.images import INVALID_GREY
 from sonde.metrics import LARGER_IS_BETTER
 from sonde.report.charts import INK, Curves, binned, draw_charts
@@ -97,7 +113,7 @@ class Gallery:
 
 def _goodness(panel: Panel) -> float:
     """By mean absolute error, or where that is not scored by AbsRel or else by the first metric; larger is better."""
-    length = [name for name in panel.scores if name.startswith("mae_")]
+    length = [name for name in panel.scores if name.startswith("mae_") and name[4:] in UNITS]
     name = next(name for name in (*length, "abs_rel", *panel.scores) if name in panel.scores)
     return panel.scores[name] if name.startswith(LARGER_IS_BETTER) else -panel.scores[name]
 
@@ -113,11 +129,12 @@ def told(training: Mapping[str, float]) -> str:
 def finish(folder: Path) -> Path | None:
     """Score a finished run on its held-out captures: `metrics.json`, `per_image.csv` and `report.html`.
 
-    Where no captures were kept for the test, those that chose the checkpoint are scored, and the page says so;
-    where there are none either, nothing is written.
+    Where no captures were kept for the test, those that chose the checkpoint are scored, and the page says so; where
+    every capture trained, the answers to captures left out by which the run was chosen. Without those nothing is
+    written.
     """
     run = read_run(folder)
-    part = run and next((part for part in ("test", "validation") if run.parts[part]), None)
+    part = run and judged(run)
     if part is None:
         return None
     gallery = Gallery()
@@ -155,17 +172,18 @@ def _contents(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -
         "unit": own.unit,
         "own": own,
         "main": own.main,
-        "held": "held-out " if run else "",
+        "held": "left-out " if own.left_out else "held-out " if run else "",
         "headline": headline(board),
         "caution": " ".join([*_notes(board), caution(run, own)]).strip(),
         "facts": _facts(run, own) + steps,
         "rows": _rows(board),
-        "intervals": _intervals(own),
+        "intervals": _intervals(own, list(table(board)[list(board)[-1]])),
         "ratio": _ratio(own),
-        "ranges": range_table(own),
+        "tables": _tables(own),
         "words": WORDS,
         "names": [name for name in own.rows[0] if not name.endswith("]")],
         "charts": draw_charts(curves, gallery.errors, own, curves.kept(run.recipe) if run else None),
+        "bench": _bench(folder, own.unit),
         "panels": _panels(gallery.panels, own),
         "gradients": {"depth": _gradient("Spectral"), "error": _gradient(ERRORS)},
         "settings": _settings(folder, run, own),
@@ -178,16 +196,25 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def headline(board: Mapping[str, Evaluation]) -> list[str]:
-    """One sentence for each rival of the last row: how the mean errors compare."""
-    main = list(board.values())[-1].main
-    *rivals, (name, own) = ((label, scored.metrics[main.metric]) for label, scored in board.items())
-    sentences = []
-    for label, error in rivals:
-        times = f"{error / own:.{0 if error > 10 * own else 1}f} times " if own else ""
-        better = f"{times}lower" if own < error else "not lower"
-        value = f"{number(error, 3)} {main.unit}".strip()
-        sentences.append(f"The {name}'s mean error is {better} than that of the {label} ({value}).")
-    return sentences
+    """How the last row's mean error compares: with the best answer that does not look at the image, then with others.
+
+    Where the last row does not beat that answer, the first sentence says so with figures and what to try.
+    """
+    *rivals, (name, own) = board.items()
+    best = best_trivial(board)
+    against = [] if own.headline or best is None else [best]
+    against += [label for label, _ in rivals if label not in TRIVIAL]
+    first = [own.headline] if own.headline else []
+    return [*first, *(_compared(name, own, label, board[label]) for label in against)]
+
+
+def _compared(name: str, own: Evaluation, label: str, rival: Evaluation) -> str:
+    """A sentence about two mean errors."""
+    mine, theirs = (scored.metrics[own.main.metric] for scored in (own, rival))
+    times = f"{theirs / mine:.{0 if theirs > 10 * mine else 1}f} times " if mine else ""
+    better = f"{times}lower" if mine < theirs else "not lower"
+    value = f"{number(theirs, 3)} {own.main.unit}".strip()
+    return f"The mean error of {spoken(name)} is {better} than that of {spoken(label)} ({value})."
 
 
 def _notes(board: Mapping[str, Evaluation]) -> list[str]:
@@ -202,18 +229,23 @@ def caution(run: Run | None, own: Evaluation) -> str:
     if run is None:
         return ""
     scored = set(own.settings["ids"])
+    few = f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
+    if own.left_out:
+        return few if len(scored) < 5 else ""
     if scored & set(run.parts["train"]) and not own.settings.get("known"):
         return "Captures the model was trained on are among those scored: these numbers flatter it."
-    if scored & set(run.parts["validation"]) or not run.parts["validation"]:
+    chose = run.recipe.train.get("max_steps") != 0  # without a step there is no checkpoint to choose
+    if scored & set(run.parts["validation"]) or (chose and not run.parts["validation"]):
         return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
-    if len(scored) < 5:
-        return f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
-    return ""
+    return few if len(scored) < 5 else ""
 
 
 def _title(folder: Path, run: Run | None) -> str:
     name = folder.resolve().name
-    return name if run is None else f"{Path(run.recipe.model.name).name} on {Path(run.recipe.data.root).name} · {name}"
+    if run is None:
+        return name
+    model = run.recipe.model.size or Path(run.recipe.model.name).name
+    return f"{model} on {Path(run.recipe.data.root).name} · {name}"
 
 
 def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
@@ -232,10 +264,21 @@ def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     ]
 
 
-def _intervals(own: Evaluation) -> list[str]:
-    """Of each column of the table; empty where none were asked for."""
-    found = [own.intervals[metric] for metric in headings(own).values() if own.intervals]
-    return [f"{number(each.low, 3)} to {number(each.high, 3)}" for each in found]
+def _intervals(own: Evaluation, columns: list[str]) -> list[str]:
+    """Of each column of the table, a dash where it has none; empty where none were asked for."""
+    if not own.intervals:
+        return []
+    found = {heading: own.intervals[metric] for heading, metric in headings(own).items()}
+    return [
+        f"{number(found[name].low, 3)} to {number(found[name].high, 3)}" if name in found else "\N{EN DASH}"
+        for name in columns
+    ]
+
+
+def _tables(own: Evaluation) -> dict[str, dict[str, dict[str, Any]]]:
+    """Title -> row -> heading -> number of the errors by depth and by height, where there are some."""
+    tables = {"By true depth": range_table(own), "By height above the bench": height_table(own)}
+    return {title: rows for title, rows in tables.items() if rows}
 
 
 def _ratio(own: Evaluation) -> str:
@@ -255,10 +298,18 @@ def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
     if run is None:
         return facts
     lora = run.recipe.lora
-    adapters = f"LoRA r={lora.get('r', 8)}" if lora else "every weight"
+    every = "every weight" if run.recipe.train.get("max_steps") != 0 else "the head, on frozen features"
+    adapters = f"LoRA r={lora.get('r', 8)}" if lora else every
     head = " and the head" if lora and run.recipe.model.train_head else ""
     counts = ", ".join(f"{len(ids)} {part}" for part, ids in run.parts.items())
-    return [("model", run.recipe.model.name), ("trained", adapters + head), ("captures", counts), *facts]
+    choice = read_choice(run.folder)
+    facts += [("chosen", choice.fact)] if choice is not None else []
+    return [
+        ("model", run.recipe.model.size or run.recipe.model.name),
+        ("trained", adapters + head),
+        ("captures", counts),
+        *facts,
+    ]
 
 
 def _settings(folder: Path, run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
@@ -283,6 +334,24 @@ def _panels(panels: list[Panel], own: Evaluation) -> list[dict[str, Any]]:
     errors = [np.abs(look.error)[panel.mask] for panel, look in zip(panels, looks, strict=True) if panel.mask.any()]
     span = float(f"{np.percentile(np.concatenate(errors), 98):.2g}") if errors else 0.0
     return [_panel(panel, look, min(span, look.most), own) for panel, look in zip(panels, looks, strict=True)]
+
+
+MADE = {"farthest": "the farthest depth on which captures agree", "median": "the median depth of the captures"}
+"""How a bench was made, in words; a name that is not here is the file of a capture of the empty bench."""
+
+
+def _bench(folder: Path, unit: str) -> dict[str, Any] | None:
+    """The bench that a run's model knows, as two pictures; None where it knows none."""
+    bench = bench_of(folder / "best")
+    if bench is None:
+        return None
+    step = max(1, -(-bench.depth.shape[1] // 420))
+    depth, image = bench.depth[::step, ::step], np.ascontiguousarray(bench.image[::step, ::step])
+    low, high = (float(end) for end in np.percentile(depth, [2, 98]))
+    colours = files.colour_depth(depth, None, low, high, space="metric")
+    scale = _scale("depth", low / UNITS[unit], high / UNITS[unit], unit)
+    pictures = [_picture("RGB", image, None), _picture("depth", colours, scale)]
+    return {"made": MADE.get(bench.kind, bench.kind), "pictures": pictures, "ends": scale}
 
 
 class Look(NamedTuple):
@@ -322,8 +391,12 @@ def _panel(panel: Panel, look: Look, span: float, own: Evaluation) -> dict[str, 
     return {
         "id": panel.id,
         "scores": " · ".join(f"{label} {number(panel.scores[name], 3)}" for label, name in labels.items()),
-        "pictures": [{"title": t, "uri": _data_uri(picture), "scale": scale} for t, picture, scale in pictures],
+        "pictures": [_picture(*each) for each in pictures],
     }
+
+
+def _picture(title: str, picture: RGBArray, scale: dict[str, str] | None) -> dict[str, Any]:
+    return {"title": title, "uri": _data_uri(picture), "scale": scale}
 
 
 def _scale(kind: str, low: float, high: float, unit: str) -> dict[str, str]:

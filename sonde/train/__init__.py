@@ -20,6 +20,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from sonde import Verb, cards, files, models, recipes, report, scenes
+from sonde.evaluate.left_out import read_choice
 from sonde.recipes import Recipe
 from sonde.train.arguments import DEFAULTS, optimizer, training_arguments, with_numbers
 from sonde.train.plan import Plan, count_steps, prepare
@@ -67,12 +68,12 @@ def train(
         refuse_bad_rates(plan_rates(args, args.max_steps))
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
-    plan = prepare(recipe)
+    plan = prepare(_as_chosen(recipe, run) if resume else recipe, fitting=not resume)
     if checkpoint is not None:
         _check_continues(plan, checkpoint)
     if plan.main:
         _record(plan)
-    weights = _fit(plan, checkpoint, listener)
+    weights = _fit(plan, checkpoint, listener) if plan.steps else None
     if plan.main:
         models.save(plan.model.eval(), run / "best", weights)
         report.finish(run)
@@ -164,7 +165,7 @@ def _trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
         Objective(plan.model, recipe.loss, recipe.align_features),
         plan.args,
         train=plan.samples("train", augment=True),
-        validation=plan.samples(plan.chooser),
+        validation=plan.samples(plan.chooser) if plan.chooser else None,
         callbacks=callbacks,
         encoder_learning_rate=recipe.model.encoder_learning_rate,
         ema=recipe.ema,
@@ -286,6 +287,15 @@ def _kept_through(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _as_chosen(recipe: Recipe, run: Path) -> Recipe:
+    """The recipe with the bench that leaving captures out chose when the run began."""
+    kept = read_choice(run)
+    if kept is None:
+        return recipe
+    chosen = kept.chosen["background"]
+    return recipes.load(recipe, [f"model.background={chosen}"])
+
+
 def _record(plan: Plan) -> None:
     """Write down the recipe, the split and the environment; scores of a run that goes on are no longer its own."""
     (plan.run / "metrics.json").unlink(missing_ok=True)
@@ -301,6 +311,8 @@ def _record(plan: Plan) -> None:
         "split.json": json.dumps(plan.parts, indent=1),
         "environment.json": json.dumps(environment, indent=1),
     }
+    if plan.choice is not None:
+        plan.choice.write(plan.run, plan.captures.unit_m, plan.captures.unit)
     for name, text in documents.items():
         with files.atomic_write(plan.run / name) as sibling:  # another process may be at `_check_continues` still
             sibling.write_text(text)

@@ -57,9 +57,13 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")
     if "activation_checkpointing" in known and "gradient_checkpointing" in settings:  # its new name in transformers 5
         settings["activation_checkpointing"] = settings.pop("gradient_checkpointing")
+    if takes_no_step(recipe):
+        settings["max_steps"] = -1  # what TrainingArguments says for: not counted in steps
     _check_numbers(settings)
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         settings |= {key: "no"} if settings.get(key) is False else {}  # as YAML reads no
+    if scores_nothing(recipe):
+        settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
     if not recipe.save_model:
         settings |= {"save_strategy": "no", "load_best_model_at_end": False}
     if settings.get("optim") in OPTIMIZERS:
@@ -76,6 +80,17 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         if name not in get_available_reporting_integrations():
             raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
     return args
+
+
+def takes_no_step(recipe: Recipe) -> bool:
+    """Whether the fit of a head of pixels is all that a run does: `train.max_steps: 0`."""
+    return recipe.model.head == "pixels" and recipe.train.get("max_steps") == 0
+
+
+def scores_nothing(recipe: Recipe) -> bool:
+    """Whether every capture trains and none is kept to choose a checkpoint or to score."""
+    rules = recipe.data.split
+    return not (rules.test or rules.validation or rules.folds or recipe.data.measured)
 
 
 def with_numbers(recipe: Recipe) -> Recipe:

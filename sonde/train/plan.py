@@ -8,13 +8,19 @@ from typing import NamedTuple
 import torch
 from transformers import TrainingArguments, set_seed
 
-from sonde import adapters, architectures, datasets, evaluate, losses, models
+from sonde import adapters, datasets, evaluate, losses, models, recipes
+from sonde.background import Background
 from sonde.datasets import Decoded, DepthSet, Samples, depth_range, split
 from sonde.encoding import ENCODINGS
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, nearest
-from sonde.train.arguments import training_arguments
-from sonde.train.rates import RatePlan, plan_rates, refuse_bad_rates
+from sonde.train.aims import Aim, aim_at
+from sonde.train.arguments import takes_no_step, training_arguments
+from sonde.train.choice import CaptureSeen, Choice, choose, fit_to, read_captures
+from sonde.train.fixed import find_background
+from sonde.train.heads import install
+from sonde.train.networks import input_size, open_model
+from sonde.train.rates import NO_RATES, RatePlan, plan_rates, refuse_bad_rates
 from sonde.trainer import score_names
 
 
@@ -29,11 +35,15 @@ class Plan(NamedTuple):
     model: DepthModel
     args: TrainingArguments
     rates: RatePlan
+    background: Background | None = None
+    """The bench, where the network learns what differs from it."""
+    choice: Choice | None = None
+    """What leaving captures out has chosen, where the recipe asks for it and nothing is resumed."""
 
     def samples(self, part: str, *, augment: bool = False) -> Samples:
         """The captures of a part as a torch data set, decoded once."""
         recipe, data, unit = self.recipe, self.recipe.data, self.captures.unit_m
-        size = recipe.model.input_size
+        size = self.model.meaning.input_size if data.fit == "stretch" else recipe.model.input_size
         decoded = Decoded(self.captures, None if data.fit == "window" else size, data.cache, cover=data.fit == "crop")
         position = {capture: index for index, capture in enumerate(self.captures.ids)}
         indices = [position[capture] for capture in self.parts[part]]
@@ -44,12 +54,13 @@ class Plan(NamedTuple):
             recipe.seed,
             size if data.fit == "crop" or (data.fit == "window" and augment) else None,
             max_depth=math.inf if data.max_depth_eval is None or part == "train" else data.max_depth_eval * unit,
+            background=self.background,
         )
 
     @property
-    def chooser(self) -> str:
-        """The part that chooses the checkpoint."""
-        return "validation" if self.parts["validation"] else "test"
+    def chooser(self) -> str | None:
+        """The part that chooses the checkpoint; None where every capture trains, and the last weights are kept."""
+        return next((part for part in ("validation", "test") if self.parts[part]), None)
 
     @property
     def sharded(self) -> bool:
@@ -67,10 +78,11 @@ class Plan(NamedTuple):
         return len(self.rates.rates)
 
 
-def prepare(recipe: Recipe) -> Plan:
+def prepare(recipe: Recipe, *, fitting: bool = False) -> Plan:
     """Open the data, cut it, load and adapt the model, and check every setting.
 
-    Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing.
+    Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing. With `fitting`
+    captures are left out to choose, and a head of pixels is fitted: seconds to a minute.
     """
     args = training_arguments(recipe)
     for name, weight in recipe.loss.items():
@@ -89,15 +101,49 @@ def prepare(recipe: Recipe) -> Plan:
     _check_metric(args, captures)
     _check_judged(recipe, captures)
     parts = _cut(recipe, captures)
-    rates = plan_rates(args, _steps(args, len(parts["train"])))
+    rates = NO_RATES if takes_no_step(recipe) else plan_rates(args, _steps(args, len(parts["train"])))
     refuse_bad_rates(rates)
     set_seed(recipe.seed)
-    model = _network(recipe)
+    model = open_model(recipe)
     _check_space(recipe, captures, model)
-    plan = Plan(recipe, Path(recipe.output_dir), captures, parts, model, args, rates)
+    model.meaning = replace(model.meaning, input_size=input_size(recipe, captures, parts, model), unit=captures.unit)
+    choice, read = _look(recipe, captures, parts["train"], model) if fitting else (None, [])
+    if choice is not None:
+        recipe = _chosen(recipe, choice)
+    bench = find_background(recipe, captures, parts["train"], known=choice is not None)
+    plan = Plan(recipe, Path(recipe.output_dir), captures, parts, model, args, rates, bench, choice)
     _give_meaning(plan)
+    if read and recipe.model.head == "pixels":
+        _fit_head(plan, read)
     _adapt(plan)
     return plan
+
+
+def _look(
+    recipe: Recipe, captures: DepthSet, ids: list[str], model: DepthModel
+) -> tuple[Choice | None, list[CaptureSeen]]:
+    """What leaving captures out chooses, and the training captures as the encoder sees them."""
+    pixels = recipe.model.head == "pixels"
+    if recipe.choose is None and not pixels:
+        return None, []
+    if recipe.model.encoding is None:
+        raise ValueError("model.head=pixels and choose need metric depth: set model.encoding=inverse.")
+    seer = model if pixels else models.DepthModel(models.pixel_depth(model.network), model.meaning, model.name)
+    read = read_captures(recipe, captures, ids, seer)
+    return choose(recipe, captures, read, seer) if recipe.choose else None, read
+
+
+def _chosen(recipe: Recipe, choice: Choice) -> Recipe:
+    """The recipe with the bench that was chosen in place of `auto`."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"background": choice.background})})
+
+
+def _fit_head(plan: Plan, read: list[CaptureSeen]) -> None:
+    """Fit the head of pixels to all training captures."""
+    spec = plan.model.encoding
+    assert spec is not None
+    steps = plan.choice.chosen.steps if plan.choice else recipes.ChooseRecipe().steps
+    install(plan.model, fit_to(read, [Aim(spec, plan.background)], steps, plan.recipe.seed))
 
 
 def count_steps(recipe: Recipe, args: TrainingArguments) -> int:
@@ -131,37 +177,6 @@ def _check_judged(recipe: Recipe, captures: DepthSet) -> None:
             f"data.max_depth_eval={judged:g} is beyond {far:g} {captures.unit}, from where on no depth is read: "
             "give at most that, or a larger data.max_depth."
         )
-
-
-def _network(recipe: Recipe) -> DepthModel:
-    wanted = recipe.model
-    if wanted.size is None:
-        if wanted.encoder is not None or wanted.max_depth is not None:
-            raise ValueError("model.encoder and model.max_depth are for a model.size, such as small or b4.")
-        model = models.load(wanted.name, init=wanted.init)
-        if isinstance(model.network, adapters.PeftModel):
-            raise ValueError(
-                f"{wanted.name} is an adapter already: export it with --to hf, and set model.name to that folder."
-            )
-        if model.calibration is not None:
-            raise ValueError(
-                f"{wanted.name} is calibrated, and training would make its calibration wrong: start from "
-                f"{model.calibration.base or 'it after `sonde calibrate --undo`'}, and calibrate what comes out."
-            )
-        if wanted.depths is not None:
-            model.network = models.deepened(model.network, wanted.depths)
-        return model
-    if wanted.depths is not None:
-        raise ValueError(f"model.depths is for a model.name, and model.size={wanted.size} says how deep it is.")
-    max_depth = wanted.max_depth
-    if wanted.encoding is not None and max_depth is not None:
-        raise ValueError(
-            f"model.max_depth={max_depth:g} and model.encoding={wanted.encoding} both say where depth ends: set "
-            "model.encoding=null for a network of metres, or leave model.max_depth out and give data.range."
-        )
-    if wanted.encoding is not None and wanted.size in architectures.MIT_SIZES:
-        max_depth = 1  # the encoding's [0, 1]
-    return models.build(wanted.size, init=wanted.init, encoder=wanted.encoder, max_depth=max_depth)
 
 
 def _cut(recipe: Recipe, captures: DepthSet) -> dict[str, list[str]]:
@@ -208,15 +223,9 @@ def _check_space(recipe: Recipe, captures: DepthSet, model: DepthModel) -> None:
 
 def _give_meaning(plan: Plan) -> None:
     """Tell the model what its numbers will mean: the encoding over the data's range, or disparity as before."""
-    recipe, model, captures = plan.recipe, plan.model, plan.captures
-    size = recipe.model.input_size or model.meaning.input_size
-    if size is not None and any(side < 1 or side % model.meaning.multiple for side in size):
-        step = model.meaning.multiple
-        nearest_size = [max(step, round(side / step) * step) for side in size]
-        raise ValueError(
-            f"model.input_size={list(size)}: {model.name} needs multiples of {step}; the nearest is {nearest_size}."
-        )
-    meaning = replace(model.meaning, input_size=size, unit=captures.unit)
+    recipe, model = plan.recipe, plan.model
+    model.background = None  # of the model that training starts from
+    meaning = replace(model.meaning, background=None)
     if recipe.data.fit != "stretch":
         if recipe.model.input_size is None:
             raise ValueError(f"data.fit={recipe.data.fit} needs model.input_size: the window to cut.")
@@ -236,10 +245,29 @@ def _give_meaning(plan: Plan) -> None:
     model.meaning = replace(meaning, canonical_focal=focal)
     if focal is not None:
         _canonical(plan, "train", 0)
-    if recipe.model.encoding is not None:
+    if plan.background is not None:
+        _give_background(plan, plan.background)
+    elif recipe.model.encoding is not None:
         encoding = ENCODINGS[recipe.model.encoding](*_range(plan)).to_dict()
         model.meaning = replace(model.meaning, space="metric", encoding=encoding, scale=1.0)
         models.end_at(model.network, 1)
+
+
+def _give_background(plan: Plan, bench: Background) -> None:
+    """The network answers what differs from the bench, at first nothing: 1/2, in the middle of a linear range."""
+    model, captures = plan.model, plan.captures
+    if plan.recipe.model.encoding is None or model.meaning.canonical_focal is not None:
+        raise ValueError(
+            f"model.background={plan.recipe.model.background} is for metric depth from one camera: set model.encoding, "
+            "and leave model.canonical_focal out; or set model.background=none."
+        )
+    position = {capture: index for index, capture in enumerate(captures.ids)}
+    depths = (captures.read_depth(position[id_]) for id_ in plan.parts["train"])
+    encoding = aim_at(depths, plan.recipe.model.encoding, bench).encoding.to_dict()
+    model.meaning = replace(model.meaning, space="metric", encoding=encoding, scale=1.0, background=bench.reference)
+    model.background = bench
+    models.end_at(model.network, 1)
+    models.answer_evenly(model)
 
 
 def _range(plan: Plan) -> tuple[float, float]:
@@ -272,6 +300,8 @@ def _canonical(plan: Plan, part: str, index: int) -> tuple[float, float]:
 def _adapt(plan: Plan) -> None:
     """Adapters and the head's start, where the recipe asks for them."""
     recipe, model = plan.recipe, plan.model
+    pixels = recipe.model.head == "pixels"
+    fitted = recipe.model.affine_start and plan.background is None and not pixels
     if recipe.model.affine_start and not (recipe.model.train_head and recipe.model.encoding):
         raise ValueError(
             "model.affine_start needs model.train_head=true and an encoding: it sets the head's last layer."
@@ -281,7 +311,7 @@ def _adapt(plan: Plan) -> None:
             f"model.affine_start sets {model.family.last}, which {model.name} trains no adapter with: set it to false."
         )
     if recipe.lora is None:
-        if recipe.model.affine_start:
+        if fitted:
             _start(plan)
         models.inscribe(model)  # for the trainer's own checkpoints, which hold no sonde.json
         return
@@ -295,10 +325,11 @@ def _adapt(plan: Plan) -> None:
             f"model.depths with lora: an adapter is saved without its base, and {model.name} has not these blocks. "
             "Set lora=null to train the whole network, or leave model.depths out."
         )
-    model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
-    if recipe.model.affine_start:
+    if not pixels:
+        model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
+    if fitted:
         _start(plan)
-    head = model.family.head if recipe.model.train_head else ()
+    head = model.family.head if recipe.model.train_head or pixels else ()
     model.network = adapters.add_lora(model.network, recipe.lora, head)
 
 

@@ -25,6 +25,8 @@ class RatePlan(NamedTuple):
 
     def summary(self, points: int = 200) -> dict[str, Any]:
         """What `--json` prints, with at most so many points of the curve as [step, rate]."""
+        if not self.rates:
+            return {"schedule": self.schedule, "steps": 0, "learning_rate": None, "complaints": []}
         last = len(self.rates) - 1
         steps = sorted({round(index * last / (points - 1)) for index in range(points)})
         return {
@@ -37,6 +39,10 @@ class RatePlan(NamedTuple):
             "complaints": self.complaints,
             "curve": [[step, self.rates[step]] for step in steps],
         }
+
+
+NO_RATES = RatePlan("none", 0, [], [], None, [])
+"""Of a run that fits a head of pixels and takes no step."""
 
 
 def learning_rates(args: TrainingArguments, steps: int) -> list[float]:

@@ -86,7 +86,7 @@ class DepthTrainer(Guarded):
         model = objective.model
         self.sharded = sharded
         self.results = results
-        self.freeze_norm = freeze_norm or isinstance(model.network, PeftModel)
+        self.freeze_norm = freeze_norm
         self.encoder_learning_rate = encoder_learning_rate
         self.clip_value = clip_value
         super().__init__(
@@ -124,7 +124,7 @@ class DepthTrainer(Guarded):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The batch's mean of the weighted losses, at the ground truth's size."""
-        if model.training and self.freeze_norm:
+        if model.training and (self.freeze_norm or isinstance(self.depth_model.network, PeftModel)):
             freeze_norms(model)
         pred, terms = self.objective(model, inputs)
         for name, term in terms.items():
@@ -242,6 +242,8 @@ class DepthTrainer(Guarded):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, self.weights() if state_dict is None else state_dict)
+        if self.depth_model.background is not None:
+            self.depth_model.background.write(Path(output_dir or str(self.args.output_dir)))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """transformers', its optimizer's state put together from all processes where the network is sharded."""
