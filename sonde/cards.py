@@ -160,7 +160,8 @@ def page(document: Mapping[str, Any]) -> str:
     scores = document["accuracy"].get("metrics", {})
     measured = ", ".join(f"{name} {value:.4g}" for name, value in scores.items()) or "not measured"
     about = document["accuracy"]
-    where = f" ({about['protocol']}, {about['images']} images of {about['data']})" if scores else ""
+    which = f": {about['captures']}" if "left out" in about.get("captures", "") else ""
+    where = f" ({about['protocol']}, {about['images']} images of {about['data']}{which})" if scores else ""
     return PAGE.format(
         licence=document["licence"],
         name=document["name"],
@@ -168,6 +169,7 @@ def page(document: Mapping[str, Any]) -> str:
         parents="\n".join(lines) or "- none: drawn at random",
         data="\n".join(data),
         accuracy=measured + where,
+        bench=_bench(document["background"]) if document.get("background") else "",
         calibrated=f"\n{calibrated(document['calibration'])}\n" if document.get("calibration") else "",
         versions=", ".join(f"{name} {version}" for name, version in document["versions"].items()),
         weights=document["weights_sha256"],
@@ -184,6 +186,12 @@ def calibrated(record: Mapping[str, Any]) -> str:
         f"**Calibrated** to metres ({record['kind']}) by {record['points']} points of {images} {depths}, "
         f"on {record['date'][:10]}{error}: `{record['formula']}`"
     )
+
+
+def _bench(about: Mapping[str, Any]) -> str:
+    """A known bench's line of the page."""
+    height, width = about["size"]
+    return f"\n**Bench** of a fixed camera ({about['kind']}), {width}x{height}: `background.npy` in metres.\n"
 
 
 def _encoder(name: str, size: str | None) -> Parent:
@@ -234,7 +242,7 @@ library_name: transformers
 {data}
 
 **Measured**: {accuracy}.
-{calibrated}
+{bench}{calibrated}
 **Made with** {versions}. Weights: SHA-256 {weights}.
 
 ```yaml

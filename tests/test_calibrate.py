@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from small_captures import INTRINSICS, picture, write_bench
 from small_networks import saved
+from small_recipes import FEW
 
 from sonde import calibrate, cards, datasets, evaluate, export, files, label, load, models, recipes, train
 from sonde.adapters import affine_start
@@ -231,9 +232,7 @@ def test_a_calibrated_folder_predicts_scores_and_goes_back(tmp_path, photo, sond
     datasets.convert(tmp_path / "set/rgb", tmp_path / "set/depth", tmp_path / "captures", depth_scale=1e-4)
     assert evaluate.evaluate(model, "metric", tmp_path / "captures").metrics["abs_rel"] < 1e-3
     with pytest.raises(ValueError, match="is calibrated, and training would make"):
-        train.dry_run(
-            recipes.load("lora-few"), [f"model.name={model}", f"data.root={write_bench(tmp_path / 'bench', 5)}"]
-        )
+        train.dry_run(recipes.load(FEW), [f"model.name={model}", f"data.root={write_bench(tmp_path / 'bench', 5)}"])
     job = label.prepare(load(model), photo, tmp_path / "labels")
     assert job.space == "metric" and job.encoding != label.prepare(load(model, calibrated=False), photo, "x").encoding
     assert sonde("calibrate", model, "--undo", "--json").json == {"removed": str(model / CALIBRATION)}

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from small_captures import write_bench
 from small_networks import DEPTH_ANYTHING, saved, small_depth_anything
+from small_recipes import FEW
 from transformers import (
     AutoModelForDepthEstimation,
     Dinov2Config,
@@ -177,11 +178,11 @@ def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
 def test_every_weight_of_a_whole_network_resumes_exactly_averages_included(base, root, tmp_path):
     more = ("ema=0.9", "augment.cutmix=0.5", "align_features.weight=0.5")
     words = settings(base, root, tmp_path / "run", *more)
-    train.train("lora-few", words)
+    train.train(FEW, words)
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")
     last = load_file(tmp_path / "run" / "checkpoints" / "checkpoint-4" / "model.safetensors")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
-    train.train("lora-few", words, resume=True)
+    train.train(FEW, words, resume=True)
     again = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert all(torch.equal(value, again[name]) for name, value in best.items())
     resumed = load_file(tmp_path / "run" / "checkpoints" / "checkpoint-4" / "model.safetensors")
@@ -196,11 +197,11 @@ def test_the_average_of_every_steps_weights_is_what_is_kept(root, tmp_path):
     for step in (1, 2, 3, 4):  # replayed from the start: a run keeps its last weights alone
         run = tmp_path / f"to-{step}"
         more = (*steady, f"train.max_steps={step}", "train.eval_strategy=no", "train.save_strategy=no")
-        train.train("lora-few", settings(base, root, run, *more))
+        train.train(FEW, settings(base, root, run, *more))
         weights = load_file(run / "best" / "model.safetensors")
         decay = min(0.9, (1 + step) / (10 + step))
         expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
-    train.train("lora-few", settings(base, root, tmp_path / "run", *steady, "ema=0.9"))
+    train.train(FEW, settings(base, root, tmp_path / "run", *steady, "ema=0.9"))
     averaged = load_file(tmp_path / "run" / "best" / "model.safetensors")
     for name, value in expected.items():
         torch.testing.assert_close(averaged[name], value, rtol=1e-4, atol=1e-6)
@@ -217,7 +218,7 @@ def test_the_encoder_learns_at_a_rate_of_its_own(base, root, tmp_path, monkeypat
     monkeypatch.setattr(DepthTrainer, "create_optimizer", noting)
     steady = ("train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0.1")
     rates = ("model.encoder_learning_rate=1e-4", "train.learning_rate=1e-3")
-    train.train("lora-few", settings(base, root, tmp_path / "run", *rates, *steady))
+    train.train(FEW, settings(base, root, tmp_path / "run", *rates, *steady))
     trainer, optimizer = seen[0]
     rates = {
         id(value): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for value in group["params"]
@@ -262,7 +263,7 @@ def test_sets_of_different_sizes_mix_when_cropped(root, tmp_path):
 
 def test_a_cropped_run_answers_at_the_images_own_aspect(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    run = train.train("lora-few", settings(base, root, tmp_path / "run"))
+    run = train.train(FEW, settings(base, root, tmp_path / "run"))
     meaning = models.load(run).meaning
     assert meaning.input_size is None and meaning.short_side == 28
     assert json.loads((run / "metrics.json").read_text())["protocol"] == "zivid-mm"
@@ -275,23 +276,23 @@ def logged(run: Path) -> list[float]:
 
 def test_gradient_checkpointing_changes_no_number(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    plain = train.train("lora-few", settings(base, root, tmp_path / "plain"))
-    saving = train.train("lora-few", settings(base, root, tmp_path / "saving", "train.gradient_checkpointing=true"))
+    plain = train.train(FEW, settings(base, root, tmp_path / "plain"))
+    saving = train.train(FEW, settings(base, root, tmp_path / "saving", "train.gradient_checkpointing=true"))
     assert logged(saving) == pytest.approx(logged(plain), rel=1e-5)
 
 
 def test_a_network_that_cannot_checkpoint_its_gradients_says_so(root, tmp_path):
     base = saved("glpn", tmp_path / "glpn")
     with pytest.raises(ValueError, match="checkpointing"):
-        train.train("lora-few", settings(base, root, tmp_path / "run", "train.gradient_checkpointing=true"))
+        train.train(FEW, settings(base, root, tmp_path / "run", "train.gradient_checkpointing=true"))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
 def test_a_compiled_network_trains_to_the_same_loss(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    plain = train.train("lora-few", settings(base, root, tmp_path / "plain"))
-    compiled = train.train("lora-few", settings(base, root, tmp_path / "compiled", "train.torch_compile=true"))
+    plain = train.train(FEW, settings(base, root, tmp_path / "plain"))
+    compiled = train.train(FEW, settings(base, root, tmp_path / "compiled", "train.torch_compile=true"))
     assert logged(compiled) == pytest.approx(logged(plain), rel=1e-3)
     kept, expected = (load_file(run / "best" / "model.safetensors") for run in (compiled, plain))
     assert kept.keys() == expected.keys()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from small_captures import picture, write_bench
+from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
 from sonde import architectures, evaluate, features, files, label, models, train
@@ -327,7 +328,7 @@ def test_a_run_adapts_a_saved_lite(relative, tmp_path):
     root = write_bench(tmp_path / "set", 5)
     words = [f"model.name={relative}", f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
     settings = ["model.input_size=[32,64]", "train.max_steps=2", "train.eval_steps=1", "train.save_steps=1"]
-    run = train.train("lora-few", [*words, *settings, "lora.target_modules=null"])
+    run = train.train(FEW, [*words, *settings, "lora.target_modules=null"])
     held = json.loads((run / "best" / "adapter_config.json").read_text())
     assert sorted(held["target_modules"]) == ["expand.conv", "project.conv"]
     depth = models.load(run).predict(picture(0)).depth

@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_captures import write_bench
 from small_networks import saved
+from small_recipes import FEW
 from torch import nn
 from trained_runs import killed_at
 
@@ -100,16 +101,16 @@ def test_a_recipe_trains_with_muon_and_goes_on_where_it_stopped(settings, tmp_pa
     monkeypatch.setattr("sonde.report.finish", lambda run: None)
     turned: list[int] = []
     monkeypatch.setattr("sonde.trainer.muon.orthogonal", lambda matrix: turned.append(1) or orthogonal(matrix))
-    train.train("lora-few", settings("whole"))
+    train.train(FEW, settings("whole"))
     whole = dict(models.load(tmp_path / "whole").network.state_dict())
     assert turned
     with killed_at(2):
-        train.train("lora-few", settings("halted"))
-    train.train("lora-few", settings("halted"), resume=True)
+        train.train(FEW, settings("halted"))
+    train.train(FEW, settings("halted"), resume=True)
     halted = models.load(tmp_path / "halted").network.state_dict()
     assert all(torch.equal(value, halted[name]) for name, value in whole.items())
 
 
 def test_muon_refuses_weights_cut_across_processes(settings):
     with pytest.raises(ValueError, match=r"train.optim=muon .* train.optim=adamw_torch"):
-        train.train("lora-few", settings("run", "train.fsdp=full_shard"))
+        train.train(FEW, settings("run", "train.fsdp=full_shard"))

@@ -12,6 +12,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file
 from small_captures import write_bench
 from small_networks import saved
+from small_recipes import FEW
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sonde import losses, models, train
@@ -100,7 +101,7 @@ def state(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_reports_it(settings, spoiled, tmp_path):
     spoiled("image", math.inf, lambda epoch, index: epoch == 1 and index == 4)
-    run = train.train("lora-few", settings("train.max_steps=9", "train.save_steps=1", "ema=0.9", "train.eval_steps=1"))
+    run = train.train(FEW, settings("train.max_steps=9", "train.save_steps=1", "ema=0.9", "train.eval_steps=1"))
     (box,) = boxes(run)
     before, after = (state(run / "checkpoints" / f"checkpoint-{step}") for step in (box.step - 1, box.step))
     assert before.keys() == after.keys()
@@ -119,7 +120,7 @@ def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_repo
 
 def test_a_bad_batch_inside_an_accumulated_step_skips_all_of_it(settings, spoiled):
     spoiled("depth", math.inf, lambda epoch, index: epoch == 0 and index == 5)
-    run = train.train("lora-few", settings("train.gradient_accumulation_steps=2", "train.max_steps=3"))
+    run = train.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=3"))
     (box,) = boxes(run)
     assert [batch.finite for batch in box.batches].count(False) == 1 and len(box.batches) == 2
     assert box.suspects() == ["c05"] and "depth of c05" in box.cause()[0]
@@ -133,7 +134,7 @@ def log_error(pred, target, mask):
 def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(settings, monkeypatch, sonde):
     monkeypatch.setitem(losses.LOSSES, "log_error", log_error)
     words = settings("loss={masked_l1: 1.0, log_error: 1.0}")
-    said = sonde("train", "lora-few", *words)
+    said = sonde("train", FEW, *words)
     run = Path(words[-2].partition("=")[2])
     assert said.code == 2 and "3 steps in a row" in said.errors and "logarithm of depth that is 0" in said.errors
     assert "--resume goes on from the newest checkpoint" in said.errors and "best checkpoint" not in said.errors
@@ -147,7 +148,7 @@ def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(s
 
 
 def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(settings, monkeypatch, tmp_path):
-    whole = train.train("lora-few", settings("train.save_steps=3", "train.eval_steps=3"))
+    whole = train.train(FEW, settings("train.save_steps=3", "train.eval_steps=3"))
     again = settings("train.save_steps=3", "train.eval_steps=3", f"output_dir={tmp_path / 'stopped'}")
     with monkeypatch.context() as patch:
         take = DepthTrainer.training_step
@@ -159,12 +160,12 @@ def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(setting
 
         patch.setattr(DepthTrainer, "training_step", broken)
         with pytest.raises(Stopped, match=r"best checkpoint so far.*doctor.*--resume"):
-            train.train("lora-few", again)
+            train.train(FEW, again)
     run = tmp_path / "stopped"
     assert [box.step for box in boxes(run)] == [4, 5, 6]
     chosen = load_file(run / "checkpoints" / "checkpoint-3" / "model.safetensors")
     assert all(torch.equal(value, chosen[name]) for name, value in models.load(run).network.state_dict().items())
-    train.train("lora-few", again, resume=True)
+    train.train(FEW, again, resume=True)
     assert not boxes(run) and logs(run)[-1]["skipped_steps"] == 0
     clean, resumed = (models.load(one).network.state_dict() for one in (whole, run))
     assert all(torch.equal(value, resumed[name]) for name, value in clean.items())
@@ -174,7 +175,7 @@ def test_a_learning_rate_too_high_is_told_by_the_norms_of_the_last_good_steps(se
     hot = ("train.learning_rate=1e14", "train.max_grad_norm=0", "train.warmup_steps=0", "train.save_strategy=epoch")
     told = r"learning rate of 1e\+14 is too high: the norm of the weights grew .* begin again in another output_dir"
     with pytest.raises(Stopped, match=told):
-        train.train("lora-few", settings(*hot, "train.eval_strategy=epoch"))
+        train.train(FEW, settings(*hot, "train.eval_strategy=epoch"))
     box = boxes(tmp_path / "run")[0]
     assert box.norms.steps and box.norms.growth("weights") > 1e3
     taken = load_file(blackbox.found(tmp_path / "run")[0] / "weights.safetensors")
@@ -200,7 +201,7 @@ def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(set
 
     replaying = False
     monkeypatch.setattr(train, "_trainer", halved)
-    run = train.train("lora-few", settings())
+    run = train.train(FEW, settings())
     (box,) = boxes(run)
     assert box.step == 4 and box.faults("forward")[0].module == module and "65504" in box.cause()[0]
     cured = sonde("doctor", run, "--replay").text
@@ -214,7 +215,7 @@ def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(set
 def test_a_replay_takes_the_same_step_again(settings, spoiled, monkeypatch):
     spoiled("image", math.nan, lambda epoch, index: epoch == 1 and index == 2)
     varied = ("augment.flip=0.5", "augment.brightness=0.3", "augment.cutmix=0.5")
-    run = train.train("lora-few", settings("train.gradient_accumulation_steps=2", "train.max_steps=4", *varied))
+    run = train.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=4", *varied))
     ((box, shown),) = [train.replay(run)]
     assert box.batches[len(shown) - 1].image == shown[-1].image == ["c02"]
     for once, again in zip(box.batches, shown, strict=False):
@@ -230,7 +231,7 @@ def test_float16s_own_skips_are_counted_apart_and_stop_nothing(settings, monkeyp
         return trainer
 
     monkeypatch.setattr(train, "_trainer", scaled)
-    run = train.train("lora-few", settings("train.max_grad_norm=0", "train.max_steps=12"))
+    run = train.train(FEW, settings("train.max_grad_norm=0", "train.max_steps=12"))
     last = logs(run)[-1]
     assert not boxes(run) and last["skipped_steps"] == 0 and 3 < last["scaler_skips"] < 12
     assert math.isfinite(last["train_loss"])
@@ -268,7 +269,7 @@ def steps_taken(monkeypatch) -> list[tuple[float, torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("optim,coupled", [("adam", True), ("adamw_torch", False)])
 def test_weight_decay_is_coupled_in_adam_and_decoupled_in_adamw(settings, steps_taken, optim, coupled):
     decay, beta1, beta2, eps = 0.3, 0.8, 0.9, 1e-6
-    train.train("lora-few", settings(
+    train.train(FEW, settings(
         f"train.optim={optim}", f"train.weight_decay={decay}", f"train.adam_beta1={beta1}", f"train.adam_beta2={beta2}",
         f"train.adam_epsilon={eps}", "train.max_steps=2", "train.learning_rate=0.01", "train.warmup_steps=0",
     ))  # fmt: skip
@@ -296,7 +297,7 @@ def test_gradients_are_clipped_by_value_when_the_step_is_taken(settings, monkeyp
 
     monkeypatch.setattr(AcceleratedOptimizer, "step", watched)
     more = (f"train.gradient_accumulation_steps={accumulated}", "train.max_steps=2")
-    train.train("lora-few", settings("clip_value=1e-3", "train.max_grad_norm=0", *more))
+    train.train(FEW, settings("clip_value=1e-3", "train.max_grad_norm=0", *more))
     assert largest == pytest.approx([1e-3] * 2)
     norms = [line["grad_norm"] for line in logs(Path(settings()[-1].partition("=")[2])) if "grad_norm" in line]
     assert norms and max(norms) < 1
@@ -317,7 +318,7 @@ def test_the_wait_for_data_is_a_share_of_the_steps_without_the_first(monkeypatch
 
 
 def test_a_run_and_its_report_say_how_long_it_waited_for_data(settings, sonde):
-    said = sonde("train", "lora-few", *settings("train.max_steps=3"))
+    said = sonde("train", FEW, *settings("train.max_steps=3"))
     assert "waiting for data" in said.text and "none skipped" in said.text
     run = Path(settings()[-1].partition("=")[2])
     assert all(0 <= line["data_wait"] < 1 for line in logs(run) if "loss" in line or "train_loss" in line)
@@ -336,7 +337,7 @@ def item(self, index, leader):
     return sample
 Samples._item = item
 if __name__ == "__main__":
-    train("lora-few", sys.argv[1:])
+    train(FEW, sys.argv[1:])
 """
 
 
@@ -373,7 +374,7 @@ def test_an_image_without_an_answer_leaves_no_score_and_no_best_checkpoint(setti
         return answer if network.training or asked.count(False) % 2 else answer * torch.nan
 
     monkeypatch.setattr(models.DepthModel, "respond", at_times)
-    run = train.train("lora-few", settings(
+    run = train.train(FEW, settings(
         "data.split.validation=2", "train.max_steps=2", "train.per_device_eval_batch_size=1",
         "train.metric_for_best_model=eval_abs_rel",
     ))  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from small_captures import write_bench
 from small_networks import saved
+from small_recipes import FEW
 
 from sonde.train import train
 
@@ -105,13 +106,13 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
 @pytest.fixture(scope="module")
 def one_process(base, root, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("one") / "run"
-    alone("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=4"))
+    alone(FEW, *settings(base, root, run, "train.per_device_train_batch_size=4"))
     return run
 
 
 def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one_process, tmp_path):
     run = tmp_path / "run"
-    by_two("lora-few", *settings(base, root, run, "train.per_device_train_batch_size=2", "save_result=true"))
+    by_two(FEW, *settings(base, root, run, "train.per_device_train_batch_size=2", "save_result=true"))
     assert losses(run) == pytest.approx(losses(one_process), rel=1e-4)
     (judge,) = json.loads((run / "split.json").read_text())["validation"]  # which both processes see, and write
     maps = {f"results/step-{step:06}/{judge}.{kind}.png" for step in (2, 4) for kind in ("depth", "preview")}
@@ -122,7 +123,7 @@ def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one
 
 def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root, one_process, tmp_path):
     words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2", "train.fsdp=full_shard")
-    said = by_two("lora-few", *words)
+    said = by_two(FEW, *words)
     shares = {tuple(map(int, pair)) for pair in re.findall(r"holds (\d+) of (\d+) weights", said)}
     assert sum(held for held, _ in shares) <= 1.1 * max(total for _, total in shares) and len(shares) in (1, 2)
     assert losses(tmp_path / "run") == pytest.approx(losses(one_process), rel=1e-4)
@@ -131,19 +132,19 @@ def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root
     whole = weights(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
     shutil.rmtree(tmp_path / "run" / "best")
-    by_two("lora-few", *words, "--resume")
+    by_two(FEW, *words, "--resume")
     assert_same(weights(tmp_path / "run"), whole, 0)
 
 
 def test_accelerate_launch_trains_the_same(base, root, one_process, tmp_path):
     words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2")
-    by_two("lora-few", *words, launcher="accelerate")
+    by_two(FEW, *words, launcher="accelerate")
     assert losses(tmp_path / "run") == pytest.approx(losses(one_process), rel=1e-4)
 
 
 def test_sharding_alone_is_refused(base, root, tmp_path):
     with pytest.raises(ValueError, match="several processes"):
-        train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=full_shard"))
+        train(FEW, settings(base, root, tmp_path / "run", "train.fsdp=full_shard"))
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="full_shard"):
-        train("lora-few", settings(base, root, tmp_path / "run", "train.fsdp=offload"))
+        train(FEW, settings(base, root, tmp_path / "run", "train.fsdp=offload"))

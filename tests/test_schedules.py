@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_captures import write_bench
+from small_recipes import FEW
 from torch.optim.lr_scheduler import CyclicLR
 from trained_runs import killed_at
 
@@ -182,7 +183,7 @@ def test_a_schedule_of_ones_own_is_one_assignment_and_is_judged_like_ours(monkey
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - 2 * step / steps)
 
     monkeypatch.setitem(schedules.SCHEDULES, "sinking", sinking)
-    planned = train.plan_lr("lora-few", ["train.lr_scheduler_type=sinking", "train.max_steps=10"])
+    planned = train.plan_lr(FEW, ["train.lr_scheduler_type=sinking", "train.max_steps=10"])
     assert planned.rates == pytest.approx([1e-3 * (1 - step / 5) for step in range(10)])
     assert ["negative at step 6" in said for said in planned.complaints].count(True) == 1
 
@@ -204,7 +205,7 @@ def test_a_schedule_of_ones_own_is_one_assignment_and_is_judged_like_ours(monkey
 )
 def test_a_wrong_option_is_one_sentence(overrides, words):
     with pytest.raises(ValueError, match=words):
-        train.plan_lr("lora-few", overrides)
+        train.plan_lr(FEW, overrides)
 
 
 def test_the_chart_loses_no_spike_and_names_its_ends():
@@ -265,18 +266,18 @@ def logged_rates(run: Path) -> dict[int, float]:
 def test_a_run_follows_its_schedule_and_resumes_exactly(settings, tmp_path, monkeypatch, kind, options):
     monkeypatch.setattr(train.report, "finish", lambda run: None)
     chosen = [f"train.lr_scheduler_type={kind}", *(f"train.lr_scheduler_kwargs.{option}" for option in options)]
-    whole = train.train("lora-few", settings("whole", *chosen))
+    whole = train.train(FEW, settings("whole", *chosen))
     rates = logged_rates(whole)
     if kind == "reduce_lr_on_plateau":  # every validation after the first is a bad one
         assert rates == pytest.approx({1: 1e-3, 2: 1e-3, 3: 5e-4, 4: 2.5e-4})
     else:
-        planned = train.plan_lr("lora-few", settings("planned", *chosen)).rates
+        planned = train.plan_lr(FEW, settings("planned", *chosen)).rates
         assert list(rates.values()) == pytest.approx(planned)
 
     with killed_at(3):
-        train.train("lora-few", settings("stopped", *chosen))
+        train.train(FEW, settings("stopped", *chosen))
     assert [path.name for path in (tmp_path / "stopped/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
-    resumed = train.train("lora-few", settings("stopped", *chosen), resume=True)
+    resumed = train.train(FEW, settings("stopped", *chosen), resume=True)
     assert logged_rates(resumed) == rates
     again = models.load(resumed).network.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in models.load(whole).network.state_dict().items())
@@ -289,31 +290,31 @@ def test_training_refuses_a_rate_that_harms_before_any_file(settings, tmp_path):
     for harmful in (steep, zero, [*zero, *by_epochs]):
         for verb in (train.train, train.dry_run):
             with pytest.raises(ValueError, match=r"tenfold into step 1|zero at step"):
-                verb("lora-few", settings("run", *harmful))
+                verb(FEW, settings("run", *harmful))
     rendering = [*zero, "data.render={bench: 6}", f"data.root={tmp_path / 'renders'}"]
     with pytest.raises(ValueError, match="zero at step"):
-        train.train("lora-few", settings("run", *rendering))
+        train.train(FEW, settings("run", *rendering))
     assert not (tmp_path / "run").exists() and not (tmp_path / "renders").exists()
 
 
 def test_a_metric_that_validation_does_not_report_is_refused_before_the_first_step(settings):
     with pytest.raises(ValueError, match="mae_mm"):
-        train.dry_run("lora-few", settings("run", "train.metric_for_best_model=eval_mae"))
+        train.dry_run(FEW, settings("run", "train.metric_for_best_model=eval_mae"))
 
 
 def test_the_command_draws_the_rate_and_refuses_a_harmful_one(settings, sonde, tmp_path):
     words = settings("run", "train.max_steps=-1", "train.num_train_epochs=3", "train.lr_scheduler_type=glp")
-    said = sonde("train", "lora-few", *words, "--plan-lr")
+    said = sonde("train", FEW, *words, "--plan-lr")
     assert said.code == 0 and "0.001 ┤" in said.text and "steps" in said.text
-    document = sonde("train", "lora-few", *words, "--plan-lr", "--json").json
-    images = len(train.prepare(recipes.load("lora-few", words)).parts["train"])
+    document = sonde("train", FEW, *words, "--plan-lr", "--json").json
+    images = len(train.prepare(recipes.load(FEW, words)).parts["train"])
     assert document["steps"] == 3 * images and document["complaints"] == []
     assert document["curve"][0] == [0, pytest.approx(3e-4)]
-    assert [rate for _, rate in document["curve"]] == train.plan_lr("lora-few", words).rates
-    said = sonde("train", "lora-few", *words, "train.learning_rate=0", "--plan-lr")
+    assert [rate for _, rate in document["curve"]] == train.plan_lr(FEW, words).rates
+    said = sonde("train", FEW, *words, "train.learning_rate=0", "--plan-lr")
     assert said.code == 2 and "zero at step 0" in said.errors and "┤" in said.text
     plateau = ["train.lr_scheduler_type=reduce_lr_on_plateau", "train.metric_for_best_model=eval_delta1"]
-    said = sonde("train", "lora-few", *words, *plateau, "--plan-lr")
+    said = sonde("train", FEW, *words, *plateau, "--plan-lr")
     assert said.code == 0 and "no higher eval_delta1" in said.text and "floor" in said.text
     assert not (tmp_path / "run").exists()
 

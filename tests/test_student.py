@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from small_captures import picture, write_bench
 from small_networks import saved
+from small_recipes import FEW
 
 from sonde import cards, datasets, evaluate, label, models, train
 from sonde.datasets import open_set
@@ -129,5 +130,5 @@ def test_unsure_labels_are_left_out(labels):
 def test_rejected_captures_take_no_part(words, judges, tmp_path):
     rejected = tmp_path / "reject.jsonl"
     rejected.write_text(json.dumps({"capture": "c02", "check": "flat", "reason": "flat"}) + "\n")
-    recipe = train.recipes.load("lora-few", [f"data.root={judges}", f"data.reject={rejected}"])
+    recipe = train.recipes.load(FEW, [f"data.root={judges}", f"data.reject={rejected}"])
     assert evaluate.open_captures(recipe).ids == ["c00", "c01", "c03", "c04", "c05"]

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from sonde import Verb, cards, files, models, recipes, report, scenes
 from sonde.evaluate.left_out import read_choice
 from sonde.recipes import Recipe
-from sonde.train.arguments import DEFAULTS, optimizer, training_arguments, with_numbers
+from sonde.train.arguments import DEFAULTS, optimizer, takes_no_step, training_arguments, with_numbers
 from sonde.train.plan import Plan, count_steps, prepare
 from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
 from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
@@ -61,14 +61,15 @@ def train(
         return _all_folds(recipe, resume, listener)
     run = Path(recipe.output_dir)
     checkpoint = _newest(run) if resume else None
-    if not resume and (run / "checkpoints").exists():
-        raise ValueError(f"{run} already holds a run: continue it with --resume, or give another output_dir.")
+    if not resume and any((run / name).exists() for name in ("checkpoints", "best")):
+        goes_on = "" if takes_no_step(recipe) else "continue it with --resume, or "
+        raise ValueError(f"{run} already holds a run: {goes_on}give another output_dir.")
     args = training_arguments(recipe)
     if args.max_steps > 0:  # `prepare` judges the rates too, but after the renders are written
         refuse_bad_rates(plan_rates(args, args.max_steps))
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
-    plan = prepare(_as_chosen(recipe, run) if resume else recipe, fitting=not resume)
+    plan = prepare(recipe, chosen=_chosen_before(run)) if resume else prepare(recipe, fitting=True)
     if checkpoint is not None:
         _check_continues(plan, checkpoint)
     if plan.main:
@@ -130,7 +131,7 @@ def replay(run: Path | str, step: int | None = None) -> tuple[Box, list[Batch]]:
     box = blackbox.read(folder)
     weights, luck = blackbox.state(folder, box)
     recipe = recipes.load(folder, [f"output_dir={run}", "train.fsdp=null"])
-    trainer = _trainer(prepare(recipe), [])
+    trainer = _trainer(prepare(recipe, chosen=_chosen_before(run)), [])
     missing = trainer.depth_model.network.load_state_dict(weights, strict=False)
     assert not missing.unexpected_keys
     trainer.accelerator.prepare_model(
@@ -287,13 +288,10 @@ def _kept_through(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _as_chosen(recipe: Recipe, run: Path) -> Recipe:
-    """The recipe with the bench that leaving captures out chose when the run began."""
+def _chosen_before(run: Path) -> str | None:
+    """The kind of bench that leaving captures out chose when the run began."""
     kept = read_choice(run)
-    if kept is None:
-        return recipe
-    chosen = kept.chosen["background"]
-    return recipes.load(recipe, [f"model.background={chosen}"])
+    return None if kept is None else str(kept.chosen["background"])
 
 
 def _record(plan: Plan) -> None:
@@ -328,10 +326,12 @@ def _write_card(plan: Plan) -> None:
         plan.captures,
         cards.parents(recipe, plan.captures, plan.model.name),
         versions=json.loads((run / "environment.json").read_text()),
-        accuracy={key: scores[key] for key in ("protocol", "metrics", "images", "data") if key in scores},
+        accuracy={key: scores[key] for key in ("protocol", "metrics", "images", "data", "captures") if key in scores},
         weights=models.weights_hash(models.load(run).network),
     )
-    cards.write(run / "best", document)
+    bench = plan.model.background
+    about = {"background": {"kind": bench.kind, "size": list(bench.depth.shape)}} if bench else {}
+    cards.write(run / "best", document | about)
 
 
 def _all_folds(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:

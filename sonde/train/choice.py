@@ -26,6 +26,7 @@ from sonde.types import DepthArray, RGBArray
 
 log = logging.getLogger("sonde")
 
+FOR_MOVING = "For a camera that moves, the recipe lora-few adapts the whole network."
 FEW_FOLDS = 5
 """Folds of a set of more than FOLDS captures."""
 SHORT = 3
@@ -80,7 +81,7 @@ class Choice(NamedTuple):
                 f"Leaving captures out shows no gain over the bench alone ({1000 * self.chosen.mean:.1f} against "
                 f"{1000 * self.bench.mean:.1f} mm): add captures that show other objects."
             )
-        return self.reason
+        return f"{self.reason} {FOR_MOVING}" if self.reason else ""
 
     def write(self, run: Path, unit_m: float, unit: str) -> None:
         """Write `choice.json` and `left-out/` into a run folder."""

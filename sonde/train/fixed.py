@@ -10,7 +10,7 @@ import numpy as np
 from sonde import background, files
 from sonde.background import Background, Colours, Registration, Stack
 from sonde.datasets import DepthSet
-from sonde.recipes import Recipe, nearest
+from sonde.recipes import nearest
 
 log = logging.getLogger("sonde")
 
@@ -38,10 +38,11 @@ class Bench(NamedTuple):
         kept = [index for index, id_ in enumerate(self.ids) if id_ not in set(ids)]
         return Bench([self.ids[index] for index in kept], self.images[kept], self.depths[kept])
 
-    def background(self, kind: str) -> Background:
-        """The bench by `farthest` or `median`."""
+    def background(self, kind: str, *, painted: bool = True) -> Background:
+        """The bench by `farthest` or `median`; its colours only where they are asked for, since painting takes time."""
         depth = {"farthest": background.farthest, "median": background.median}[kind](self.depths)
-        return Background(depth, background.colours(self.images, self.depths, depth), kind)
+        image = background.colours(self.images, self.depths, depth) if painted else np.zeros_like(self.images[0])
+        return Background(depth, image, kind)
 
 
 def read_bench(captures: DepthSet, ids: Sequence[str]) -> Bench | None:
@@ -97,9 +98,7 @@ def why_not(bench: Bench | None, folds: Sequence[Sequence[str]]) -> str | None:
     return f"{some}{min(moved)}): the camera has moved, so no background is used."
 
 
-def find_background(
-    recipe: Recipe, captures: DepthSet, train: Sequence[str], *, known: bool = False
-) -> Background | None:
+def find_background(kind: str, captures: DepthSet, train: Sequence[str], *, known: bool = False) -> Background | None:
     """The bench that `model.background` asks for, from the training captures or a file; None where there is none.
 
     `auto` takes the farthest map where the captures show one bench; `choose` asks more of it. Where a kind is `known`
@@ -108,7 +107,6 @@ def find_background(
     Raises:
         ValueError: a kind that does not exist, or captures that show no one bench where one is asked for by name.
     """
-    kind = recipe.model.background
     if kind == "none":
         return None
     bench = read_bench(captures, train) if kind in KINDS else None
@@ -132,7 +130,7 @@ def make_background(kind: str, captures: DepthSet, bench: Bench | None, left_out
         return read_empty(Path(kind), captures, (shape[0], shape[1]))
     if bench is None:
         raise ValueError(f"model.background={kind}: the captures differ in size, so no fixed camera took them.")
-    return bench.without(left_out).background(kind)
+    return bench.without(left_out).background(kind, painted=not left_out)
 
 
 def deal(ids: Sequence[str], folds: int) -> list[list[str]]:

@@ -78,11 +78,12 @@ class Plan(NamedTuple):
         return len(self.rates.rates)
 
 
-def prepare(recipe: Recipe, *, fitting: bool = False) -> Plan:
+def prepare(recipe: Recipe, *, fitting: bool = False, chosen: str | None = None) -> Plan:
     """Open the data, cut it, load and adapt the model, and check every setting.
 
     Data that a recipe renders must be there: `train` renders it, a dry run says that it is missing. With `fitting`
-    captures are left out to choose, and a head of pixels is fitted: seconds to a minute.
+    captures are left out to choose, and a head of pixels is fitted: seconds to a minute. `chosen` is the kind of bench
+    that an earlier choice found.
     """
     args = training_arguments(recipe)
     for name, weight in recipe.loss.items():
@@ -108,9 +109,9 @@ def prepare(recipe: Recipe, *, fitting: bool = False) -> Plan:
     _check_space(recipe, captures, model)
     model.meaning = replace(model.meaning, input_size=input_size(recipe, captures, parts, model), unit=captures.unit)
     choice, read = _look(recipe, captures, parts["train"], model) if fitting else (None, [])
-    if choice is not None:
-        recipe = _chosen(recipe, choice)
-    bench = find_background(recipe, captures, parts["train"], known=choice is not None)
+    found = choice.background if choice else chosen
+    kind = found or recipe.model.background
+    bench = find_background(kind, captures, parts["train"], known=found is not None)
     plan = Plan(recipe, Path(recipe.output_dir), captures, parts, model, args, rates, bench, choice)
     _give_meaning(plan)
     if read and recipe.model.head == "pixels":
@@ -131,11 +132,6 @@ def _look(
     seer = model if pixels else models.DepthModel(models.pixel_depth(model.network), model.meaning, model.name)
     read = read_captures(recipe, captures, ids, seer)
     return choose(recipe, captures, read, seer) if recipe.choose else None, read
-
-
-def _chosen(recipe: Recipe, choice: Choice) -> Recipe:
-    """The recipe with the bench that was chosen in place of `auto`."""
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"background": choice.background})})
 
 
 def _fit_head(plan: Plan, read: list[CaptureSeen]) -> None:
