@@ -109,7 +109,7 @@ def test_a_dry_run_counts_everything_and_writes_nothing(sonde, bench, tmp_path):
     plan = said.json
     assert 0 < plan["trainable_parameters"] < plan["total_parameters"]
     assert plan["steps"] == 500
-    assert plan["split"] == {"train": 1, "validation": 1, "test": 1}
+    assert plan["split"] == {"train": 3, "validation": 0, "test": 0}
     assert not (tmp_path / "run").exists()
 
 

@@ -22,6 +22,8 @@ COMMANDS = [
 ]
 SHORT = {
     "sonde train": "train.max_steps=2 train.eval_steps=2 train.save_steps=2 model.input_size=[32,64]",
+    "sonde train fixed-camera": "model.input_pixels=null choose.steps=5 train.max_steps=0",
+    "sonde train lora-few": "choose.steps=5",
     "sonde train teacher-synthetic": "data.split.test=1 data.split.validation=1",
     "sonde train student": "data.measured.render.room=2 data.split.test=1 data.split.validation=1",
     "sonde bench": "--quick",

@@ -337,7 +337,7 @@ def item(self, index, leader):
     return sample
 Samples._item = item
 if __name__ == "__main__":
-    train(FEW, sys.argv[1:])
+    train(sys.argv[1], sys.argv[2:])
 """
 
 
@@ -354,7 +354,7 @@ def test_two_processes_skip_together_and_leave_one_box(settings, tmp_path, how):
         "train.eval_steps=4",
         how,
     )
-    done = subprocess.run([*launcher, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([*launcher, FEW, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "run"
     (box,) = boxes(run)

@@ -12,10 +12,10 @@ from sonde.recipes import Recipe
 def open_model(recipe: Recipe) -> DepthModel:
     """The network of a recipe before it is adapted, its head of pixels in place where one is asked for."""
     model = _network(recipe)
-    if recipe.model.head == "decoder":
-        return model
     if recipe.lora is not None:
         model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
+    if recipe.model.head == "decoder":
+        return model
     model.meaning = replace(model.meaning, head="pixels", space="metric")
     model.network = models.pixel_depth(model.network)
     return model

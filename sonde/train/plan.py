@@ -321,8 +321,11 @@ def _adapt(plan: Plan) -> None:
             f"model.depths with lora: an adapter is saved without its base, and {model.name} has not these blocks. "
             "Set lora=null to train the whole network, or leave model.depths out."
         )
-    if not pixels:
-        model.meaning = replace(model.meaning, base=model.name, fingerprint=models.fingerprint(model.network))
+    if plan.background is not None and not (recipe.model.train_head or pixels):
+        raise ValueError(
+            "model.background with lora starts from a new last layer, which an adapter keeps with the head alone: set "
+            "model.train_head=true."
+        )
     if fitted:
         _start(plan)
     head = model.family.head if recipe.model.train_head or pixels else ()
