@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sonde import Verb, files
 from sonde.models import DepthModel
 from sonde.models.taps import DECODERS as DECODERS
-from sonde.models.taps import Tap, decoder_of
+from sonde.models.taps import Tap, decoder_of, encoding_network
 from sonde.models.taps import recording as recording
 from sonde.models.taps import tapped as tapped
 from sonde.types import RGBArray
@@ -47,7 +47,7 @@ def layers(model: DepthModel) -> list[int]:
         ValueError: an architecture that is not tapped, see DECODERS.
     """
     decoder_of(model)
-    config = model.network.config
+    config = encoding_network(model).config
     backbone: Any = getattr(config, "backbone_config", None)
     if config.model_type in STAGED:
         return [1, 2, 3, 4]
@@ -157,7 +157,7 @@ def sheet(panels: Sequence[Panel], width: int = 560, columns: int = 3) -> RGBArr
 
 def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> Panel:
     """A tap in colour; the caption gives tokens (rows x columns), channels, and how much the picture shows of them."""
-    word = "Stage" if model.network.config.model_type in STAGED else "Layer"
+    word = "Stage" if encoding_network(model).config.model_type in STAGED else "Layer"
     channels, rows, columns = tap.shape[1:]
     found = components(tap)
     caption = f"{rows} x {columns} tokens, {channels} channels, {found.share:.0%} of variance shown"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import small_bench
 import torch
+from small_networks import saved
 from typer.testing import CliRunner
 
-from sonde import evaluate, models, predict, recipes, train
+from sonde import evaluate, features, models, predict, recipes, train
 from sonde.background import register
 from sonde.cli import app
 from sonde.datasets import open_set
@@ -187,6 +188,18 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
     assert (made / "best" / "adapter_config.json").is_file() and model.background is not None
     assert model.meaning.head == "pixels" and model.meaning.base == str(base)
     assert np.mean(errors(model, root)) < 0.02
+
+
+@pytest.mark.parametrize("more", [[], ["lora={r: 2}", "train.max_steps=2"]])
+def test_a_foundation_model_takes_the_same_way(root, other, tmp_path, more):
+    base = saved("depth_anything", tmp_path / "base")
+    size = ["model.input_size=[112,168]", "choose.steps=60"]
+    made = train.train("fixed-camera", words(base, root, tmp_path / "run", *size, *more))
+    model = models.load(made)
+    assert model.background is not None and model.meaning.head == "pixels"
+    bench = [np.abs(small_bench.bench_depth() - small_bench.capture(100 + index)[1]).mean() for index in range(3)]
+    assert np.mean(errors(model, other)) < np.mean(bench)
+    assert len(features.features(root / "images" / "b00.png", model, tmp_path / "pictures")) == 5
 
 
 def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path):

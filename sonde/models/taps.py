@@ -62,14 +62,19 @@ def recording(model: DepthModel) -> Iterator[list[Tap]]:
         hook.remove()
 
 
+def encoding_network(model: DepthModel) -> Any:
+    """The network whose encoder is read, without adapters' wrapper and beneath a head of pixels."""
+    inner: Any = model.network.get_base_model() if isinstance(model.network, PeftModel) else model.network
+    return inner.base if inner.config.model_type == "pixel_head" else inner
+
+
 def decoder_of(model: DepthModel) -> nn.Module:
     """The module that reads the taps.
 
     Raises:
         ValueError: an architecture that is not tapped, see DECODERS.
     """
-    inner: Any = model.network.get_base_model() if isinstance(model.network, PeftModel) else model.network
-    inner = inner.base if inner.config.model_type == "pixel_head" else inner
+    inner = encoding_network(model)
     family = inner.config.model_type
     if family not in DECODERS:
         raise ValueError(
