@@ -23,6 +23,7 @@ from sonde.evaluate import (
     scoreboard,
     verdict,
 )
+from sonde.recipes import Recipe
 from sonde.types import DepthArray, Prediction
 
 ONE_EACH = [["c00"], ["c01"], ["c02"], ["c03"], ["c04"]]
@@ -234,7 +235,7 @@ def test_a_model_beats_a_baseline_where_the_paired_interval_says_so(root, own, w
     board = {
         CONSTANT: scored([50] * count, root),
         FAR_MAP: scored([4] * count, root),
-        UNADAPTED: scored([1] * count, root),
+        UNADAPTED: scored([6] * count, root),
         ADAPTED: scored(own, root),
     }
     said = verdict(board, recipes.load("lora-few"))
@@ -243,6 +244,11 @@ def test_a_model_beats_a_baseline_where_the_paired_interval_says_so(root, own, w
     assert "model.background" not in with_bench
     chosen = verdict(board, recipes.load("lora-few", ["choose.steps=9", "train.max_steps=0"]))
     assert "model.background" not in chosen and bool(chosen) == ("more steps (choose.steps)" in chosen)
+
+
+def test_the_unadapted_model_aligned_is_a_rival_too(root):
+    board = {CONSTANT: scored([9, 9], root), UNADAPTED: scored([1, 1], root), ADAPTED: scored([2, 3], root)}
+    assert "does not beat the unadapted model, aligned per image: 2.5 against 1 mm" in verdict(board, Recipe())
 
 
 def test_a_result_is_printed_after_what_speaks_against_it(run, capsys):

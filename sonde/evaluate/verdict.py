@@ -1,6 +1,6 @@
-"""Whether a model beats what any model must beat, beyond chance; if not, the first sentence of its report says so."""
+"""Whether a model beats its rivals beyond chance; if not, the first sentence of its report says so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sonde.evaluate.bootstrap import Interval, paired
 from sonde.evaluate.evaluation import Evaluation
@@ -26,10 +26,10 @@ def spoken(row: str) -> str:
     return {CONSTANT: CONSTANT, LEFT_OUT: "left-out heads on frozen features"}.get(row, f"the {row}")
 
 
-def best_trivial(board: Mapping[str, Evaluation]) -> str | None:
-    """The row of the best answer that does not look at the image, by the last row's main error; None without any."""
+def best_trivial(board: Mapping[str, Evaluation], rows: Sequence[str] = TRIVIAL) -> str | None:
+    """The best of these rows, by the last row's main error; None without any."""
     metric = list(board.values())[-1].main.metric
-    rivals = [row for row in TRIVIAL if row in board]
+    rivals = [row for row in rows if row in board]
     return min(rivals, key=lambda row: board[row].metrics[metric], default=None)
 
 
@@ -49,16 +49,17 @@ def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> d
 
 
 def verdict(board: Mapping[str, Evaluation], recipe: Recipe) -> str:
-    """That the last row does not beat the best trivial answer beyond the paired 95 % interval; empty where it does.
+    """That the last row does not beat its best rival beyond the paired 95 % interval; empty where it does.
 
+    Rivals are the answers that do not look at the image, and the unadapted model, whose alignment sees the truth.
     Of fewer than two captures there is no interval: the means alone decide.
     """
     label, own = list(board.items())[-1]
-    rival = best_trivial(board)
+    rival = best_trivial(board, (*TRIVIAL, UNADAPTED))
     if rival is None:
         return ""
     main, best = own.main, board[rival]
-    found = None if own.alone else difference(own, best)[main.metric]
+    found = None if own.alone else paired(own.rows, best.rows, [main.metric])[main.metric]
     off = own.metrics[main.metric] - best.metrics[main.metric]
     if (off if found is None else found.high) < 0:
         return ""
