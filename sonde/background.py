@@ -37,8 +37,9 @@ SMALLEST = 0.01
 """Bench that two captures agree on in a patch of less than this share of the image may be two objects' chance."""
 FEWEST = 0.15
 """Of a capture's trusted pixels so many at least show the bench, or the camera is taken to have moved."""
-LEAST_MATCH, CLEARLY = 0.15, 0.05
-"""Correlation of edges that counts as a match, and by how much a match elsewhere must be better."""
+LEAST_MATCH, CLEARLY, LOST = 0.15, 0.05, 0.25
+"""Correlation of edges that counts as a match; by how much a match elsewhere must be better; and the share of the usual
+match below which nothing is recognised."""
 GRID = 130
 """Longer side of the grid on which the plate is bent."""
 
@@ -53,6 +54,8 @@ class Background:
     """(h, w, 3): its colours, painted in where no capture shows them."""
     kind: str
     """farthest, median, or the file of a capture of the empty bench."""
+    match: float = 0.0
+    """How well the edges of captures that lie on it match its own, the median correlation; 0: not known."""
 
     @property
     def reference(self) -> float:
@@ -89,8 +92,9 @@ class Background:
         with files.atomic_write(folder / DEPTH) as sibling:
             np.save(sibling, self.depth)
         files.write_rgb(folder / IMAGE, self.image)
+        about = {"kind": self.kind, "unit": "m", "size": list(self.depth.shape), "match": self.match}
         with files.atomic_write(folder / ABOUT) as sibling:
-            sibling.write_text(json.dumps({"kind": self.kind, "unit": "m", "size": list(self.depth.shape)}) + "\n")
+            sibling.write_text(json.dumps(about) + "\n")
 
 
 def read_background(folder: Path) -> Background:
@@ -108,10 +112,11 @@ def read_background(folder: Path) -> Background:
             raise ValueError(f"{path} holds no map of depth above 0 in float32 metres: copy the whole folder again.")
     image = files.read_rgb(folder / IMAGE)
     with files.reading(folder / ABOUT, "copy the whole folder again"):
-        kind = str(json.loads((folder / ABOUT).read_text())["kind"])
+        about = json.loads((folder / ABOUT).read_text())
+        kind, match = str(about["kind"]), float(about.get("match", 0.0))
     if image.shape[:2] != depth.shape:
         raise ValueError(f"{folder / IMAGE} and {path} differ in size: copy the whole folder again.")
-    return Background(depth, image, kind)
+    return Background(depth, image, kind, match)
 
 
 def farthest(depths: Stack) -> DepthArray:
@@ -234,6 +239,8 @@ class Registration(NamedTuple):
 
     shift_px: float
     """By how many pixels of the image its edges match the bench's best; 0 where no place matches clearly better."""
+    lost: bool = False
+    """Whether its edges match the bench's nowhere, though other captures' do; asked where there is no depth."""
     agrees: float | None = None
     """Share of trusted pixels whose depth is the bench's; None without depth."""
     offset: float | None = None
@@ -242,41 +249,47 @@ class Registration(NamedTuple):
     @property
     def moved(self) -> bool:
         """Whether the camera, or the bench, is not where it was."""
-        return self.shift_px > 0 or (self.agrees is not None and self.agrees < FEWEST)
+        return self.shift_px > 0 or self.lost or (self.agrees is not None and self.agrees < FEWEST)
 
     def sentence(self, name: str) -> str:
         """What is known of it, with the remedy."""
         measured = [] if self.offset is None else [f"{1000 * self.offset:.1f} mm in depth"]
         measured += [f"{self.shift_px:.0f} pixels"] if self.shift_px else []
+        how = f"{' and '.join(measured)} off" if measured else "none of it is recognised"
         return (
-            f"{name} does not lie on the bench that this model knows ({' and '.join(measured)} off): the camera or the "
-            "bench has moved; adapt again with captures from where it stands now."
+            f"{name} does not lie on the bench that this model knows ({how}): the camera or the bench has moved; adapt "
+            "again with captures from where it stands now."
         )
 
 
 def register(bench: Background, image: Seen, depth: DepthArray | None = None) -> Registration:
     """How an image, and its depth where there is some, lies on the bench."""
-    shift = _shift(bench.image, image)
+    shift, own = matched(bench.image, image)
+    lost = bench.match > LEAST_MATCH and own < LOST * bench.match and not shift
     if depth is None or not (depth > 0).any():
-        return Registration(shift)
+        return Registration(shift, lost)
     known, wall = depth > 0, bench.depth_at(depth.shape)
     off = np.abs(depth - wall)[known]
-    return Registration(shift, float((off < REPEATS * wall[known]).mean()), float(np.quantile(off, 0.25)))
+    return Registration(shift, False, float((off < REPEATS * wall[known]).mean()), float(np.quantile(off, 0.25)))
 
 
-def _shift(bench: RGBArray, image: Seen) -> float:
-    """Pixels of the image between the place where its middle part matches the bench best and its own place."""
+def matched(bench: RGBArray, image: Seen) -> tuple[float, float]:
+    """How far from its own place the middle of an image matches the bench best, pixels; and how well at its own place.
+
+    The first is 0 where no other place is clearly better, the second a correlation of edges.
+    """
     wide = min(160, image.shape[1])
     wall = _edges(bench, (max(1, round(bench.shape[0] * wide / bench.shape[1])), wide))
     rows, columns = (max(1, round(0.12 * side)) for side in wall.shape)
     middle = _edges(image, wall.shape)[rows:-rows, columns:-columns]
     if min(middle.shape) < 8:
-        return 0.0
+        return 0.0, 0.0
     matches = np.nan_to_num(cv2.matchTemplate(wall, middle, cv2.TM_CCOEFF_NORMED))
     row, column = np.unravel_index(matches.argmax(), matches.shape)
     far = float(np.hypot(row - rows, column - columns))
-    clear = matches.max() > LEAST_MATCH and matches.max() - matches[rows, columns] > CLEARLY
-    return far * image.shape[1] / wide if clear and far >= 0.01 * wide else 0.0
+    own = float(matches[rows, columns])
+    clear = matches.max() > LEAST_MATCH and matches.max() - own > CLEARLY
+    return far * image.shape[1] / wide if clear and far >= 0.01 * wide else 0.0, own
 
 
 def _edges(image: RGBArray, size: Sequence[int]) -> Float[np.ndarray, "H W"]:

@@ -265,7 +265,10 @@ def test_a_real_bin_is_one_bench_and_repeats(realdata):
         assert found.shift_px == 0 and (found.offset or 1) < 1e-3 and (found.agrees or 0) > 0.5
     moved = bench.images[0].copy()
     moved[:] = np.roll(moved, (4, 15), (0, 1))
-    assert register(bench.background("farthest"), moved).moved
+    known = bench.background("farthest")
+    assert register(known, moved).moved and not register(known, bench.images[0]).moved
+    far = register(known, bench.images[0][::-1, ::-1])
+    assert far.lost and "none of it is recognised" in far.sentence("far.png")
 
 
 @pytest.mark.slow

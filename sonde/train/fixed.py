@@ -41,8 +41,11 @@ class Bench(NamedTuple):
     def background(self, kind: str, *, painted: bool = True) -> Background:
         """The bench by `farthest` or `median`; its colours only where they are asked for, since painting takes time."""
         depth = {"farthest": background.farthest, "median": background.median}[kind](self.depths)
-        image = background.colours(self.images, self.depths, depth) if painted else np.zeros_like(self.images[0])
-        return Background(depth, image, kind)
+        if not painted:
+            return Background(depth, np.zeros_like(self.images[0]), kind)
+        image = background.colours(self.images, self.depths, depth)
+        usual = float(np.median([background.matched(image, own)[1] for own in self.images]))
+        return Background(depth, image, kind, usual)
 
 
 def read_bench(captures: DepthSet, ids: Sequence[str]) -> Bench | None:
