@@ -53,8 +53,8 @@ class ModelRecipe(Strict):
     """Learn and answer depth as a camera of this focal length would see it, in pixels at the network's input, so that
     cameras mix (Metric3D); every image then needs intrinsics. None keeps the model's own, where it has one."""
     background: str = "none"
-    """The bench of a fixed camera, of which the network then learns what differs: farthest or median makes it from the
-    training captures, a file is a capture of the empty bench, auto asks the captures which is best; none: no bench."""
+    """The bench of a fixed camera: the network learns only what differs from it. farthest or median makes it from the
+    training captures; a file is a capture of the empty bench; auto asks the captures; none uses no bench."""
     input_size: tuple[int, int] | None = None
     """(height, width) the network sees; None keeps the aspect at the model's own short side."""
     input_pixels: int | None = Field(default=None, ge=1024)

@@ -96,7 +96,7 @@ def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
         "steps": plan.steps,
         "learning_rate": plan.rates.summary()["learning_rate"],
         "split": {name: len(ids) for name, ids in plan.parts.items()},
-        "chosen_by": plan.chooser,
+        "chosen_by": "captures left out" if plan.recipe.choose else plan.chooser,
         "range": encoding and [bound / plan.captures.unit_m for bound in (encoding.min_depth, encoding.max_depth)],
         "unit": plan.captures.unit,
         "output_dir": str(plan.run),

@@ -30,7 +30,7 @@ FOR_MOVING = "For a camera that moves, the recipe lora-few adapts the whole netw
 FEW_FOLDS = 5
 """Folds of a set of more than FOLDS captures."""
 SHORT = 3
-"""The candidates are told apart in that part of the steps."""
+"""Candidates are compared after the steps divided by this."""
 
 
 class CaptureSeen(NamedTuple):
