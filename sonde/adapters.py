@@ -99,7 +99,7 @@ def spelled(network: nn.Module, targets: list[str] | str) -> list[str]:
 
 
 def usual_targets(network: nn.Module) -> list[str]:
-    """What LoRA adapts unless it is told: query, key and value, or where there are none the encoder's 1x1 convolutions.
+    """What LoRA adapts by default: query, key and value, or where there are none the encoder's 1x1 convolutions.
 
     Raises:
         ValueError: a network that has neither.

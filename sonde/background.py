@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from scipy.sparse import coo_matrix, csc_matrix, diags, vstack
 from scipy.sparse.linalg import spsolve
 
@@ -22,7 +22,6 @@ from sonde.types import DepthArray, MaskArray, RGBArray
 
 Stack = Float[np.ndarray, "n h w"]
 """Depth of n captures in metres, 0 where untrusted."""
-Masks = Bool[np.ndarray, "n h w"]
 Colours = UInt8[np.ndarray, "n h w 3"]
 Seen = UInt8[np.ndarray, "rows columns 3"]
 """An image whose size need not be its depth's or the bench's."""

@@ -53,7 +53,7 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
     The model itself is merged. The bench of a fixed camera goes with it, and the card's lines add it.
 
     Raises:
-        ValueError: a network that plain transformers has not, or one that answers there otherwise than the model did.
+        ValueError: a network that plain transformers does not have, or one that gives other answers there.
     """
     if not type(model.network.config).__module__.startswith("transformers."):
         raise ValueError(
