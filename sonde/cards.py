@@ -41,8 +41,8 @@ STRICTNESS = ("mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", UNKNOWN, "cc-by-
 
 ON_IMAGENET = (
     "The licence of its encoder {name} is stated in two ways: Apache-2.0 by the LICENSE file in the package, UNKNOWN "
-    "by the package's metadata; this card goes by the file. The encoder was trained on ImageNet, whose images have terms "
-    "of their own."
+    "by the package's metadata; this card goes by the file. The encoder was trained on ImageNet, whose images have "
+    "terms of their own."
 )
 
 
