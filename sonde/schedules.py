@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 from transformers import SchedulerType, TrainingArguments, get_scheduler
 
 from sonde.metrics import LARGER_IS_BETTER, METRICS
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 Schedule = Callable[..., Any]
 """(optimizer, steps, warmup, **options) → a torch scheduler."""
@@ -157,10 +157,16 @@ def falls(
 def floor(
     kind: str, lr: Number, validations: int, options: Mapping[str, Any] | None = None, metric: str | None = None
 ) -> str:
-    """One sentence: the least that a schedule in BY_SCORE may fall to within so many validations, and how."""
+    """The least that a schedule in BY_SCORE may fall to within so many validations, and how; or why it never falls."""
     scheduler = build(kind, _nothing(lr), validations, 0, options, metric)
-    least = min(falls(kind, lr, validations, options, metric))
-    better = f"{'higher' if scheduler.mode == 'max' else 'lower'} {metric or 'eval_loss'}"
+    seen = falls(kind, lr, validations, options, metric)
+    least, better = min(seen), f"{'higher' if scheduler.mode == 'max' else 'lower'} {metric or 'eval_loss'}"
+    if len(seen) == 1 and scheduler.factor != 1:
+        return (
+            f"{kind} never lowers the rate here: it waits for {scheduler.patience + 1} validations in a row without a "
+            f"{better}, after a first one, and the run has {validations} before its last step. Set patience in "
+            f"train.lr_scheduler_kwargs to less than {max(validations - 1, 0)}, or validate more often."
+        )
     return (
         f"{kind} multiplies the rate by {scheduler.factor:g} when {scheduler.patience + 1} validations in a row bring "
         f"no {better}: from {lr:g} to no less than {least:.3g} (min_lr={scheduler.min_lrs[0]:g})."

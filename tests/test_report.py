@@ -230,6 +230,13 @@ def test_without_a_step_no_capture_chose_the_checkpoint(run):
     assert text.startswith("# lite2 on ") and "- trained: the head, on frozen features" in text
 
 
+def test_a_range_of_all_captures_is_told_beside_the_numbers(run):
+    assert "data.range: all" not in report.caution(read_run(run), evaluation(1.0, IDS))
+    (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, ["data.range=all"])))
+    said = report.caution(read_run(run), evaluation(1.0, ["v0", *IDS]))
+    assert said.startswith("The range of the encoding is of all captures") and "also chose the checkpoint" in said
+
+
 def test_a_fit_that_runs_the_other_way_is_cautioned_of_any_row(run):
     backwards = evaluation(64.0, IDS)
     for scores in backwards.rows[:2]:

@@ -314,6 +314,7 @@ def test_the_command_draws_the_rate_and_refuses_a_harmful_one(settings, sonde, t
     said = sonde("train", FEW, *words, "train.learning_rate=0", "--plan-lr")
     assert said.code == 2 and "zero at step 0" in said.errors and "┤" in said.text
     plateau = ["train.lr_scheduler_type=reduce_lr_on_plateau", "train.metric_for_best_model=eval_delta1"]
+    plateau.append("train.lr_scheduler_kwargs={patience: 2}")
     said = sonde("train", FEW, *words, *plateau, "--plan-lr")
     assert said.code == 0 and "no higher eval_delta1" in said.text and "floor" in said.text
     assert not (tmp_path / "run").exists()

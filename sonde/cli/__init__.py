@@ -8,16 +8,18 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from sonde.cli import scores
 from sonde.cli.data import FORMATS, data_app
 from sonde.cli.printing import (
     Json,
+    MaxDepth,
     bar,
     stages,
     tell,
@@ -28,7 +30,21 @@ from sonde.cli.printing import (
 
 __all__ = ["FORMATS", "app", "main"]
 
+
+class Verbs(TyperGroup):
+    """The verbs; `train` and `eval` understand the command lines of GLPDepth too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Their options become ours before the verb reads them."""
+        if args[:1] in (["train"], ["eval"]):
+            from sonde.cli import words
+
+            args = [args[0], *(words.for_training if args[0] == "train" else words.for_scoring)(args[1:])]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=Verbs,
     name="sonde",
     help="Train, distil, adapt, evaluate and serve monocular depth models.",
     no_args_is_help=True,
@@ -95,7 +111,10 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or adapt a model by a recipe."""
+    """Train or adapt a model by a recipe.
+
+    The options of GLPDepth's training are taken too; what each becomes is told.
+    """
     from sonde import recipes, train
 
     if quick:
@@ -137,6 +156,7 @@ def label(
     batch_size: Annotated[int | None, typer.Option(help="Images the network sees at once.")] = None,
     confidence: Annotated[bool, typer.Option(help="Also see each image mirrored: do both agree?")] = True,
     licence: Annotated[str | None, typer.Option(help="Of the teacher's weights, for the manifest.")] = None,
+    max_depth: MaxDepth = None,
     plan: Annotated[bool, typer.Option("--plan", help="Label for a minute and say what --total would take.")] = False,
     total: Annotated[int, typer.Option(help="For --plan: how many images.")] = 62_000_000,
     days: Annotated[float, typer.Option(help="For --plan: in how many days.")] = 7.0,
@@ -146,20 +166,22 @@ def label(
     """Pseudo-labels: a model's depth for images that have none, on many machines, resumable."""
     from sonde import label
 
+    teacher = model if max_depth is None else label.loaded(model, max_depth)
     if plan:
         estimate = label.plan(
-            model, images, total=total, hours=24 * days, price_per_hour=price, size=size, confidence=confidence,
+            teacher, images, total=total, hours=24 * days, price_per_hour=price, size=size, confidence=confidence,
             batch_size=batch_size,
         )  # fmt: skip
         return tell(estimate, as_json)
     with bar("labelling", quiet=as_json) as show:
         outcome = label.label(
-            model, images, out, shard=_shard(shard), engine=engine, format=label_format, size=size,
+            teacher, images, out, shard=_shard(shard), engine=engine, format=label_format, size=size,
             batch_size=batch_size, confidence=confidence, licence=licence,
             progress=lambda done, total: show(done, total, {}),
         )  # fmt: skip
     rejected = {"rejected": outcome.failed, "reasons": str(outcome.rejected)} if outcome.failed else {"rejected": 0}
-    tell({"written": str(outcome.manifest), "labels": outcome.labels, **rejected}, as_json)
+    passed = {"passed_over": outcome.passed_over} | ({"list": str(outcome.list)} if outcome.list else {})
+    tell({"written": str(outcome.manifest), "labels": outcome.labels, **rejected, **passed}, as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -179,6 +201,7 @@ def predict(
         str | None,
         typer.Option(help="fx,fy,cx,cy in pixels of the image, for point clouds and models with a canonical focal."),
     ] = None,
+    max_depth: MaxDepth = None,
     sheet: Annotated[bool, typer.Option("--sheet", help="Also sheet.png: every image beside its depth.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -187,7 +210,7 @@ def predict(
 
     camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
     predict.check_folder(out)  # before a model is loaded, which takes its time
-    network = models.load(model)
+    network = models.load(model, max_depth=max_depth)
     with bar("predicting", quiet=as_json) as show:
         outcome = predict.predict(
             source,
@@ -226,14 +249,15 @@ def features(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A run folder or any model's name.")],
-    to: Annotated[str, typer.Option(help="hf: a merged folder that plain transformers loads.")] = "hf",
+    to: Annotated[str, typer.Option(help="hf, for plain transformers; glpdepth, a .ckpt.")] = "hf",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; MODEL-hf by default.")] = None,
+    max_depth: MaxDepth = None,
     as_json: Json = False,
 ) -> None:
     """Write a model for use without sonde, compared with the original on the way."""
     from sonde import export
 
-    tell({"written": str(export.export(model, to=to, out=out))}, as_json)
+    tell({"written": str(export.export(model, to=to, out=out, max_depth=max_depth))}, as_json)
 
 
 @app.command()

@@ -3,13 +3,16 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from sonde.cli.printing import Json, bar, tell, tell_rows
+
+if TYPE_CHECKING:
+    from sonde.download import Entry
 
 data_app = typer.Typer(help="Check, describe, convert, download and render captures.", no_args_is_help=True)
 Root = Annotated[Path, typer.Argument(help="The folder of captures.")]
@@ -112,10 +115,17 @@ def download_set(
     yes: Annotated[bool, typer.Option("--yes", help="You have read the licence and accept it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
     only: Annotated[str, typer.Option(help="A pattern of files, such as 'ai_001_*', where a part is enough.")] = "*",
+    brought: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="A folder, file or pattern of files that you have fetched yourself; repeatable."),
+    ] = None,
     list_sets: Annotated[bool, typer.Option("--list", help="Every set, its size and its licence.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a public data set by name: resumed where it stopped, checked, unpacked."""
+    """Fetch a public data set by name: resumed where it stopped, checked, unpacked.
+
+    Of a set behind a form it says each step, and goes on with what you have fetched: --from FILES.
+    """
     from sonde import download
 
     if list_sets:
@@ -123,15 +133,25 @@ def download_set(
     if name is None:
         raise ValueError("Which set? `sonde data download --list` names them.")
     entry = download.find(name)
+    if entry.access == "form" and not brought:
+        tell(entry.guide(), as_json)
+        raise typer.Exit(0 if dry_run else 1)  # nothing has come
     terms = f"{entry.title}: {entry.licence}. {entry.allows}"
-    accepted = entry.access == "open" and not dry_run and _accepts(terms, yes)
+    accepted = entry.access == "open" and not dry_run and not brought and _accepts(terms, yes)
     place = out or Path("data") / entry.name
     with bar("MB", quiet=as_json) as show:
         outcome = download.download(
-            name, place, accept_licence=accepted, dry_run=dry_run, only=only,
+            name, place, accept_licence=accepted, dry_run=dry_run, only=only, brought=brought or (),
             progress=lambda done, total, path: show(done >> 20, (total or done) >> 20, {}),
         )  # fmt: skip
-    tell(outcome.document() if as_json else outcome.summary(), as_json)
+    held = [_held(entry, root) for root in outcome.roots if not dry_run]
+    if as_json:
+        tell(outcome.document() | ({"held": held} if held else {}), True)
+    else:
+        found = {"found": [each["sentence"] for each in held], "next": [each["next"] for each in held if each["next"]]}
+        tell(outcome.summary() | (found if held else {}), False)
+    if outcome.problems or not all(each["next"] for each in held):
+        raise typer.Exit(1)
 
 
 @data_app.command("synth")
@@ -166,6 +186,24 @@ def synth(
         )  # fmt: skip
     seconds = round(time.perf_counter() - start, 2)
     tell({"written": str(out), "captures": count, "seconds": seconds}, as_json)
+
+
+def _held(entry: "Entry", root: Path) -> dict[str, Any]:
+    """What the set's own reader finds in a folder, and the command that takes it; none where the reader refuses."""
+    from sonde import datasets, unlabeled
+
+    count, problems, unit = 0, 0, "captures" if entry.format else "images"
+    try:
+        if entry.format:
+            captures = datasets.open_set(entry.format, root, strict=False)
+            count, problems = len(captures), len(captures.problems)
+        else:
+            count = len(unlabeled.open_images(root))
+        sentence = f"{root}: {count:,} {unit}" + (f", {problems} problems" if problems else "")
+    except ValueError as error:
+        sentence = f"{root}: no {unit} yet. {error}"
+    command = entry.next(str(root)) if count else None
+    return {"root": str(root), unit: count, "problems": problems, "sentence": sentence, "next": command}
 
 
 def _accepts(licence: str, yes: bool) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sonde.train import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+MaxDepth = Annotated[
+    float | None, typer.Option("--max-depth", "--max_depth", help="Metres at which a GLPDepth .ckpt ends.")
+]
 
 
 @contextmanager

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from sonde.cli.printing import Json, bar, tell_board, tell_comparison, tell_evaluation, tell_reproduction, tell_rows
+from sonde.cli.printing import (
+    Json,
+    MaxDepth,
+    bar,
+    tell_board,
+    tell_comparison,
+    tell_evaluation,
+    tell_reproduction,
+    tell_rows,
+)
 
 
 def evaluate(
@@ -23,41 +32,52 @@ def evaluate(
         list[str] | None, typer.Option(help="FORMAT:ROOT\\[@PROTOCOL]\\[#LIST]; repeat it: a row for each set.")
     ] = None,
     align: Annotated[str | None, typer.Option(help="Align each image before scoring; names the result.")] = None,
+    max_depth: MaxDepth = None,
+    max_depth_eval: Annotated[float | None, typer.Option(help="Metres at which the protocol ends instead.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Decode the model's answer by another: inverse_notebook, as published.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for metrics.json, per-image CSV and the report.")
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(help="Depth maps as scored, in depth/ of --out: any of preview,png16,npy.")
     ] = None,
     ci: Annotated[float | None, typer.Option(help="95: intervals of 95 % beside the means.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder for predictions; those there are not made again.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model under a protocol: one row per image, and their mean; by range of depth; on one set or several."""
+    """Score a model under a protocol: one row per image, and their mean; by range of depth; on one set or several.
+
+    The options of GLPDepth's test are taken too; what each becomes is told.
+    """
     from sonde import evaluate, report
 
+    galleries, out = defaultdict[str, report.Gallery](report.Gallery), out or (Path("results") if save else None)
+
+    def watch(row: str) -> evaluate.Watcher:
+        place = out / evaluate.folder_of(row) / "depth" if out else Path()
+        kinds = [kind.strip() for kind in save.split(",")] if save else []
+        return evaluate.watchers(galleries[row].add, evaluate.Pictures(place, kinds))
+
+    about = {"align": align, "max_depth": max_depth, "max_depth_eval": max_depth_eval, "ci": ci, "out": out}
     if on:
-        if data or data_format or only:
-            raise ValueError("--on names set, layout and list by itself: leave --data, --format and --only out.")
-        sets, galleries = [evaluate.parse_on(text) for text in on], defaultdict[str, report.Gallery](report.Gallery)
-        board = evaluate.on_sets(
-            model,
-            sets,
-            protocol or "metric",
-            align=align,
-            ci=ci,
-            out=out,
-            keep=keep,
-            watch=(lambda row: galleries[row].add) if out else None,
-        )
+        if data or data_format or only or encoding:
+            raise ValueError(
+                "--on names set, layout and list by itself: leave --data, --format, --only and --encoding out."
+            )
+        sets = [evaluate.parse_on(text) for text in on]
+        board = evaluate.on_sets(model, sets, protocol or "metric", keep=keep, watch=watch if out else None, **about)
         for row, seen in galleries.items() if out else ():
             rivals = {name: board[name] for name in (f"{row}: {evaluate.MEAN_MAP}", row) if name in board}
             report.write(out / evaluate.folder_of(row), rivals, seen)
         return tell_board(board, as_json)
-    gallery = report.Gallery()
     result = evaluate.evaluate(
-        model, protocol, data, format=data_format, listed=only, align=align, ci=ci, out=out, keep=keep,
-        watch=gallery.add if out else None,
+        model, protocol, data, format=data_format, listed=only, encoding=encoding, keep=keep,
+        watch=watch("") if out else None, **about,
     )  # fmt: skip
-    if out and gallery.panels:
-        report.write(out, {str(model): result}, gallery)
+    if out and galleries[""].panels:
+        report.write(out, {str(model): result}, galleries[""])
     tell_evaluation(result, as_json)
 
 

@@ -36,6 +36,7 @@ from sonde.evaluate.evaluation import (
 from sonde.evaluate.heights import bench_of
 from sonde.evaluate.job import Chosen, Watcher, evaluate, score_set
 from sonde.evaluate.left_out import Choice, judged, read_choice
+from sonde.evaluate.pictures import Pictures, watchers
 from sonde.evaluate.predictions import ENDINGS, Predictor, check_cut, read_predictions
 from sonde.evaluate.runs import Run, measured_ids, open_captures, own_protocol, read_run
 from sonde.evaluate.scoring import ALIGNABLE, LENGTHS, Scored, scale_ratio, score, score_fully, view
@@ -77,6 +78,7 @@ __all__ = [
     "Interval",
     "Measure",
     "On",
+    "Pictures",
     "Predictor",
     "Run",
     "Scored",
@@ -111,6 +113,7 @@ __all__ = [
     "table",
     "verdict",
     "view",
+    "watchers",
 ]
 
 sys.modules[__name__].__class__ = Verb

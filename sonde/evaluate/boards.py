@@ -13,7 +13,7 @@ from sonde.evaluate.evaluation import Evaluation
 from sonde.evaluate.heights import bench_of
 from sonde.evaluate.job import Watcher, captures_of, chosen_of, evaluate, recorded, score_set
 from sonde.evaluate.left_out import ANSWERS, Choice, judged, read_choice
-from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
+from sonde.evaluate.predictions import Predictor, as_asked, folder_of_answers, predictor_of
 from sonde.evaluate.runs import Run, known_to, open_captures, read_run, usual_protocol
 from sonde.evaluate.verdict import (
     ADAPTED,
@@ -28,7 +28,8 @@ from sonde.evaluate.verdict import (
     verdict,
 )
 from sonde.models import DepthModel
-from sonde.recipes import Recipe, nearest
+from sonde.recipes import Recipe
+from sonde.spelling import nearest
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ def on_sets(
     protocol: str = "metric",
     *,
     align: str | None = None,
+    max_depth_eval: int | float | None = None,
+    max_depth: int | float | None = None,
     ci: int | float | None = None,
     out: str | Path | None = None,
     keep: str | Path | None = None,
@@ -82,6 +85,8 @@ def on_sets(
         sets: where to score; a set of the run's own root is its test captures.
         protocol: of the sets that name none.
         align: as for `evaluate`; the mean map is then left out.
+        max_depth_eval: as for `evaluate`, of every protocol.
+        max_depth: as for `evaluate`.
         ci: the level of intervals in every row, as for `evaluate`.
         out: a folder for `metrics.json` and `per_image.csv` of each set, in a folder of its row's name.
         keep: a folder for the predictions, in folders likewise.
@@ -93,20 +98,21 @@ def on_sets(
     check_level(ci)
     out, keep = (None if folder is None else Path(folder) for folder in (out, keep))
     run = read_run(model)
-    answering = models.load(model) if run is not None or not Path(model).is_dir() else model
+    named = run is not None or not Path(model).is_dir()
+    answering = models.load(model, max_depth=max_depth) if named else as_asked(model, max_depth, None)
     mean = None if run is None or align is not None else _mean_map(run)
     bench = bench_of(answering)
     board: dict[str, Evaluation] = {}
     for each in sets:
-        rules = protocols.load(each.protocol or protocol, align)
+        rules = protocols.load(each.protocol or protocol, align, max_depth_eval)
         row = f"{rules.name} on {each.root.name}"
         if row in board:
             raise ValueError(f"Two sets are both {row!r}: score them one at a time, or name their folders apart.")
         captures = captures_of(each.root, each.format, run, each.listed)
         chosen = chosen_of(captures, run, listed=each.listed)
         place = folder_of(row)
-        named = predictor_of(answering, rules.cut, keep / place if keep else None)
-        own = {row: score_set(*named, captures, chosen, rules, watch(row) if watch else None, bench)}
+        predictor = predictor_of(answering, rules.cut, keep / place if keep else None)
+        own = {row: score_set(*predictor, captures, chosen, rules, watch(row) if watch else None, bench)}
         own[row].settings.update(format=each.format, known=known_to(model, captures, chosen.ids))
         if (answers := folder_of_answers(model, keep / place if keep else None)) is not None:
             own[row].settings["predictions"] = recorded(answers, out / place if out else None)
@@ -206,8 +212,10 @@ def _makers(run: Run, captures: DepthSet, indices: Sequence[int]) -> dict[str, b
 
 
 def _before(recipe: Recipe) -> DepthModel:
-    size = recipe.model.size
-    return models.build(size, init="pretrained") if size else models.load(recipe.model.name, calibrated=False)
+    wanted = recipe.model
+    if wanted.size is not None:
+        return models.build(wanted.size, init="pretrained")
+    return models.load(wanted.origin, calibrated=False, max_depth=wanted.max_depth)
 
 
 def _mean_map(run: Run) -> baselines.Always | None:

@@ -17,12 +17,12 @@ from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
 from sonde.evaluate.heights import SHARE, bench_of, by_height
 from sonde.evaluate.left_out import read_choice
 from sonde.evaluate.ordinal import score_pairs
-from sonde.evaluate.predictions import Predictor, folder_of_answers, predictor_of
+from sonde.evaluate.predictions import Predictor, as_asked, folder_of_answers, predictor_of
 from sonde.evaluate.runs import Run, known_to, open_captures, read_run, usual_protocol
 from sonde.evaluate.scoring import BY_RANGE, LENGTHS, Scored, part_seen, score_fully, view
 from sonde.models import DepthModel
 from sonde.protocols import Protocol
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import DepthArray
 
 Watcher = Callable[[Capture, DepthArray, dict[str, Any]], None]
@@ -38,6 +38,9 @@ def evaluate(
     listed: str | Path | None = None,
     ids: Sequence[str] | None = None,
     align: str | None = None,
+    max_depth_eval: int | float | None = None,
+    max_depth: int | float | None = None,
+    encoding: str | None = None,
     ci: int | float | None = None,
     out: str | Path | None = None,
     keep: str | Path | None = None,
@@ -57,6 +60,9 @@ def evaluate(
         listed: a file of the captures to score, in any form that `datasets.only` takes.
         ids: the captures to score; by default a run's own test captures, or all where `data` is another set.
         align: a name in ALIGN, in place of the protocol's; the result is then named PROTOCOL+ALIGN.
+        max_depth_eval: metres at which the protocol ends, in place of its own; the result is then named PROTOCOL+80m.
+        max_depth: metres at which a GLPDepth .ckpt ends, as `models.load` takes it.
+        encoding: a name in ENCODINGS by which the model's answer is decoded, in place of its own.
         ci: the level, in %, of intervals beside the means: of images drawn again, or of the scenes they share.
         out: a folder for `metrics.json` and `per_image.csv`.
         keep: a folder for the predictions; those that are there are not predicted again.
@@ -71,22 +77,24 @@ def evaluate(
     check_level(ci)
     opened = run is None and data is not None and not isinstance(data, str | Path)
     layout = format or (getattr(data, "layout", "folder") if opened else None)
-    rules = protocols.load(protocol or usual_protocol(run, layout), align)
+    rules = protocols.load(protocol or usual_protocol(run, layout), align, max_depth_eval)
     if rules.average == "pair":
         if not isinstance(data, str | Path) or any(word is not None for word in (ids, listed, align, format)):
             raise ValueError(
                 f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and neither format nor "
                 "alignment nor a choice of captures."
             )
-        return _finished(score_pairs(*predictor_of(model, keep=keep), Path(data), rules), ci, out)
+        asked = as_asked(model, max_depth, encoding)
+        return _finished(score_pairs(*predictor_of(asked, keep=keep), Path(data), rules), ci, out)
     captures = captures_of(data, format, run, listed)
     own = run if run is not None and ids is None and listed is None and _is_own(captures, run) else None
     choice = read_choice(own.folder) if own is not None and not own.parts["test"] else None
     chosen = chosen_of(captures, run, ids if choice is None else choice.ids, listed)
     answering = model if choice is None else choice.answers
-    named = predictor_of(answering, rules.cut, keep)
+    named = predictor_of(as_asked(answering, max_depth, encoding), rules.cut, keep)
     evaluation = score_set(*named, captures, chosen, rules, watch, bench or bench_of(model))
     evaluation.settings["known"] = known_to(answering, captures, chosen.ids)
+    evaluation.settings.update({"encoding": encoding} if encoding else {})
     if data is None or isinstance(data, str | Path):
         evaluation.settings["format"] = format_of(format, run)
     if (answers := folder_of_answers(answering, keep)) is not None:

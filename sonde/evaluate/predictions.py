@@ -62,6 +62,25 @@ def predictor_of(
     return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
 
 
+def as_asked(
+    model: DepthModel | Predictor | str | Path, max_depth: int | float | None, encoding: str | None
+) -> DepthModel | Predictor | str | Path:
+    """The model with what was said of it, see `evaluate`; itself where nothing was.
+
+    Raises:
+        ValueError: what answers is no model by name, or says otherwise of itself.
+    """
+    if max_depth is None and encoding is None:
+        return model
+    if isinstance(model, str | Path):
+        if folder_of_answers(model) is not None:
+            raise ValueError(f"{model} holds answers, and max_depth and encoding are of a model: leave them out.")
+        model = models.load(model, max_depth=max_depth)
+    elif max_depth is not None or not isinstance(model, DepthModel):
+        raise ValueError("max_depth is for a model by name, and encoding for a DepthModel too: leave them out.")
+    return model if encoding is None else models.decoded_as(model, encoding)
+
+
 def folder_of_answers(model: object, keep: Path | None = None) -> Path | None:
     """Where a model's answers lie: itself where it is a folder of predictions, else where they are kept."""
     folder = Path(model) if isinstance(model, str | Path) else None

@@ -5,6 +5,7 @@ protocol under another name, in a file of one's own: `--protocol mine.yaml`.
 """
 
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from sonde.align import ALIGN
 from sonde.files import reading
 from sonde.metrics import METRICS
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import Space
 
 PROTOCOLS = Path(__file__).parent
@@ -91,19 +92,35 @@ def names() -> list[str]:
     return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 
 
-def load(name: str, align: str | None = None) -> Protocol:
-    """The protocol of a name, or of a YAML file of one's own; with another alignment than its own it is NAME+ALIGN.
+def load(name: str, align: str | None = None, max_depth: float | int | None = None) -> Protocol:
+    """The protocol of a name, or of a YAML file of one's own.
+
+    Args:
+        name: see `names`; or a file.
+        align: another alignment than its own makes it NAME+ALIGN.
+        max_depth: metres; another end than its own makes it NAME+50m, whose predictions are held within it too.
 
     Raises:
-        ValueError: no such protocol or alignment, with the right ones; or a file of one's own that is incomplete, or
-            bears the name of a packaged one.
+        ValueError: no such protocol or alignment, with the right ones; an end that is none; or a file of one's own
+            that is incomplete, or bears the name of a packaged one.
     """
     rules = _own(Path(name)) if name.endswith((".yaml", ".yml")) else _packaged(name)
+    rules = rules if max_depth in (None, rules.max_depth) else _ending_at(float(max_depth), rules)
     if align is None or align == rules.align:
         return rules
     if align not in ALIGN:
         raise ValueError(f"No alignment {align!r}: {nearest(align, list(ALIGN))}")
     return rules.model_copy(update={"name": f"{rules.name}+{align}", "align": align})
+
+
+def _ending_at(max_depth: float, rules: Protocol) -> Protocol:
+    """The protocol as it would be with another end."""
+    if not rules.min_depth < max_depth < inf:
+        raise ValueError(
+            f"max_depth_eval={max_depth:g}: {rules.name} scores depth from {rules.min_depth:g} m; give more than that."
+        )
+    held = rules.clamp and (rules.clamp[0], None if rules.clamp[1] is None else max_depth)
+    return rules.model_copy(update={"name": f"{rules.name}+{max_depth:g}m", "max_depth": max_depth, "clamp": held})
 
 
 def _packaged(name: str) -> Protocol:

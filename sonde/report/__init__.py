@@ -228,6 +228,18 @@ def caution(run: Run | None, own: Evaluation) -> str:
     """What must be known before the numbers are believed; empty where nothing weakens them."""
     if run is None:
         return ""
+    seen = RANGE_SEEN if run.recipe.data.range == "all" and run.recipe.model.encoding and not own.left_out else ""
+    return " ".join(filter(None, (seen, _flattered(run, own))))
+
+
+RANGE_SEEN = (
+    "The range of the encoding is of all captures (data.range: all): the model was told the nearest and the farthest "
+    "depth of the captures scored here."
+)
+
+
+def _flattered(run: Run, own: Evaluation) -> str:
+    """Why the scores are better than those of new captures would be; or that they are few."""
     scored = set(own.settings["ids"])
     few = f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
     if own.left_out:
@@ -244,7 +256,7 @@ def _title(folder: Path, run: Run | None) -> str:
     name = folder.resolve().name
     if run is None:
         return name
-    model = run.recipe.model.size or Path(run.recipe.model.name).name
+    model = Path(run.recipe.model.origin).name
     return f"{model} on {Path(run.recipe.data.root).name} · {name}"
 
 
@@ -305,7 +317,7 @@ def _facts(run: Run | None, own: Evaluation) -> list[tuple[str, str]]:
     choice = read_choice(run.folder)
     facts += [("chosen", choice.fact)] if choice is not None else []
     return [
-        ("model", run.recipe.model.size or run.recipe.model.name),
+        ("model", run.recipe.model.origin),
         ("trained", adapters + head),
         ("captures", counts),
         *facts,
