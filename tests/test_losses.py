@@ -1,5 +1,6 @@
-"""Losses answer one value per image, know only trusted pixels, and never give NaN."""
+"""Losses answer one value per image, know only trusted pixels, and never give NaN; so they do when they are trimmed."""
 
+from functools import partial
 from math import log, sqrt
 
 import numpy as np
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from sonde.losses import (
     LOSSES,
+    Loss,
     aligned,
     edge_gradient,
     feature_alignment,
+    masked_l1,
     relief,
     resized,
     silog,
@@ -19,9 +22,12 @@ from sonde.losses import (
     trimmed,
     weighted,
 )
+from sonde.recipes import LossRecipe
 
 Maps = tuple[Tensor, Tensor, Tensor]
 INVARIANT = ["ssi", "ssi_trimmed", "gradient_matching", "gradient_matching_sobel"]
+EVERY: dict[str, Loss] = {**LOSSES, **{f"{name}, trimmed": partial(LOSSES[name], trim=0.25) for name in LOSSES}}
+"""All losses, as they are and without the largest quarter of each image's errors."""
 
 
 def random_maps(seed: int = 0, b: int = 2, h: int = 19, w: int = 23) -> Maps:
@@ -33,7 +39,7 @@ def random_maps(seed: int = 0, b: int = 2, h: int = 19, w: int = 23) -> Maps:
 
 def gradient(name: str, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     pred = pred.clone().requires_grad_()
-    LOSSES[name](pred, target, mask).sum().backward()
+    EVERY[name](pred, target, mask).sum().backward()
     assert pred.grad is not None
     return pred.grad
 
@@ -42,69 +48,69 @@ def row(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[None, None]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_image_is_scored_by_itself(name: str):
     pred, target, mask = random_maps(b=3)
-    together = LOSSES[name](pred, target, mask)
-    alone = [LOSSES[name](pred[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    together = EVERY[name](pred, target, mask)
+    alone = [EVERY[name](pred[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone))
     assert together.dtype == torch.float32
     assert (together > 0).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("junk", [0.0, -5.0, 1e30, torch.nan, torch.inf])
 def test_untrusted_pixels_reach_neither_value_nor_gradient(name: str, junk: float):
     pred, target, mask = random_maps()
     spoilt_pred, spoilt_target = (torch.where(mask, values, junk) for values in (pred, target))
     torch.testing.assert_close(
-        LOSSES[name](spoilt_pred, spoilt_target, mask), LOSSES[name](pred, target, mask), rtol=1e-6, atol=0
+        EVERY[name](spoilt_pred, spoilt_target, mask), EVERY[name](pred, target, mask), rtol=1e-6, atol=0
     )
     slope = gradient(name, spoilt_pred, spoilt_target, mask)
     assert slope.isfinite().all()
     assert (slope[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_empty_mask_gives_zero_and_a_zero_gradient(name: str):
     pred, target, mask = random_maps()
     mask[0] = False
-    assert LOSSES[name](pred, target, mask)[0] == 0
+    assert EVERY[name](pred, target, mask)[0] == 0
     slope = gradient(name, pred, target, mask)
     assert (slope[0] == 0).all()
     assert slope[1].isfinite().all()
     assert (slope[1] != 0).any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("pred_value", [0.0, 0.7])
 @pytest.mark.parametrize("target_value", [0.0, 0.7])
 def test_constant_and_zero_maps_stay_finite(name: str, pred_value: float, target_value: float):
     mask = torch.ones(1, 12, 12, dtype=torch.bool)
     pred, target = torch.full((1, 12, 12), pred_value), torch.full((1, 12, 12), target_value)
-    assert LOSSES[name](pred, target, mask).isfinite().all()
+    assert EVERY[name](pred, target, mask).isfinite().all()
     assert gradient(name, pred, target, mask).isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(name: str):
     _, target, mask = random_maps()
-    assert (LOSSES[name](target, target, mask) == 0).all()
+    assert (EVERY[name](target, target, mask) == 0).all()
     assert (gradient(name, target, target, mask) == 0).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_gradients_agree_with_finite_differences(name: str):
     pred, target, mask = (values[:, :9, :9] for values in random_maps(b=1))
     pred = pred.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: LOSSES[name](p, target.double(), mask), pred)
+    assert torch.autograd.gradcheck(lambda p: EVERY[name](p, target.double(), mask), pred)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_half_precision_predictions_are_scored_in_single(name: str):
     pred, target, mask = random_maps()
     half = pred.bfloat16()
-    torch.testing.assert_close(LOSSES[name](half, target, mask), LOSSES[name](half.float(), target, mask))
+    torch.testing.assert_close(EVERY[name](half, target, mask), EVERY[name](half.float(), target, mask))
 
 
 def test_masked_l1_is_the_mean_over_trusted_pixels():
@@ -270,12 +276,89 @@ def test_sobel_of_a_ramp_is_its_slope():
 
 
 def test_trimming_drops_the_largest_errors_of_each_image():
-    error = torch.stack([torch.arange(1.0, 11.0), torch.full((10,), 3.0)])[:, None]
+    error = torch.stack([torch.arange(1.0, 11.0), torch.full((10,), -3.0)])[:, None]
     mask = torch.ones_like(error, dtype=torch.bool)
-    torch.testing.assert_close(trimmed(error, mask), torch.tensor([5.0, 3.0]))
+
+    def mean(share: float) -> Tensor:
+        return masked_l1(error, torch.zeros_like(error), mask, share)
+
+    torch.testing.assert_close(mean(0.1), torch.tensor([5.0, 3.0]))
     mask[0, 0, 9] = False  # nine trusted pixels: a tenth of them is none
-    torch.testing.assert_close(trimmed(error, mask), torch.tensor([5.0, 3.0]))
-    torch.testing.assert_close(trimmed(error, mask, 0.34), torch.tensor([3.5, 3.0]))
+    torch.testing.assert_close(mean(0.1), torch.tensor([5.0, 3.0]))
+    torch.testing.assert_close(mean(0.34), torch.tensor([3.5, 3.0]))
+    kept, left = trimmed(error, mask, 0.34)
+    assert left[0, 0].tolist() == [True] * 6 + [False] * 4 and left[1].all()
+    assert (kept[~left] == 0).all() and torch.equal(kept[left], error[left])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_trim_of_nothing_changes_no_bit(name: str):
+    maps = random_maps(h=64, w=80)
+    plain = LOSSES["ssi"] if name == "ssi_trimmed" else LOSSES[name]
+    assert torch.equal(LOSSES[name](*maps, trim=0.0), plain(*maps))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_more_trim_costs_less(name: str):
+    maps = random_maps(h=64, w=80)
+    costs = torch.stack([LOSSES[name](*maps, trim=trim) for trim in (0.0, 0.1, 0.3, 0.9)])
+    assert (costs.diff(dim=0) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["masked_l1", "silog", "silog_bts"])
+def test_a_pixel_trimmed_away_pulls_nowhere_and_what_stays_is_scored_alone(name: str):
+    pred, target, mask = random_maps()
+    far = torch.zeros_like(mask)
+    far[:, 3:6, 4:9] = True
+    spoilt = torch.where(far, 40 * pred, pred)  # more than any other, and a twentieth of the trusted at most
+    gone = (mask & far).sum((1, 2)) / mask.sum((1, 2))
+    for image in range(2):
+        maps = [values[image : image + 1] for values in (spoilt, target, mask)]
+        slope = gradient(f"{name}, trimmed", *maps)
+        kept = slope[0] != 0
+        assert not kept[far[image]].any()
+        assert int((mask[image] & ~kept).sum()) == int(mask[image].sum() * 0.25)
+        trim = float(gone[image]) + 1e-6
+        alone = LOSSES[name](pred[image][None], target[image][None], (mask & ~far)[image][None])
+        torch.testing.assert_close(LOSSES[name](*maps, trim=trim), alone)
+
+
+def test_silog_trimmed_is_the_formula_over_the_pixels_that_stay():
+    pred, target, mask = random_maps(b=1)
+    error = np.log(pred[mask].double().numpy()) - np.log(target[mask].double().numpy())
+    stay = error[np.argsort(np.abs(error))[: len(error) - int(len(error) * 0.1)]]
+    expected = sqrt((stay**2).mean() - 0.5 * stay.mean() ** 2)
+    assert silog(pred.double(), target.double(), mask, trim=0.1).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_edge_gradient_trims_each_direction_by_itself():
+    pred, target, mask = random_maps(b=1)
+    expected = 0.0
+    for axis in (0, 1):
+        step = np.diff(target[0].numpy(), axis=axis)
+        error = np.abs(np.diff((pred - target)[0].numpy(), axis=axis)) * (1 + 10 * (np.abs(step) > 0.02))
+        both = np.diff(mask[0].numpy().astype(int), axis=axis) == 0
+        both &= mask[0].numpy()[: error.shape[0], : error.shape[1]]
+        kept = np.sort(error[both])[: both.sum() - int(both.sum() * 0.25)]
+        expected += kept.sum() / (len(kept) + 1e-6)
+    assert edge_gradient(pred, target, mask, trim=0.25).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradient_matching_trims_the_pixels_whose_own_slopes_err_most():
+    mask = torch.tensor([[[True, True, True, True, False]]])
+    pred, target = row(0, 1, 3, 3, 9), row(0, 0, 0, 0, 0)
+    # Stride 1: slopes 1, 2, 0 and none of four pixels, of which a quarter is the 2; stride 2: 3 of two, none trimmed.
+    value = LOSSES["gradient_matching_raw"](pred, target, mask, trim=0.25)
+    assert value.item() == pytest.approx(1 / 3 + 3 / 2)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_prediction_that_is_not_a_number_makes_a_loss_that_is_none(name: str):
+    pred, target, mask = random_maps()
+    pred[0, 5, 5], mask[:, 3:9, 3:9] = torch.nan, True
+    for trim in (0.0, 0.25):
+        values = LOSSES[name](pred, target, mask, trim=trim)
+        assert values[0].isnan() and values[1].isfinite()
 
 
 def test_feature_alignment_skips_tokens_that_agree_already():
@@ -309,6 +392,28 @@ def test_weighted_multiplies_and_names():
     terms = weighted(*maps, {"masked_l1": 1.0, "edge_gradient": 3.0})
     torch.testing.assert_close(terms["edge_gradient"], 3 * edge_gradient(*maps))
     assert list(terms) == ["masked_l1", "edge_gradient"]
+
+
+def test_weighted_trims_what_is_asked_to_be_trimmed_and_nothing_else():
+    maps = random_maps()
+    terms = weighted(*maps, {"silog": LossRecipe(weight=2.0, trim=0.1), "ssi": 1, "ssi_trimmed": 1.0})
+    assert torch.equal(terms["silog"], 2 * silog(*maps, trim=0.1))
+    assert torch.equal(terms["ssi"], ssi(*maps)) and torch.equal(terms["ssi_trimmed"], ssi(*maps, trim=0.1))
+    untrimmed = weighted(*maps, {"ssi_trimmed": LossRecipe(weight=1.0, trim=0.0)})
+    assert torch.equal(untrimmed["ssi_trimmed"], ssi(*maps))
+
+
+def test_a_loss_of_ones_own_needs_no_trim_and_says_so_when_asked_for_one(monkeypatch: pytest.MonkeyPatch):
+    def mine(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return masked_l1(pred, target, mask)
+
+    maps = random_maps()
+    monkeypatch.setitem(LOSSES, "mine", mine)
+    assert torch.equal(weighted(*maps, {"mine": 2.0})["mine"], 2 * masked_l1(*maps))
+    with pytest.raises(ValueError, match=r"loss\.mine\.trim=0\.1: mine takes no trim; leave it out, or give"):
+        weighted(*maps, {"mine": LossRecipe(weight=2.0, trim=0.1)})
+    monkeypatch.setitem(LOSSES, "mine", masked_l1)
+    assert torch.equal(weighted(*maps, {"mine": LossRecipe(weight=1, trim=0.1)})["mine"], masked_l1(*maps, trim=0.1))
 
 
 def test_a_wrong_name_answers_with_the_right_one():

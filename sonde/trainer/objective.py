@@ -3,7 +3,6 @@
 Of an image mixed by CutMix, each of the two parts is judged by its own depth.
 """
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from math import ceil
@@ -26,11 +25,11 @@ class Objective:
 
     Args:
         model: what the network belongs to: its preprocessing, and what its numbers mean.
-        weights: LOSSES by name, with their weights.
+        weights: LOSSES by name, with their weights and trims; of a mixed image each part is trimmed by itself.
         align: feature alignment with a frozen encoder, or None.
     """
 
-    def __init__(self, model: DepthModel, weights: Mapping[str, float], align: AlignRecipe | None = None):
+    def __init__(self, model: DepthModel, weights: losses.Weights, align: AlignRecipe | None = None):
         self.model = model
         self.weights = weights
         self.align = align
