@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -138,6 +138,12 @@ def _in_single(function: Callable[[Any], Any], values: Array) -> Array:
 
 ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Inverse, InverseNotebook, Linear, Log)}
 """Name → class taking (min_depth, max_depth) in metres."""
+
+
+def decoders(name: str) -> list[str]:
+    """The names in ENCODINGS that encode as `name` does, itself first: what may decode a network taught by it."""
+    own = ENCODINGS[name]
+    return sorted((other for other, kind in ENCODINGS.items() if kind._encode is own._encode), key=name.__ne__)
 
 
 def from_dict(fields: Mapping[str, Any]) -> Encoding:

@@ -1,5 +1,6 @@
-"""Take a model out of sonde: a merged Hugging Face folder that plain transformers loads, compared with the original."""
+"""Take a model out of sonde: merged, in the form that plain transformers or GLPDepth's scripts load, and compared."""
 
+import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,32 +14,44 @@ from peft import PeftModel
 from PIL import Image
 from transformers import pipeline
 
-from sonde import Verb, cards, models
+from sonde import Verb, architectures, cards, models
 from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
-from sonde.recipes import nearest
+from sonde.recipes.words import range_of
+from sonde.spelling import nearest
+
+log = logging.getLogger("sonde")
 
 TOLERANCE = 1e-4
 """Largest difference allowed between the written network's raw answer and the original's, as a share of its largest."""
 
 
-def export(model: str | Path | DepthModel, *, to: str = "hf", out: Path | str | None = None) -> Path:
+def export(
+    model: str | Path | DepthModel,
+    *,
+    to: str = "hf",
+    out: Path | str | None = None,
+    max_depth: float | int | None = None,
+) -> Path:
     """Write a model in another format and return where it lies; the folder appears only when it is complete.
 
     Args:
         model: any name `sonde.load` takes, or a loaded model (left as it is).
         to: a name in EXPORTERS.
         out: an empty or new folder; `<model>-<to>`, beside a run, by default.
+        max_depth: as `sonde.load` takes it, with a name.
 
     Raises:
-        ValueError: an unknown format, a folder in use, or a result that differs from the original.
+        ValueError: an unknown format or one that cannot hold the model, a folder in use, or a result that differs from
+            the original.
     """
     if to not in EXPORTERS:
         raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
     folder = Path(out) if out else _beside(model.name if isinstance(model, DepthModel) else str(model), to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
-    original = (deepcopy(model) if isinstance(model, DepthModel) else models.load(model)).cpu().eval()
+    loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=max_depth)
+    original = loaded.cpu().eval()
     licence, original.name = cards.licence_of(original.name), folder.name
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
@@ -62,18 +75,105 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
         )
     image = _picture(*model.meaning.network_size(480, 640))
     before = _raw(model, image)
-    if isinstance(model.network, PeftModel):
-        model.network = model.network.merge_and_unload()
-    model.meaning = replace(model.meaning, base=None, fingerprint=None)
+    _merge(model)
     models.save(model, folder)
     (folder / "README.md").write_text(card(model, licence))
     after = (
         pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.meaning.scale
     )
+    _compare(before, after, model.name, folder)
+
+
+def to_glpdepth(model: DepthModel, folder: Path, licence: str) -> None:
+    """A state_dict as GLPDepth's own scripts load it, read back and compared, and a card with the metres it ends at.
+
+    The model itself is merged. The file is named after the folder, unless that name says other metres.
+
+    Raises:
+        ValueError: a model that is more, or something else, than such a file can hold.
+    """
+    reason = _beyond_glpdepth(model)
+    if reason is not None:
+        raise ValueError(f"--to glpdepth cannot hold this model: {reason}.")
+    metres = models.max_depth_of(model)
+    assert metres is not None
+    image = _picture(*model.meaning.network_size(480, 640))
+    before = _raw(model, image)
+    _merge(model)
+    folder.mkdir(parents=True)
+    named = range_of(model.name) in (None, metres)
+    path = folder / f"{model.name if named else 'model'}.ckpt"
+    torch.save(architectures.to_glpdepth(model.network.state_dict()), path)
+    again = models.load(path, max_depth=metres)
+    after = _raw(again, image)
+    _compare(before, after, model.name, folder)
+    written, own = again.network.state_dict(), model.network.state_dict()
+    assert all(torch.equal(written[name], value) for name, value in own.items())
+    architectures.as_glpdepth_adds(again.network)
+    apart = float((_raw(again, image) - after).abs().max())
+    (folder / "README.md").write_text(glpdepth_card(model, licence, path.name, apart))
+    changes = architectures.changes_there(model.network.config)
+    if changes is not None:
+        log.warning("%s: %s", path.name, changes)
+
+
+def _beyond_glpdepth(model: DepthModel) -> str | None:
+    """Why GLPDepth's scripts would answer otherwise with this model's tensors, and what to do; None: they do not."""
+    kind = model.network.config.model_type
+    if kind != "glpn":
+        return f"it is a {kind} network, and GLPDepth's code builds GLPN alone; try --to hf"
+    meaning, odd = model.meaning, architectures.unlike_glpdepth(model.network.config)
+    found = (
+        (meaning.background is not None, f"it answers depth above the bench of a fixed camera; {KEPT}"),
+        (meaning.encoding is not None, f"it answers an encoding of depth, and GLPDepth a share of metres; {ANEW}"),
+        (meaning.space != "metric", f"it answers relative depth, and GLPDepth metres; {ANEW}"),
+        ((meaning.mean, meaning.std) != models.PLAIN, f"it sees standardised images, and there RGB in [0, 1]; {ANEW}"),
+        (meaning.canonical_focal is not None, f"it answers for a canonical focal, and GLPDepth has no camera; {KEPT}"),
+        (model.calibration is not None, "its metres come from a calibration: first `sonde calibrate MODEL --undo`"),
+        (odd is not None, f"{odd}; {KEPT}"),
+    )
+    return next((reason for holds, reason in found if holds), None)
+
+
+def glpdepth_card(model: DepthModel, licence: str, file: str, apart: float) -> str:
+    """The card of a GLPDepth file: its licence, the metres that every command must say, and what differs there.
+
+    Args:
+        model: the one that was written.
+        licence: of its weights.
+        file: the name of the file beside the card.
+        apart: metres by which GLPDepth's answer to a test picture differs at most.
+    """
+    metres, changes = models.max_depth_of(model), architectures.changes_there(model.network.config)
+    assert metres is not None
+    notes, meaning = [] if changes is None else [changes], model.meaning
+    if not meaning.pads:
+        size = "a short side of {}" if meaning.input_size is None else "{1}x{0}"
+        shown = size.format(*(meaning.input_size or [meaning.short_side]))
+        notes.append(f"In sonde the network saw images resized to {shown} pixels; GLPDepth resizes none.")
+    return GLPDEPTH_CARD.format(
+        describe=model.describe(),
+        licence=licence,
+        name=model.name,
+        file=file,
+        metres=int(metres) if metres == int(metres) else metres,
+        apart=apart,
+        notes="".join(f" {note}" for note in notes),
+    )
+
+
+def _merge(model: DepthModel) -> None:
+    """A network without adapters, whose base nobody needs to know."""
+    if isinstance(model.network, PeftModel):
+        model.network = model.network.merge_and_unload()
+    model.meaning = replace(model.meaning, base=None, fingerprint=None, base_max_depth=None)
+
+
+def _compare(before: torch.Tensor, after: torch.Tensor, name: str, folder: Path) -> None:
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"{folder} answers otherwise than {model.name} (by {difference:.2g} of its largest value): it is kept for "
+            f"{folder} answers otherwise than {name} (by {difference:.2g} of its largest value): it is kept for "
             "a look, and nothing was exported."
         )
 
@@ -120,7 +220,7 @@ def _reading(model: DepthModel) -> tuple[str, str, str]:
     else:
         ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
         answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
-        decode = DECODE[encoding["name"]]
+        decode = DECODE[encoding["name"]].format(epsilon=1e-3 / per_metre)
         lines = DECODED.format(per_metre=per_metre, unit=unit, decode=f"{zoom}({decode})" if zoom else decode)
         answer = f"(depth_{unit} / {per_metre})"
     if model.background is not None:
@@ -132,7 +232,7 @@ def _reading(model: DepthModel) -> tuple[str, str, str]:
 
 def _beside(name: str, to: str) -> Path:
     """Beside a folder or a file; a hub id's folder here."""
-    name = name.rstrip("/").removesuffix(".pth").removesuffix(".ckpt")
+    name = name.rstrip("/").removesuffix(".pth").removesuffix(".pt").removesuffix(".ckpt")
     return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
 
 
@@ -153,6 +253,7 @@ depth_{unit} = {decode}"""
 
 DECODE = {
     "inverse": "1 / (value * (1 / low - 1 / high) + 1 / high)",
+    "inverse_notebook": "1 / (value * (1 / low - 1 / high) + 1 / high + {epsilon:g})",
     "linear": "low + value * (high - low)",
     "log": "low * (high / low) ** value",
 }
@@ -201,5 +302,29 @@ BENCH = (
 )
 BENCHES = {"farthest": "the farthest depth of its captures", "median": "the median depth of its captures"}
 
-EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face}
+KEPT = "export it with --to hf, which keeps that"
+ANEW = "export it with --to hf, or train model.size=b4 with model.max_depth=80 model.encoding=null"
+GLPDEPTH_CARD = """\
+---
+license: {licence}
+pipeline_tag: depth-estimation
+---
+
+# {name}
+
+{describe}. `{file}` is a state_dict in GLPDepth's own names. It does not hold where depth ends, at {metres} m: every
+command says it.
+
+```sh
+python ./code/test.py --ckpt_dir {file} --max_depth {metres} --dataset DrivingStereo --data_path ROOT --do_evaluate
+sonde eval {file} --max_depth {metres} --on driving_stereo:ROOT@driving-stereo
+sonde predict IMAGES -m {file} --max_depth {metres} -o OUT
+```
+
+The first line is GLPDepth's own. Its network sees RGB in [0, 1] at the image's own size, whose sides must be multiples
+of 32. Its layer norms add another constant to the variance than transformers': on a test picture the answers differ by
+up to {apart:.2g} m.{notes} Exported from sonde.
+"""
+
+EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face, "glpdepth": to_glpdepth}
 sys.modules[__name__].__class__ = Verb

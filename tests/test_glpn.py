@@ -142,7 +142,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
         (["model.size=b0", "model.init=random", "model.max_depth=10"], "both say where depth ends"),
         (["model.size=b6"], "model.size"),
         (["model.size=b0", "model.max_depth=-1"], "model.max_depth"),
-        (["model.max_depth=10.5"], "are for a model.size"),
+        (["model.max_depth=10.5"], "max_depth=10.5: sonde-tiny is relative"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_one_sentence(words, message, tmp_path):
@@ -272,11 +272,12 @@ def test_an_authors_checkpoint_lends_its_architecture_to_weights_drawn_anew(tmp_
 def test_a_wrong_checkpoint_is_one_sentence(tmp_path):
     state = official_of(network())
     broken = {
-        "of-unknown-range.ckpt": (state, "kitti"),
-        "kitti-nested.ckpt": ({"state_dict": state}, "bare state_dict"),
-        "kitti-list.ckpt": ([1, 2], "bare state_dict"),
+        "of-unknown-range.ckpt": (state, "--max_depth 80"),
+        "kitti-nested.ckpt": ({"weights": state}, "no state_dict"),
+        "kitti-list.ckpt": ([1, 2], "no state_dict"),
         "kitti-other.ckpt": ({"weight": torch.zeros(3)}, "bot_conv"),
         "kitti-cut.ckpt": ({key: value for key, value in state.items() if "fusion2" not in key}, "not whole"),
+        "kitti-more.ckpt": (state | {"extra": torch.zeros(3)}, "foreign extra"),
         "kitti-half.ckpt": ({key: value for key, value in state.items() if "embed3" not in key}, "bot_conv"),
     }
     for name, (content, words) in broken.items():

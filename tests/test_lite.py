@@ -152,8 +152,8 @@ def test_a_file_without_weights_is_one_sentence(tmp_path):
     for damaged in (b"", b"no weights", whole[: len(whole) // 2], whole[:-9], old[:5000], old[:60000], old[:-1]):
         assert "cannot be read as weights" in refusal(path, damaged)
     assert "holds more than tensors" in refusal(path, Path)  # a pickle that would run something
-    for content in ([1, 2], {"state_dict": packaged("lite0")}, {1: torch.zeros(3)}, torch.zeros(3)):
-        assert "bare state_dict" in refusal(path, content)
+    for content in ([1, 2], {"weights": packaged("lite0")}, {1: torch.zeros(3)}, torch.zeros(3)):
+        assert "no state_dict" in refusal(path, content)
     with pytest.raises(ValueError, match=r"model.encoder=.*nothing.pth: no such file; expected imagenet"):
         models.build("lite0", encoder=str(tmp_path / "nothing.pth"))
 

@@ -221,10 +221,22 @@ def test_an_official_checkpoint_gives_the_same_network(tmp_path):
 
 def test_a_metric_checkpoint_takes_its_range_from_its_name():
     state = official_of(built(architectures.depth_anything("small")))
-    config, _ = architectures.from_official(state, "depth_anything_v2_metric_vkitti_vits.pth")
-    assert (config.depth_estimation_type, config.max_depth) == ("metric", 80)
-    with pytest.raises(ValueError, match="hypersim"):
+    config, _, scale = architectures.from_official(state, "depth_anything_v2_metric_vkitti_vits.pth")
+    assert (config.depth_estimation_type, config.max_depth, scale) == ("metric", 80, 1)
+    with pytest.raises(ValueError, match=r"--max_depth 80.*hypersim"):
         architectures.from_official(state, "my_metric_vits.pth")
+
+
+def test_a_metric_checkpoint_of_unknown_range_is_told_it(tmp_path):
+    network = built(architectures.depth_anything("small", max_depth=20))
+    torch.save({"model": official_of(network), "epoch": 3}, tmp_path / "my_metric_vits.pth")
+    model = models.load(tmp_path / "my_metric_vits.pth", max_depth=10.5)
+    assert (model.space, models.max_depth_of(model)) == ("metric", 10.5)
+    image = torch.rand(1, 3, 56, 56)
+    torch.testing.assert_close(model.read(model.network(image), 56), network(image).predicted_depth * 10.5 / 20)
+    torch.save(official_of(network), tmp_path / "depth_anything_v2_vits.pth")
+    with pytest.raises(ValueError, match=r"max_depth=20: .*vits.pth is relative"):
+        models.load(tmp_path / "depth_anything_v2_vits.pth", max_depth=20)
 
 
 def test_a_pickled_program_is_never_run(tmp_path):

@@ -83,13 +83,15 @@ def load_encoder(backbone: Any, name: str) -> None:
     backbone.load_state_dict(source.state_dict())
 
 
-def converted(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConfig, dict[str, Tensor]]:
-    """An official `depth_anything_v2_*.pth` as (config, state in transformers' names); `from_official` says more.
+def converted(
+    state: Mapping[str, Tensor], name: str, given: float | int | None
+) -> tuple[DepthAnythingConfig, dict[str, Tensor], float]:
+    """An official `depth_anything_v2_*.pth` as `from_official` gives it.
 
     A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as its authors' README runs them.
 
     Raises:
-        ValueError: an encoder of no known width, or a metric checkpoint that does not say its range.
+        ValueError: an encoder of no known width, or a metric checkpoint whose range nobody says.
     """
     width = state["pretrained.cls_token"].shape[-1]
     size = next((size for size, shape in SIZES.items() if shape.width == width), None)
@@ -99,10 +101,14 @@ def converted(state: Mapping[str, Tensor], name: str) -> tuple[DepthAnythingConf
     said = name.lower()
     max_depth = 20 if "hypersim" in said else 80 if "vkitti" in said else None
     if max_depth is None and "metric" in said:
-        raise ValueError(
-            f"{name} is a metric checkpoint of unknown range: put hypersim (20 m) or vkitti (80 m) in its name."
-        )
-    return depth_anything(size, max_depth=max_depth), renamed(state, RENAMES, SPLITS)
+        max_depth = given
+        if given is None:
+            raise ValueError(
+                f"{name} is a metric checkpoint of unknown range: give it as --max_depth 80 (max_depth=80 in Python, "
+                "model.max_depth=80 in a recipe), or put hypersim (20 m) or vkitti (80 m) in its name."
+            )
+    scale = 1.0 if max_depth is None else held(max_depth)[1]
+    return depth_anything(size, max_depth=max_depth), renamed(state, RENAMES, SPLITS), scale
 
 
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -34,7 +34,10 @@ def encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
 
 
 def read_state(path: Path, name: str, expected: str) -> dict[str, Tensor]:
-    """The tensors of a .pth file by their names, without running what it may hold beside them.
+    """The tensors of a .pth, .pt or .ckpt file by their names, without running what it may hold beside them.
+
+    What training scripts put around them is left out: an outer dict's `model` or `state_dict`, and the `module.` or
+    `model.` that stands before every name.
 
     Args:
         path: the file.
@@ -48,16 +51,27 @@ def read_state(path: Path, name: str, expected: str) -> dict[str, Tensor]:
         raise ValueError(f"{name}: no such file; expected {expected}.")
     try:
         with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run what is in it
             reason = "it is damaged, or holds more than tensors"
         raise ValueError(f"{name} cannot be read as weights ({reason}): expected {expected}.") from None
-    named = isinstance(state, Mapping) and all(isinstance(key, str) for key in state)
-    if not named or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{name} holds no bare state_dict, tensors by name: expected {expected}.")
-    return dict(state)
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{name} holds no state_dict, tensors by name: expected {expected}.")
+    return _bare(dict(content))
+
+
+def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that all names share: DataParallel's, and that of a network inside a trainer's module."""
+    for prefix in ("module.", "model.", "module."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def misfit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
@@ -87,11 +101,6 @@ def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, 
         parts = torch.chunk(value, len(splits[fused]))
         found |= {key.replace(fused, name): part.clone() for name, part in zip(splits[fused], parts, strict=True)}
     return found
-
-
-def one_less(name: str) -> Callable[[Match[str]], str]:
-    """A replacement whose `{}` is the pattern's first group less 1: counted from 0 where the original counts from 1."""
-    return lambda found: name.format(int(found[1]) - 1)
 
 
 def held(max_depth: float | int) -> tuple[int, float]:

@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import GLPNConfig
 
-from sonde.architectures.foreign import Renames, encoder, held, one_less, renamed
+from sonde.architectures.foreign import Renames, encoder, held, renamed
+from sonde.recipes.words import range_of
 
 
 class MiT(NamedTuple):
@@ -67,38 +69,108 @@ def load_mit(network: Any, name: str) -> None:
     network.load_state_dict(renamed(source.state_dict(), FROM_SEGFORMER, {}))
 
 
-def converted(state: Mapping[str, Tensor], name: str) -> tuple[GLPNConfig, dict[str, Tensor]]:
-    """GLPDepth's own checkpoint as (config, state in transformers' names); `from_official` says more.
+def converted(
+    state: Mapping[str, Tensor], name: str, max_depth: float | int | None
+) -> tuple[GLPNConfig, dict[str, Tensor], float]:
+    """GLPDepth's own checkpoint as `from_official` gives it; `max_depth` goes before what the name says.
 
     Raises:
-        ValueError: a file name that does not say which range it was trained for.
+        ValueError: a range that nobody says.
     """
-    metres = next((metres for known, metres in PUBLISHED.items() if known.rpartition("-")[2] in name.lower()), None)
+    metres = range_of(name) if max_depth is None else max_depth
     if metres is None:
-        raise ValueError(f"{name} does not say how far it sees: put kitti (80 m) or nyu (10 m) in the file's name.")
+        raise ValueError(
+            f"{name} does not hold the metres at which its depth ends: give them as --max_depth 80 (max_depth=80 in "
+            "Python, model.max_depth=80 in a recipe), or put kitti (80 m) or nyu (10 m) in the file's name."
+        )
     blocks = [re.match(r"encoder\.block(\d)\.(\d+)\.norm1\.weight", key) for key in state]
     stages = [int(block[1]) for block in blocks if block]
     widths = tuple(len(state[f"encoder.patch_embed{stage}.proj.weight"]) for stage in (1, 2, 3, 4))
     shape = MiT(widths, tuple(stages.count(stage) for stage in (1, 2, 3, 4)))
     config = glpn(shape, max_depth=metres, decoder_width=len(state["decoder.bot_conv.weight"]))
-    return config, renamed(state, FROM_GLPDEPTH, {"self.kv.": ("self.key.", "self.value.")})
+    return config, renamed(state, FROM_GLPDEPTH, {"self.kv.": ("self.key.", "self.value.")}), held(metres)[1]
 
 
-FROM_GLPDEPTH: Renames = {
-    r"^encoder\.norm(\d)": one_less("glpn.encoder.layer_norm.{}"),
-    r"^encoder\.patch_embed(\d)": one_less("glpn.encoder.patch_embeddings.{}"),
-    r"^encoder\.block(\d)": one_less("glpn.encoder.block.{}"),
-    r"\.norm(\d)\.": r".layer_norm_\1.",
-    r"\.norm\.": ".layer_norm.",
-    r"\.attn\.q\.": ".attention.self.query.",
-    r"\.attn\.proj\.": ".attention.output.dense.",
-    r"\.attn\.": ".attention.self.",
-    r"\.fc(\d)\.": r".dense\1.",
-    r"^decoder\.bot_conv": "decoder.stages.0.convolution",
-    r"^decoder\.skip_conv(\d)": r"decoder.stages.\1.convolution",
-    r"^decoder\.fusion(\d)\.conv(\d)": r"decoder.stages.\1.fusion.convolutional_layer\2",
-    r"^last_layer_depth": "head.head",
+def to_glpdepth(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A GLPN's state in GLPDepth's names, with the keys and values of attention in one matrix: undoes `converted`.
+
+    Where the first stage is not as wide as the decoder, a convolution joins them, here `decoder.skip_conv3`, which
+    GLPDepth has not.
+    """
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if ".self.key." in key:
+            other = state[key.replace(".self.key.", ".self.value.")]
+            found[key.replace(".self.key.", ".self.kv.")] = torch.cat([value, other])
+        elif ".self.value." not in key:
+            found[key] = value
+    return renamed(found, TO_GLPDEPTH, {})
+
+
+def unlike_glpdepth(config: GLPNConfig) -> str | None:
+    """The first setting, beyond widths and depths, in which a GLPN is not what GLPDepth's code builds; None: it is.
+
+    Tensors do not show it: read back, such a network would answer something else.
+    """
+    usual = glpn("b4", max_depth=1)
+    for setting in ("num_attention_heads", "sr_ratios", "mlp_ratios", "patch_sizes", "strides"):
+        own, theirs = (list(getattr(one, setting)) for one in (config, usual))
+        if own != theirs:
+            return f"its {setting} are {own}, and GLPDepth's {theirs}"
+    return None
+
+
+def changes_there(config: GLPNConfig) -> str | None:
+    """What must be changed in GLPDepth's code, which builds b4, before it takes a GLPN's state; None: nothing."""
+    widths, depths, decoder = tuple(config.hidden_sizes), tuple(config.depths), config.decoder_hidden_size
+    if (MiT(widths, depths), decoder) == (MIT_SIZES["b4"], 64):
+        return None
+    if decoder != widths[0]:
+        return (
+            f"GLPDepth's code cannot hold this network: its decoder of {decoder} channels meets a first stage of "
+            f"{widths[0]}, and the convolution between them, decoder.skip_conv3, is sonde's own. sonde reads the file."
+        )
+    return (
+        "GLPDepth's code builds the encoder b4 alone: before it loads this file, its models/model.py must build widths "
+        f"{list(widths)} and depths {list(depths)}, channels_in = {list(widths[:0:-1])} and channels_out = {decoder}."
+    )
+
+
+def as_glpdepth_adds(network: nn.Module) -> None:
+    """Let a GLPN's layer norms of layers and stages add 1e-6 to the variance, as GLPDepth's do.
+
+    transformers' add 1e-5, whatever `layer_norm_eps` says, and a saved network forgets it.
+    """
+    for name, module in network.named_modules():
+        if re.search(r"layer_norm[._]\d$", name) and isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6
+
+
+NAMES: dict[str, str] = {
+    # GLPDepth's, in transformers' words; its stages are counted from 1, transformers' from 0.
+    **{f"encoder.norm{stage + 1}.": f"glpn.encoder.layer_norm.{stage}." for stage in range(4)},
+    **{f"encoder.patch_embed{stage + 1}.proj.": f"glpn.encoder.patch_embeddings.{stage}.proj." for stage in range(4)},
+    **{
+        f"encoder.patch_embed{stage + 1}.norm.": f"glpn.encoder.patch_embeddings.{stage}.layer_norm."
+        for stage in range(4)
+    },
+    **{f"encoder.block{stage + 1}.": f"glpn.encoder.block.{stage}." for stage in range(4)},
+    ".norm1.": ".layer_norm_1.",
+    ".norm2.": ".layer_norm_2.",
+    ".attn.q.": ".attention.self.query.",
+    ".attn.kv.": ".attention.self.kv.",
+    ".attn.proj.": ".attention.output.dense.",
+    ".attn.sr.": ".attention.self.sr.",
+    ".attn.norm.": ".attention.self.layer_norm.",
+    ".mlp.fc1.": ".mlp.dense1.",
+    ".mlp.fc2.": ".mlp.dense2.",
+    "decoder.bot_conv.": "decoder.stages.0.convolution.",
+    **{f"decoder.skip_conv{stage}.": f"decoder.stages.{stage}.convolution." for stage in (1, 2, 3)},
+    **{f"decoder.fusion{stage}.conv": f"decoder.stages.{stage}.fusion.convolutional_layer" for stage in (1, 2, 3)},
+    "last_layer_depth.": "head.head.",
 }
+FROM_GLPDEPTH: Renames = {re.escape(theirs): own for theirs, own in NAMES.items()}
+TO_GLPDEPTH: Renames = {re.escape(own): theirs for theirs, own in NAMES.items()}
 FROM_SEGFORMER: Renames = {
     # transformers 5's names inside; earlier ones are GLPN's already.
     r"^stages\.(\d)\.(patch_embeddings|layer_norm)\.": r"encoder.\2.\1.",

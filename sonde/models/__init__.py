@@ -7,12 +7,11 @@ read the network through it, so they cannot disagree on sizes, means or units.
 import json
 import logging
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
+from math import isclose
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -39,6 +38,7 @@ from sonde import architectures
 from sonde.adapters import load_adapter
 from sonde.background import read_background
 from sonde.models.calibration import CALIBRATION, CANDIDATES, KINDS, Calibration, only_calibration, read_calibration
+from sonde.models.decoding import decoded_as
 from sonde.models.network import (
     FAMILIES,
     IMAGENET,
@@ -54,7 +54,7 @@ from sonde.models.network import (
 )
 from sonde.models.pixels import PixelDepth, pixel_depth
 from sonde.models.start import answer_evenly, deepened, level, revive
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 __all__ = [
     "CALIBRATION",
@@ -64,6 +64,7 @@ __all__ = [
     "KINDS",
     "PLAIN",
     "WEIGHTS",
+    "WEIGHT_FILES",
     "Calibration",
     "DepthModel",
     "Family",
@@ -73,12 +74,14 @@ __all__ = [
     "as_array",
     "as_camera",
     "build",
+    "decoded_as",
     "deepened",
     "end_at",
     "fingerprint",
     "image_processor",
     "inscribe",
     "load",
+    "max_depth_of",
     "meaning_of",
     "only_calibration",
     "pixel_depth",
@@ -93,32 +96,41 @@ log = logging.getLogger("sonde")
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """The shipped model's folder: sonde-tiny."""
 
+WEIGHT_FILES = (".pth", ".pt", ".ckpt")
+"""What the names of files of weights end in."""
 
-def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True) -> DepthModel:
+
+def load(
+    name: str | Path, *, init: str = "pretrained", calibrated: bool = True, max_depth: float | int | None = None
+) -> DepthModel:
     """The depth model of a name, in evaluation mode.
 
     Args:
         name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (base + adapter, or whole), a folder of
-            `sonde calibrate`, an official `depth_anything_v2_*.pth`, or a `.ckpt` of GLPDepth.
+            `sonde calibrate`, an official `depth_anything_v2_*.pth`, or a `.ckpt` that GLPDepth's scripts wrote.
         init: `random` keeps the architecture and draws new weights from torch's generator.
         calibrated: whether a calibration beside the weights is applied.
+        max_depth: metres at which a `.ckpt` of GLPDepth ends, which it does not hold; None reads them from its name,
+            where kitti (80) or nyu (10) is in it. Any other model must end there by itself.
 
     Raises:
-        ValueError: nothing of that name; the message names what would work.
+        ValueError: nothing of that name, or metres that contradict the model; the message names what would work.
     """
+    if max_depth is not None:
+        architectures.held(max_depth)
     path = Path(name)
     if str(name) == "sonde-tiny":
         model = _from_folder(WEIGHTS, init)
     elif not str(name):
         raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
-    elif path.suffix in (".pth", ".ckpt"):
-        model = _from_official(path, init)
+    elif path.suffix in WEIGHT_FILES:
+        model = _from_official(path, init, max_depth)
     elif (path / "best").is_dir():
         model = load(path / "best", init=init, calibrated=calibrated)
     elif (path / "adapter_config.json").is_file():
         model = _from_adapter(path, init)
     elif only_calibration(path):
-        model = _calibrated_base(path, init)
+        model = _calibrated_base(path, init, max_depth)
     elif path.is_dir():
         model = _from_folder(path, init)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
@@ -130,7 +142,28 @@ def load(name: str | Path, *, init: str = "pretrained", calibrated: bool = True)
     if calibrated and init == "pretrained" and str(name) != "sonde-tiny" and (path / CALIBRATION).is_file():
         model.calibration = _calibration(path, model)
     model.name = str(name)
+    if max_depth is not None:
+        _agree(model, max_depth)
     return model.eval()
+
+
+def max_depth_of(model: DepthModel) -> float | None:
+    """Metres at which a model's own answer ends, whatever the image; None for a relative one, or one without an end."""
+    if model.meaning.encoding is not None:
+        return None if model.meaning.background is not None else float(model.meaning.encoding["max_depth"])
+    end = getattr(model.network.config, "max_depth", None)
+    return None if end is None or model.meaning.space != "metric" else float(end * model.meaning.scale)
+
+
+def _agree(model: DepthModel, max_depth: float | int) -> None:
+    own = max_depth_of(model)
+    if own is None:
+        kind = "has no one end" if model.meaning.space == "metric" else "is relative, and ends at no metres"
+        raise ValueError(f"max_depth={max_depth:g}: {model.name} {kind}; leave it out.")
+    if not isclose(own, max_depth, rel_tol=1e-6):
+        raise ValueError(
+            f"max_depth={max_depth:g}: {model.name} ends at {own:g} m by itself; leave it out, or give that."
+        )
 
 
 def build(
@@ -343,30 +376,18 @@ def _network(name: str, init: str, local_files_only: bool = False) -> PreTrained
     return AutoModelForDepthEstimation.from_pretrained(name, local_files_only=local_files_only, dtype=torch.float32)
 
 
-def _from_official(path: Path, init: str) -> DepthModel:
-    expected = "expected an official depth_anything_v2_*.pth or a GLPDepth .ckpt"
-    if not path.is_file():
-        raise ValueError(f"No file {path}: {expected}.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read as weights ({str(error).splitlines()[0]}); download it anew."
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no bare state_dict, tensors by name: {expected}.")
-    config, renamed = architectures.from_official(state, path.name)
+def _from_official(path: Path, init: str, max_depth: float | int | None) -> DepthModel:
+    state = architectures.read_state(path, str(path), "an official depth_anything_v2_*.pth or a GLPDepth .ckpt")
+    config, renamed, scale = architectures.from_official(state, path.name, max_depth)
     network = AutoModelForDepthEstimation.from_config(config)
+    reason = architectures.misfit(renamed, network.state_dict())
+    if reason is not None:
+        raise ValueError(f"{path} is not whole, or of a changed network: {reason}; download it anew.")
     if init == "random":
         revive(network)
-        return DepthModel(network, meaning_of(network), str(path))
-    try:
+    else:
         network.load_state_dict(renamed)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ValueError(f"{path} is not whole, or of a changed network ({first}); download it anew.") from None
-    return DepthModel(network, meaning_of(network), str(path))
+    return DepthModel(network, replace(meaning_of(network), scale=scale, base_max_depth=max_depth), str(path))
 
 
 def _from_adapter(folder: Path, init: str) -> DepthModel:
@@ -379,7 +400,8 @@ def _from_adapter(folder: Path, init: str) -> DepthModel:
             f"{folder} is an adapter, which means nothing on weights drawn anew: draw its base anew with "
             f"model.name={meaning.base or 'sonde-tiny'}."
         )
-    base = load(meaning.base or "sonde-tiny")
+    name = meaning.base or "sonde-tiny"
+    base = load(name, max_depth=meaning.base_max_depth if Path(name).suffix in WEIGHT_FILES else None)
     if meaning.encoding is not None:
         end_at(base.network, 1)
     if meaning.fingerprint not in (None, fingerprint(base.network)):
@@ -391,13 +413,14 @@ def _from_adapter(folder: Path, init: str) -> DepthModel:
     return DepthModel(load_adapter(network, folder), meaning, str(folder))
 
 
-def _calibrated_base(folder: Path, init: str) -> DepthModel:
+def _calibrated_base(folder: Path, init: str, max_depth: float | int | None) -> DepthModel:
     """The model whose calibration is all that a folder holds; a local one by its place seen from there."""
     base = read_calibration(folder).base
     if base is None:
         raise ValueError(f"{folder} holds a calibration and no model: put it back beside the weights it is of.")
     beside = Path(os.path.normpath(folder / base))
-    return load(beside if base != "sonde-tiny" and beside.exists() else base, init=init, calibrated=False)
+    name = beside if base != "sonde-tiny" and beside.exists() else base
+    return load(name, init=init, calibrated=False, max_depth=max_depth)
 
 
 def _calibration(folder: Path, model: DepthModel) -> Calibration:

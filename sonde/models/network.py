@@ -60,6 +60,8 @@ class Meaning:
     """The unit its data was measured in, restored on output."""
     base: str | None = None
     """For an adapter: the name its base is loaded by."""
+    base_max_depth: float | int | None = None
+    """For an adapter whose base is a file of weights: the `max_depth` it is loaded with, where the file has none."""
     fingerprint: str | None = None
     """For an adapter: `fingerprint` of the base it was trained on."""
 
