@@ -2,6 +2,8 @@
 
 SA-1B comes as tars of sa_N.jpg beside sa_N.json; webdataset shards are alike. Shards are never unpacked: one pass over
 their headers finds where each image begins, and reading one is a seek. What decodes and what does not is told later.
+
+Depth maps beside photographs are not among them: `files.roles.depth_maps` tells, and `Images.passed_over` lists them.
 """
 
 import os
@@ -16,8 +18,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Int
+from PIL.ContainerIO import ContainerIO
 
 from sonde.files import IMAGE_SUFFIXES, reading
+from sonde.files.roles import depth_maps, mode_of
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 """Tars that have no random access."""
@@ -50,6 +54,8 @@ class Images:
     """Which tar each image is in."""
     spans: Int[np.ndarray, "n 2"] | None = None
     """Offset and size in bytes of each image in its tar."""
+    passed_over: Sequence[tuple[str, str]] = ()
+    """Depth maps that the source holds too, in its order: (`path` or `shard.tar#member`, why it is one)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,7 +103,10 @@ class Images:
 
 
 def open_images(source: str | Path, *, without: str | Path | None = None) -> Images:
-    """The images of a source.
+    """The photographs of a source.
+
+    Depth maps are passed over: images of one channel of 16 bits or more, and those whose names say depth and that are
+    grey or lie beside a picture of the same name. All else, ids too, is as if they were not there.
 
     Args:
         source: a folder (with all below it, or of tars), one image, a text file of paths relative to it, a .tar, or a
@@ -105,7 +114,7 @@ def open_images(source: str | Path, *, without: str | Path | None = None) -> Ima
         without: a folder whose files are not taken, such as that of the labels.
 
     Raises:
-        ValueError: no such source, no image, a compressed or truncated tar; one sentence with the remedy.
+        ValueError: no such source, no photograph, a compressed or truncated tar; one sentence with the remedy.
     """
     text, path = str(source), Path(source)
     if BRACES.search(text):
@@ -159,9 +168,33 @@ def _listed(path: Path) -> list[Path]:
 def _as_files(paths: Sequence[Path], linked: bool = False) -> Images:
     root, below = _below(paths, linked)
     names = sorted(set(below))
+    maps = depth_maps([name.replace(os.sep, "/") for name in names], lambda index: _mode(root / names[index]))
+    passed = [(str(root / names[index]), reason) for index, reason in maps.items()]
+    if passed:
+        photographs = [root / name for index, name in enumerate(names) if index not in maps]
+        _refuse_maps_alone(len(photographs), passed)
+        root, names = _below(photographs, linked)
     ids = _unique(names)
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Images(root, [ids[index] for index in order], [names[index] for index in order])
+    return Images(root, [ids[index] for index in order], [names[index] for index in order], passed_over=passed)
+
+
+def _mode(path: Path, span: tuple[int, int] | None = None) -> str:
+    """What the header of an image says of its pixels, in a file or a span of bytes of it."""
+    try:
+        with path.open("rb") as file:
+            return mode_of(file if span is None else ContainerIO(file, *span))
+    except OSError:
+        return "RGB"  # gone, or not to be read: told where it is wanted
+
+
+def _refuse_maps_alone(photographs: int, passed: Sequence[tuple[str, str]]) -> None:
+    if not photographs:
+        where, reason = passed[0]
+        raise ValueError(
+            f"No photographs, only {len(passed)} depth maps, first {where} ({reason}): give a folder of photographs; "
+            "those in 16-bit grey must be saved with 8 bits."
+        )
 
 
 def _in_tars(paths: Sequence[Path]) -> Images:
@@ -181,7 +214,13 @@ def _in_tars(paths: Sequence[Path]) -> Images:
     names = [name for members in contents for name, _, _ in members]
     shard = np.repeat(np.arange(len(paths), dtype=np.int32), [len(members) for members in contents])
     spans = np.array([span for members in contents for _, *span in members], np.int64)
-    return Images(root, _unique(whole), names, shards, shard, spans)
+    images = Images(root, whole, names, shards, shard, spans)
+    maps = depth_maps(whole, lambda index: _mode(images.path(index), images.span(index)))
+    if maps:
+        passed = [(images.where(index), reason) for index, reason in maps.items()]
+        _refuse_maps_alone(len(images) - len(maps), passed)
+        images = replace(images.take([k for k in range(len(images)) if k not in maps]), passed_over=passed)
+    return replace(images, ids=_unique(images.ids))
 
 
 def _members(path: Path) -> Members:

@@ -301,3 +301,16 @@ def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> No
     assert json.loads(json.dumps(whole))["per_capture"][1]["id"] == "c01"
     with pytest.raises(ValueError, match="No captures"):
         depth_range(captures, [])
+
+
+def test_zivids_own_names_pair_by_what_they_share(tmp_path):
+    root = write_bench(tmp_path / "bench", 3)
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        path.rename(path.with_name(f"21-12-03-18-52-3{index}_Zivid_acquisition_color.png"))
+    for index, path in enumerate(sorted((root / "depth").iterdir())):
+        path.rename(path.with_name(f"21-12-03-18-52-3{index}_Zivid_acquisition_rawDepth.npy"))
+    captures = open_set("zivid", root)
+    assert list(captures.ids) == [f"21-12-03-18-52-3{index}_Zivid_acquisition" for index in range(3)]
+    (root / "images" / "21-12-03-18-52-30_Zivid_acquisition_rgb.png").write_bytes(b"")  # now nobody knows which
+    with pytest.raises(ValueError, match="no depth of the same name"):
+        open_set("zivid", root)

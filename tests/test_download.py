@@ -10,16 +10,15 @@ import runpy
 import shutil
 import sys
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from small_server import Handler, Served, Server, serving
 
 from sonde import datasets
 from sonde.download import Entry, archives, download, find, known, licence_of, listing, load, manifest, transfer
@@ -29,92 +28,14 @@ BODY = np.random.default_rng(3).bytes(300_000)
 """A file no archive is like: more than two chunks, and not to be compressed."""
 
 
-@dataclass
-class Served:
-    """One file of the server, and how it behaves in the requests to come; after those it is a good server."""
-
-    body: bytes
-    etag: str = '"one"'
-    moods: list[str] = field(default_factory=list)
-    """`cut` half way, `short` by a byte, a status code, `deaf` to ranges, `changed` file, `silent` on its size."""
-    kind: str = "application/octet-stream"
-
-
-class Server(ThreadingHTTPServer):
-    """Files by name, and what it was asked for."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, Served] = {}
-        self.asked: list[tuple[str, str | None, str | None]] = []
-        """(path, Range, If-Range) of every request."""
-
-    def url(self, name: str) -> str:
-        """The address of a file."""
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-    @property
-    def ranges(self) -> list[str | None]:
-        """The Range header of every request."""
-        return [header for _, header, _ in self.asked]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """A static server with Range, If-Range and moods."""
-
-    server: Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
-    def do_GET(self) -> None:
-        """One request, in the mood of the day."""
-        self.server.asked.append((self.path, self.headers["Range"], self.headers["If-Range"]))
-        served = self.server.files.get(self.path.lstrip("/"))
-        mood = served.moods.pop(0) if served and served.moods else ""
-        if served is None or mood.isdigit():
-            self.send_response(int(mood or 404))
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        if mood == "changed":
-            served.body, served.etag = served.body[::-1], '"two"'
-        start = self._start(served, mood)
-        if start is not None and start >= len(served.body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(served.body)}")
-            return self.end_headers()
-        body = served.body[start or 0 :]
-        self.send_response(206 if start is not None else 200)
-        if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}")
-        if mood != "silent":
-            self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", served.kind)
-        if served.etag:
-            self.send_header("ETag", served.etag)
-        self.end_headers()
-        self.wfile.write(body[: {"cut": len(body) // 2, "short": len(body) - 1}.get(mood, len(body))])
-
-    def _start(self, served: Served, mood: str) -> int | None:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-        stale = self.headers["If-Range"] not in (None, served.etag)
-        return None if asked is None or stale or mood == "deaf" else int(asked[1])
-
-
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
-    """On loopback, in a thread; nobody waits between attempts."""
+    """On loopback; nobody waits between attempts."""
     monkeypatch.setattr(transfer, "PAUSES", (0.0,) * 4)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def one_set(*files: dict[str, Any], **facts: Any) -> dict[str, Entry]:
@@ -293,8 +214,9 @@ def test_a_part_of_a_set_is_fetched_by_a_pattern(server, tmp_path):
 
 
 def test_a_set_behind_a_form_says_where_to_go(tmp_path):
-    registry = one_set(access="form", instructions="sign, and put the images into one folder.")
-    with pytest.raises(ValueError, match=r"visit http://bench.invalid, sign, and put the images into one folder\.$"):
+    brings = [{"like": ["\\.tar$"], "do": "keep", "what": "images"}]
+    registry = one_set(access="form", steps=["Sign."], brings=brings, given=["a.tar"])
+    with pytest.raises(ValueError, match=r"visit http://bench.invalid and .*`sonde data download bench --from FILES`"):
         download("bench", tmp_path, accept_licence=True, registry=registry)
 
 
@@ -665,7 +587,7 @@ bench: {title: B, role: evaluation, purpose: p, homepage: h, licence: MIT, allow
         (("a.zip", "{n}.zip\", each: {n: [1..2]}, bytes: 3, path: \""), "cannot share a size"),
         (("a.zip", "{m}.zip\", each: {n: [1..2]}, path: \""), "has no 'm'"),
         (("a.zip", "a.zip\", each: {n: [1..2]}, path: \""), "two files go by one path"),
-        (("files", "access: form, files"), "a form wants instructions"),
+        (("files", "access: form, files"), "a form wants steps"),
         (("bench:", "- bench:"), "no registry of sets"),
     ],
 )  # fmt: skip
@@ -736,15 +658,6 @@ def test_the_command_lists_every_set(sonde):
     listed = sonde("data", "download", "--list").text
     assert [name for name in known() if f" {name} " not in listed] == []
     assert sonde("data", "download", "--list", "--json").text == manifest()
-
-
-def test_the_command_sends_a_person_to_the_form(sonde, tmp_path):
-    said = sonde("data", "download", "sa-1b", "--out", tmp_path, "--yes")
-    assert (said.code, said.text) == (2, "")
-    assert said.errors.startswith(
-        "error SA-1B, Segment Anything cannot be fetched by a program: visit https://ai.meta.com"
-    )
-    assert said.errors.count("\n") == 1
 
 
 def test_the_command_without_a_name_points_to_the_list(sonde):

@@ -348,6 +348,48 @@ def test_the_command_tells_of_rejected_images_by_its_exit_code(sonde, folder, ph
     assert wrong.code == 2 and "such as 0/8" in wrong.errors
 
 
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Four photographs beside their depth maps, as NYU has them."""
+    root = tmp_path / "pairs"
+    for index in range(4):
+        files.write_rgb(root / "kitchen" / f"rgb_{index:05}.jpg", picture(index, 40, 60))
+        files.write_depth_png(root / "kitchen" / f"sync_depth_{index:05}.png", np.full((40, 60), 1.5, np.float32))
+    return root
+
+
+def test_depth_maps_beside_photographs_are_not_labelled_and_are_listed(teacher, pairs, tmp_path):
+    outcome = label.label(teacher, pairs, tmp_path / "out")
+    assert (outcome.labels, outcome.failed, outcome.passed_over) == (4, 0, 4)
+    assert outcome.list is not None
+    for index, line in enumerate(lines(outcome.list)):
+        found = (outcome.list.parent / line["image"]).resolve()
+        assert found == pairs / "kitchen" / f"sync_depth_{index:05}.png" and "picture of that name" in line["reason"]
+    for path in pairs.rglob("sync_depth_*"):
+        path.unlink()
+    again = label.label(teacher, pairs, tmp_path / "out")  # the same photographs: the same job
+    assert (again.labels, again.passed_over, again.list) == (4, 0, None)
+    assert not outcome.list.exists()
+
+
+def test_all_shards_pass_over_the_same(teacher, pairs, tmp_path):
+    alone = label.label(teacher, pairs, tmp_path / "alone", chunk=1)
+    parts = [label.label(teacher, pairs, tmp_path / "parts", chunk=1, shard=(k, 3)) for k in (1, 0, 2)]
+    assert [part.labels for part in parts] == [1, 2, 1]
+    assert {(part.passed_over, part.list) for part in parts} == {(4, tmp_path / "parts" / "passed_over.jsonl")}
+    assert alone.list is not None and parts[0].list is not None
+    assert alone.list.read_text() == parts[0].list.read_text()
+
+
+def test_the_command_says_how_many_it_passed_over_and_where_they_are_listed(sonde, folder, pairs, photos, tmp_path):
+    said = sonde("label", folder, pairs, tmp_path / "out", "--json")
+    assert (said.code, said.json["labels"], said.json["passed_over"]) == (0, 4, 4)
+    assert len(lines(Path(said.json["list"]))) == 4
+    said = sonde("label", folder, pairs, tmp_path / "out")
+    assert "passed_over  4" in said.text and "passed_over.jsonl" in said.text
+    assert sonde("label", folder, photos / "day1", tmp_path / "none", "--json").json["passed_over"] == 0
+
+
 ON_RAY = """
 import os, signal, sys, threading, time
 from pathlib import Path

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sonde import unlabeled
+from sonde.files import roles
 from sonde.unlabeled import Images, open_images
 
 
@@ -152,3 +154,124 @@ def test_linked_folders_are_images_too_once(tmp_path):
     (tmp_path / "all" / "b").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(tmp_path / "all")
     assert open_images(tmp_path / "all").ids == ["a/1", "b/1"]
+
+
+COLOUR, GREY = np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8)
+LEVELS, METRES = np.full((4, 5), 700, np.uint16), np.full((4, 5), 0.7, np.float32)
+
+
+def encoded(name: str, pixels: np.ndarray) -> bytes:
+    """An image in the format of a name."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, Image.registered_extensions()[Path(name).suffix])
+    return buffer.getvalue()
+
+
+def paint(folder: Path, images: dict[str, np.ndarray]) -> Path:
+    """Images by name, real ones."""
+    for name, pixels in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(name, pixels))
+    return folder
+
+
+def passed(images: Images, root: Path) -> dict[str, str]:
+    """Reason by path below a root."""
+    return {where.removeprefix(f"{root.resolve()}/"): reason for where, reason in images.passed_over}
+
+
+SETS: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {
+    "NYU": ({"kitchen/rgb_00012.jpg": COLOUR}, {"kitchen/sync_depth_00012.png": LEVELS}),
+    "TUM, whose times differ": ({"rgb/1.25.png": COLOUR}, {"depth/1.31.png": LEVELS}),
+    "float TIFF": ({"a.tif": COLOUR}, {"b.tif": METRES}),
+    "labels of ours": ({"x/photo.jpg": COLOUR}, {"labels/x/photo.png": LEVELS}),
+    "8-bit depth beside": ({"0001.jpg": COLOUR}, {"0001_depth.png": GREY, "0001_rawDepth.png": GREY}),
+    "8-bit depth alone": ({"x.jpg": COLOUR}, {"disp1.png": GREY, "depthmap/7.png": GREY}),
+    "depth in colour": ({"images/7.jpg": COLOUR}, {"depth/7.png": COLOUR, "depth_viz/7.jpg": COLOUR}),
+    "Sintel": ({"final/alley_1/frame_0001.png": COLOUR}, {"depth_viz/alley_1/frame_0001.png": COLOUR}),
+    "TartanAir V2": (
+        {"P0/image_lcam_front/01_lcam_front.png": COLOUR}, {"P0/depth_lcam_front/01_lcam_front_depth.png": COLOUR}
+    ),
+    "Cityscapes": ({"left/aachen_1_left.png": COLOUR}, {"disparity/aachen_1_disparity.png": GREY}),
+    "DrivingStereo": (
+        {"left-image-half-size/2018_1.jpg": COLOUR}, {"depth-map-half-size/2018_1.png": LEVELS}
+    ),
+    "KITTI": (
+        {"image_02/data/05.png": COLOUR, "image_00/data/05.png": GREY},
+        {"proj_depth/groundtruth/image_02/05.png": LEVELS},
+    ),
+    "in a folder called depth": ({"nyu_depth_v2/rgb/1.png": GREY, "nyu_depth_v2/x/2.png": COLOUR}, {}),
+    "stories": ({"in_depth_story.jpg": COLOUR, "indepth.png": GREY, "depth_of_field/1.jpg": COLOUR}, {}),
+    "photographs": (
+        {"grey.jpg": GREY, "grey.png": GREY, "alpha.png": np.zeros((4, 5, 4), np.uint8), "displays.png": GREY}, {}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_depth_maps_beside_photographs_are_passed_over_and_listed(tmp_path, name):
+    photographs, maps = SETS[name]
+    paint(tmp_path, photographs | maps)
+    images = open_images(tmp_path)
+    assert {str(images.path(index)) for index in range(len(images))} == {str(tmp_path / each) for each in photographs}
+    assert set(passed(images, tmp_path)) == set(maps)
+
+
+def test_a_16_bit_photograph_in_colour_is_a_photograph(tmp_path):
+    import cv2  # Pillow writes none
+
+    for name in ("a.png", "b.tif"):
+        cv2.imwrite(str(tmp_path / name), np.full((4, 5, 3), 40000, np.uint16))
+    cv2.imwrite(str(tmp_path / "c.png"), LEVELS)
+    assert open_images(tmp_path).ids == ["a", "b"]
+
+
+def test_why_an_image_is_a_depth_map_is_said(tmp_path):
+    paint(tmp_path, {"1.jpg": COLOUR, "1_depth.png": COLOUR, "2_depth.png": GREY, "3.png": LEVELS})
+    (tmp_path / "4_depth.png").write_bytes(b"no image")
+    found = passed(open_images(tmp_path), tmp_path)
+    assert found == {
+        "1_depth.png": roles.PAIRED, "2_depth.png": roles.GREY, "3.png": roles.DEEP, "4_depth.png": roles.NOTHING
+    }  # fmt: skip
+
+
+def test_all_is_as_if_the_depth_maps_were_not_there(tmp_path):
+    both = open_images(paint(tmp_path / "both", {"rgb/1.jpg": COLOUR, "depth/1.png": LEVELS, "rgb/1.png": LEVELS}))
+    alone = open_images(paint(tmp_path / "alone", {"rgb/1.jpg": COLOUR}))
+    assert both.ids == alone.ids == ["1"] and both.digest() == alone.digest()
+    assert pickle.loads(pickle.dumps(both)).passed_over == both.passed_over and not alone.passed_over
+
+
+def test_a_list_that_names_depth_maps_is_read_without_them(tmp_path):
+    paint(tmp_path, {"rgb_1.jpg": COLOUR, "depth_1.png": LEVELS})
+    (tmp_path / "all.txt").write_text("rgb_1.jpg\ndepth_1.png\ngone.png\n")
+    images = open_images(tmp_path / "all.txt")
+    assert images.ids == ["gone", "rgb_1"] and list(passed(images, tmp_path)) == ["depth_1.png"]
+
+
+def test_depth_maps_in_tars_are_passed_over_too(tmp_path):
+    members = {"1.jpg": COLOUR, "1.depth.png": GREY, "./2.png": LEVELS, "3.png": COLOUR, "4.tif": METRES}
+    with tarfile.open(tmp_path / "nyu-depth.tar", "w") as archive:
+        for name, pixels in members.items():
+            member, data = tarfile.TarInfo(name), encoded(name, pixels)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    images = open_images(tmp_path)
+    assert images.ids == ["nyu-depth/1", "nyu-depth/3"]
+    assert images.read(1) == encoded("3.png", COLOUR)
+    assert set(passed(images, tmp_path)) == {f"nyu-depth.tar#{name}" for name in ("1.depth.png", "./2.png", "4.tif")}
+
+
+def test_depth_maps_alone_are_refused(tmp_path):
+    assert "only 1 depth maps" in refusal(paint(tmp_path / "a", {"1.png": LEVELS}) / "1.png")
+    said = refusal(paint(tmp_path / "b", {"1.png": LEVELS, "2.png": LEVELS}))
+    assert "only 2 depth maps, first" in said and "16-bit grey must be saved with 8 bits" in said
+
+
+def test_headers_are_read_of_png_and_tiff_alone_and_of_names_that_say_depth(tmp_path, monkeypatch):
+    looked = []
+    honest = unlabeled._mode
+    monkeypatch.setattr(unlabeled, "_mode", lambda path, span=None: looked.append(path.name) or honest(path, span))
+    images = {"a.jpg": COLOUR, "b.png": COLOUR, "c.webp": COLOUR, "d.tif": COLOUR, "e_depth.jpg": COLOUR}
+    open_images(paint(tmp_path, images | {"f.jpg": COLOUR, "f_depth.png": LEVELS}))
+    assert sorted(looked) == ["b.png", "d.tif", "e_depth.jpg"]

@@ -84,7 +84,7 @@ def _fits(edges: list[Edges]) -> Float[np.ndarray, "n n"]:
     few = slice(None, None, -(-len(edges) // 100))
     others = [np.roll(depths[few], move, (1, 2)) for move in MOVES] + [depths[few, :, ::-1], depths[few, ::-1]]
     chance = images[few] @ np.concatenate([_unit(other) for other in others]).T
-    return (images @ _unit(depths).T - chance.mean()) / chance.std()
+    return (images @ _unit(depths).T - chance.mean()) / max(float(chance.std()), 1e-6)  # 0 where all edges are alike
 
 
 def _unit(maps: Float[np.ndarray, "n 48 64"]) -> Float[np.ndarray, "n cells"]:

@@ -28,14 +28,14 @@ from sonde.datasets.nyu_labeled import LabeledSet, open_nyu_labeled
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
 from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
-from sonde.datasets.samples import Item, Samples, collate
+from sonde.datasets.samples import Item, Samples, check_window, collate
 from sonde.datasets.sintel import open_sintel
 from sonde.datasets.splits import split
 from sonde.datasets.statistics import Figures, depth_range, describe, figures
 from sonde.datasets.tartanair import open_tartanair
 from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 __all__ = [
     "DATASETS",
@@ -50,6 +50,7 @@ __all__ = [
     "PseudoSet",
     "Samples",
     "cameras",
+    "check_window",
     "collate",
     "confident",
     "convert",

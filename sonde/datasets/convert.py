@@ -1,6 +1,5 @@
 """Foreign pairs of image and depth, rewritten in the Zivid layout: images/NAME.png, depth/NAME.npy in mm."""
 
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
@@ -15,11 +14,9 @@ from sonde.datasets.pairs import Pair, PairSet, named_below, paired, wanted, wit
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS, UnknownUnit
+from sonde.files.roles import says_depth
 from sonde.geometry import Size, check_camera, unproject
 from sonde.types import DepthArray, MatrixArray
-
-DEPTH = re.compile(r"(?:^|[_\-.])depth(?=[_\-.]|$)", re.IGNORECASE)
-"""What tells a depth map from the colour image beside it: the word in its name."""
 
 
 class Converted(NamedTuple):
@@ -122,7 +119,7 @@ def _apart(images: Path, depths: Path, colour: set[Path], deep: set[Path]) -> tu
     """
     ours, theirs = ({path.resolve() for path in paths} for paths in (colour, deep))
     shared = ours & theirs
-    maps = shared if theirs < ours else set() if ours < theirs else {path for path in shared if DEPTH.search(path.stem)}
+    maps = shared if theirs < ours else set() if ours < theirs else {path for path in shared if says_depth(path.stem)}
     if shared and ours == theirs and not shared > maps > set():
         raise ValueError(
             f"{images} and {depths} name the same files ({len(shared)}), and no name tells colour from depth: give a "

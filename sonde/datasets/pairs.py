@@ -13,18 +13,14 @@ import numpy as np
 
 from sonde.datasets.contract import UNITS, Capture
 from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
-from sonde.recipes import nearest
+from sonde.files.roles import ROLE
+from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
 Size = tuple[int, int]
 """(height, width)."""
 Decode = Callable[[Path, Size], tuple[DepthArray, MatrixArray | None]]
 """(depth file, image size) -> depth in the set's unit, anything where invalid; intrinsics if known."""
-
-ROLE = re.compile(
-    r"(?:^|(?<=[_\-.]))(?:rgb|colou?r|image|img|left|sync|depth|raw|xyz|cloud)(?=[_\-.]|$)", re.IGNORECASE
-)
-"""The part of a name that says what a file is, not which capture it belongs to."""
 
 
 class Pair(NamedTuple):

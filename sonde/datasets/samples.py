@@ -101,7 +101,7 @@ class Samples(Dataset[Item]):
         if self.background is not None:
             depth = self.background.flattened(depth)
         if self.window is not None:
-            _check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
+            check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
             image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
         pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key, leader)
         if self.augment.cut_depth:
@@ -138,9 +138,19 @@ def collate(items: Sequence[Item]) -> Sample:
     return default_collate(list(items))
 
 
-def _check_window(id_: str, image: tuple[int, ...], depth: tuple[int, ...], size: tuple[int, int]) -> None:
-    """A window lies inside the image and on whole depth pixels."""
-    found, asked = f"{id_} is {image[1]}x{image[0]}", f"data.fit=window cuts {size[1]}x{size[0]} (model.input_size)"
+def check_window(id_: str, image: tuple[int, ...], depth: tuple[int, ...], size: tuple[int, int]) -> None:
+    """A window lies inside the image and on whole depth pixels.
+
+    Args:
+        id_: the capture's, for the message.
+        image: its (height, width), pixels.
+        depth: the (height, width) of its depth, pixels.
+        size: the (height, width) of the window.
+
+    Raises:
+        ValueError: it does not; the message has both sizes.
+    """
+    found, asked = f"{id_} is {image[1]}x{image[0]}", f"data.fit=window cuts {size[1]}x{size[0]} (crop_h, crop_w)"
     if image[0] < size[0] or image[1] < size[1]:
         raise ValueError(f"{found}, and {asked}: set data.fit=crop, which scales captures, or a smaller window.")
     step = image[0] // depth[0]

@@ -4,9 +4,11 @@
     root/depth/NAME.npy    (H, W, 3) float32 or float64, NaN where nothing was seen; also Z alone, (H, W),
                            and organised .npz, .ply and .pcd
 
+Names may also end in what the file is, as Zivid's samples do: NAME_color.png belongs to NAME_rawDepth.npy.
 Subfolders are kept: images/day1/NAME.png belongs to depth/day1/NAME.npy.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from sonde.datasets.pairs import PairSet, Size, listed, paired
 from sonde.files import IMAGE_SUFFIXES, read_xyz, reading
 from sonde.files.clouds import CLOUDS
+from sonde.files.roles import without_role
 from sonde.geometry import fit_intrinsics
 from sonde.types import DepthArray, MatrixArray, XYZArray
 
@@ -38,8 +41,21 @@ def open_zivid(root: Path) -> PairSet:
             )
     images, twice = listed(root / "images", IMAGE_SUFFIXES)
     depths, again = listed(root / "depth", CLOUDS)
-    pairs, problems = paired(images, depths)
+    pairs, problems = paired(*_under_one_name(images, depths))
     return PairSet("zivid", root, pairs, read_millimetres, "mm", LIMITS, [*twice, *again, *problems])
+
+
+def _under_one_name(images: dict[str, Path], depths: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Files without a partner of their own name, under their name without its role, where that is another's alone."""
+    alone = [{name: without_role(name) for name in files if name not in other} for files, other in
+             ((images, depths), (depths, images))]  # fmt: skip
+    counts = [Counter(names.values()) for names in alone]
+    shared = {name for name in counts[0] if counts[0][name] == counts[1][name] == 1} - (images.keys() & depths.keys())
+    renamed = [
+        {names[name] if names.get(name) in shared else name: path for name, path in files.items()}
+        for names, files in zip(alone, (images, depths), strict=True)
+    ]
+    return renamed[0], renamed[1]
 
 
 def read_millimetres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:

@@ -1,7 +1,8 @@
 """What is known of each public set: what it is for, who may use it, how large it is, where its files lie.
 
-The facts are data, in registry.yaml beside this file. A checksum stands there only where the publisher or several who
-fetched the file agree on it; anything else that could not be confirmed is told in `doubt`, and shown to the user.
+The facts are data, in registry.yaml and by_hand.yaml beside this file. A checksum stands there only where the publisher
+or several who fetched the file agree on it; anything else that could not be confirmed is told in `doubt`, and shown to
+the user.
 """
 
 import json
@@ -16,10 +17,12 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator, model_validator
 
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
 """The packaged facts."""
+BY_HAND = "by_hand.yaml"
+"""Beside a registry: how a person fetches the sets behind forms."""
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Suffixes of what can be unpacked here."""
@@ -111,6 +114,52 @@ class Batch(Strict):
             raise ValueError(f"{self.url}: `each` has no {missing}.") from None
 
 
+class Brought(Strict):
+    """One kind of file that a person fetches by hand, told by its path, and what becomes of it."""
+
+    like: list[str]
+    """Patterns that are all found in the file's path, `FOLDER/…/NAME` from the folder the user gives, in lower case; or
+    in that path and the folder that all files of an archive share."""
+    what: str
+    """What it is, for people."""
+    do: Literal["keep", "unpack", "links", "skip", "unclear", "open"]
+    """`keep` it as it is; `unpack` it; `links`: fetch what the list in it names; `skip`: it is not needed; `unclear`:
+    it could be one of several, so it is refused with `what`. `open`, an archive of archives, is told by its content."""
+    into: str = ""
+    """Below the set's folder; {stem} is the archive's name, other names are groups of the patterns."""
+    example: str | None = None
+    """A file's name, as its publisher has it."""
+    bytes: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+    @field_validator("like")
+    @classmethod
+    def _patterns(cls, like: list[str]) -> list[str]:
+        for pattern in like:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        return like
+
+    def place(self, path: str, within: str) -> str | None:
+        """The folder such a file goes into, `.` for the set's own; None where it is none of them.
+
+        Args:
+            path: of the file, with `/`, from the folder that was given.
+            within: the same, and the folder that all files of the archive share.
+        """
+        found = [re.search(pattern, path.lower()) or re.search(pattern, within.lower()) for pattern in self.like]
+        if not all(found):
+            return None
+        groups = {
+            name: re.sub("[_ ]", "-", text or "") for one in found if one for name, text in one.groupdict().items()
+        }
+        stem = without_suffix(PurePosixPath(path).name)
+        return str(PurePosixPath(self.into.format(**{"stem": stem} | groups)))
+
+
 class Entry(Strict):
     """All that is known of one set."""
 
@@ -130,12 +179,20 @@ class Entry(Strict):
     """`published` by those who made the set, rounded as they round; `measured` by those who fetched it."""
     images: int
     """As published."""
+    training_images: int | None = None
+    """Those of its published training part, where it has one."""
     format: str | None = None
     """Name in `sonde.datasets.DATASETS` that reads it; None where no reader does."""
     access: Literal["open", "form"] = "open"
     """`form`: a person must ask for it, log in, or click through a drive."""
-    instructions: str | None = None
-    """For a form: what to do, as the rest of a sentence that begins with the page to visit."""
+    steps: list[str] = []
+    """For a form: what to do, one sentence after the other."""
+    brings: list[Brought] = []
+    """For a form: what its files are called, and what becomes of each; the first that fits counts."""
+    given: list[str] = []
+    """For a form: an example of what the command is then given."""
+    roots: list[str] = [""]
+    """Folders below the set's that a reader takes each by itself."""
     then: str | None = None
     """What is left to do once the files are there."""
     doubt: str | None = None
@@ -150,8 +207,9 @@ class Entry(Strict):
 
     @model_validator(mode="after")
     def _reachable(self) -> "Entry":
-        if (self.access == "form") != bool(self.instructions) or (self.access == "open") != bool(self.files):
-            raise ValueError("a form wants instructions and no files, anything else wants files and no instructions")
+        by_hand = (bool(self.steps), bool(self.brings), bool(self.given), not self.files)
+        if by_hand != (self.access == "form",) * 4:
+            raise ValueError("a form wants steps, brings and given, and no files; anything else wants files alone")
         sources = self.sources()
         if len({source.path for source in sources}) < len(sources):
             raise ValueError("two files go by one path")
@@ -164,18 +222,43 @@ class Entry(Strict):
     @property
     def by_hand(self) -> str:
         """The one sentence for a set that only a person can fetch."""
-        return f"{self.title} cannot be fetched by a program: visit {self.homepage}, {self.instructions}"
+        return (
+            f"{self.title} cannot be fetched by a program: visit {self.homepage} and fetch its files, then give them by"
+            f" `sonde data download {self.name} --from FILES`; the command without --from says each step."
+        )
+
+    def guide(self) -> dict[str, Any]:
+        """What a person does to have the set, step by step, and the command that then goes on."""
+        return {
+            "set": f"{self.name}: {self.title}",
+            "licence": f"{self.licence}: {self.allows}",
+            "unverified": self.doubt or "nothing",
+            "steps": [f"{number}. {step}" for number, step in enumerate(self.steps, 1)],
+            "files": [f"{kind.example}: {kind.what}" for kind in self.brings if kind.example],
+            "then": " ".join(["sonde data download", self.name, *(f"--from {given}" for given in self.given)]),
+        }
+
+    def next(self, root: str) -> str:
+        """The command that takes a folder of the set."""
+        if self.role == "unlabeled":
+            return f"sonde label MODEL {root} labels"
+        if self.role == "driving":
+            return f"sonde train metric-driving data.root={root}"
+        return f"sonde data check {root} --format {self.format}"
 
 
 def load(path: Path = REGISTRY) -> dict[str, Entry]:
-    """The entries of a registry, by name.
+    """The entries of a registry, by name, with what by_hand.yaml beside it adds.
 
     Raises:
         ValueError: the file is no registry; the message names the entry and the key.
     """
+    beside = path.with_name(BY_HAND)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: Entry.model_validate({"name": name, **fields}) for name, fields in entries.items()}
+        by_hand = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        return {name: Entry.model_validate({"name": name, **fields, **by_hand.get(name, {})})
+                for name, fields in entries.items()}  # fmt: skip
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no registry of sets: {' '.join(str(error).split())}") from None
 

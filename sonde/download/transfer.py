@@ -45,6 +45,10 @@ class Broken(Exception):
         """Seconds the server asks for."""
 
 
+class NotThere(ValueError):
+    """A server says that it has no such file, or not for us; asking again does not help."""
+
+
 def fetch(
     url: str, part: Path, *, size: int | None = None, certain: bool = False, progress: Progress | None = None
 ) -> None:
@@ -139,7 +143,7 @@ def _opened(request: Request) -> http.client.HTTPResponse:
             asked = error.headers.get("Retry-After", "0")
             pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
             raise Broken(f"the server answers {error.code}", pause) from None
-        raise ValueError(_refused(request.full_url, error.code)) from None
+        raise NotThere(_refused(request.full_url, error.code)) from None
     except URLError as error:
         raise Broken(_reason(error)) from None
 

@@ -14,14 +14,14 @@ from typing import NamedTuple
 from sonde import Verb
 from sonde.label.chunks import FORMATS
 from sonde.label.engines import ENGINES
-from sonde.label.job import Job, begin, counted, merge
+from sonde.label.job import Job, begin, counted, list_passed_over, merge
 from sonde.label.planning import plan
 from sonde.label.request import CHUNK, loaded, prepare
 from sonde.models import DepthModel
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.unlabeled import Images
 
-__all__ = ["ENGINES", "FORMATS", "Job", "Outcome", "label", "plan", "prepare"]
+__all__ = ["ENGINES", "FORMATS", "Job", "Outcome", "label", "loaded", "plan", "prepare"]
 
 
 class Outcome(NamedTuple):
@@ -32,6 +32,10 @@ class Outcome(NamedTuple):
     rejected: Path
     failed: int
     """Images that gave no label: the lines of `rejected`."""
+    passed_over: int = 0
+    """Depth maps of the source, which are not labelled; see `unlabeled.open_images`."""
+    list: Path | None = None
+    """Where they are listed, if there are any."""
 
 
 def label(
@@ -50,7 +54,9 @@ def label(
     licence: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Label every image, or those of one shard; what was done before is kept, and a finished shard is left alone.
+    """Label every photograph, or those of one shard; what was done before is kept, and a finished shard is left alone.
+
+    Depth maps beside the photographs are passed over and listed.
 
     Args:
         model: the teacher, or its name.
@@ -79,6 +85,7 @@ def label(
             batch_size=batch_size, chunk=chunk, licence=licence,
         )
     )  # fmt: skip
+    list_passed_over(job)
     left = [] if job.manifest.is_file() else [number for number in job.chunks if not job.part(number).is_file()]
     total = sum(len(job.members(number)) for number in job.chunks)
     done = total - sum(len(job.members(number)) for number in left)
@@ -95,7 +102,9 @@ def label(
             f"The disk of {job.out} is full after {done} of {total} images, which are safe: free some space and give "
             "the same command again; it goes on from there."
         ) from None
-    return Outcome(job.manifest, counted(job.manifest), job.rejected, counted(job.rejected))
+    passed = len(job.images.passed_over)
+    listed = job.passed_over if passed else None
+    return Outcome(job.manifest, counted(job.manifest), job.rejected, counted(job.rejected), passed, listed)
 
 
 sys.modules[__name__].__class__ = Verb

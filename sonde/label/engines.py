@@ -11,7 +11,7 @@ import torch
 
 from sonde.label.chunks import Done, ready, run
 from sonde.label.job import Job
-from sonde.models import DepthModel, load, weights_hash
+from sonde.models import WEIGHT_FILES, DepthModel, load, max_depth_of, weights_hash
 
 Engine = Callable[[Job, DepthModel, Sequence[int], int], Iterator[Done]]
 """(job, model, chunks to do, threads that decode and encode) -> each chunk when it is done."""
@@ -51,7 +51,8 @@ def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> 
         actors = min(actors, len(chunks))
         each = max(1, min(8, len(chunks) // (4 * actors)))  # chunks a task: enough to work ahead, few to repeat
         name = str(Path(model.name).absolute()) if Path(model.name).exists() else model.name
-        worker = ray.put((job, name, model.meaning, gpu, workers))
+        end = max_depth_of(model) if Path(name).suffix in WEIGHT_FILES else None  # which its file does not hold
+        worker = ray.put((job, name, end, model.meaning, gpu, workers))
         rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=-(-len(chunks) // each))
         done = rows.map_batches(
             Labeller,
@@ -80,9 +81,9 @@ class Labeller:
     def __init__(self, worker: Any, threads: int) -> None:
         import ray
 
-        self.job, name, meaning, gpu, self.workers = ray.get(worker)
+        self.job, name, end, meaning, gpu, self.workers = ray.get(worker)
         torch.set_num_threads(threads)  # Ray would give it one; and rounding depends on the number
-        self.model = load(name)
+        self.model = load(name, max_depth=end)
         self.model.meaning = meaning
         if weights_hash(self.model.network) != self.job.teacher["weights"]:
             raise ValueError(f"{name} is another model here: save the one you have and give its folder.")

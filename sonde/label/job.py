@@ -3,12 +3,14 @@
     OUT/job.json                        what was asked; another model, option or list of images is refused
     OUT/parts/00000012.jsonl            a chunk that is done: a line for each of its images
     OUT/manifest.jsonl, rejected.jsonl  all parts, in order, when a shard is finished; -00000-of-00004 with 4 shards
+    OUT/passed_over.jsonl               depth maps of the source, which are not labelled; one list for all shards
 
 A file appears under its name only when complete. Its temporary sibling has a fixed name, so that a run that was killed
 leaves nothing the next one does not overwrite.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +76,11 @@ class Job:
         return self.out / f"rejected{self._suffix}.jsonl"
 
     @property
+    def passed_over(self) -> Path:
+        """The lines of the source's depth maps, the same for all shards; there where it has some."""
+        return self.out / "passed_over.jsonl"
+
+    @property
     def _suffix(self) -> str:
         return "" if self.shard[1] == 1 else f"-{self.shard[0]:05}-of-{self.shard[1]:05}"
 
@@ -132,6 +139,21 @@ def merge(job: Job) -> None:
         job.part(chunk).unlink(missing_ok=True)
     if (job.out / "parts").is_dir() and not any((job.out / "parts").iterdir()):
         (job.out / "parts").rmdir()
+
+
+def list_passed_over(job: Job) -> None:
+    """Writes down the depth maps among the images: where, relative to OUT, and why each is one."""
+    lines = []
+    for where, reason in job.images.passed_over:
+        file, mark, member = where.partition(".tar#")  # a member's name is kept to the letter
+        path = Path(os.path.relpath(file, job.out.resolve())).as_posix()
+        lines.append(json.dumps({"image": path + mark + member, "reason": reason}) + "\n")
+    before = job.passed_over.read_text() if job.passed_over.is_file() else ""
+    if lines and "".join(lines) != before:
+        with written(job.passed_over, f".{job.shard[0]:05}") as sibling:
+            sibling.write_text("".join(lines))
+    elif before and not lines:
+        job.passed_over.unlink()
 
 
 def counted(path: Path) -> int:

@@ -8,7 +8,7 @@ from sonde.cards import licence_of
 from sonde.label.chunks import FORMATS
 from sonde.label.job import Job, preprocessing
 from sonde.models import DepthModel, load, weights_hash
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.unlabeled import Images, open_images
 
 CHUNK = 64
@@ -17,11 +17,11 @@ SIZES = ("image", "network")
 """What `size` may name."""
 
 
-def loaded(model: DepthModel | str | Path) -> DepthModel:
-    """The model, or the one of that name on this machine's GPU if it has one."""
+def loaded(model: DepthModel | str | Path, max_depth: float | int | None = None) -> DepthModel:
+    """The model, or the one of that name on this machine's GPU if it has one; `max_depth` as `models.load` takes it."""
     if isinstance(model, DepthModel):
         return model
-    return load(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    return load(model, max_depth=max_depth).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def usual_batch(model: DepthModel) -> int:
