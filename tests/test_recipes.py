@@ -44,7 +44,7 @@ def test_lora_zivid_is_the_published_configuration():
         "bias": "none",
         "target_modules": ["query", "key", "value"],
     }
-    assert recipe.loss == {"masked_l1": 1.0, "edge_gradient": 3.0}
+    assert recipe.model_dump()["loss"] == {"masked_l1": 1.0, "edge_gradient": 3.0}
     assert recipe.augment == recipes.AugmentRecipe()
     published = {
         "num_train_epochs": 15,
@@ -95,13 +95,50 @@ def test_a_run_folder_is_its_own_recipe(tmp_path):
     assert recipes.load(tmp_path) == recipe
 
 
+TRIMMED = {"loss": {"silog": {"weight": 1, "trim": 0.1}, "ssi": 2}}
+
+
+def losses(recipe, *overrides: str) -> dict:
+    """The losses as a recipe's dump writes them."""
+    return recipes.load(recipe, list(overrides)).model_dump(mode="json")["loss"]
+
+
+def test_a_loss_with_a_trim_is_written_in_parts_and_one_without_as_a_number():
+    assert losses(TRIMMED) == {"silog": {"weight": 1.0, "trim": 0.1}, "ssi": 2.0}
+    again = recipes.load(TRIMMED)
+    assert recipes.load(again) == again
+    assert recipes.load({"loss": {"ssi": {"weight": 2}}}) == recipes.load({"loss": {"ssi": 2.0}})
+
+
+@pytest.mark.parametrize(
+    "overrides,silog,ssi",
+    [
+        (["loss.silog=3"], {"weight": 3.0, "trim": 0.1}, 2.0),
+        (["loss.silog.weight=3", "loss.silog.trim=0.2"], {"weight": 3.0, "trim": 0.2}, 2.0),
+        (["loss.silog.trim=null"], 1.0, 2.0),
+        (["loss.ssi.trim=0.3"], {"weight": 1.0, "trim": 0.1}, {"weight": 2.0, "trim": 0.3}),
+        (["loss.ssi.trim=0.3", "loss.ssi=5"], {"weight": 1.0, "trim": 0.1}, {"weight": 5.0, "trim": 0.3}),
+        (["loss={silog: 3, ssi: {trim: 0}}"], {"weight": 3.0, "trim": 0.1}, {"weight": 2.0, "trim": 0.0}),
+        (["loss.silog={weight: 4}"], {"weight": 4.0, "trim": 0.1}, 2.0),
+    ],
+)
+def test_an_override_of_a_weight_keeps_the_trim_and_the_other_way_round(overrides, silog, ssi):
+    for recipe in (TRIMMED, recipes.load(TRIMMED)):
+        assert losses(recipe, *overrides) == {"silog": silog, "ssi": ssi}
+
+
+def test_a_trim_of_a_loss_that_a_recipe_leaves_to_the_default_leaves_the_other_default():
+    assert losses({}, "loss.masked_l1.trim=0.1") == {"masked_l1": {"weight": 1.0, "trim": 0.1}, "edge_gradient": 3.0}
+    assert losses({}, "loss.silog=1") == losses({}, "loss={silog: 1}") == {"silog": 1.0}
+
+
 def problem(recipe, overrides=None) -> str:
     """The one sentence a bad recipe is answered with."""
     with pytest.raises(ValueError) as caught:
         recipes.load(recipe, overrides)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 300
+    assert len(message) < 400  # it may list every recipe
     return message
 
 
@@ -114,6 +151,7 @@ def problem(recipe, overrides=None) -> str:
         ("data.split.tset=3", "test"),
         ("augment.flips=0.5", "flip"),
         ("output=runs/x", "output_dir"),
+        ("loss.masked_l1.trm=0.1", "trim"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(override, nearest):
@@ -142,6 +180,9 @@ def test_a_wrong_name_is_answered_with_the_nearest():
         (["seed=many"], "seed"),
         (["train.learning_rate"], "key=value"),
         (["data.root=${nowhere}"], "nowhere"),
+        (["loss.silog.trim=0.1"], "loss.silog: it has a trim and no weight"),
+        (["loss.silog=much"], "loss.silog.weight"),
+        (["loss={silog: "], "loss={silog: "),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(overrides, words):
@@ -160,7 +201,7 @@ def test_the_reference_commands_names_stand_for_our_fields(tmp_path):
     ]
     assert recipes.load("student-distill", short) == recipes.load("student-distill", full)
     assert recipes.load("lora-few", ["max_depth=80"]) == recipes.load(
-        "lora-few", ["model.max_depth=80", "data.max_depth=80"]
+        "lora-few", ["model.max_depth=80", "data.max_depth=80", "output_dir=./logs"]
     )
     path = tmp_path / "short.yaml"
     path.write_text("dataset: nyu\ndata_path: nyu\nlr: 2.0e-4\n")

@@ -188,7 +188,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         ("lora.alpha=3", "lora_alpha"),
         ("loss.masked_l2=1", "masked_l1"),
         ("model.input_size=[30,64]", r"\[32, 64\]"),
-        ("model.train_head=false", "affine_start needs"),
+        ("model.train_head=false", "set model.train_head=true"),
         ("data.split.test=10", "leave none to train on"),
         ("model.input_size=[0,0]", r"\[32, 32\]"),
         ("train.per_device_train_batch_size=0", "train.per_device_train_batch_size=0: expected"),
@@ -244,7 +244,7 @@ def test_a_reporter_that_is_not_installed_is_said_before_the_first_step(settings
 def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
     with pytest.raises(ValueError, match="lora=null"):
         train.prepare(recipes.load(FEW, settings("model.init=random")))
-    with pytest.raises(ValueError, match=r"model\.depths with lora"):
+    with pytest.raises(ValueError, match=r"model\.depths cannot be combined with lora"):
         train.prepare(recipes.load(FEW, settings("model.depths=[9,9,9,9]")))
 
 
@@ -262,7 +262,7 @@ def test_a_network_is_deepened_by_name_and_not_by_size(settings):
     whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
     network: Any = train.prepare(recipes.load(FEW, whole)).model.network
     assert [len(stage) for stage in network.glpn.encoder.block] == [2, 3, 5, 4]
-    with pytest.raises(ValueError, match=r"model\.depths is for a model\.name"):
+    with pytest.raises(ValueError, match="both say which network"):
         train.prepare(recipes.load(FEW, [*whole, "model.size=b0", "model.init=random"]))
 
 

@@ -19,13 +19,17 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from sonde import Verb, cards, files, models, recipes, report, scenes
+from sonde import Verb, cards, files, models, recipes, report
 from sonde.evaluate.left_out import read_choice
 from sonde.recipes import Recipe
 from sonde.train.arguments import DEFAULTS, optimizer, takes_no_step, training_arguments, with_numbers
-from sonde.train.plan import Plan, count_steps, prepare
-from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
+from sonde.train.data import check_settings, planned_rates
+from sonde.train.forecast import absent, count_captures, forecast, how_to_get
+from sonde.train.plan import Plan, prepare
+from sonde.train.rates import RatePlan, learning_rates, refuse_bad_rates
+from sonde.train.rendering import render_missing
 from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
+from sonde.trainer.reporting import reporters
 
 __all__ = [
     "DEFAULTS", "Plan", "RatePlan", "dry_run", "learning_rates", "plan_lr", "prepare", "refuse_bad_rates",
@@ -64,9 +68,8 @@ def train(
     if not resume and any((run / name).exists() for name in ("checkpoints", "best")):
         goes_on = "" if takes_no_step(recipe) else "continue it with --resume, or "
         raise ValueError(f"{run} already holds a run: {goes_on}give another output_dir.")
-    args = training_arguments(recipe)
-    if args.max_steps > 0:  # `prepare` judges the rates too, but after the renders are written
-        refuse_bad_rates(plan_rates(args, args.max_steps))
+    recipes.refuse_contradictions(recipe)
+    args = check_settings(recipe)
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
     plan = prepare(recipe, chosen=_chosen_before(run)) if resume else prepare(recipe, fitting=True)
@@ -85,8 +88,15 @@ def train(
 
 
 def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> dict[str, Any]:
-    """Build everything a run needs and say what it would do, without a step and without a file."""
-    plan = prepare(recipes.load(recipe, overrides))
+    """Build everything a run needs and say what it would do, without a step and without a file.
+
+    Where data are not there, what the recipe alone tells: `render` is what would be rendered, `missing` what must be
+    fetched first.
+    """
+    loaded = recipes.load(recipe, overrides)
+    if absent(loaded):
+        return forecast(loaded)
+    plan = prepare(loaded)
     parameters = list(plan.model.network.parameters())
     encoding = plan.model.encoding
     return {
@@ -106,11 +116,21 @@ def dry_run(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] |
 def plan_lr(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> RatePlan:
     """The whole run's learning rate and what is wrong with it, without a model, a step or a file.
 
-    The data are opened only where the recipe counts epochs.
+    The data are opened only where the recipe counts epochs. Where they are not there, the number of captures that the
+    recipe would render, or that was published, stands for them.
+
+    Raises:
+        ValueError: a setting that is wrong, or data that are not there and whose size is not known.
     """
     loaded = recipes.load(recipe, overrides)
-    args = training_arguments(loaded)
-    return plan_rates(args, count_steps(loaded, args))
+    args, images = check_settings(loaded), None
+    if args.max_steps <= 0 and (missing := absent(loaded)):
+        counts = count_captures(loaded)
+        if counts is None:
+            raise ValueError(f"{how_to_get(missing[0])} Without it the number of steps is not known.")
+        images = counts["train"]
+        log.info("%s is not there: the rate is drawn for %s training captures.", missing[0].root, f"{images:,}")
+    return planned_rates(loaded, args, images)
 
 
 def replay(run: Path | str, step: int | None = None) -> tuple[Box, list[Batch]]:
@@ -145,19 +165,6 @@ def replay(run: Path | str, step: int | None = None) -> tuple[Box, list[Batch]]:
     return box, shown
 
 
-def render_missing(recipe: Recipe) -> None:
-    """Render the parts of the data that a recipe describes and that are not there yet."""
-    parts = [recipe.data, *recipe.data.also, *([recipe.data.measured] if recipe.data.measured else [])]
-    for part in parts:
-        if part.render and not Path(part.root).exists():
-            seed, (height, width) = recipe.seed if part.seed is None else part.seed, part.render_size
-            for family, count in part.render.items():
-                log.info("rendering %d %s captures into %s", count, family, part.root)
-                scenes.synth(
-                    family, part.root, count, seed=seed, height=height, width=width, rigs=part.rigs, layout=part.format
-                )
-
-
 def _trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
     recipe = plan.recipe
     by_epoch = plan.args.eval_strategy == "epoch"
@@ -181,7 +188,7 @@ def _trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
 def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict[str, torch.Tensor] | None:
     """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
     pace = Pace(plan.recipe.val_freq, plan.recipe.save_freq)
-    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace]
+    callbacks = [JsonLines(plan.run / "metrics.jsonl"), pace, *reporters(plan.recipe, plan.args)]
     if listener and plan.main:
         callbacks.append(Progress(listener))
     trainer = _trainer(plan, callbacks)
@@ -189,6 +196,8 @@ def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Stopped as stopped:
         raise Stopped(f"{stopped}. {_what_is_left(plan, trainer)}") from None
+    except ValueError as error:
+        raise ValueError(_without_trace(str(error))) from None
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -214,6 +223,11 @@ def _what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
             models.save(plan.model.eval(), plan.run / "best", weights)
         kept = f"{plan.run / 'best'} is the best checkpoint so far; "
     return f"{kept}{explained}; --resume goes on from the newest checkpoint."
+
+
+def _without_trace(message: str) -> str:
+    """What a worker process said; torch hands it on with its whole traceback."""
+    return message.strip().rpartition("\nValueError: ")[2] if "\nOriginal Traceback" in message else message
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -279,7 +293,7 @@ def _check_continues(plan: Plan, checkpoint: Path) -> None:
 def _kept_through(recipe: Recipe) -> dict[str, Any]:
     """What a resumed run may not change: scores must compare with the best before, and an optimizer with its state."""
     return {
-        "loss": recipe.loss,
+        "loss": recipe.model_dump()["loss"],
         "align_features": recipe.align_features,
         "data.max_depth_eval": recipe.data.max_depth_eval,
         "train.metric_for_best_model": recipe.train.get("metric_for_best_model", DEFAULTS["metric_for_best_model"]),

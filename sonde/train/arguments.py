@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 import torch
 from transformers import SchedulerType, TrainingArguments
-from transformers.integrations.integration_utils import get_available_reporting_integrations
 
-from sonde.recipes import Recipe, nearest
+from sonde.recipes import Recipe
 from sonde.schedules import SCHEDULES, ScheduledArguments, plateau_mode
+from sonde.spelling import nearest
 from sonde.trainer.muon import Muon
+from sonde.trainer.reporting import check_reporters
 
 log = logging.getLogger("sonde")
 
@@ -76,9 +77,7 @@ def training_arguments(recipe: Recipe) -> ScheduledArguments:
         args = ScheduledArguments(kind, options, **_together(_precision(settings)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"train: {' '.join(str(error).split())}") from None
-    for name in args.report_to or ():
-        if name not in get_available_reporting_integrations():
-            raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {name}`, or say none.")
+    check_reporters(args.report_to or (), main=args.process_index == 0)
     return args
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sonde import background, files
 from sonde.background import Background, Colours, Registration, Stack
 from sonde.datasets import DepthSet
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 log = logging.getLogger("sonde")
 

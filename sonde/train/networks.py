@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sonde import adapters, architectures, models
 from sonde.datasets import DepthSet
@@ -21,12 +22,23 @@ def open_model(recipe: Recipe) -> DepthModel:
     return model
 
 
+def refuse_missing(recipe: Recipe) -> None:
+    """A file of weights that is not there is refused before anything is rendered.
+
+    Raises:
+        ValueError: model.name is the path of a file, and there is none.
+    """
+    path = Path(recipe.model.origin)
+    if path.suffix in models.WEIGHT_FILES and not path.is_file():
+        raise ValueError(f"model.name={path}: there is no such file; give the path of weights, or leave ckpt_dir out.")
+
+
 def _network(recipe: Recipe) -> DepthModel:
     wanted = recipe.model
     if wanted.size is None:
-        if wanted.encoder is not None or wanted.max_depth is not None:
-            raise ValueError("model.encoder and model.max_depth are for a model.size, such as small or b4.")
-        model = models.load(wanted.name, init=wanted.init)
+        if wanted.encoder is not None:
+            raise ValueError("model.encoder is for a model.size, such as small or b4.")
+        model = models.load(wanted.origin, init=wanted.init, max_depth=wanted.max_depth)
         if isinstance(model.network, adapters.PeftModel):
             raise ValueError(
                 f"{wanted.name} is an adapter already: export it with --to hf, and set model.name to that folder."

@@ -19,9 +19,11 @@ class RatePlan(NamedTuple):
     restarts: list[int]
     """Steps at which the schedule declares that its rate jumps."""
     floor: str | None
-    """Of a schedule driven by a score: the least it may fall to, and how."""
+    """Of a schedule driven by a score: the least it may fall to, and how; or why it never falls."""
     complaints: list[str]
     """One sentence each; a run with any is refused."""
+    idle: bool = False
+    """Whether a schedule driven by a score waits for more validations than the run has."""
 
     def summary(self, points: int = 200) -> dict[str, Any]:
         """What `--json` prints, with at most so many points of the curve as [step, rate]."""
@@ -52,8 +54,13 @@ def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
     return schedules.rates(kind, args.learning_rate, steps, warmup, options, args.metric_for_best_model)
 
 
-def plan_rates(args: TrainingArguments, steps: int) -> RatePlan:
+def plan_rates(args: TrainingArguments, steps: int, validations: int | None = None) -> RatePlan:
     """The rates of a run of so many steps, with whatever `schedules.lint` says of them.
+
+    Args:
+        args: the schedule and its options.
+        steps: of the whole run.
+        validations: those before the last step; None where they are not known, and each step is taken to have one.
 
     Raises:
         ValueError: options that the schedule does not take, or a run without a step.
@@ -63,12 +70,13 @@ def plan_rates(args: TrainingArguments, steps: int) -> RatePlan:
     kind, options = schedules.chosen(args)
     warmup, rates = args.get_warmup_steps(steps), learning_rates(args, steps)
     jumps = schedules.restarts(kind, steps, warmup, options)
-    complaints, floor = schedules.lint(rates, warmup, jumps), None
+    complaints, floor, idle = schedules.lint(rates, warmup, jumps), None, False
     if kind in schedules.BY_SCORE:
-        driven = (kind, args.learning_rate, steps, options, args.metric_for_best_model)
-        floor = schedules.floor(*driven)
+        seen = steps if validations is None else validations
+        driven = (kind, args.learning_rate, seen, options, args.metric_for_best_model)
+        floor, idle = schedules.floor(*driven), len(schedules.falls(*driven)) == 1
         complaints += [said for said in schedules.lint(schedules.falls(*driven)) if said not in complaints]
-    return RatePlan(kind, warmup, rates, sorted(jumps), floor, complaints)
+    return RatePlan(kind, warmup, rates, sorted(jumps), floor, complaints, idle)
 
 
 def refuse_bad_rates(plan: RatePlan) -> None:

@@ -1,0 +1,182 @@
+"""What the settings of a recipe must agree on. A recipe that breaks a rule is refused before anything is read or made.
+
+A rule maps a recipe to the sentence that refuses it, or to None. Rules know the recipe alone: what depends on the data
+or on the network is checked when those are there.
+"""
+
+from collections.abc import Callable, Iterator
+
+from sonde.recipes.schema import Recipe
+
+METRES = ("b0", "b1", "b2", "b3", "b4", "b5")
+"""Sizes whose network answers metres alone."""
+
+Rule = Callable[[Recipe], str | None]
+
+
+def broken(recipe: Recipe) -> Iterator[str]:
+    """The sentence of each rule that a recipe breaks."""
+    for rule in RULES:
+        if (sentence := rule(recipe)) is not None:
+            yield sentence
+
+
+def _one_input_size(recipe: Recipe) -> str | None:
+    if recipe.model.input_size is None or recipe.model.input_pixels is None:
+        return None
+    return "model.input_size and model.input_pixels both say what the network sees: remove one."
+
+
+def _encoder_of_a_size(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.encoder is None or model.size is not None:
+        return None
+    return f"model.encoder={model.encoder} is for a model.size, such as small or b4; remove it, or give model.size."
+
+
+def _depths_of_a_name(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.depths is None or model.size is None:
+        return None
+    return f"model.depths cannot be combined with model.size={model.size}: remove one."
+
+
+def _one_end_of_depth(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.size is None or model.max_depth is None or model.encoding is None:
+        return None
+    return (
+        f"model.max_depth={model.max_depth:g} and model.encoding={model.encoding} both say where depth ends: set "
+        "model.encoding=null for a network of metres, or remove model.max_depth and set data.range."
+    )
+
+
+def _end_of_a_metric_size(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.size not in METRES or model.max_depth is not None or model.encoding is not None:
+        return None
+    return f"model.size={model.size} answers metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
+
+
+def _size_of_a_window(recipe: Recipe) -> str | None:
+    if recipe.data.fit == "stretch" or recipe.model.input_size is not None:
+        return None
+    return f"data.fit={recipe.data.fit} needs model.input_size, the (height, width) to cut: set it."
+
+
+def _start_of_a_trained_head(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if not model.affine_start or (model.train_head and model.encoding is not None):
+        return None
+    return "model.affine_start sets the last layer of the head: set model.train_head=true and model.encoding."
+
+
+def _adapter_keeps_no_base(recipe: Recipe) -> str | None:
+    if recipe.lora is None:
+        return None
+    if recipe.model.init == "random":
+        return (
+            "model.init=random cannot be combined with lora: an adapter is saved without its base, and random weights "
+            "cannot be loaded again. Set lora=null to train the whole network, or model.init=pretrained."
+        )
+    if recipe.model.depths is not None:
+        return (
+            "model.depths cannot be combined with lora: an adapter is saved without its base, which has no such "
+            "blocks. Set lora=null to train the whole network, or remove model.depths."
+        )
+    return None
+
+
+def _bench_of_a_metric_model(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.background in ("none", "auto"):
+        return None
+    if model.encoding is None or model.canonical_focal is not None:
+        return (
+            f"model.background={model.background} is for metric depth from one camera: set model.encoding and remove "
+            "model.canonical_focal, or set model.background=none."
+        )
+    if recipe.lora is not None and not model.train_head and model.head != "pixels":
+        return (
+            f"model.background={model.background} starts from a new last layer, and lora saves that layer only with "
+            "the head: set model.train_head=true."
+        )
+    return None
+
+
+def _head_of_pixels_learns_metres(recipe: Recipe) -> str | None:
+    asked = "model.head=pixels" if recipe.model.head == "pixels" else "choose" if recipe.choose else None
+    if asked is None or recipe.model.encoding is not None:
+        return None
+    return f"{asked} needs metric depth: set model.encoding=inverse."
+
+
+def _labels_do_not_judge(recipe: Recipe) -> str | None:
+    labels = [part.root for part in (recipe.data, *recipe.data.also) if part.format == "pseudo"]
+    if not labels or recipe.data.measured is not None:
+        return None
+    return (
+        f"{labels[0]} holds pseudo-labels, and a student is not judged by its teacher's labels: set "
+        "data.measured.format and data.measured.root to a set of measured depth for validation and test."
+    )
+
+
+def _judged_depth_is_read(recipe: Recipe) -> str | None:
+    judged, read = recipe.data.max_depth_eval, recipe.data.max_depth
+    if judged is None or read is None or judged <= read or recipe.data.measured is not None:
+        return None
+    return (
+        f"data.max_depth_eval={judged:g} is larger than data.max_depth={read:g}, beyond which no depth is read: lower "
+        "data.max_depth_eval, or raise data.max_depth."
+    )
+
+
+def _exact_beside_a_bench(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.encoding != "inverse_notebook" or model.background == "none":
+        return None
+    return (
+        f"model.encoding=inverse_notebook cannot be combined with model.background={model.background}, which needs an "
+        "exact decoding: set model.background=none, or model.encoding=inverse."
+    )
+
+
+def _fold_of_folds(recipe: Recipe) -> str | None:
+    rules = recipe.data.split
+    if rules.fold is None:
+        return None
+    if rules.folds is None:
+        return f"data.split.fold={rules.fold} is one of data.split.folds: set data.split.folds, or remove fold."
+    if rules.fold >= rules.folds:
+        return f"data.split.fold={rules.fold}: folds are counted from 0 to {rules.folds - 1}."
+    return None
+
+
+def _whole_weights(recipe: Recipe) -> str | None:
+    if not recipe.train.get("fsdp"):
+        return None
+    if recipe.train.get("optim") == "muon":
+        return "train.optim=muon needs whole matrices, and train.fsdp cuts them: use train.optim=adamw_torch."
+    if recipe.lora is not None:
+        return "train.fsdp cannot be combined with lora, whose adapters are small: remove one."
+    return None
+
+
+RULES: list[Rule] = [
+    _one_input_size,
+    _encoder_of_a_size,
+    _depths_of_a_name,
+    _one_end_of_depth,
+    _end_of_a_metric_size,
+    _size_of_a_window,
+    _start_of_a_trained_head,
+    _adapter_keeps_no_base,
+    _bench_of_a_metric_model,
+    _head_of_pixels_learns_metres,
+    _labels_do_not_judge,
+    _judged_depth_is_read,
+    _exact_beside_a_bench,
+    _fold_of_folds,
+    _whole_weights,
+]
+"""Every rule, in the order in which a recipe is checked."""
