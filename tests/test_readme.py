@@ -1,4 +1,7 @@
-"""What the README tells a newcomer to type, typed: every command and every piece of Python, in its order."""
+"""What the README tells a newcomer to type, typed: every command and every piece of Python, in its order.
+
+The French README says the same, and every link of both and of docs/ leads somewhere.
+"""
 
 import re
 import shlex
@@ -13,7 +16,10 @@ from sonde import scenes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+FRENCH = (ROOT / "README.fr.md").read_text()
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCKS = FENCED.findall(README)
 COMMANDS = [
     line.partition("  #")[0].strip()
     for language, text in BLOCKS
@@ -73,3 +79,63 @@ def test_the_readmes_python_runs(home):
     assert pieces
     for piece in pieces:
         exec(compile(piece, "README.md", "exec"), {})
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_each_how_do_i_has_at_most_eight_lines_of_text_and_commands():
+    sections = re.findall(r"^## How do I .*?\n(.*?)(?=^## )", README, re.DOTALL | re.MULTILINE)
+    lines = [[line for line in section.splitlines() if line and not line.startswith("```")] for section in sections]
+    assert len(lines) == 4 and all(len(section) <= 8 for section in lines)
+
+
+def code(page: str) -> list[tuple[str, list[str]]]:
+    """Each block's language and its lines, without comments, which are translated."""
+    return [(tag, [re.split(r"  +#", line)[0] for line in text.splitlines()]) for tag, text in FENCED.findall(page)]
+
+
+def figures(page: str) -> list[list[str]]:
+    """The numbers of each row of a table."""
+    return [re.findall(r"\d[\d.,]*", line) for line in page.splitlines() if line.startswith("|")]
+
+
+def test_both_readmes_have_the_same_commands_figures_and_links():
+    assert code(README) == code(FRENCH) and len(code(README)) >= 6
+    assert figures(README) == figures(FRENCH) and ["30.1", "0.041", "39.4", "0.992", "0.745"] in figures(README)
+    assert links(README)[1:] == links(FRENCH)[1:]
+    assert (links(README)[0], links(FRENCH)[0]) == ("README.fr.md", "README.md")
+
+
+def links(page: str) -> list[str]:
+    """Where a page's links and pictures lead, those to the web and those in code left out."""
+    prose = re.sub(r"`[^`\n]*`", "`", FENCED.sub("", page))
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"\w+:", target)]
+
+
+def anchors(page: str) -> set[str]:
+    """What GitHub calls each heading: lower case, spaces as hyphens, no punctuation."""
+    headings = re.findall(r"^#+ +(.+?) *$", FENCED.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(page: str, folder: Path) -> list[str]:
+    """The links of a page in that folder whose file, or whose heading, is not there."""
+    return [link for link in links(page) if not leads(link, page, folder)]
+
+
+def leads(link: str, page: str, folder: Path) -> bool:
+    name, _, anchor = link.partition("#")
+    goal = folder / name
+    return goal.exists() and (not anchor or anchor in anchors(goal.read_text() if name else page))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path):
+    assert broken(path.read_text(), path.parent) == []
+
+
+def test_a_link_that_leads_nowhere_is_found():
+    page = "# Here, it is\n[a](README.md) [b](no.md) [c](#here-it-is) [d](#nor-here) [e](docs/bench.md#no) `[f](no.md)` [g](https://x.y)"
+    assert broken(page, ROOT) == ["no.md", "#nor-here", "docs/bench.md#no"]
