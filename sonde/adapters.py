@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sonde.align import fit_affine
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import Depth, Mask
 
 SPELLINGS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "dense": "o_proj"}

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from sonde import architectures, models
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 CAPTURE = (1200, 1944)
 """(height, width) of the published captures."""

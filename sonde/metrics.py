@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonde.align import blocks
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import Depth, Mask, Matrix, PerImage
 
 Metric = Callable[[Depth, Depth, Mask], PerImage]

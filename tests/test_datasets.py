@@ -298,6 +298,8 @@ def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> No
     whole = describe(captures)
     assert (whole["captures"], whole["unit"], whole["sizes"]) == (3, "mm", ["32x24"])
     assert (whole["min"], whole["max"]) == pytest.approx((low * 1000, high * 1000))
+    means = [np.nanmean(each) for each in z]
+    assert (whole["mean"], whole["std"]) == pytest.approx((np.mean(means), np.std(means)))
     assert json.loads(json.dumps(whole))["per_capture"][1]["id"] == "c01"
     with pytest.raises(ValueError, match="No captures"):
         depth_range(captures, [])

@@ -31,6 +31,7 @@ BROKEN = {
     "_labels_do_not_judge": ("student-distill", ["data.measured=null"], "not judged by its teacher's labels"),
     "_judged_depth_is_read": ("metric-road", ["data.max_depth=50", "data.max_depth_eval=80"], "is larger than"),
     "_exact_beside_a_bench": ("lora-few", ["model.encoding=inverse_notebook"], "needs an exact decoding"),
+    "_stopping_needs_judges": ("metric-road", ["early_stopping=2", "train.eval_strategy=no"], "needs validations"),
     "_fold_of_folds": ("metric-road", ["data.split.folds=3", "data.split.fold=3"], "from 0 to 2"),
     "_whole_weights": ("metric-road", ["train.fsdp=full_shard", "train.optim=muon"], "train.fsdp cuts them"),
 }

@@ -54,6 +54,14 @@ def validation_losses(run: Path) -> list[float]:
     return [log["eval_loss"] for log in logs if "eval_loss" in log]
 
 
+def test_a_run_stops_when_validations_bring_nothing_better(settings):
+    still = ["train.learning_rate=1e-30", "train.max_steps=9", "train.eval_steps=1", "train.save_steps=1"]
+    run = train.train(FEW, settings(*still, "early_stopping=2"))
+    logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [log["step"] for log in logs if "eval_loss" in log] == [1, 2, 3]  # the first is the best
+    assert (run / "best").is_dir() and (run / "metrics.json").is_file()
+
+
 def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path):
     train.train(FEW, settings())
     whole = weights(tmp_path / "run")

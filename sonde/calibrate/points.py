@@ -16,7 +16,7 @@ from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import listed, paired, without_role
 from sonde.files.depths import READERS
 from sonde.geometry import check_camera
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import MatrixArray
 
 MOST = 2000

@@ -69,17 +69,9 @@ def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> N
     """Depth range, valid share and sizes of a set, in its own unit."""
     from sonde import datasets
 
-    captures = datasets.open_set(data_format, root)
-    rows = [datasets.figures(captures, index) for index in range(len(captures))]
-    summary = {
-        "captures": len(rows),
-        "unit": captures.unit,
-        "min": min(row.min for row in rows),
-        "max": max(row.max for row in rows),
-        "valid": sum(row.valid for row in rows) / len(rows),
-        "sizes": sorted({f"{row.width}x{row.height}" for row in rows}),
-    }
-    tell(summary | ({"each": [row._asdict() for row in rows]} if as_json else {}), as_json)
+    summary = datasets.describe(datasets.open_set(data_format, root))
+    each = summary.pop("per_capture")
+    tell(summary | ({"each": each} if as_json else {}), as_json)
 
 
 @data_app.command("convert")

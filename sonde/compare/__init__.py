@@ -14,7 +14,7 @@ from sonde import Verb, files
 from sonde.compare.ladder import GROUND_TRUTH, Ladder, Rung, Step, climb, differing, paired_rows, rules_of
 from sonde.evaluate import Evaluation, Interval, read_evaluation
 from sonde.evaluate.evaluation import means
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 __all__ = ["Comparison", "Ladder", "Rung", "Step", "climb", "compare", "differing", "rules_of"]
 

@@ -19,6 +19,7 @@ class Figures(NamedTuple):
     min: float
     median: float
     max: float
+    mean: float
 
 
 def depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, float]:
@@ -52,7 +53,9 @@ def figures(captures: DepthSet, index: int) -> Figures:
     low, median, high = np.percentile(trusted, [0, 50, 100])
     height, width = depth.shape
     share = trusted.size / depth.size
-    return Figures(captures.ids[index], height, width, share, float(low), float(median), float(high))
+    return Figures(
+        captures.ids[index], height, width, share, float(low), float(median), float(high), float(trusted.mean())
+    )
 
 
 def empty(captures: DepthSet, index: int) -> str:
@@ -67,6 +70,8 @@ def empty(captures: DepthSet, index: int) -> str:
 def describe(captures: DepthSet) -> dict[str, Any]:
     """The figures of the whole set and of every capture, in the set's unit, ready for JSON.
 
+    `mean` and `std` are of the means of the captures, so that each counts alike.
+
     Raises:
         ValueError: a capture that cannot be read.
     """
@@ -79,5 +84,7 @@ def describe(captures: DepthSet) -> dict[str, Any]:
         "min": min(row.min for row in rows),
         "median": float(np.median([row.median for row in rows])),
         "max": max(row.max for row in rows),
+        "mean": float(np.mean([row.mean for row in rows])),
+        "std": float(np.std([row.mean for row in rows])),
         "per_capture": [row._asdict() for row in rows],
     }

@@ -175,6 +175,8 @@ class Evaluation:
             notes.append(
                 f"Depth {unread} m was not read, and {rules['name']} scores it: these numbers are of the rest."
             )
+        if encoding := self.settings.get("encoding"):
+            notes.append(f"Depth is decoded by {encoding} here, not as the model itself decodes it.")
         notes += self._of_a_bench()
         if known := self.settings.get("known"):
             notes.append(

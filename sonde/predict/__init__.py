@@ -26,7 +26,7 @@ from sonde.geometry import Colours, Points, check_camera, point_cloud
 from sonde.losses import stands_out
 from sonde.models import DepthModel
 from sonde.predict.manifest import begin, check_addition, check_folder, read_manifest, statement, write_manifest
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 
 Progress = Callable[[int, int], None]

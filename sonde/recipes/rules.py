@@ -141,6 +141,19 @@ def _exact_beside_a_bench(recipe: Recipe) -> str | None:
     )
 
 
+def _stopping_needs_judges(recipe: Recipe) -> str | None:
+    if recipe.early_stopping is None:
+        return None
+    rules, strategy = recipe.data.split, recipe.train.get("eval_strategy")
+    held = rules.test or rules.validation or rules.folds or recipe.data.measured
+    if held and strategy not in ("no", False) and recipe.train.get("load_best_model_at_end") is not False:
+        return None
+    return (
+        f"early_stopping={recipe.early_stopping} needs validations, and the best checkpoint to end with: keep captures "
+        "back (data.split.validation), train.eval_strategy on, and train.load_best_model_at_end true."
+    )
+
+
 def _fold_of_folds(recipe: Recipe) -> str | None:
     rules = recipe.data.split
     if rules.fold is None:
@@ -176,6 +189,7 @@ RULES: list[Rule] = [
     _labels_do_not_judge,
     _judged_depth_is_read,
     _exact_beside_a_bench,
+    _stopping_needs_judges,
     _fold_of_folds,
     _whole_weights,
 ]

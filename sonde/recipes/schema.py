@@ -242,6 +242,8 @@ class Recipe(Strict):
     """Decay of an exponential moving average of the weights, which is then what is validated and kept; None: none."""
     clip_value: float | None = Field(default=None, gt=0)
     """Holds every element of the gradient within ± this, before train.max_grad_norm clips by norm; None: not."""
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Stop after so many validations in a row without a better train.metric_for_best_model; None: train to the end."""
     val_freq: int = Field(default=1, ge=1)
     """Epochs from one validation to the next, where train.eval_strategy is epoch."""
     save_freq: int = Field(default=1, ge=1)

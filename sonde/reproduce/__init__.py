@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from sonde import Verb, download, evaluate, files, models, protocols, report
 from sonde.datasets.contract import UNITS
 from sonde.evaluate import LENGTHS, Evaluation
-from sonde.recipes import nearest
+from sonde.spelling import nearest
 
 __all__ = ["ROWS", "Published", "Reproduction", "Sources", "listing", "reproduce", "rows", "sources"]
 

@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 
 from sonde import __version__
-from sonde.recipes import nearest
 from sonde.scenes import abstract, bench, bins, handheld, highway, indoor, layouts, objects, outdoor, road, room, town
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
@@ -31,6 +30,7 @@ from sonde.scenes.shading import radiance, surfaces
 from sonde.scenes.shapes import Group
 from sonde.scenes.tracer import Camera, Light, Photo, Scanner, Scene, Sky, Tracer, look_at
 from sonde.scenes.viewpoints import settle
+from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from sonde import Verb, cards, files, models, recipes, report
 from sonde.evaluate.left_out import read_choice
@@ -189,6 +189,8 @@ def _fit(plan: Plan, checkpoint: Path | None, listener: Listener | None) -> dict
     """Train to the end; the whole weights where they are sharded, else they are in the plan's model."""
     pace = Pace(plan.recipe.val_freq, plan.recipe.save_freq)
     callbacks = [JsonLines(plan.run / "metrics.jsonl"), pace, *reporters(plan.recipe, plan.args)]
+    if plan.recipe.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(plan.recipe.early_stopping))
     if listener and plan.main:
         callbacks.append(Progress(listener))
     trainer = _trainer(plan, callbacks)

@@ -2,13 +2,17 @@
 
 import logging
 import math
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import Trainer
+
+with redirect_stdout(sys.stderr):  # under WANDB_MODE=offline it says so on stdout, where --json has its one document
+    from transformers import Trainer
 
 from sonde.adapters import freeze_norms
 from sonde.datasets import Samples
