@@ -26,7 +26,7 @@ from sonde.train.arguments import DEFAULTS, optimizer, takes_no_step, training_a
 from sonde.train.data import check_settings, planned_rates
 from sonde.train.forecast import absent, count_captures, forecast, how_to_get
 from sonde.train.plan import Plan, prepare
-from sonde.train.rates import RatePlan, learning_rates, refuse_bad_rates
+from sonde.train.rates import RatePlan, learning_rates, plan_rates, refuse_bad_rates
 from sonde.train.rendering import render_missing
 from sonde.trainer import Batch, Box, DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped, blackbox
 from sonde.trainer.reporting import reporters
@@ -70,6 +70,8 @@ def train(
         raise ValueError(f"{run} already holds a run: {goes_on}give another output_dir.")
     recipes.refuse_contradictions(recipe)
     args = check_settings(recipe)
+    if args.max_steps > 0:  # known before a render
+        refuse_bad_rates(plan_rates(args, args.max_steps))
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
     plan = prepare(recipe, chosen=_chosen_before(run)) if resume else prepare(recipe, fitting=True)
