@@ -179,9 +179,7 @@ def test_a_cap_of_validation_distrusts_farther_depths_there_alone(settings, root
     trained = plan.samples("train", augment=True)
     assert max(float(trained[index]["depth"].max()) for index in range(4)) > cap / 1000
     for words in ("data.max_depth=900", "data.max_depth_eval=20000"):
-        with pytest.raises(
-            ValueError, match=r"data.max_depth_eval=.* (raise|larger) data.max_depth"
-        ):
+        with pytest.raises(ValueError, match=r"data.max_depth_eval=.* (raise|larger) data.max_depth"):
             train.prepare(recipes.load(FEW, settings("data.max_depth_eval=950", words)))
 
 
