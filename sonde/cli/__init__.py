@@ -347,7 +347,7 @@ def bench(
     quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The performance table of the README, on this machine, as ratios against the plain alternative."""
+    """The performance table of docs/measurements.md, on this machine, as ratios against the plain alternative."""
     from sonde import bench
 
     tell(bench.bench(only=only, quick=quick), as_json)
