@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from sonde.train import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "types spelling recipes geometry encoding align losses metrics files augment background scenes datasets download "
-    "unlabeled architectures adapters models features predict baselines protocols evaluate report compare reproduce "
-    "cards schedules trainer train label export calibrate checks doctor online bench demo cli".split()
+    "types spelling units recipes geometry encoding align maps losses metrics files augment background scenes datasets "
+    "download unlabeled architectures adapters models features predict baselines protocols evaluate report compare "
+    "reproduce cards schedules trainer train label export calibrate checks doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

@@ -15,10 +15,10 @@ from PIL import Image
 from transformers import pipeline
 
 from sonde import Verb, architectures, cards, models
-from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
 from sonde.recipes.words import range_of
 from sonde.spelling import nearest
+from sonde.units import UNITS
 
 log = logging.getLogger("sonde")
 

@@ -13,7 +13,7 @@ What a loss normalises or aligns with is still taken from all trusted pixels.
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sonde.maps import inside, precise, stands_out
 from sonde.recipes import LossRecipe
 from sonde.spelling import nearest
 from sonde.types import Depth, Mask, PerImage
@@ -72,28 +73,9 @@ def _options(term: LossRecipe) -> dict[str, Any]:
     return {} if term.trim is None else {"trim": term.trim}
 
 
-def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
-    """The prediction at the ground truth's (height, width): bicubic, align_corners=False."""
-    if tuple(pred.shape[1:]) == tuple(size):
-        return pred
-    pred = _precise(pred)
-    if pred.device.type != "cpu" or not pred.isfinite().all():  # in a product one NaN would be everywhere
-        return F.interpolate(pred[:, None], size, mode="bicubic", align_corners=False)[:, 0]
-    rows, columns = (_bicubic(*lengths, pred.dtype) for lengths in zip(pred.shape[1:], size, strict=True))
-    return rows @ pred @ columns.T
-
-
-@lru_cache(16)
-def _bicubic(length: int, longer: int, dtype: torch.dtype) -> Float[Tensor, "longer length"]:
-    """Bicubic interpolation of a line: it is linear, so a matrix, and on a CPU its products use every core."""
-    with torch.inference_mode(False):  # kept for whoever asks next, who may want gradients
-        lines = torch.eye(length, dtype=dtype)[None, None]
-        return F.interpolate(lines, (longer, length), mode="bicubic", align_corners=False)[0, 0]
-
-
 def masked_l1(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
     """Mean |pred - target| over trusted pixels."""
-    error, mask = trimmed(_inside(_precise(pred) - target, mask), mask, trim)
+    error, mask = trimmed(inside(precise(pred) - target, mask), mask, trim)
     return _absolute_sum(error) / _count(mask)
 
 
@@ -111,7 +93,7 @@ def edge_gradient(
     For x and for y: Σ M (1 + gamma [|∂target| > tau]) |∂pred - ∂target| / (Σ M + eps), where M asks that both
     neighbours be trusted; the two are added, each trimmed by itself.
     """
-    error = _inside(_precise(pred) - target, mask)
+    error = inside(precise(pred) - target, mask)
     total = error.new_zeros(len(error))
     for dim in (1, 2):
         both = _pairs(mask, dim)
@@ -136,7 +118,7 @@ def relief(
     Σ M (1 + gamma [|r(target)| > tau]) |r(pred - target)| / Σ M, r being `stands_out`. Ours: for grooves and small
     steps, which `edge_gradient` smooths away, since the likeliest step at any one pixel is none.
     """
-    error = stands_out(_precise(pred) - target, mask, share)
+    error = stands_out(precise(pred) - target, mask, share)
     high = stands_out(target, mask, share).abs() > tau
     error, mask = trimmed(error * (1 + gamma * high), mask, trim)
     return _absolute_sum(error) / _count(mask)
@@ -153,7 +135,7 @@ def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5, trim: fl
     """
     log_ratio, mask = trimmed(_log(pred, mask) - _log(target, mask), mask, trim)
     mean = log_ratio.sum((1, 2)) / _count(mask)
-    spread = _inside(log_ratio - mean[:, None, None], mask).square().sum((1, 2)) / _count(mask)
+    spread = inside(log_ratio - mean[:, None, None], mask).square().sum((1, 2)) / _count(mask)
     square = spread + (1 - lambda_) * mean.square()
     flat = square <= 0  # of what is not a number neither: it stays one
     return torch.where(flat, 0.0, torch.where(flat, 1.0, square).sqrt())
@@ -192,7 +174,7 @@ def gradient_matching(
     total = error.new_zeros(len(error))
     for stride in strides:
         coarse, trusted = error[:, ::stride, ::stride], mask[:, ::stride, ::stride]
-        down, across = (_inside(coarse.diff(dim=dim), _pairs(trusted, dim)) for dim in (1, 2))
+        down, across = (inside(coarse.diff(dim=dim), _pairs(trusted, dim)) for dim in (1, 2))
         total = total + _slopes(down, across, trusted, trim)
     return total
 
@@ -205,7 +187,7 @@ def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "s
     error = _MAPS[on](pred, mask) - _MAPS[on](target, mask)
     whole = _pairs(_pairs(_pairs(_pairs(mask, 1), 1), 2), 2)
     box = _sums(_sums(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]
-    across, down = (_inside(_sums(box, dim).diff(dim=3 - dim), whole) for dim in (1, 2))
+    across, down = (inside(_sums(box, dim).diff(dim=3 - dim), whole) for dim in (1, 2))
     return _slopes(across, down, whole, trim) / 8
 
 
@@ -229,10 +211,10 @@ def aligned(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth
     the gradient of a nearly constant one stays bounded. A perfect prediction stays as it is, to the bit. For both, what
     is fitted here is the error, and not as in `align.fit_affine` the target.
     """
-    pred = _precise(pred)
-    count, error = _count(mask), _inside(pred - target, mask)
+    pred = precise(pred)
+    count, error = _count(mask), inside(pred - target, mask)
     offset = error.sum((1, 2)) / count
-    centred, wanted = (_inside(m - (_inside(m, mask).sum((1, 2)) / count)[:, None, None], mask) for m in (pred, target))
+    centred, wanted = (inside(m - (inside(m, mask).sum((1, 2)) / count)[:, None, None], mask) for m in (pred, target))
     floor = (least**2 * wanted.square().sum((1, 2))).clamp_min(1e-12)
     excess = (centred * error).sum((1, 2)) / centred.square().sum((1, 2)).maximum(floor)  # 1 - the best scale
     return pred - excess[:, None, None] * centred - offset[:, None, None]
@@ -248,11 +230,11 @@ def trimmed(error: Depth, mask: Mask, share: float = 0.1) -> tuple[Depth, Mask]:
     if not share:
         return error, mask
     size = error.detach().abs()
-    ordered = _inside(size, mask, torch.inf).flatten(1).sort(1).values
+    ordered = inside(size, mask, torch.inf).flatten(1).sort(1).values
     trusted = mask.sum((1, 2))
     last = (trusted - (trusted * share).long() - 1).clamp_min(0)
     keep = mask & ~(size > ordered.gather(1, last[:, None])[:, None])
-    return _inside(error, keep), keep
+    return inside(error, keep), keep
 
 
 def feature_alignment(student: Tokens, teacher: Tokens, tolerance: float = 0.85) -> PerImage:
@@ -261,20 +243,9 @@ def feature_alignment(student: Tokens, teacher: Tokens, tolerance: float = 0.85)
     Depth Anything (Yang et al., 2024): near-equal tokens are skipped so that parts of one object may differ
     in depth though their meaning is the same.
     """
-    cosine = F.cosine_similarity(_precise(student), _precise(teacher.detach()), dim=-1)
+    cosine = F.cosine_similarity(precise(student), precise(teacher.detach()), dim=-1)
     apart = cosine <= tolerance
     return torch.where(apart, 1 - cosine, 0.0).sum(1) / apart.sum(1).clamp_min(1)
-
-
-def stands_out(values: Depth, mask: Mask, share: float = 1 / 16) -> Depth:
-    """Values less the mean of the trusted ones in a square about each; 0 where untrusted.
-
-    The square's side is `share` of the height, and at least 3 pixels. What lies outside the image is not trusted.
-    """
-    side = max(round(share * mask.shape[1]) // 2 * 2 + 1, 3)
-    values = _inside(_precise(values), mask)
-    total, count = (_box(maps.to(values.dtype), side) for maps in (values, mask))
-    return _inside(values - total / count.clamp_min(0.5 / side**2), mask)
 
 
 def normalised(values: Depth, mask: Mask) -> Depth:
@@ -282,29 +253,15 @@ def normalised(values: Depth, mask: Mask) -> Depth:
 
     The median is the lower of the two middle values, as in MiDaS.
     """
-    values = _inside(_precise(values), mask)
+    values = inside(precise(values), mask)
     median = torch.where(mask, values, torch.nan).flatten(1).nanmedian(1).values
-    centred = _inside(values - median[:, None, None], mask)
+    centred = inside(values - median[:, None, None], mask)
     deviation = _absolute_sum(centred) / _count(mask)
     return centred / deviation.clamp_min(1e-6)[:, None, None]
 
 
-def _box(values: Depth, side: int) -> Depth:
-    """Mean of a square about each pixel, zeros beyond the border; rows, then columns, which is far quicker on a CPU."""
-    rows = F.avg_pool2d(values[:, None], (side, 1), 1, (side // 2, 0))
-    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2))[:, 0]
-
-
-def _precise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def _inside(values: Depth, mask: Mask, fill: float = 0.0) -> Depth:
-    return torch.where(mask, values, fill)
-
-
 def _log(values: Depth, mask: Mask) -> Depth:
-    return _inside(_precise(values), mask, 1.0).clamp_min(1e-6).log()
+    return inside(precise(values), mask, 1.0).clamp_min(1e-6).log()
 
 
 def _absolute_sum(values: Depth) -> PerImage:
@@ -339,7 +296,7 @@ def _sums(values: Tensor, dim: int) -> Tensor:
 
 _MAPS: dict[Map, Callable[[Depth, Mask], Depth]] = {
     "ssi": normalised,
-    "raw": lambda values, mask: _inside(_precise(values), mask),
+    "raw": lambda values, mask: inside(precise(values), mask),
     "log": _log,
 }
 

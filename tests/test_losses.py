@@ -16,12 +16,12 @@ from sonde.losses import (
     feature_alignment,
     masked_l1,
     relief,
-    resized,
     silog,
     ssi,
     trimmed,
     weighted,
 )
+from sonde.maps import resized
 from sonde.recipes import LossRecipe
 
 Maps = tuple[Tensor, Tensor, Tensor]

@@ -12,7 +12,7 @@ from small_captures import write_bench
 from small_recipes import FEW
 from trained_runs import killed_at
 
-from sonde import losses, models, recipes, train
+from sonde import maps, models, recipes, train
 from sonde.adapters import affine_start, fit_start
 from sonde.trainer import DepthTrainer
 
@@ -237,7 +237,7 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
 
     def error(plan) -> float:
         item = plan.samples("train")[0]
-        answer = losses.resized(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
+        answer = maps.resized(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
         return float((answer.detach() - item["depth"])[item["mask"]].abs().mean())
 
     assert error(fitted) < 0.7 * error(plain)

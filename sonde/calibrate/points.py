@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sonde import files
-from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import listed, paired, without_role
 from sonde.files.depths import READERS
 from sonde.geometry import check_camera
 from sonde.spelling import nearest
 from sonde.types import MatrixArray
+from sonde.units import UNITS
 
 MOST = 2000
 """Points taken from one image: a map or a plane of more gives every n-th."""

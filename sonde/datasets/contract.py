@@ -5,9 +5,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray, Space
 
-UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
-"""Metres per unit."""
-
 
 class Capture(NamedTuple):
     """One image and its depth, as read."""

@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from sonde.datasets.contract import UNITS
 from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
 from sonde.files import IMAGE_SUFFIXES, is_camera, read_depth, read_levels, reading
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.types import DepthArray, MatrixArray
+from sonde.units import UNITS
 
 IMAGE_FOLDERS = ("rgb", "images", "image", "color")
 

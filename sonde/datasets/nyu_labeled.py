@@ -21,11 +21,12 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from sonde.datasets.contract import UNITS, Capture
+from sonde.datasets.contract import Capture
 from sonde.datasets.nyu import LIMITS
 from sonde.datasets.pairs import read_column, trusted
 from sonde.files import reading
 from sonde.types import DepthArray, Space
+from sonde.units import UNITS
 
 FILE, PARTS = "nyu_depth_v2_labeled.mat", "splits.mat"
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonde.datasets.contract import UNITS, Capture
+from sonde.datasets.contract import Capture
 from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
 from sonde.files.roles import ROLE
 from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
+from sonde.units import UNITS
 
 Size = tuple[int, int]
 """(height, width)."""

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from sonde.datasets.contract import UNITS, Capture
+from sonde.datasets.contract import Capture
 from sonde.files import decode_levels_png, decode_rgb
 from sonde.types import DepthArray, Space
+from sonde.units import UNITS
 
 LEVELS = 65535
 LIMITS: dict[str, tuple[float, float]] = {

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sonde import files
-from sonde.datasets.contract import UNITS
 from sonde.evaluate.bootstrap import Interval, intervals
 from sonde.evaluate.heights import OBJECTS, lines, summarized
+from sonde.units import UNITS
 
 RATIO = "scale_ratio"
 """The column of a row that holds median(truth) / median(prediction)."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from sonde.background import DEPTH, Background, read_background
 from sonde.datasets import Capture
-from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel
 from sonde.types import DepthArray
+from sonde.units import UNITS
 
 SHARE = "objects_share"
 """The column of a row that holds the share of scored pixels that are objects."""

@@ -11,7 +11,6 @@ from sonde import background, files, protocols
 from sonde.background import Background
 from sonde.baselines import Always, LeftOut
 from sonde.datasets import Capture, DepthSet, Joined, only, open_set
-from sonde.datasets.contract import UNITS
 from sonde.evaluate.bootstrap import check_level
 from sonde.evaluate.evaluation import RATIO, SCALE, Evaluation, means, versions
 from sonde.evaluate.heights import SHARE, bench_of, by_height
@@ -24,6 +23,7 @@ from sonde.models import DepthModel
 from sonde.protocols import Protocol
 from sonde.spelling import nearest
 from sonde.types import DepthArray
+from sonde.units import UNITS
 
 Watcher = Callable[[Capture, DepthArray, dict[str, Any]], None]
 """Told of every scored capture: as the protocol shows it, the prediction as scored (metres), and its row."""

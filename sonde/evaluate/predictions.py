@@ -19,11 +19,11 @@ from PIL import Image as PILImage
 
 from sonde import files, models
 from sonde.datasets import Capture
-from sonde.datasets.contract import UNITS
 from sonde.geometry import scale_intrinsics
 from sonde.models import DepthModel
 from sonde.predict.manifest import MANIFEST, read_manifest
 from sonde.types import MatrixArray, Prediction
+from sonde.units import UNITS
 
 Predictor = Callable[[Capture], Prediction]
 """What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""

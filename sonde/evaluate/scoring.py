@@ -14,7 +14,7 @@ from torch import Tensor
 from sonde import metrics
 from sonde.align import ALIGN, FITS, applied, inverted, masked_median
 from sonde.datasets import Capture
-from sonde.losses import resized
+from sonde.maps import resized
 from sonde.protocols import Protocol
 from sonde.protocols.windows import CUTS, within
 from sonde.types import Depth, DepthArray, Mask, Prediction, Space

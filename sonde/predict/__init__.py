@@ -21,13 +21,13 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sonde import Verb, files
 from sonde.background import Registration, register
-from sonde.datasets.contract import UNITS
 from sonde.geometry import Colours, Points, check_camera, point_cloud
-from sonde.losses import stands_out
+from sonde.maps import stands_out
 from sonde.models import DepthModel
 from sonde.predict.manifest import begin, check_addition, check_folder, read_manifest, statement, write_manifest
 from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
+from sonde.units import UNITS
 
 Progress = Callable[[int, int], None]
 """(images done, of images)."""
@@ -212,7 +212,7 @@ def preview(answer: Answer) -> RGBArray:
 def relief(answer: Answer) -> RGBArray:
     """What stands out from its surroundings, bright, and what lies deeper, dark: the small steps a preview cannot show.
 
-    The surroundings are `losses.stands_out`'s; the ends are 1 % of the median depth, or disparity.
+    The surroundings are `maps.stands_out`'s; the ends are 1 % of the median depth, or disparity.
     """
     depth = torch.from_numpy(answer.own)[None]
     nearer = stands_out(depth, torch.ones_like(depth, dtype=torch.bool))[0].numpy()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sonde import files
-from sonde.datasets.contract import UNITS
 from sonde.models import DepthModel, weights_hash
 from sonde.types import SPACES
+from sonde.units import UNITS
 
 MANIFEST = "predictions.json"
 BEGUN = "begun"

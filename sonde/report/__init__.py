@@ -21,7 +21,6 @@ from PIL import Image
 
 from sonde import files
 from sonde.datasets import Capture
-from sonde.datasets.contract import UNITS
 from sonde.evaluate import (
     TRIVIAL,
     WORDS,
@@ -43,6 +42,7 @@ from sonde.files.images import INVALID_GREY
 from sonde.metrics import LARGER_IS_BETTER
 from sonde.report.charts import INK, Curves, binned, draw_charts
 from sonde.types import DepthArray, MaskArray, RGBArray
+from sonde.units import UNITS
 
 __all__ = [
     "INK",

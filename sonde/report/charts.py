@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from sonde.datasets.contract import UNITS
 from sonde.evaluate import Evaluation
 from sonde.metrics import LARGER_IS_BETTER
 from sonde.recipes import Recipe
+from sonde.units import UNITS
 
 INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
 """Colours of a chart that the page replaces by its own, light or dark."""

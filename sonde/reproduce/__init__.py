@@ -17,9 +17,9 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from sonde import Verb, download, evaluate, files, models, protocols, report
-from sonde.datasets.contract import UNITS
 from sonde.evaluate import LENGTHS, Evaluation
 from sonde.spelling import nearest
+from sonde.units import UNITS
 
 __all__ = ["ROWS", "Published", "Reproduction", "Sources", "listing", "reproduce", "rows", "sources"]
 

@@ -18,7 +18,6 @@ from sonde import metrics, schedules
 from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
 from sonde.datasets import Samples, collate
-from sonde.datasets.contract import UNITS
 from sonde.trainer import blackbox, resuming, sharding
 from sonde.trainer.blackbox import Box
 from sonde.trainer.callbacks import Average, Best, Epochs, JsonLines, Pace, Progress
@@ -29,6 +28,7 @@ from sonde.trainer.recorder import Recorder, Stopped
 from sonde.trainer.results import Results
 from sonde.trainer.trace import Batch
 from sonde.types import Depth, Mask, PerImage, Sample
+from sonde.units import UNITS
 
 __all__ = [
     "Average",

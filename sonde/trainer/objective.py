@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sonde import architectures, features, losses, models
+from sonde.maps import resized
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe
 from sonde.types import Depth, Image, Mask, PerImage, Sample
@@ -45,7 +46,7 @@ class Objective:
         aligning = self.frozen is not None and network.training
         with features.recording(self.model) if aligning else nullcontext([]) as maps:
             raw = self.model.respond(network, image)
-        pred = losses.resized(raw, (depth.shape[-2], depth.shape[-1]))
+        pred = resized(raw, (depth.shape[-2], depth.shape[-1]))
         target = self.target(depth / self.model.zoom_of(batch), mask)
         terms = losses.weighted(pred, target, mask & ~inside, self.weights)
         if cut is not None:
