@@ -25,6 +25,7 @@ from transformers import AutoModelForDepthEstimation, TrainingArguments
 
 from sonde import adapters, align, architectures, augment, encoding, losses, metrics, protocols, recipes, schedules
 from sonde.datasets import hypersim, kitti, pairs, splits, zivid
+from sonde.maps import resized
 from sonde.protocols import windows
 from sonde.recipes import AugmentRecipe, SplitRecipe
 from sonde.train.arguments import DEFAULTS
@@ -287,8 +288,8 @@ MODULES = (
     align, architectures, augment, encoding, hypersim, kitti, losses, pairs, protocols, schedules, splits, zivid
 )  # fmt: skip
 HELPERS = (
-    SplitRecipe, decoded, encoded, kb_corner, levels, loss, maps, metric, parameters, rate, sides, sobel, strip,
-    value_in, without_top,
+    SplitRecipe, decoded, encoded, kb_corner, levels, loss, maps, metric, parameters, rate, resized, sides, sobel,
+    strip, value_in, without_top,
 )  # fmt: skip
 WORDS: dict[str, Any] = {"np": np, "torch": torch, "F": F} | {
     word.__name__.rpartition(".")[2]: word for word in (*MODULES, *HELPERS)

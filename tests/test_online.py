@@ -29,6 +29,7 @@ def test_every_step_is_taken_and_told(folder, sonde):
     assert "10 steps of LoRA" in said.json["adapt"] and "mm" in said.json["adapt"]
 
 
+@pytest.mark.slow
 def test_networks_of_other_sizes_and_of_an_encoding_are_taken_as_they_are(tmp_path):
     network = models.load(saved("glpn", tmp_path / "glpn"))
     encoding = ENCODINGS["inverse"](0.5, 4.0).to_dict()

@@ -136,6 +136,7 @@ def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root
     assert_same(weights(tmp_path / "run"), whole, 0)
 
 
+@pytest.mark.slow
 def test_accelerate_launch_trains_the_same(base, root, one_process, tmp_path):
     words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2")
     by_two(FEW, *words, launcher="accelerate")
