@@ -113,6 +113,9 @@ def test_a_half_rendered_set_is_finished_and_a_whole_one_is_left_alone(tmp_path,
     lost.unlink()
     render_missing(recipe)
     assert {path: path.read_bytes() for path in files} == files
+    written = Path("rooms/render.json").stat().st_mtime_ns
+    render_missing(recipe)
+    assert Path("rooms/render.json").stat().st_mtime_ns == written
     card = json.loads(Path("rooms/render.json").read_text())
     assert card["count"] == 4
     smaller = recipes.load({"data": {**part, "render": {"room": 9}, "split": {"test": 1, "validation": 1}}})

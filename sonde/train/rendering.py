@@ -39,8 +39,8 @@ def render_missing(recipe: Recipe) -> None:
                     rigs=part.rigs,
                     layout=part.format,
                 )
-            elif (card := _card(part)) is not None and card["family"] in scenes.FAMILIES:
-                _go_on(part, card)  # a set that is whole costs a look at its files
+            elif (card := _card(part)) is not None and _is_unfinished(part, card):
+                _go_on(part, card)
 
 
 def to_render(recipe: Recipe) -> Iterator[dict[str, Any]]:
@@ -65,6 +65,14 @@ def _card(part: Part) -> dict[str, Any] | None:
     with files.reading(path, "remove the folder, and it is rendered again"):
         card = json.loads(path.read_text(encoding="utf-8"))
         return {key: card[key] for key in ("family", "count", "seed", "size", "rigs", "format")}
+
+
+def _is_unfinished(part: Part, card: dict[str, Any]) -> bool:
+    """Whether files of a set are missing; a whole one is only read, for its folder may be read-only."""
+    if card["family"] not in scenes.FAMILIES or card["format"] not in scenes.LAYOUTS:
+        return False
+    pairs = map(scenes.LAYOUTS[card["format"]], range(card["count"]))
+    return not all(Path(part.root, name).exists() for pair in pairs for name in (pair.depth, pair.picture))
 
 
 def _go_on(part: Part, card: dict[str, Any]) -> None:
