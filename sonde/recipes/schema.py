@@ -37,7 +37,7 @@ class ModelRecipe(Strict):
     """The encoder's, where it is not train.learning_rate: the paper trains it at a tenth of the decoder's."""
     max_depth: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Metres at which the head of a `size` drawn anew ends, with `encoding: null`: a metric network; None makes a
-    relative one, which b0 to b5 have not. Of a GLPDepth .ckpt: what it was trained for."""
+    relative one, and b0 to b5 need it. Of a GLPDepth .ckpt: what it was trained for."""
     canonical_focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Learn and answer depth as a camera of this focal length would see it, in pixels at the network's input, so that
     cameras mix (Metric3D); every image then needs intrinsics. None keeps the model's own, where it has one."""
