@@ -8,8 +8,7 @@ Nothing heavy is imported before it is used, so that `sonde --help` answers at o
 
 import os
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -17,32 +16,41 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
-    from sonde.calibrate import calibrate as calibrate
-    from sonde.evaluate import evaluate as evaluate
-    from sonde.export import export as export
-    from sonde.label import label as label
+    from sonde.calibration import calibrate as calibrate
+    from sonde.comparison import compare as compare
+    from sonde.evaluation import evaluate as evaluate
+    from sonde.exporting import export as export
+    from sonde.labelling import label as label
     from sonde.models import load as load
-    from sonde.train import train as train
+    from sonde.prediction import predict as predict
+    from sonde.reproduction import reproduce as reproduce
+    from sonde.training import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "types spelling units recipes geometry encoding align maps losses metrics files augment background scenes datasets "
-    "download unlabeled architectures adapters models features predict baselines protocols evaluate report compare "
-    "reproduce cards schedules trainer train label export calibrate checks doctor online bench demo cli".split()
+    "renamed types tensors spelling units recipes geometry encoding align maps losses metrics files augment background "
+    "scenes datasets download unlabeled architectures adapters models features prediction baselines protocols "
+    "evaluation report comparison reproduction cards schedules trainer training labelling exporting calibration checks "
+    "doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 
+VERBS = {
+    "load": "models",
+    "train": "training",
+    "label": "labelling",
+    "evaluate": "evaluation",
+    "predict": "prediction",
+    "export": "exporting",
+    "calibrate": "calibration",
+    "compare": "comparison",
+    "reproduce": "reproduction",
+}
+"""Function -> the module that holds it; each is imported at its first use."""
 
-class Verb(ModuleType):
-    """A module named after its one verb; calling it calls the function of the same name, so `sonde.train(recipe)`."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The verb itself."""
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load":
-        return import_module("sonde.models").load
+def __getattr__(name: str) -> object:
+    if name in VERBS:
+        return getattr(import_module(f"sonde.{VERBS[name]}"), name)
     if name in MODULES:
         return import_module(f"sonde.{name}")
     raise AttributeError(f"sonde has no {name!r}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sonde.align import fit_affine
 from sonde.spelling import nearest
-from sonde.types import Depth, Mask
+from sonde.tensors import Depth, Mask
 
 SPELLINGS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "dense": "o_proj"}
 """transformers 4 and earlier → transformers 5, for DINOv2's attention; GLPN and DPT keep the old words."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonde.types import Depth, Mask, PerImage
+from sonde.tensors import Depth, Mask, PerImage
 
 Options = ParamSpec("Options")
 Alignment = Callable[[Depth, Depth, Mask], Depth]

@@ -88,12 +88,12 @@ class Background:
 
     def write(self, folder: Path) -> None:
         """Write DEPTH, IMAGE and ABOUT."""
-        with files.atomic_write(folder / DEPTH) as sibling:
-            np.save(sibling, self.depth)
+        with files.atomic_write(folder / DEPTH) as tmp_path:
+            np.save(tmp_path, self.depth)
         files.write_rgb(folder / IMAGE, self.image)
         about = {"kind": self.kind, "unit": "m", "size": list(self.depth.shape), "match": self.match}
-        with files.atomic_write(folder / ABOUT) as sibling:
-            sibling.write_text(json.dumps(about) + "\n")
+        with files.atomic_write(folder / ABOUT) as tmp_path:
+            tmp_path.write_text(json.dumps(about) + "\n")
 
 
 def read_background(folder: Path) -> Background:

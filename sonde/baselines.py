@@ -17,7 +17,7 @@ from sonde.types import DepthArray, Prediction
 
 
 @dataclass(frozen=True)
-class Always:
+class ConstantPredictor:
     """The same depth for every image."""
 
     depth: DepthArray
@@ -28,7 +28,7 @@ class Always:
         return Prediction(self.depth, "metric")
 
 
-Make = Callable[[DepthSet, Iterable[int]], Always]
+Make = Callable[[DepthSet, Iterable[int]], ConstantPredictor]
 """A baseline of a set and the indices of its training captures."""
 
 MOST_BYTES = 2 << 30
@@ -39,7 +39,7 @@ MOST_BYTES = 2 << 30
 class LeftOut:
     """For each capture the depth of captures outside its fold."""
 
-    answers: Mapping[str, Always]
+    answers: Mapping[str, ConstantPredictor]
     """Capture id -> the baseline of the other folds."""
 
     def __call__(self, capture: Capture) -> Prediction:
@@ -64,7 +64,7 @@ def left_out(make: Make, captures: DepthSet, folds: Sequence[Sequence[str]]) -> 
     Raises:
         ValueError: a capture that the set lacks, or no other fold.
     """
-    answers: dict[str, Always] = {}
+    answers: dict[str, ConstantPredictor] = {}
     for number, fold in enumerate(folds):
         others = [id_ for other in (*folds[:number], *folds[number + 1 :]) for id_ in other]
         answers |= dict.fromkeys(fold, make(captures, positions(captures, others)))
@@ -84,18 +84,18 @@ def positions(captures: DepthSet, ids: Sequence[str]) -> list[int]:
     return [position[id_] for id_ in ids]
 
 
-def mean_map(captures: DepthSet, indices: Iterable[int]) -> Always:
+def mean_map(captures: DepthSet, indices: Iterable[int]) -> ConstantPredictor:
     """The mean depth of every pixel; pixels never seen get the mean of all."""
-    return Always(_means(*_sums(captures, indices)))
+    return ConstantPredictor(_means(*_sums(captures, indices)))
 
 
-def median_map(captures: DepthSet, indices: Iterable[int]) -> Always:
+def median_map(captures: DepthSet, indices: Iterable[int]) -> ConstantPredictor:
     """The median depth of every pixel over the captures that show it; pixels never seen get the mean of all."""
     depths = list(_depths(captures, indices))
     total, count = float(sum(depth.sum(dtype=np.float64) for depth in depths)), sum(map(np.count_nonzero, depths))
     overall = _mean_of(captures, total, int(count))
     rows = zip(*depths, strict=True)
-    return Always(np.stack([_middle(np.stack(row), overall) for row in rows]))
+    return ConstantPredictor(np.stack([_middle(np.stack(row), overall) for row in rows]))
 
 
 def median_fits(captures: DepthSet, indices: Sequence[int]) -> bool:
@@ -103,26 +103,26 @@ def median_fits(captures: DepthSet, indices: Sequence[int]) -> bool:
     return not indices or len(indices) * captures.read_depth(indices[0]).size * 4 <= MOST_BYTES
 
 
-def far_map(captures: DepthSet, indices: Iterable[int]) -> Always:
+def far_map(captures: DepthSet, indices: Iterable[int]) -> ConstantPredictor:
     """The farthest depth of every pixel; pixels never seen get the mean of all."""
     far, total, count = _nothing(), 0.0, 0
     for depth in _depths(captures, indices):
         far = np.maximum(far, depth) if far.size else depth
         total, count = total + float(depth.sum(dtype=np.float64)), count + int(np.count_nonzero(depth))
     overall = _mean_of(captures, total, count)
-    return Always(np.where(far > 0, far, overall).astype(np.float32))
+    return ConstantPredictor(np.where(far > 0, far, overall).astype(np.float32))
 
 
-def mean_rows(captures: DepthSet, indices: Iterable[int]) -> Always:
+def mean_rows(captures: DepthSet, indices: Iterable[int]) -> ConstantPredictor:
     """A vertical ramp: the mean depth of every row, (h, 1)."""
     total, count = _sums(captures, indices)
-    return Always(_means(total.sum(1, keepdims=True), count.sum(1, keepdims=True)))
+    return ConstantPredictor(_means(total.sum(1, keepdims=True), count.sum(1, keepdims=True)))
 
 
-def mean_depth(captures: DepthSet, indices: Iterable[int]) -> Always:
+def mean_depth(captures: DepthSet, indices: Iterable[int]) -> ConstantPredictor:
     """One number, (1, 1): the mean of all trusted pixels."""
     total, count = _sums(captures, indices)
-    return Always(_means(total.sum(keepdims=True), count.sum(keepdims=True)))
+    return ConstantPredictor(_means(total.sum(keepdims=True), count.sum(keepdims=True)))
 
 
 Plane = Float[np.ndarray, "h w"]

@@ -43,12 +43,12 @@ def bench(only: str | None = None, *, quick: bool = False) -> dict[str, Any]:
 
 def decoding(quick: bool) -> dict[str, Any]:
     """Training samples a second at 1200x1944: from the second epoch on, against decoding each time."""
-    from sonde.datasets import Decoded, Samples, open_set
+    from sonde.datasets import Decoded, DepthDataset, open_set
 
     with tempfile.TemporaryDirectory() as folder:
         root = _captures(Path(folder) / "set", CAPTURE, 2 if quick else 6)
         captures = open_set("zivid", root)
-        samples = Samples(Decoded(captures, PUBLISHED, Path(folder) / "cache"), range(len(captures)))
+        samples = DepthDataset(Decoded(captures, PUBLISHED, Path(folder) / "cache"), range(len(captures)))
         plain = PlainCaptures(root, PUBLISHED)
         for index in range(len(samples)):
             samples[index]  # the first epoch
@@ -86,20 +86,20 @@ def labelling(quick: bool) -> dict[str, Any]:
     """
     from transformers import AutoModelForDepthEstimation
 
-    from sonde import label
+    from sonde import labelling
 
     count, rounds = (2, 1) if quick else (8, 5)
     with tempfile.TemporaryDirectory() as folder:
         network = _random_small(Path(folder) / "small")
         teacher, plain = models.load(network), AutoModelForDepthEstimation.from_pretrained(network).eval()
         if quick:
-            teacher.meaning = replace(teacher.meaning, short_side=126)
+            teacher.spec = replace(teacher.spec, short_side=126)
         photos = _photographs(Path(folder) / "images", (864, 1152), count)
-        pixels = torch.rand(1, 3, *teacher.meaning.network_size(864, 1152))
+        pixels = torch.rand(1, 3, *teacher.spec.network_size(864, 1152))
         outputs = iter(range(10 * rounds))
 
         def labelled(_: int) -> None:
-            label.label(teacher, photos, Path(folder) / f"labels-{next(outputs)}", chunk=count)
+            labelling.label(teacher, photos, Path(folder) / f"labels-{next(outputs)}", chunk=count)
 
         @torch.inference_mode()
         def bare(_: int) -> None:
@@ -140,8 +140,8 @@ class PlainCaptures(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self, root: Path, size: tuple[int, int]):
         self.images = sorted((root / "images").glob("*.png"))
         self.depths = [root / "depth" / f"{path.stem}.npy" for path in self.images]
-        meaning = models.Meaning("disparity", None, 14, input_size=size)
-        self.processor = models.image_processor(meaning)
+        spec = models.ModelSpec("disparity", None, 14, input_size=size)
+        self.processor = models.image_processor(spec)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -252,7 +252,7 @@ def _plain_run(network: str, root: str, height: str, width: str, folder: str) ->
 
 def _sonde_run(network: str, root: str, height: str, width: str, folder: str) -> float:
     """Seconds per capture of the same recipe in sonde, from the second epoch on."""
-    from sonde import train
+    from sonde import training
     from sonde.trainer import DepthTrainer, Objective
 
     settings = [
@@ -264,7 +264,7 @@ def _sonde_run(network: str, root: str, height: str, width: str, folder: str) ->
         "data.split.test=0.25",
         f"output_dir={folder}/run",
     ]
-    plan = train.prepare(train.recipes.load("lora-zivid", settings))
+    plan = training.prepare(training.recipes.load("lora-zivid", settings))
     samples = plan.samples("train")
     for index in range(len(samples)):
         samples[index]
@@ -386,7 +386,7 @@ def _random_small(folder: Path) -> Path:
 
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(architectures.depth_anything("small"))
-    models.revive(network)
+    models.reinit_head(network)
     network.save_pretrained(folder)
     return folder
 

@@ -141,10 +141,10 @@ def card(
 
 def write(folder: Path, document: Mapping[str, Any]) -> None:
     """FOLDER/card.json for programs and FOLDER/README.md for people."""
-    with files.atomic_write(folder / CARD) as sibling:
-        sibling.write_text(json.dumps(document, indent=1) + "\n")
-    with files.atomic_write(folder / "README.md") as sibling:
-        sibling.write_text(page(document))
+    with files.atomic_write(folder / CARD) as tmp_path:
+        tmp_path.write_text(json.dumps(document, indent=1) + "\n")
+    with files.atomic_write(folder / "README.md") as tmp_path:
+        tmp_path.write_text(page(document))
 
 
 def read(folder: Path) -> dict[str, Any]:

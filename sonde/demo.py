@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from sonde import evaluate, files, label, models, recipes, scenes, train
+from sonde import evaluation, files, labelling, models, recipes, scenes, training
 from sonde.datasets import Capture
 from sonde.types import DepthArray, RGBArray
 
@@ -43,9 +43,9 @@ def render(output: Path, progress: Callable[[int], None] | None = None) -> Path:
     return root
 
 
-def adapt(root: Path, output: Path, listener: train.Listener | None = None) -> Path:
+def adapt(root: Path, output: Path, listener: training.Listener | None = None) -> Path:
     """Adapt and score with the recipe `demo`; returns the run folder, new each time."""
-    return train.train("demo", settings(root, output, _new(output, "run")), listener=listener)
+    return training.train("demo", settings(root, output, _new(output, "run")), listener=listener)
 
 
 def settings(root: Path, output: Path, run: Path) -> list[str]:
@@ -73,7 +73,7 @@ def distil(output: Path, show: Show, overrides: list[str] | None = None) -> dict
     unlabeled = _render("road", output / "unlabeled", UNLABELED, "unlabeled", show)
     judges = _render("road", output / "judges", JUDGES, "judges", show)
     labels = output / "labels"
-    label.label(
+    labelling.label(
         "sonde-tiny", unlabeled / "rgb", labels, size="network",
         progress=lambda done, total: show("labelling", done, total, {}),
     )  # fmt: skip
@@ -98,7 +98,7 @@ def _student(
     measured = {"format": "folder", "root": str(judges)}
     recipe["data"] |= data | {"measured": measured, "cache": str(output / "cache")}
     recipe["output_dir"] = str(_new(output, name.replace(" ", "-")))
-    return train.train(recipe, overrides, listener=partial(show, f"training the {name}"))
+    return training.train(recipe, overrides, listener=partial(show, f"training the {name}"))
 
 
 def _new(output: Path, name: str) -> Path:
@@ -107,22 +107,27 @@ def _new(output: Path, name: str) -> Path:
 
 def _compare(output: Path, runs: dict[str, Path]) -> dict[str, Any]:
     """All three on the captures kept for the test: the table, and pictures of a few."""
-    run = evaluate.read_run(runs[ON_LABELS])
+    run = evaluation.read_run(runs[ON_LABELS])
     assert run is not None
-    captures, ids = evaluate.open_captures(run.recipe), run.parts["test"]
-    board: dict[str, evaluate.Evaluation] = {}
+    captures, ids = evaluation.open_captures(run.recipe), run.parts["test"]
+    scoreboard: dict[str, evaluation.Evaluation] = {}
     pictures: list[list[RGBArray]] = [[], []]
     for name, model in {TEACHER: "sonde-tiny", **runs}.items():
         gallery = Panels(PICTURES)
-        board[name] = evaluate.evaluate(models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add)
+        scoreboard[name] = evaluation.evaluate(
+            models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add
+        )
         pictures[:2] = gallery.images, gallery.truths
         pictures.append(gallery.answers)
     sheet = np.concatenate([np.concatenate(column) for column in pictures], axis=1)
-    files.write_rgb(output / "comparison.png", np.concatenate([_heading(["image", "truth", *board], SMALL[1]), sheet]))
-    table = evaluate.table(board)
+    files.write_rgb(
+        output / "comparison.png",
+        np.concatenate([_heading(["image", "truth", *scoreboard], SMALL[1]), sheet]),
+    )
+    table = evaluation.table(scoreboard)
     document = {"table": table, "images": len(ids), "runs": {name: str(folder) for name, folder in runs.items()}}
-    with files.atomic_write(output / "table.json") as sibling:
-        sibling.write_text(json.dumps(document, indent=1) + "\n")
+    with files.atomic_write(output / "table.json") as tmp_path:
+        tmp_path.write_text(json.dumps(document, indent=1) + "\n")
     return document
 
 

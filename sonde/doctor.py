@@ -16,9 +16,9 @@ import torch
 from PIL import features
 
 from sonde.checks import CHECKS, Problem, check
-from sonde.train import replay
-from sonde.trainer import Box, blackbox
-from sonde.trainer.trace import Fault
+from sonde.trainer import SkippedStep, blackbox
+from sonde.trainer.trace import NonFiniteValue
+from sonde.training import replay
 
 __all__ = [
     "CHECKS", "PARTS", "Problem", "check", "devices", "explain", "machine", "replay", "replayed", "weights",
@@ -80,7 +80,7 @@ def replayed(run: Path | str, step: int | None = None) -> dict[str, Any]:
     return answer | (_explained(again, Path(run)) if shows else {"then": f"because of {box.cause()[0]}"})
 
 
-def _explained(box: Box, run: Path) -> dict[str, Any]:
+def _explained(box: SkippedStep, run: Path) -> dict[str, Any]:
     said, remedy = box.cause()
     folder = run / blackbox.FOLDER / box.weights
     kept = folder / "weights.safetensors"
@@ -97,7 +97,7 @@ def _explained(box: Box, run: Path) -> dict[str, Any]:
     }
 
 
-def _place(fault: Fault) -> str:
+def _place(fault: NonFiniteValue) -> str:
     before = "" if fault.inputs_finite else ", whose input was not finite either"
     return f"{fault.module} ({fault.kind}, {fault.dtype}{before})"
 

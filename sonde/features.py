@@ -6,7 +6,6 @@ adapters too. A picture shows the first three principal components of a tap's to
 authors do: tokens that the encoder takes for alike have like colours.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from sonde import Verb, files
+from sonde import files
 from sonde.models import DepthModel
 from sonde.models.taps import DECODERS as DECODERS
 from sonde.models.taps import Tap, decoder_of, encoding_network
@@ -109,7 +108,7 @@ def features(image: str | Path, model: DepthModel, out: str | Path) -> list[Path
     return [*paths, summary]
 
 
-class Panel(NamedTuple):
+class FeaturePicture(NamedTuple):
     """One picture of a sheet."""
 
     title: str
@@ -118,7 +117,7 @@ class Panel(NamedTuple):
 
 
 @torch.inference_mode()
-def look(model: DepthModel, image: RGBArray) -> list[Panel]:
+def look(model: DepthModel, image: RGBArray) -> list[FeaturePicture]:
     """The image, a panel for each tap and the depth, all at the image's size.
 
     Raises:
@@ -129,16 +128,16 @@ def look(model: DepthModel, image: RGBArray) -> list[Panel]:
     with recording(model) as maps:
         prediction = model.eval()(rgb, torch.eye(3))  # of any camera: colours show no scale
     model.train(training)
-    seen = "{} x {}".format(*model.meaning.network_size(height, width)[::-1])
+    seen = "{} x {}".format(*model.spec.network_size(height, width)[::-1])
     depth = files.colour_depth(prediction.depth[0].cpu().numpy(), space=prediction.space)
     return [
-        Panel("Image", f"{width} x {height} pixels, seen at {seen}", image),
+        FeaturePicture("Image", f"{width} x {height} pixels, seen at {seen}", image),
         *(_panel(*pair, model, (height, width)) for pair in zip(layers(model), maps, strict=True)),
-        Panel("Depth", f"{model.name}: red is near, violet is far", depth),
+        FeaturePicture("Depth", f"{model.name}: red is near, violet is far", depth),
     ]
 
 
-def sheet(panels: Sequence[Panel], width: int = 560, columns: int = 3) -> RGBArray:
+def sheet(panels: Sequence[FeaturePicture], width: int = 560, columns: int = 3) -> RGBArray:
     """The panels in rows of `columns`, each at most `width` pixels wide and high, above its title and caption."""
     height, wide = panels[0].picture.shape[:2]
     scale = min(1.0, width / wide, width / height)
@@ -155,15 +154,15 @@ def sheet(panels: Sequence[Panel], width: int = 560, columns: int = 3) -> RGBArr
     return np.array(canvas)
 
 
-def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> Panel:
+def _panel(number: int, tap: Tap, model: DepthModel, size: tuple[int, int]) -> FeaturePicture:
     """A tap in colour; the caption gives tokens (rows x columns), channels, and how much the picture shows of them."""
     word = "Stage" if encoding_network(model).config.model_type in STAGED else "Layer"
     channels, rows, columns = tap.shape[1:]
     found = components(tap)
     caption = f"{rows} x {columns} tokens, {channels} channels, {found.share:.0%} of variance shown"
-    seen = model.meaning.network_size(*size) if model.meaning.pads else size
+    seen = model.spec.network_size(*size) if model.spec.pads else size
     picture = _enlarged(_colours(found.scores)[0], seen)[: size[0], : size[1]]
-    return Panel(f"{word} {number}", caption, np.ascontiguousarray(picture))
+    return FeaturePicture(f"{word} {number}", caption, np.ascontiguousarray(picture))
 
 
 def _colours(scores: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
@@ -181,5 +180,3 @@ def _enlarged(colours: Float[Tensor, "h w 3"], size: tuple[int, int]) -> UInt8[n
 
 STAGED = ("glpn", "efficientnet_lite")
 """Architectures whose taps are the ends of four stages."""
-
-sys.modules[__name__].__class__ = Verb

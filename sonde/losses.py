@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.maps import inside, precise, stands_out
+from sonde.maps import high_pass, inside, precise
 from sonde.recipes import LossRecipe
 from sonde.spelling import nearest
-from sonde.types import Depth, Mask, PerImage
+from sonde.tensors import Depth, Mask, PerImage
 
 Loss = Callable[..., PerImage]
 """(prediction, target, mask) → one value per image; with `trim`, where a recipe may ask for it."""
@@ -115,11 +115,11 @@ def relief(
 ) -> PerImage:
     """Error of what stands out from its surroundings, 1 + gamma times dearer where the target does by more than tau.
 
-    Σ M (1 + gamma [|r(target)| > tau]) |r(pred - target)| / Σ M, r being `stands_out`. Ours: for grooves and small
+    Σ M (1 + gamma [|r(target)| > tau]) |r(pred - target)| / Σ M, r being `high_pass`. Ours: for grooves and small
     steps, which `edge_gradient` smooths away, since the likeliest step at any one pixel is none.
     """
-    error = stands_out(precise(pred) - target, mask, share)
-    high = stands_out(target, mask, share).abs() > tau
+    error = high_pass(precise(pred) - target, mask, share)
+    high = high_pass(target, mask, share).abs() > tau
     error, mask = trimmed(error * (1 + gamma * high), mask, trim)
     return _absolute_sum(error) / _count(mask)
 

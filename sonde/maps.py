@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.types import Depth, Mask
+from sonde.renamed import aliases
+from sonde.tensors import Depth, Mask
 
 
 def resized(pred: Depth, size: tuple[int, int]) -> Float[Tensor, "b H W"]:
@@ -29,7 +30,7 @@ def _bicubic(length: int, longer: int, dtype: torch.dtype) -> Float[Tensor, "lon
         return F.interpolate(lines, (longer, length), mode="bicubic", align_corners=False)[0, 0]
 
 
-def stands_out(values: Depth, mask: Mask, share: float = 1 / 16) -> Depth:
+def high_pass(values: Depth, mask: Mask, share: float = 1 / 16) -> Depth:
     """Values less the mean of the trusted ones in a square about each; 0 where untrusted.
 
     The square's side is `share` of the height, and at least 3 pixels. What lies outside the image is not trusted.
@@ -54,3 +55,6 @@ def precise(values: Tensor) -> Tensor:
 def inside(values: Depth, mask: Mask, fill: float = 0.0) -> Depth:
     """The values where the mask is True, and `fill` elsewhere; NaN outside reaches neither value nor gradient."""
     return torch.where(mask, values, fill)
+
+
+__getattr__ = aliases(__name__, {"stands_out": "high_pass"})

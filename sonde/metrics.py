@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sonde.align import blocks
 from sonde.spelling import nearest
-from sonde.types import Depth, Mask, Matrix, PerImage
+from sonde.tensors import Depth, Mask, Matrix, PerImage
 
 Metric = Callable[[Depth, Depth, Mask], PerImage]
 Values = Float[Tensor, "b n"]

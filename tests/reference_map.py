@@ -28,7 +28,7 @@ from sonde.datasets import hypersim, kitti, pairs, splits, zivid
 from sonde.maps import resized
 from sonde.protocols import windows
 from sonde.recipes import AugmentRecipe, SplitRecipe
-from sonde.train.arguments import DEFAULTS
+from sonde.training.arguments import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 TABLE, PAGE = ROOT / "docs" / "reference_map.yaml", ROOT / "docs" / "reference-map.md"

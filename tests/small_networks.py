@@ -45,6 +45,6 @@ def saved(family: str, folder: Path) -> Path:
     """A Hugging Face folder of the family, always of the same weights."""
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(deepcopy(CONFIGS[family]))  # a model writes into its own
-    models.revive(network)
+    models.reinit_head(network)
     network.save_pretrained(folder)
     return folder

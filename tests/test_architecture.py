@@ -191,7 +191,7 @@ def test_transformers_own_taps_are_not_those_of_v2():
 
 
 def test_the_features_verb_reads_what_the_page_calls_taps():
-    model = DepthModel(network("small"), models.meaning_of(network("small")), "small").to("meta")
+    model = DepthModel(network("small"), models.spec_of(network("small")), "small").to("meta")
     maps = features.tapped(model, torch.empty(1, 3, SIDE, SIDE, device="meta"))
     assert [tuple(tap.shape) for tap in maps] == [(1, 384, 37, 37)] * 4
     assert features.layers(model) == [3, 6, 9, 12]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from small_captures import write_bench
 
-from sonde import evaluate
+from sonde import evaluation
 from sonde.datasets import Capture
-from sonde.evaluate import bootstrap, read_evaluation
-from sonde.evaluate.bootstrap import intervals, paired
+from sonde.evaluation import bootstrap, read_evaluation
+from sonde.evaluation.bootstrap import intervals, paired
 from sonde.report import Gallery
 from sonde.types import Prediction
 
@@ -90,7 +90,7 @@ def test_one_scene_has_no_interval():
 
 
 def test_one_image_is_scored_and_told_to_have_no_interval(tmp_path):
-    result = evaluate.evaluate(off(3), data=write_bench(tmp_path / "one", 1), ci=95)
+    result = evaluation.evaluate(off(3), data=write_bench(tmp_path / "one", 1), ci=95)
     assert result.metrics["mae_mm"] == pytest.approx(3, abs=1e-3) and "ci" not in result.summary()
     assert result.notes == ["1 images of one scene have no interval: score more scenes."]
 
@@ -106,7 +106,7 @@ def off(millimetres: float):
 
 
 def test_intervals_stand_beside_the_means_and_survive_the_disk(root, tmp_path):
-    result = evaluate.evaluate(off(3), data=root, ci=90, out=tmp_path / "out")
+    result = evaluation.evaluate(off(3), data=root, ci=90, out=tmp_path / "out")
     low, high = result.summary()["ci"]["mae_mm"]
     assert 3 <= low < result.metrics["mae_mm"] < high <= 7
     again = read_evaluation(tmp_path / "out")
@@ -114,12 +114,12 @@ def test_intervals_stand_beside_the_means_and_survive_the_disk(root, tmp_path):
 
 
 def test_two_evaluations_are_compared_image_by_image(root, tmp_path):
-    one, other = (evaluate.evaluate(off(error), data=root) for error in (3, 4))
-    found = evaluate.difference(one, other)["mae_mm"]
+    one, other = (evaluation.evaluate(off(error), data=root) for error in (3, 4))
+    found = evaluation.difference(one, other)["mae_mm"]
     assert found == pytest.approx((-1, -1, -1), abs=1e-3)
-    relative = evaluate.evaluate(off(4), "zivid-mm", root, align="median")
+    relative = evaluation.evaluate(off(4), "zivid-mm", root, align="median")
     with pytest.raises(ValueError, match=r"zivid-mm and zivid-mm\+median differ by protocol"):
-        evaluate.difference(one, relative)
+        evaluation.difference(one, relative)
 
 
 def test_a_folder_without_scores_is_one_sentence(tmp_path):

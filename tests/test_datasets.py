@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from small_captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 
-from sonde import evaluate, files
+from sonde import evaluation, files
 from sonde.datasets import DATASETS, Joined, depth_range, describe, figures, open_set
 from sonde.recipes import Recipe
 
@@ -242,11 +242,11 @@ def test_a_set_named_twice_would_train_and_be_judged(tmp_path: Path) -> None:
     part = {"format": "zivid", "root": str(write_bench(tmp_path / "set", 4))}
     for more in ({"also": [part]}, {"measured": {**part, "root": str(tmp_path / "set" / ".." / "set")}}):
         with pytest.raises(ValueError, match="named twice in data, and 4 captures with it, first 'c00'"):
-            evaluate.open_captures(Recipe.model_validate({"data": part | more}))
+            evaluation.open_captures(Recipe.model_validate({"data": part | more}))
     (tmp_path / "first.txt").write_text("c00\nc01\n")
     (tmp_path / "second.txt").write_text("c02\nc03\n")
     halves = [part | {"only": str(tmp_path / f"{name}.txt")} for name in ("first", "second")]
-    assert len(evaluate.open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
+    assert len(evaluation.open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
 
 
 def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:

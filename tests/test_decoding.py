@@ -14,9 +14,9 @@ from small_networks import saved
 from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
-from sonde import evaluate, export, load, models, recipes, train
+from sonde import evaluation, exporting, load, models, recipes, training
 from sonde.encoding import ENCODINGS, decoders
-from sonde.models import Calibration, DepthModel, Meaning, decoded_as
+from sonde.models import Calibration, DepthModel, ModelSpec, decoded_as
 
 NEAR, FAR = 0.25174, 3.90745
 PIXELS = np.zeros((64, 96, 3), np.uint8)
@@ -35,8 +35,8 @@ def answering(value: float, folder: Path, encoding: str = "inverse", slope: floa
     last.weight.data *= slope
     torch.nn.init.constant_(last.bias, float(torch.logit(torch.tensor(value, dtype=torch.float64))))
     spec = ENCODINGS[encoding](NEAR, FAR).to_dict()
-    meaning = Meaning("metric", None, 32, *models.PLAIN, input_size=(64, 96), encoding=spec, unit="mm")
-    models.save(DepthModel(network, meaning, "run"), folder / "run" / "best")
+    spec = ModelSpec("metric", None, 32, *models.PLAIN, input_size=(64, 96), encoding=spec, unit="mm")
+    models.save(DepthModel(network, spec, "run"), folder / "run" / "best")
     return folder / "run"
 
 
@@ -49,7 +49,7 @@ def millimetres(model: DepthModel) -> float:
 @pytest.mark.parametrize("kept", ["inverse", "inverse_notebook"])
 def test_the_farthest_depth_is_3892_24_by_the_notebooks_formula_and_3907_45_exactly(kept, tmp_path):
     model = load(answering(0.0, tmp_path, kept))
-    assert model.meaning.encoding is not None and model.meaning.encoding["name"] == kept
+    assert model.spec.encoding is not None and model.spec.encoding["name"] == kept
     assert f"{millimetres(decoded_as(model, 'inverse')):.2f}" == "3907.45"
     assert f"{millimetres(decoded_as(model, 'inverse_notebook')):.2f}" == "3892.24"
     assert f"{millimetres(model):.2f}" == {"inverse": "3907.45", "inverse_notebook": "3892.24"}[kept]
@@ -66,7 +66,7 @@ def test_a_model_stays_as_it_is_when_another_decodes_its_answer(tmp_path):
     other = decoded_as(model, "inverse_notebook")
     assert other.network is model.network and other.name == model.name and not other.training
     assert model.encoding == ENCODINGS["inverse"](NEAR, FAR)
-    assert other.meaning == replace(model.meaning, encoding=ENCODINGS["inverse_notebook"](NEAR, FAR).to_dict())
+    assert other.spec == replace(model.spec, encoding=ENCODINGS["inverse_notebook"](NEAR, FAR).to_dict())
 
 
 def test_only_an_encoding_that_encodes_alike_may_decode():
@@ -102,11 +102,11 @@ def test_an_evaluation_in_millimetres_is_by_the_formula_that_was_asked_for(tmp_p
     found = sonde(*words, "--encoding", "inverse_notebook", "--out", tmp_path / "out").json
     assert found["metrics"]["mae_mm"] == pytest.approx(error(notebook_mm(0.4)), rel=1e-4)
     assert abs(error(exact) - error(notebook_mm(0.4))) > 0.1
-    assert evaluate.read_evaluation(tmp_path / "out").settings["encoding"] == "inverse_notebook"
+    assert evaluation.read_evaluation(tmp_path / "out").settings["encoding"] == "inverse_notebook"
 
 
 def test_the_card_of_an_export_has_the_notebooks_formula(tmp_path):
-    folder = export.export(answering(0.25, tmp_path, "inverse_notebook", slope=1.0))
+    folder = exporting.export(answering(0.25, tmp_path, "inverse_notebook", slope=1.0))
     found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert found and "+ 1e-06)" in found[1]
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, PIXELS.shape, dtype=np.uint8))
@@ -130,15 +130,15 @@ def settings(base: Path, root: Path, run: Path, encoding: str) -> list[str]:
 
 def test_a_run_that_was_trained_so_speaks_the_notebooks_millimetres_throughout(base, tmp_path):
     root = write_bench(tmp_path / "set", 5)
-    run = train.train(FEW, settings(base, root, tmp_path / "run", "inverse_notebook"))
+    run = training.train(FEW, settings(base, root, tmp_path / "run", "inverse_notebook"))
     assert json.loads((run / "best" / "sonde.json").read_text())["encoding"]["name"] == "inverse_notebook"
     model = load(run)
     exact = 1000 * decoded_as(model, "inverse").predict(PIXELS).depth.astype(np.float64)
     np.testing.assert_allclose(1000 * model.predict(PIXELS).depth, 1 / (1 / exact + 1e-6), rtol=1e-5)
     own = json.loads((run / "metrics.json").read_text())["metrics"]["mae_mm"]
-    assert evaluate.evaluate(run).metrics["mae_mm"] == pytest.approx(own, rel=1e-6)
-    assert evaluate.evaluate(run, encoding="inverse").metrics["mae_mm"] != pytest.approx(own, rel=1e-4)
-    trained = train.prepare(recipes.load(FEW, settings(base, root, tmp_path / "plan", "inverse"))).model.encoding
+    assert evaluation.evaluate(run).metrics["mae_mm"] == pytest.approx(own, rel=1e-6)
+    assert evaluation.evaluate(run, encoding="inverse").metrics["mae_mm"] != pytest.approx(own, rel=1e-4)
+    trained = training.prepare(recipes.load(FEW, settings(base, root, tmp_path / "plan", "inverse"))).model.encoding
     depth = torch.linspace(0.6, 0.9, 50)
     assert trained is not None and model.encoding is not None
     assert torch.equal(trained.encode(depth), model.encoding.encode(depth)), "it is taught as inverse is"
@@ -150,4 +150,4 @@ def test_a_bench_is_decoded_exactly_so_the_notebooks_formula_is_refused_beside_i
     with pytest.raises(
         ValueError, match=r"inverse_notebook .*model\.background=farthest.*: set model\.background=none"
     ):
-        train.prepare(recipes.load(FEW, words))
+        training.prepare(recipes.load(FEW, words))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sonde import demo, files, scenes, train
-from sonde.evaluate import ADAPTED
+from sonde import demo, files, scenes, training
+from sonde.evaluation import ADAPTED
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def scores(tmp_path_factory) -> dict[str, dict[str, float]]:
     """The table of a short run of the demo's own recipe."""
     output = tmp_path_factory.mktemp("demo")
     root = scenes.synth("bench", output / "bench", demo.CAPTURES, seed=demo.SEED, height=120, width=160)
-    run = train.train("demo", [*demo.settings(root, output, output / "run"), *SHORT])
+    run = training.train("demo", [*demo.settings(root, output, output / "run"), *SHORT])
     parts = json.loads((run / "split.json").read_text())
     assert not set(parts["test"]) & {*parts["train"], *parts["validation"]}
     assert (run / "report.html").is_file()
@@ -53,7 +53,7 @@ def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_ther
     assert made["images"] == 2 and json.loads((tmp_path / "table.json").read_text()) == made
     height, width = demo.SMALL
     assert files.read_rgb(tmp_path / "comparison.png").shape == (24 + 2 * height, 5 * width, 3)
-    recipes = [train.recipes.load(run) for run in made["runs"].values()]
+    recipes = [training.recipes.load(run) for run in made["runs"].values()]
     assert recipes[0].model == recipes[1].model and recipes[0].train == recipes[1].train
     assert recipes[0].data.measured == recipes[1].data.measured and recipes[1].data.format == "pseudo"
     assert "labelling" in told and "rendering synthetic-room" in told

@@ -21,13 +21,13 @@ from transformers import (
     Dinov2WithRegistersModel,
 )
 
-from sonde import architectures, augment, features, losses, models, train
-from sonde.datasets import Decoded, Samples, collate, open_set
+from sonde import architectures, augment, features, losses, models, training
+from sonde.datasets import Decoded, DepthDataset, collate, open_set
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe, AugmentRecipe
+from sonde.tensors import Batch
 from sonde.trainer import DepthTrainer, Objective, unit_disparity
 from sonde.trainer.objective import inside_cut, mixed
-from sonde.types import Sample
 
 SHAPE: dict[str, Any] = {
     "image_size": 56, "patch_size": 14, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4
@@ -44,19 +44,19 @@ def root(tmp_path_factory) -> Path:
     return write_bench(tmp_path_factory.mktemp("captures") / "set", 8)
 
 
-def batch(count: int = 3, height: int = 56, width: int = 84, cut: torch.Tensor | None = None) -> Sample:
+def batch(count: int = 3, height: int = 56, width: int = 84, cut: torch.Tensor | None = None) -> Batch:
     draw = torch.Generator().manual_seed(1)
     depth = 1 + torch.rand(count, height, width, generator=draw)
     image = torch.rand(count, 3, height, width, generator=draw)
-    sample: Sample = {"image": image, "depth": depth, "mask": torch.ones_like(depth, dtype=torch.bool)}
+    sample: Batch = {"image": image, "depth": depth, "mask": torch.ones_like(depth, dtype=torch.bool)}
     return sample if cut is None else {**sample, "cut": cut}
 
 
 def relative(name: str = "small", **changes) -> DepthModel:
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(small_depth_anything(**changes))
-    models.revive(network)
-    return DepthModel(network, replace(models.meaning_of(network), input_size=(56, 84)), name)
+    models.reinit_head(network)
+    return DepthModel(network, replace(models.spec_of(network), input_size=(56, 84)), name)
 
 
 def test_a_cut_rectangle_lies_inside_and_its_area_is_uniform():
@@ -103,7 +103,7 @@ def test_each_part_of_a_mixed_image_is_judged_by_its_own_depth():
     model.network.eval()
     _, whole = objective(model.network, sample)  # validation mixes nothing
     torch.testing.assert_close(
-        whole["ssi"], losses.ssi(model.respond(model.network, sample["image"]), target, sample["mask"])
+        whole["ssi"], losses.ssi(model.forward_raw(model.network, sample["image"]), target, sample["mask"])
     )
 
 
@@ -178,11 +178,11 @@ def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
 def test_every_weight_of_a_whole_network_resumes_exactly_averages_included(base, root, tmp_path):
     more = ("ema=0.9", "augment.cutmix=0.5", "align_features.weight=0.5")
     words = settings(base, root, tmp_path / "run", *more)
-    train.train(FEW, words)
+    training.train(FEW, words)
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")
     last = load_file(tmp_path / "run" / "checkpoints" / "checkpoint-4" / "model.safetensors")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
-    train.train(FEW, words, resume=True)
+    training.train(FEW, words, resume=True)
     again = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert all(torch.equal(value, again[name]) for name, value in best.items())
     resumed = load_file(tmp_path / "run" / "checkpoints" / "checkpoint-4" / "model.safetensors")
@@ -197,11 +197,11 @@ def test_the_average_of_every_steps_weights_is_what_is_kept(root, tmp_path):
     for step in (1, 2, 3, 4):  # replayed from the start: a run keeps its last weights alone
         run = tmp_path / f"to-{step}"
         more = (*steady, f"train.max_steps={step}", "train.eval_strategy=no", "train.save_strategy=no")
-        train.train(FEW, settings(base, root, run, *more))
+        training.train(FEW, settings(base, root, run, *more))
         weights = load_file(run / "best" / "model.safetensors")
         decay = min(0.9, (1 + step) / (10 + step))
         expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
-    train.train(FEW, settings(base, root, tmp_path / "run", *steady, "ema=0.9"))
+    training.train(FEW, settings(base, root, tmp_path / "run", *steady, "ema=0.9"))
     averaged = load_file(tmp_path / "run" / "best" / "model.safetensors")
     for name, value in expected.items():
         torch.testing.assert_close(averaged[name], value, rtol=1e-4, atol=1e-6)
@@ -218,7 +218,7 @@ def test_the_encoder_learns_at_a_rate_of_its_own(base, root, tmp_path, monkeypat
     monkeypatch.setattr(DepthTrainer, "create_optimizer", noting)
     steady = ("train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0.1")
     rates = ("model.encoder_learning_rate=1e-4", "train.learning_rate=1e-3")
-    train.train(FEW, settings(base, root, tmp_path / "run", *rates, *steady))
+    training.train(FEW, settings(base, root, tmp_path / "run", *rates, *steady))
     trainer, optimizer = seen[0]
     rates = {
         id(value): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for value in group["params"]
@@ -236,13 +236,13 @@ def test_a_crop_keeps_the_aspect_and_every_depth_value(root):
     covered = Decoded(captures, (16, 16), None, cover=True)
     whole = covered.read(0)
     assert whole.image.shape == (16, 21, 3) and whole.depth.shape == (16, 21)
-    fixed = Samples(covered, [0], window=(16, 16))[0]
+    fixed = DepthDataset(covered, [0], window=(16, 16))[0]
     assert fixed["depth"].shape == (16, 16) and fixed["image"].shape == (3, 16, 16)
     central = whole.depth[:, 2:18]
     assert np.array_equal(fixed["depth"].numpy(), central)
     matrix = whole.intrinsics
     assert matrix is not None and float(fixed["intrinsics"][0, 2]) == pytest.approx(matrix[0, 2] - 2)
-    varied = Samples(covered, [0], AugmentRecipe(), window=(16, 16))
+    varied = DepthDataset(covered, [0], AugmentRecipe(), window=(16, 16))
     starts = set()
     for epoch in range(12):
         varied.set_epoch(epoch)
@@ -256,16 +256,17 @@ def test_sets_of_different_sizes_mix_when_cropped(root, tmp_path):
     sizes = [(24, 32), (48, 40)]
     roots = [write_bench(tmp_path / f"{index}", 2, *size) for index, size in enumerate(sizes)]
     items = [
-        Samples(Decoded(open_set("zivid", one), (14, 28), None, cover=True), [0], window=(14, 28))[0] for one in roots
+        DepthDataset(Decoded(open_set("zivid", one), (14, 28), None, cover=True), [0], window=(14, 28))[0]
+        for one in roots
     ]
     assert collate(items)["depth"].shape == (2, 14, 28)
 
 
 def test_a_cropped_run_answers_at_the_images_own_aspect(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    run = train.train(FEW, settings(base, root, tmp_path / "run"))
-    meaning = models.load(run).meaning
-    assert meaning.input_size is None and meaning.short_side == 28
+    run = training.train(FEW, settings(base, root, tmp_path / "run"))
+    spec = models.load(run).spec
+    assert spec.input_size is None and spec.short_side == 28
     assert json.loads((run / "metrics.json").read_text())["protocol"] == "zivid-mm"
 
 
@@ -276,23 +277,23 @@ def logged(run: Path) -> list[float]:
 
 def test_gradient_checkpointing_changes_no_number(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    plain = train.train(FEW, settings(base, root, tmp_path / "plain"))
-    saving = train.train(FEW, settings(base, root, tmp_path / "saving", "train.gradient_checkpointing=true"))
+    plain = training.train(FEW, settings(base, root, tmp_path / "plain"))
+    saving = training.train(FEW, settings(base, root, tmp_path / "saving", "train.gradient_checkpointing=true"))
     assert logged(saving) == pytest.approx(logged(plain), rel=1e-5)
 
 
 def test_a_network_that_cannot_checkpoint_its_gradients_says_so(root, tmp_path):
     base = saved("glpn", tmp_path / "glpn")
     with pytest.raises(ValueError, match="checkpointing"):
-        train.train(FEW, settings(base, root, tmp_path / "run", "train.gradient_checkpointing=true"))
+        training.train(FEW, settings(base, root, tmp_path / "run", "train.gradient_checkpointing=true"))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
 def test_a_compiled_network_trains_to_the_same_loss(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
-    plain = train.train(FEW, settings(base, root, tmp_path / "plain"))
-    compiled = train.train(FEW, settings(base, root, tmp_path / "compiled", "train.torch_compile=true"))
+    plain = training.train(FEW, settings(base, root, tmp_path / "plain"))
+    compiled = training.train(FEW, settings(base, root, tmp_path / "compiled", "train.torch_compile=true"))
     assert logged(compiled) == pytest.approx(logged(plain), rel=1e-3)
     kept, expected = (load_file(run / "best" / "model.safetensors") for run in (compiled, plain))
     assert kept.keys() == expected.keys()

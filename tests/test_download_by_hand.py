@@ -18,7 +18,7 @@ from PIL import Image
 from small_server import Served, Server, serving
 
 from sonde import datasets, unlabeled
-from sonde.download import Entry, Outcome, digests, download, known, registry, transfer
+from sonde.download import DownloadResult, Entry, digests, download, known, registry, transfer
 from sonde.download.gathering import Found, gather
 
 DRIVE, TIME = "2018-07-09-16-11-56", "2018-07-09-16-12-01-123"
@@ -74,7 +74,7 @@ def record(out: Path) -> dict[str, dict]:
     return json.loads((out / "sources.lock.json").read_text())["files"]
 
 
-def here(outcome: Outcome) -> dict[str, str]:
+def here(outcome: DownloadResult) -> dict[str, str]:
     return {state.path.relative_to(outcome.out).as_posix(): state.here for state in outcome.files}
 
 

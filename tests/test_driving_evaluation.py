@@ -10,10 +10,10 @@ from PIL import Image
 from small_captures import picture, write_bench
 from trained_runs import make_run
 
-from sonde import evaluate, report, scenes, train
-from sonde.baselines import Always
+from sonde import evaluation, report, scenes, training
+from sonde.baselines import ConstantPredictor
 from sonde.datasets import Capture
-from sonde.evaluate import MEAN_MAP, On, on_sets, parse_on, range_table
+from sonde.evaluation import MEAN_MAP, On, evaluate_many, parse_on, range_table
 from sonde.types import Prediction
 
 DEPTHS = np.array([5.0, 15.0, 30.0, 60.0], np.float32)
@@ -44,7 +44,7 @@ def too_near(capture: Capture) -> Prediction:
 
 
 def test_errors_are_told_by_range_and_an_image_without_pixels_there_is_left_out(road):
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
     near, middle, far = (result.ranges[name] for name in ("0-20", "20-40", "40-80"))
     assert near["abs_rel"] == pytest.approx(0.1, abs=1e-6)
     assert middle["abs_rel"] == far["abs_rel"] == pytest.approx(0.5)
@@ -55,7 +55,7 @@ def test_errors_are_told_by_range_and_an_image_without_pixels_there_is_left_out(
 
 
 def test_pixels_of_the_ranges_add_up_to_those_scored(road):
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
     for row in result.rows:
         assert sum(row[f"pixels[{span}]"] for span in result.spans) == row["pixels"]
         weighted = sum((row[f"abs_rel[{span}]"] or 0) * row[f"pixels[{span}]"] for span in result.spans)
@@ -64,12 +64,12 @@ def test_pixels_of_the_ranges_add_up_to_those_scored(road):
 
 def test_a_range_begins_at_its_lower_end_and_ends_before_its_upper(tmp_path):
     root = write_drive(tmp_path / "road", [np.full((8, 8), 20, np.float32)])
-    result = evaluate.evaluate(too_near, "driving-stereo", root, format="driving_stereo")
+    result = evaluation.evaluate(too_near, "driving-stereo", root, format="driving_stereo")
     assert [found["pixels"] for found in result.ranges.values()] == [0, 64, 0]
 
 
 def test_the_ratio_of_the_medians_is_that_of_the_focal_lengths(road):
-    result = evaluate.evaluate(
+    result = evaluation.evaluate(
         lambda capture: Prediction(capture.depth / np.float32(1.25), "metric"), "driving-stereo", road,
         format="driving_stereo",
     )  # fmt: skip
@@ -79,19 +79,19 @@ def test_the_ratio_of_the_medians_is_that_of_the_focal_lengths(road):
 
 
 def test_a_ratio_of_medians_is_not_a_median_of_ratios(road):
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
     predicted = np.array([4.5, 13.5, 15, 30])
     assert result.rows[0]["scale_ratio"] == pytest.approx(np.median(DEPTHS) / np.median(predicted))
 
 
 def test_the_ratio_is_that_of_the_prediction_before_any_alignment(road):
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo", align="median")
-    plain = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo", align="median")
+    plain = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo")
     assert [row["scale_ratio"] for row in result.rows] == [row["scale_ratio"] for row in plain.rows]
 
 
 def test_a_relative_prediction_has_no_ratio(road):
-    result = evaluate.evaluate(
+    result = evaluation.evaluate(
         lambda capture: Prediction(1 / np.maximum(capture.depth, 1), "disparity"), "affine-disparity", road,
         format="driving_stereo",
     )  # fmt: skip
@@ -99,7 +99,7 @@ def test_a_relative_prediction_has_no_ratio(road):
 
 
 def test_ranges_and_ratios_are_on_disk(road, tmp_path):
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo", out=tmp_path / "out")
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo", out=tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert document["ranges"] == result.ranges and document["scale_ratio"] == result.scale_ratio
     with (tmp_path / "out" / "per_image.csv").open() as file:
@@ -110,7 +110,7 @@ def test_ranges_and_ratios_are_on_disk(road, tmp_path):
 
 def test_the_report_shows_the_ranges_and_the_ratio(road, tmp_path):
     shown = report.Gallery()
-    result = evaluate.evaluate(too_near, "driving-stereo", road, format="driving_stereo", watch=shown.add)
+    result = evaluation.evaluate(too_near, "driving-stereo", road, format="driving_stereo", watch=shown.add)
     html = report.write(tmp_path, {"model": result}, shown).read_text(encoding="utf-8")
     assert "By true depth" in html and "40-80 m" in html and "30.00" in html
     assert "times the predicted one" in html
@@ -124,26 +124,26 @@ def run(tmp_path: Path) -> Path:
 def test_several_sets_make_one_board_with_the_mean_map_beside_each(run, road, tmp_path):
     other = write_drive(tmp_path / "night", [np.full((40, 20), 10, np.float32)])
     sets = [On("driving_stereo", road, "driving-stereo"), On("driving_stereo", other)]
-    board = on_sets(run, sets, ci=95, out=tmp_path / "out")
+    scoreboard = evaluate_many(run, sets, ci=95, out=tmp_path / "out")
     names = ["driving-stereo on road", "metric on night"]
-    assert list(board) == [names[0], f"{names[0]}: {MEAN_MAP}", names[1], f"{names[1]}: {MEAN_MAP}"]
-    assert [len(scored.rows) for scored in board.values()] == [2, 2, 1, 1]
+    assert list(scoreboard) == [names[0], f"{names[0]}: {MEAN_MAP}", names[1], f"{names[1]}: {MEAN_MAP}"]
+    assert [len(scored.rows) for scored in scoreboard.values()] == [2, 2, 1, 1]
     bench = np.load(tmp_path / "bench" / "depth" / "c00.npy")[..., 2]
     error = 10 - (np.nanmean(bench) + 0.5) / 1000  # the mean map of c00 and c01, resized, on a wall at 10 m
-    assert board[f"{names[1]}: {MEAN_MAP}"].metrics["mae_m"] == pytest.approx(error, abs=0.05)
+    assert scoreboard[f"{names[1]}: {MEAN_MAP}"].metrics["mae_m"] == pytest.approx(error, abs=0.05)
     document = json.loads((tmp_path / "out" / "metric-on-night" / "metrics.json").read_text())
-    assert set(document["table"]) == set(list(board)[2:])
-    assert "2 images of one scene have no interval" in " ".join(board[names[0]].notes)
+    assert set(document["table"]) == set(list(scoreboard)[2:])
+    assert "2 images of one scene have no interval" in " ".join(scoreboard[names[0]].notes)
 
 
 def test_a_set_of_the_runs_own_root_is_its_test_captures(run, tmp_path):
-    board = on_sets(run, [On("zivid", tmp_path / "bench", "zivid-mm")])
-    assert [row["id"] for row in board["zivid-mm on bench"].rows] == ["c03"]
+    scoreboard = evaluate_many(run, [On("zivid", tmp_path / "bench", "zivid-mm")])
+    assert [row["id"] for row in scoreboard["zivid-mm on bench"].rows] == ["c03"]
 
 
 def test_a_set_is_not_scored_twice_under_one_name(run, road):
     with pytest.raises(ValueError, match="Two sets are both 'driving-stereo on road'"):
-        on_sets(run, [On("driving_stereo", road, "driving-stereo")] * 2)
+        evaluate_many(run, [On("driving_stereo", road, "driving-stereo")] * 2)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_the_command_says_what_weakens_the_numbers_of_each_set(sonde, run, road,
 
 def test_a_table_of_ranges_says_where_nothing_was_seen(tmp_path):
     root = write_drive(tmp_path / "road", [np.full((8, 8), 30, np.float32)])
-    ranges = range_table(evaluate.evaluate(too_near, "driving-stereo", root, format="driving_stereo"))
+    ranges = range_table(evaluation.evaluate(too_near, "driving-stereo", root, format="driving_stereo"))
     assert ranges["0-20 m"] == {"AbsRel": None, "RMSE (m)": None, "δ1": None, "images": 0, "pixels": 0}
 
 
@@ -215,12 +215,12 @@ def write_kitti(root: Path) -> Path:
 
 def test_frames_cut_by_the_reader_and_by_the_protocol_score_the_same(tmp_path):
     root = write_kitti(tmp_path / "kitti")
-    cut, whole = (evaluate.evaluate(too_near, "kitti-garg-kb", root, format=name) for name in ("kitti_kb", "kitti"))
+    cut, whole = (evaluation.evaluate(too_near, "kitti-garg-kb", root, format=name) for name in ("kitti_kb", "kitti"))
     assert cut.rows == whole.rows and cut.rows[0]["scene"].endswith("drive_0001_sync")
-    bts = evaluate.evaluate(too_near, "kitti-garg", root, format="kitti")
+    bts = evaluation.evaluate(too_near, "kitti-garg", root, format="kitti")
     assert bts.rows[0]["pixels"] != whole.rows[0]["pixels"]
     with pytest.raises(ValueError, match="read the set as kitti"):
-        evaluate.evaluate(too_near, "kitti-garg", root, format="kitti_kb")
+        evaluation.evaluate(too_near, "kitti-garg", root, format="kitti_kb")
 
 
 def test_predictions_of_whole_frames_on_disk_score_as_those_of_the_cut(tmp_path):
@@ -231,7 +231,7 @@ def test_predictions_of_whole_frames_on_disk_score_as_those_of_the_cut(tmp_path)
     for folder, array in (("whole", levels * 1.1), ("cut", levels[23:, 13:1229] * 1.1)):
         (tmp_path / folder / name.parent).mkdir(parents=True)
         np.save(tmp_path / folder / name, array.astype(np.float32))
-        scores.append(evaluate.evaluate(tmp_path / folder, "kitti-garg-kb", root, format="kitti").rows)
+        scores.append(evaluation.evaluate(tmp_path / folder, "kitti-garg-kb", root, format="kitti").rows)
     assert scores[0] == scores[1] and scores[0][0]["scale_ratio"] == pytest.approx(1 / 1.1)
 
 
@@ -239,8 +239,8 @@ def test_a_mean_map_answers_for_whole_frames_under_a_protocol_that_cuts_them(tmp
     root = write_kitti(tmp_path / "kitti")
     levels = np.asarray(Image.open(next(root.glob("train/**/*.png")))).astype(np.float32) / 256
     rows = np.repeat(levels.mean(1, keepdims=True), 1242, 1)
-    once = evaluate.evaluate(Always(rows), "kitti-garg-kb", root, format="kitti").rows
-    ramp = evaluate.evaluate(Always(rows[:, :1]), "kitti-garg-kb", root, format="kitti").rows
+    once = evaluation.evaluate(ConstantPredictor(rows), "kitti-garg-kb", root, format="kitti").rows
+    ramp = evaluation.evaluate(ConstantPredictor(rows[:, :1]), "kitti-garg-kb", root, format="kitti").rows
     assert ramp[0]["abs_rel"] == pytest.approx(once[0]["abs_rel"], rel=1e-6)
 
 
@@ -251,7 +251,7 @@ def test_where_nobody_says_how_a_run_is_scored_as_its_own_test_was(tmp_path, son
         "train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "train.load_best_model_at_end=false",
         "data.split={test: 2, validation: 1, group: null}", "train.dataloader_num_workers=0",
     ]  # fmt: skip
-    run = train.train("metric-road", settings)
-    assert evaluate.evaluate(run).protocol == "driving-stereo"
+    run = training.train("metric-road", settings)
+    assert evaluation.evaluate(run).protocol == "driving-stereo"
     assert sonde("eval", run, "--json").json["protocol"] == "driving-stereo"
-    assert evaluate.evaluate(run, data=root, format="driving_stereo").protocol == "driving-stereo"
+    assert evaluation.evaluate(run, data=root, format="driving_stereo").protocol == "driving-stereo"

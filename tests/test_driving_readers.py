@@ -11,8 +11,8 @@ from scipy.io import loadmat, savemat
 from small_captures import picture, plane_depth, write_bench
 from torch.utils.data import DataLoader
 
-from sonde import evaluate, files, recipes
-from sonde.datasets import Capture, Samples, kb_crop, listed_ids, only, open_set, split
+from sonde import evaluation, files, recipes
+from sonde.datasets import Capture, DepthDataset, kb_crop, listed_ids, only, open_set, split
 from sonde.recipes import SplitRecipe
 
 DAY = "2011_09_26"
@@ -362,7 +362,9 @@ def test_a_worker_process_reads_the_labeled_file(labeled: Path) -> None:
     captures.read(0)  # before the worker is there
     again = pickle.loads(pickle.dumps(captures))
     np.testing.assert_array_equal(again.read_depth(2), captures.read_depth(2))
-    loader = DataLoader(Samples(captures, [0, 1, 2]), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(
+        DepthDataset(captures, [0, 1, 2]), batch_size=None, num_workers=1, multiprocessing_context="spawn"
+    )
     for index, item in enumerate(loader):
         np.testing.assert_array_equal(item["depth"], captures.read_depth(index))
 
@@ -461,4 +463,4 @@ def test_a_recipe_takes_only_what_a_list_names(tmp_path):
     write_bench(tmp_path / "set", 5)
     (tmp_path / "few.txt").write_text("c01\nc03")
     recipe = recipes.load({"data": {"root": str(tmp_path / "set"), "only": str(tmp_path / "few.txt")}})
-    assert evaluate.open_captures(recipe).ids == ["c01", "c03"]
+    assert evaluation.open_captures(recipe).ids == ["c01", "c03"]

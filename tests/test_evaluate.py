@@ -10,10 +10,10 @@ import pytest
 from small_captures import write_bench
 from trained_runs import make_run, relative_model
 
-from sonde import baselines, evaluate, files, models, predict, protocols
+from sonde import baselines, evaluation, files, models, prediction, protocols
 from sonde.datasets import Capture, open_set
 from sonde.datasets.zivid import open_zivid
-from sonde.evaluate import (
+from sonde.evaluation import (
     ADAPTED,
     CONSTANT,
     FAR_MAP,
@@ -22,7 +22,7 @@ from sonde.evaluate import (
     MEDIAN_MAP,
     UNADAPTED,
     boards,
-    scoreboard,
+    score_with_baselines,
     table,
 )
 from sonde.types import Prediction
@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_ten_millimetres_too_far_is_a_mean_error_of_ten(root):
-    result = evaluate.evaluate(ten_millimetres_far, "zivid-mm", root)
+    result = evaluation.evaluate(ten_millimetres_far, "zivid-mm", root)
     assert result.metrics["mae_mm"] == pytest.approx(10, abs=1e-4)
     assert result.metrics["rmse_mm"] == pytest.approx(10, abs=1e-4)
     assert result.metrics["delta1"] == 1
@@ -51,7 +51,7 @@ def test_ten_millimetres_too_far_is_a_mean_error_of_ten(root):
 
 
 def test_a_perfect_prediction_scores_perfectly(root):
-    result = evaluate.evaluate(lambda capture: Prediction(capture.depth, "metric"), "zivid-mm", root)
+    result = evaluation.evaluate(lambda capture: Prediction(capture.depth, "metric"), "zivid-mm", root)
     assert result.metrics["mae_mm"] == result.metrics["abs_rel"] == 0
     assert result.metrics["delta105"] == 1
 
@@ -60,30 +60,30 @@ def test_the_mean_is_over_images_not_over_pixels(root):
     def off_by_its_number(capture: Capture) -> Prediction:
         return Prediction(capture.depth + np.float32(0.001 * int(capture.id[1:])), "metric")
 
-    result = evaluate.evaluate(off_by_its_number, "zivid-mm", root)
+    result = evaluation.evaluate(off_by_its_number, "zivid-mm", root)
     assert [row["mae_mm"] for row in result.rows] == pytest.approx([0, 1, 2, 3, 4], abs=1e-3)
     assert result.metrics["mae_mm"] == pytest.approx(2, abs=1e-3)
 
 
 def test_a_disparity_is_refused_under_a_metric_protocol_and_told_the_way_out(root):
     with pytest.raises(ValueError, match=r"sonde train .*align='disparity'.*zivid-mm\+disparity"):
-        evaluate.evaluate(true_disparity, "zivid-mm", root)
+        evaluation.evaluate(true_disparity, "zivid-mm", root)
 
 
 def test_an_alignment_that_was_asked_for_renames_the_result(root):
-    result = evaluate.evaluate(true_disparity, "zivid-mm", root, align="disparity")
+    result = evaluation.evaluate(true_disparity, "zivid-mm", root, align="disparity")
     assert result.protocol == "zivid-mm+disparity"
     assert result.metrics["mae_mm"] < 0.01
 
 
 def test_the_protocols_own_alignment_keeps_its_name(root):
-    result = evaluate.evaluate(true_disparity, "affine-disparity", root, align="disparity")
+    result = evaluation.evaluate(true_disparity, "affine-disparity", root, align="disparity")
     assert result.protocol == "affine-disparity"
     assert result.metrics["abs_rel"] < 1e-5
 
 
 def test_metric_depth_is_scored_as_disparity_after_inversion(root):
-    result = evaluate.evaluate(
+    result = evaluation.evaluate(
         lambda capture: Prediction(2 * np.maximum(capture.depth, 0.1), "metric"), "affine-disparity", root
     )
     assert result.metrics["abs_rel"] < 1e-5
@@ -92,12 +92,12 @@ def test_metric_depth_is_scored_as_disparity_after_inversion(root):
 @pytest.mark.parametrize("space", ["affine", "scale"])
 def test_depth_up_to_a_scale_is_not_metric(root, space):
     with pytest.raises(ValueError, match="cannot be scored"):
-        evaluate.evaluate(lambda capture: Prediction(capture.depth, space), "zivid-mm", root)
+        evaluation.evaluate(lambda capture: Prediction(capture.depth, space), "zivid-mm", root)
 
 
 def test_a_prediction_of_another_size_is_resized_to_the_ground_truth(root):
-    small = evaluate.evaluate(lambda capture: Prediction(np.full((3, 4), 0.8, np.float32), "metric"), data=root)
-    full = evaluate.evaluate(lambda capture: Prediction(np.full((24, 32), 0.8, np.float32), "metric"), data=root)
+    small = evaluation.evaluate(lambda capture: Prediction(np.full((3, 4), 0.8, np.float32), "metric"), data=root)
+    full = evaluation.evaluate(lambda capture: Prediction(np.full((24, 32), 0.8, np.float32), "metric"), data=root)
     assert small.metrics == pytest.approx(full.metrics)
 
 
@@ -108,13 +108,13 @@ def test_holes_in_a_prediction_are_an_error_not_a_better_score(root):
         return Prediction(depth, "metric")
 
     with pytest.raises(ValueError, match=r"c00 has no value at 1 of \d+ trusted pixels"):
-        evaluate.evaluate(with_a_hole, data=root)
+        evaluation.evaluate(with_a_hole, data=root)
 
 
 def test_a_capture_without_trusted_depth_is_reported_and_skipped(root):
     np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
     np.save(root / "depth" / "c02.npy", np.full((24, 32, 3), 50_000, np.float32))
-    result = evaluate.evaluate(ten_millimetres_far, data=root)
+    result = evaluation.evaluate(ten_millimetres_far, data=root)
     assert list(result.skipped) == ["c01", "c02"]
     assert len(result.rows) == 3
     assert result.summary()["skipped"] == result.skipped
@@ -125,14 +125,14 @@ def test_ground_truth_at_ten_metres_is_not_scored_whatever_the_set_allows(root):
     cloud[0, :, 2] = 10_000
     np.save(root / "depth" / "c00.npy", cloud)
     captures = open_set("zivid", root, max_depth=20_000)
-    result = evaluate.evaluate(ten_millimetres_far, "zivid-mm", captures, ids=["c00"])
+    result = evaluation.evaluate(ten_millimetres_far, "zivid-mm", captures, ids=["c00"])
     assert result.rows[0]["pixels"] == 23 * 32
 
 
 def test_nothing_to_score_is_an_error(root):
     np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
     with pytest.raises(ValueError, match=r"None of 1 captures could be scored.*c01"):
-        evaluate.evaluate(ten_millimetres_far, data=root, ids=["c01"])
+        evaluation.evaluate(ten_millimetres_far, data=root, ids=["c01"])
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_nothing_to_score_is_an_error(root):
 )
 def test_a_wrong_word_is_answered_with_the_right_one(root, settings, answer):
     with pytest.raises(ValueError, match=answer):
-        evaluate.evaluate(ten_millimetres_far, **{"data": root, **settings})
+        evaluation.evaluate(ten_millimetres_far, **{"data": root, **settings})
 
 
 def test_rows_and_settings_are_written(root, tmp_path):
-    result = evaluate.evaluate(ten_millimetres_far, data=root, out=tmp_path / "out")
+    result = evaluation.evaluate(ten_millimetres_far, data=root, out=tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert document["protocol"] == "zivid-mm" and document["images"] == 5
     assert document["metrics"] == result.metrics
@@ -164,24 +164,24 @@ def test_rows_and_settings_are_written(root, tmp_path):
 def test_predictions_on_disk_score_as_the_model_that_wrote_them(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c04"], [])
     for save in ("npy", "png16"):
-        predict.predict(root / "images", models.load(run), tmp_path / save, save=(save,))
-        ours, theirs = (evaluate.evaluate(source, data=root, ids=["c02", "c03"]) for source in (tmp_path / save, run))
+        prediction.predict(root / "images", models.load(run), tmp_path / save, save=(save,))
+        ours, theirs = (evaluation.evaluate(source, data=root, ids=["c02", "c03"]) for source in (tmp_path / save, run))
         assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-3)
 
 
 def test_a_relative_prediction_on_disk_says_that_it_is_none_in_metres(root, tmp_path):
-    predict.predict(root / "images", relative_model(), tmp_path / "out")
+    prediction.predict(root / "images", relative_model(), tmp_path / "out")
     with pytest.raises(ValueError, match="disparity"):
-        evaluate.evaluate(tmp_path / "out", data=root)
+        evaluation.evaluate(tmp_path / "out", data=root)
     (tmp_path / "out" / "predictions.json").unlink()
     with pytest.raises(ValueError, match="disparity"):
-        evaluate.evaluate(tmp_path / "out", data=root)
+        evaluation.evaluate(tmp_path / "out", data=root)
 
 
 def test_a_missing_prediction_is_an_error_that_names_it(root, tmp_path):
     files.write_depth_png(tmp_path / "c00.png", np.ones((24, 32), np.float32))
     with pytest.raises(ValueError, match="no prediction for c01"):
-        evaluate.evaluate(tmp_path, data=root)
+        evaluation.evaluate(tmp_path, data=root)
 
 
 @pytest.mark.parametrize(
@@ -201,41 +201,45 @@ def test_a_faulty_manifest_is_told_in_one_sentence_with_its_name(root, tmp_path,
     with pytest.raises(
         ValueError, match=rf"out/predictions\.json cannot be read \(.*{told}.*: expected what `sonde pr"
     ):
-        evaluate.evaluate(tmp_path / "out", data=root)
+        evaluation.evaluate(tmp_path / "out", data=root)
 
 
 def test_a_folder_for_predictions_may_be_given_as_text(root, tmp_path):
-    kept = evaluate.evaluate(ten_millimetres_far, data=root, keep=str(tmp_path / "kept"), out=str(tmp_path / "scores"))
+    kept = evaluation.evaluate(
+        ten_millimetres_far, data=root, keep=str(tmp_path / "kept"), out=str(tmp_path / "scores")
+    )
     assert (tmp_path / "kept" / "c00.npy").is_file() and kept.settings["predictions"] == str(tmp_path / "kept")
 
 
 def test_a_run_is_scored_on_its_own_test_captures_and_on_all_of_another_set(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
-    own = evaluate.evaluate(run)
+    own = evaluation.evaluate(run)
     assert [row["id"] for row in own.rows] == ["c03", "c04"]
-    assert evaluate.evaluate(str(run), data=root).rows == own.rows
-    assert len(evaluate.evaluate(run, data=write_bench(tmp_path / "other", 3)).rows) == 3
+    assert evaluation.evaluate(str(run), data=root).rows == own.rows
+    assert len(evaluation.evaluate(run, data=write_bench(tmp_path / "other", 3)).rows) == 3
 
 
 def test_the_scoreboard_has_what_does_not_look_at_the_image_the_base_and_the_model_of_the_run(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
     seen = []
-    board = scoreboard(run, watch=lambda capture, depth, row: seen.append(capture.id))
-    assert list(board) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, UNADAPTED, ADAPTED]
+    scoreboard = score_with_baselines(run, watch=lambda capture, depth, row: seen.append(capture.id))
+    assert list(scoreboard) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, UNADAPTED, ADAPTED]
     assert seen == ["c03", "c04"]
-    assert board[UNADAPTED].protocol == "zivid-mm+disparity"
-    assert board[MEAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)  # c03, c04 against c00, c01
-    assert board[FAR_MAP].metrics["mae_mm"] == pytest.approx(2.5, abs=0.01)  # against c01
-    assert board[CONSTANT].metrics["mae_mm"] > board[MEDIAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)
-    assert list(table(board)[ADAPTED]) == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
+    assert scoreboard[UNADAPTED].protocol == "zivid-mm+disparity"
+    assert scoreboard[MEAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)  # c03, c04 against c00, c01
+    assert scoreboard[FAR_MAP].metrics["mae_mm"] == pytest.approx(2.5, abs=0.01)  # against c01
+    assert (
+        scoreboard[CONSTANT].metrics["mae_mm"] > scoreboard[MEDIAN_MAP].metrics["mae_mm"] == pytest.approx(3, abs=0.01)
+    )
+    assert list(table(scoreboard)[ADAPTED]) == ["MAE (mm)", "AbsRel", "RMSE (mm)", "δ1", "δ<1.05"]
 
 
 def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tmp_path, monkeypatch):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], [])
     monkeypatch.setattr(boards, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
-    assert list(scoreboard(run)) == [UNADAPTED, ADAPTED]
+    assert list(score_with_baselines(run)) == [UNADAPTED, ADAPTED]
     chosen = make_run(root, tmp_path / "chosen", ["c03", "c04"], ["c02"])
-    assert list(scoreboard(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]
+    assert list(score_with_baselines(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]
 
 
 def test_the_mean_map_is_the_mean_of_what_was_seen_and_elsewhere_of_all(root):
@@ -271,7 +275,7 @@ def test_groups_are_told_apart_where_the_protocol_says_so(tmp_path):
     for part, error in (("near", 0.01), ("far", 0.03)):
         for name in "ab":
             write_pair(tmp_path, f"{part}/{name}", 1 + error)
-    result = evaluate.evaluate(lambda capture: Prediction(np.ones((4, 5), np.float32), "metric"), "folder", tmp_path,
+    result = evaluation.evaluate(lambda capture: Prediction(np.ones((4, 5), np.float32), "metric"), "folder", tmp_path,
                                format="folder")  # fmt: skip
     assert list(result.groups) == ["far", "near"]
     assert result.groups["far"]["mae_m"] == pytest.approx(0.03, abs=1e-6) and result.groups["far"]["images"] == 2
@@ -291,7 +295,7 @@ def test_disparity_scored_as_depth_is_said_to_run_the_other_way(root):
         disparity = 1 / np.maximum(capture.depth, 0.1)
         return Prediction(capture.depth if capture.id == "c00" else disparity, "affine")
 
-    result = evaluate.evaluate(mislabelled, "zivid-mm", root, align="affine")
+    result = evaluation.evaluate(mislabelled, "zivid-mm", root, align="affine")
     assert [row["fitted_scale"] < 0 for row in result.rows] == [False, True, True, True, True]
     assert result.notes[0].startswith("4 of 5 images were fitted with a negative scale")
     assert "as disparity does that is scored as depth" in result.notes[0]
@@ -299,7 +303,7 @@ def test_disparity_scored_as_depth_is_said_to_run_the_other_way(root):
 
 
 def test_depth_scored_as_disparity_is_said_to_run_the_other_way_too(root):
-    result = evaluate.evaluate(lambda capture: Prediction(capture.depth, "disparity"), "affine-disparity", root)
+    result = evaluation.evaluate(lambda capture: Prediction(capture.depth, "disparity"), "affine-disparity", root)
     assert (
         result.notes[0].startswith("5 of 5 images") and "as depth does that is scored as disparity" in result.notes[0]
     )
@@ -309,69 +313,69 @@ def test_the_fields_golden_case_of_the_wrong_convention():
     depth = np.array([[1.0, 2.0, 4.0, 8.0]], np.float32)
     seen = Capture("golden", np.zeros((1, 4, 3), np.uint8), depth, depth > 0)
     wrong = Prediction(np.array([[5.0, 3.0, 2.0, 1.5]], np.float32), "affine")
-    scored = evaluate.score_fully(wrong, seen, protocols.load("metric", "affine"))
+    scored = evaluation.score_fully(wrong, seen, protocols.load("metric", "affine"))
     assert scored.fitted == pytest.approx(-1.68696, abs=1e-5) and scored.metrics["abs_rel"] == pytest.approx(
         0.538, abs=1e-3
     )
-    right = evaluate.score_fully(wrong._replace(space="disparity"), seen, protocols.load("affine-disparity"))
+    right = evaluation.score_fully(wrong._replace(space="disparity"), seen, protocols.load("affine-disparity"))
     assert right.fitted == pytest.approx(0.25) and right.metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
 
 
 def test_another_number_of_images_than_the_published_is_told(root):
-    result = evaluate.evaluate(ten_millimetres_far, "hypersim", root)
+    result = evaluation.evaluate(ten_millimetres_far, "hypersim", root)
     assert result.notes[0].startswith("Published numbers under hypersim are of 7387 images")
     assert result.notes[0].endswith("these of 5.")
-    assert not evaluate.evaluate(ten_millimetres_far, data=root).notes
+    assert not evaluation.evaluate(ten_millimetres_far, data=root).notes
 
 
 def test_a_protocols_range_that_the_set_did_not_read_is_told_and_not_compared(root):
     whole, near = (
-        evaluate.evaluate(ten_millimetres_far, "zivid-mm", open_set("zivid", root, max_depth=limit))
+        evaluation.evaluate(ten_millimetres_far, "zivid-mm", open_set("zivid", root, max_depth=limit))
         for limit in (None, 850)
     )
     assert not whole.notes
     assert near.notes == ["Depth from 0.85 m was not read, and zivid-mm scores it: these numbers are of the rest."]
     with pytest.raises(ValueError, match="differ by that: read both alike"):
-        evaluate.difference(whole, near)
+        evaluation.difference(whole, near)
 
 
 def test_an_opened_set_is_scored_under_the_protocol_of_its_layout(tmp_path):
     write_pair(tmp_path, "a", 1.0)
     write_pair(tmp_path, "b", 12.0)
-    given = evaluate.evaluate(ten_millimetres_far, data=open_set("folder", tmp_path))
-    named = evaluate.evaluate(ten_millimetres_far, data=tmp_path, format="folder")
+    given = evaluation.evaluate(ten_millimetres_far, data=open_set("folder", tmp_path))
+    named = evaluation.evaluate(ten_millimetres_far, data=tmp_path, format="folder")
     assert given.protocol == named.protocol == "metric" and given.metrics == named.metrics
     assert [row["pixels"] for row in given.rows] == [20, 20]
 
 
 def test_captures_that_could_not_be_scored_are_told_beside_the_numbers(root):
     (root / "depth" / "c02.npy").write_bytes((root / "depth" / "c02.npy").read_bytes()[:500])
-    (note,) = evaluate.evaluate(ten_millimetres_far, "zivid-mm", root).notes
+    (note,) = evaluation.evaluate(ten_millimetres_far, "zivid-mm", root).notes
     assert note.startswith("1 of 5 captures could not be scored, first c02: ")
 
 
 def test_captures_that_trained_the_model_are_told_wherever_they_are_scored(root, tmp_path):
     run = make_run(root, tmp_path / "run", ["c02", "c03"], ["c04"])
     (tmp_path / "all.txt").write_text("\n".join(open_set("zivid", root).ids))
-    assert not any("trained this model" in note for note in evaluate.evaluate(run).notes)
+    assert not any("trained this model" in note for note in evaluation.evaluate(run).notes)
     for model, words in ((run, {"listed": tmp_path / "all.txt"}), (run / "best", {"data": root})):
-        notes = evaluate.evaluate(model, "zivid-mm", **words).notes
+        notes = evaluation.evaluate(model, "zivid-mm", **words).notes
         assert any(note.startswith("2 of 5 captures trained this model") for note in notes)
 
 
 def test_answers_at_another_input_size_are_not_those_that_were_kept(root, tmp_path):
     model = relative_model()
-    evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
-    model.meaning = replace(model.meaning, short_side=96)
+    evaluation.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+    model.spec = replace(model.spec, short_side=96)
     with pytest.raises(ValueError, match="holds predictions of another settings"):
-        evaluate.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
+        evaluation.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
     with pytest.raises(ValueError, match="there is nothing to keep"):
-        evaluate.evaluate(tmp_path / "kept", "affine-disparity", root, keep=tmp_path / "again")
+        evaluation.evaluate(tmp_path / "kept", "affine-disparity", root, keep=tmp_path / "again")
 
 
 @pytest.mark.parametrize("level", [0, 100, -5])
 def test_a_level_that_is_none_is_told_before_anything_is_predicted(root, level):
     asked = []
     with pytest.raises(ValueError, match="between 0 and 100"):
-        evaluate.evaluate(lambda capture: asked.append(capture), "zivid-mm", root, ci=level)
+        evaluation.evaluate(lambda capture: asked.append(capture), "zivid-mm", root, ci=level)
     assert not asked

@@ -13,11 +13,11 @@ from PIL import Image
 from small_networks import saved
 from transformers import AutoModelForDepthEstimation, pipeline
 
-from sonde import export, load, models
+from sonde import exporting, load, models
 from sonde.adapters import add_lora
 from sonde.background import Background
 from sonde.encoding import ENCODINGS
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, ModelSpec
 
 SIZES = {"glpn": (64, 96), "depth_anything": (56, 84)}
 """(height, width) each network sees."""
@@ -34,10 +34,10 @@ def adapted(family: str, folder: Path, encoding: str | None = "inverse") -> Path
     base = saved(family, folder / "base")
     network = AutoModelForDepthEstimation.from_pretrained(base)
     about = models.FAMILIES[family]
-    meaning = Meaning(
+    spec = ModelSpec(
         "metric" if encoding else "disparity",
         short_side=None,
-        multiple=about.meaning.multiple,
+        multiple=about.spec.multiple,
         input_size=SIZES[family],
         encoding=ENCODINGS[encoding](0.25174, 3.90745).to_dict() if encoding else None,
         unit="mm",
@@ -50,7 +50,7 @@ def adapted(family: str, folder: Path, encoding: str | None = "inverse") -> Path
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data += 0.2 * torch.randn_like(parameter)
-    models.save(DepthModel(tuned, meaning, "run"), folder / "run" / "best")
+    models.save(DepthModel(tuned, spec, "run"), folder / "run" / "best")
     return folder / "run"
 
 
@@ -65,12 +65,12 @@ def raw(network: torch.nn.Module, image: Image.Image) -> torch.Tensor:
 @pytest.mark.parametrize("family", SIZES)
 def test_an_adapted_run_answers_the_same_in_plain_transformers(family, tmp_path):
     run = adapted(family, tmp_path)
-    folder = export.export(run)
+    folder = exporting.export(run)
     assert folder == tmp_path / "run-hf"
     image = picture(*SIZES[family])
     answer = pipeline("depth-estimation", model=str(folder))(image)["predicted_depth"]
     torch.testing.assert_close(
-        answer, raw(load(run).network, image), rtol=0, atol=export.TOLERANCE * float(answer.max())
+        answer, raw(load(run).network, image), rtol=0, atol=exporting.TOLERANCE * float(answer.max())
     )
     base = raw(AutoModelForDepthEstimation.from_pretrained(tmp_path / "base"), image)
     assert (answer - base).abs().max() > 0.01, "the adapters changed nothing: the test would prove nothing"
@@ -91,7 +91,7 @@ def by_the_card(folder: Path, image: Image.Image, lines: int = 5) -> np.ndarray:
 )
 def test_the_cards_five_lines_give_millimetres(family, encoding, tmp_path):
     run = adapted(family, tmp_path, encoding)
-    folder, model = export.export(run), load(run)
+    folder, model = exporting.export(run), load(run)
     height, width = SIZES[family]
     seen = picture(height, width)
     # The far end of an inverse range turns float32 noise of the network into some 0.02 % of depth.
@@ -115,8 +115,8 @@ def test_the_adapter_loads_in_plain_peft(family, tmp_path):
 def test_an_export_is_a_model_of_sonde_like_any_other(tmp_path):
     run = adapted("glpn", tmp_path)
     image = picture(*SIZES["glpn"])
-    again = load(export.export(run, out=tmp_path / "out"))
-    assert again.meaning.encoding == load(run).meaning.encoding
+    again = load(exporting.export(run, out=tmp_path / "out"))
+    assert again.spec.encoding == load(run).spec.encoding
     np.testing.assert_allclose(again.predict(image).depth, load(run).predict(image).depth, rtol=1e-5)
 
 
@@ -124,13 +124,13 @@ def test_a_loaded_model_is_left_as_it_is(tmp_path):
     model = load(adapted("glpn", tmp_path))
     image = picture(80, 100)
     before = model.predict(image).depth
-    export.export(model, out=tmp_path / "out")
+    exporting.export(model, out=tmp_path / "out")
     assert isinstance(model.network, PeftModel)
     assert np.array_equal(model.predict(image).depth, before)
 
 
 def test_a_relative_models_card_claims_no_unit(tmp_path):
-    text = (export.export(adapted("glpn", tmp_path, None), out=tmp_path / "out") / "README.md").read_text()
+    text = (exporting.export(adapted("glpn", tmp_path, None), out=tmp_path / "out") / "README.md").read_text()
     assert "up to an unknown scale and shift" in text
     assert "mm" not in text and str(tmp_path) not in text
 
@@ -139,7 +139,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"not empty.*--out"):
-        export.export(adapted("glpn", tmp_path), out=tmp_path / "out")
+        exporting.export(adapted("glpn", tmp_path), out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
 
 
@@ -147,12 +147,12 @@ def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
     run = adapted("glpn", tmp_path)
     monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: self.unload())  # forgets the adapters
     with pytest.raises(ValueError, match="answers otherwise"):
-        export.export(run)
+        exporting.export(run)
     assert not (tmp_path / "run-hf").exists()
 
 
 def test_the_card_tells_of_images_smaller_than_the_short_side(tmp_path):
-    assert "short side is below 518 pixels" in export.card(load(saved("depth_anything", tmp_path)), "mit")
+    assert "short side is below 518 pixels" in exporting.card(load(saved("depth_anything", tmp_path)), "mit")
 
 
 # The bench of a fixed camera
@@ -168,7 +168,7 @@ def above_a_bench(folder: Path, kind: str = "farthest") -> Path:
     encoding = ENCODINGS["linear"](reference - 0.08, reference + 0.08).to_dict()
     about = {"encoding": encoding, "background": reference, "unit": "mm", "input_size": SIZES["glpn"]}
     network = AutoModelForDepthEstimation.from_pretrained(base)
-    model = DepthModel(network, Meaning("metric", None, 32, **about), "run").eval()
+    model = DepthModel(network, ModelSpec("metric", None, 32, **about), "run").eval()
     model.background = bench
     models.save(model, folder / "run" / "best")
     return folder / "run"
@@ -176,7 +176,7 @@ def above_a_bench(folder: Path, kind: str = "farthest") -> Path:
 
 def test_an_exported_bench_answers_the_same_with_sonde_and_by_the_cards_lines(tmp_path):
     run, seen = above_a_bench(tmp_path), picture(*SIZES["glpn"])
-    folder, model = export.export(run), load(run)
+    folder, model = exporting.export(run), load(run)
     depth, bench = model.predict(seen).depth, model.background
     assert bench is not None and np.ptp(depth - bench.depth_at(depth.shape)) > 0.001, "the network answers nothing"
     np.testing.assert_allclose(load(folder).predict(seen).depth, depth, rtol=1e-6)
@@ -189,10 +189,10 @@ def test_an_exported_bench_answers_the_same_with_sonde_and_by_the_cards_lines(tm
 
 def test_the_bench_itself_is_exported_as_it_was(tmp_path):
     run = above_a_bench(tmp_path)
-    folder = export.export(run)
+    folder = exporting.export(run)
     for name in ("background.npy", "background.png", "background.json"):
         assert (folder / name).read_bytes() == (run / "best" / name).read_bytes()
-    adapted_bench, exported = load(run).meaning, load(folder).meaning
+    adapted_bench, exported = load(run).spec, load(folder).spec
     assert (exported.background, exported.encoding) == (adapted_bench.background, adapted_bench.encoding)
 
 
@@ -200,7 +200,7 @@ def test_the_bench_itself_is_exported_as_it_was(tmp_path):
     "kind,words", [("farthest", "the farthest depth of its captures"), ("empty.npy", "captured empty as empty.npy")]
 )
 def test_the_card_names_the_bench(kind, words, tmp_path):
-    text = (export.export(above_a_bench(tmp_path, kind)) / "README.md").read_text()
+    text = (exporting.export(above_a_bench(tmp_path, kind)) / "README.md").read_text()
     assert f"`background.npy`, 48x32 pixels of metres ({words})" in text
     assert "as if the bench of its fixed camera lay at 900.00 mm everywhere" in text
     assert "above the bench of a fixed camera" in text and str(tmp_path) not in text
@@ -209,11 +209,11 @@ def test_the_card_names_the_bench(kind, words, tmp_path):
 def test_an_adapter_above_a_bench_is_merged_with_it(tmp_path):
     run = adapted("glpn", tmp_path, "linear")
     model = load(run)
-    model.meaning = replace(model.meaning, background=3.9)
+    model.spec = replace(model.spec, background=3.9)
     model.background = Background(np.full((32, 48), 3.9, np.float32) - 0.1, np.zeros((32, 48, 3), np.uint8), "median")
     models.save(model, run / "best")
     seen = picture(*SIZES["glpn"])
-    folder = export.export(run)
+    folder = exporting.export(run)
     np.testing.assert_allclose(by_the_card(folder, seen, lines=10), 1000 * load(run).predict(seen).depth, atol=0.5)
 
 
@@ -224,11 +224,11 @@ def test_a_network_that_transformers_has_not_is_refused_in_a_sentence(tmp_path, 
     torch.manual_seed(0)
     plain = models.build("lite0")
     models.save(plain, tmp_path / "lite")
-    meaning = replace(plain.meaning, base=str(tmp_path / "lite"), fingerprint=models.fingerprint(plain.network))
-    models.save(DepthModel(add_lora(plain.network, {"r": 2}), meaning, "run"), tmp_path / "run" / "best")
+    spec = replace(plain.spec, base=str(tmp_path / "lite"), fingerprint=models.fingerprint(plain.network))
+    models.save(DepthModel(add_lora(plain.network, {"r": 2}), spec, "run"), tmp_path / "run" / "best")
     for name in ("lite", "run"):
         with pytest.raises(ValueError, match=r"cannot hold this network \(efficientnet_lite\): use it with sonde.load"):
-            export.export(tmp_path / name)
+            exporting.export(tmp_path / name)
         said = sonde("export", tmp_path / name, "--to", "hf")
         assert said.code == 2 and said.errors.count("\n") == 1 and "GLPN or Depth Anything" in said.errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lite", "run"]

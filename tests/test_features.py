@@ -15,7 +15,7 @@ from transformers import (
 
 from sonde import features, files, models
 from sonde.adapters import add_lora
-from sonde.models import DepthModel, meaning_of
+from sonde.models import DepthModel, spec_of
 
 NECK = {"neck_hidden_sizes": [8, 12, 16, 24], "fusion_hidden_size": 8}
 
@@ -58,8 +58,8 @@ def built(config, size: tuple[int, int] | None = None) -> DepthModel:
     """A network drawn from a seed, that sees images at `size`."""
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(config).eval()
-    meaning = models.Meaning("disparity", None, 1, *models.PLAIN, input_size=size) if size else meaning_of(network)
-    return DepthModel(network, meaning, "small")
+    spec = models.ModelSpec("disparity", None, 1, *models.PLAIN, input_size=size) if size else spec_of(network)
+    return DepthModel(network, spec, "small")
 
 
 def pixels(size: tuple[int, int] = (56, 84), count: int = 1) -> torch.Tensor:
@@ -104,11 +104,11 @@ def test_gradients_reach_the_encoder_and_the_decoder_is_not_run():
 def test_one_pass_gives_depth_and_the_same_taps():
     model = built(small_glpn(), (64, 96))
     rgb = pixels((64, 96))
-    alone, plain = features.tapped(model, rgb), model.respond(model.network, rgb)
+    alone, plain = features.tapped(model, rgb), model.forward_raw(model.network, rgb)
     with features.recording(model) as maps:
-        assert torch.equal(model.respond(model.network, rgb), plain)
+        assert torch.equal(model.forward_raw(model.network, rgb), plain)
     assert all(torch.equal(one, other) for one, other in zip(maps, alone, strict=True))
-    model.respond(model.network, pixels((64, 96)) * 0.5)
+    model.forward_raw(model.network, pixels((64, 96)) * 0.5)
     assert torch.equal(maps[0], alone[0])  # nothing is recorded outside
 
 
@@ -130,7 +130,7 @@ def test_beneath_adapters_the_adapted_layers_are_tapped(config, size, head):
 
 
 def test_an_architecture_that_is_not_tapped_is_refused_in_a_sentence():
-    model = DepthModel(torch.nn.Identity(), models.Meaning("metric", None, 1536), "pro")
+    model = DepthModel(torch.nn.Identity(), models.ModelSpec("metric", None, 1536), "pro")
     model.network.config = DepthProConfig()
     for ask in (lambda: features.tapped(model, pixels()), lambda: features.layers(model)):
         with pytest.raises(ValueError, match="depth_pro networks are not tapped: expected a model of depth_anything"):
@@ -214,7 +214,7 @@ def test_a_layers_picture_has_one_tile_for_each_token_at_the_images_size(tmp_pat
 @pytest.mark.parametrize("size", [(40, 700), (700, 40)])
 def test_a_sheet_of_a_narrow_image_keeps_its_aspect(size):
     height, width = size
-    panels = [features.Panel(f"Layer {index}", "caption", picture(index, *size)) for index in range(5)]
+    panels = [features.FeaturePicture(f"Layer {index}", "caption", picture(index, *size)) for index in range(5)]
     sheet = features.sheet(panels, width=280)
     assert np.array_equal(sheet[16 : 16 + height * 2 // 5, 16 : 16 + width * 2 // 5], files.resize_image(
         panels[0].picture, (height * 2 // 5, width * 2 // 5)))  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_captures import bench_cloud, picture
 
-from sonde import calibrate, files
+from sonde import calibration, files
 from sonde.datasets import convert, open_set
 from sonde.files.clouds import CLOUDS
 from sonde.types import SPACES
@@ -170,7 +170,7 @@ def test_a_relative_map_is_not_taken_for_metres(tmp_path: Path, space: str) -> N
     files.write_rgb(tmp_path / "rgb" / "a.png", np.zeros((*DEPTH.shape, 3), np.uint8))
     reads = [
         lambda: open_set("folder", tmp_path).read(0),
-        lambda: calibrate.read_maps(tmp_path / "depth" / "a.depth.png", tmp_path / "rgb" / "a.png"),
+        lambda: calibration.read_maps(tmp_path / "depth" / "a.depth.png", tmp_path / "rgb" / "a.png"),
         lambda: convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "new"),
     ]
     for read in reads:

@@ -10,13 +10,13 @@ import torch
 from small_networks import saved
 from typer.testing import CliRunner
 
-from sonde import evaluate, features, models, predict, recipes, train
+from sonde import evaluation, features, models, prediction, recipes, training
 from sonde.background import register
 from sonde.cli import app
 from sonde.datasets import open_set
-from sonde.train.arguments import scores_nothing
-from sonde.train.fixed import read_bench, registrations, why_not
-from sonde.train.heads import Seen
+from sonde.training.arguments import scores_nothing
+from sonde.training.fixed import read_bench, registrations, why_not
+from sonde.training.heads import CapturePixels
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def words(base: str | Path, root: Path, run: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(base, root, tmp_path_factory) -> Path:
-    return train.train("fixed-camera", words(base, root, tmp_path_factory.mktemp("runs") / "run"))
+    return training.train("fixed-camera", words(base, root, tmp_path_factory.mktemp("runs") / "run"))
 
 
 def errors(model: models.DepthModel, root: Path) -> list[float]:
@@ -92,7 +92,7 @@ def test_the_estimate_is_what_a_head_makes_without_the_capture(base, root, run, 
         for path in (root / kind).iterdir():
             if path.stem != held:
                 (tmp_path / "set" / kind / path.name).symlink_to(path)
-    plan = train.prepare(recipes.load("fixed-camera", words(base, tmp_path / "set", tmp_path / "run")), fitting=True)
+    plan = training.prepare(recipes.load("fixed-camera", words(base, tmp_path / "set", tmp_path / "run")), fitting=True)
     captures = open_set("zivid", root)
     capture = captures.read(captures.ids.index(held))
     mine, kept = plan.model.eval().predict(capture.image).depth, np.load(run / "left-out" / f"{held}.npy")
@@ -106,7 +106,7 @@ def test_the_first_answer_is_the_bench_itself(base, root, tmp_path):
         recipe = recipes.load(
             "fixed-camera", words(base, root, tmp_path / head, f"model.head={head}", "choose=null", "train.max_steps=1")
         )
-        model = train.prepare(recipe).model.eval()
+        model = training.prepare(recipe).model.eval()
         assert model.background is not None
         image, _ = small_bench.capture(3)
         np.testing.assert_allclose(model.predict(image).depth, model.background.depth, atol=2e-6)
@@ -135,8 +135,8 @@ def test_a_lost_bench_is_an_error_not_another_number(run, tmp_path):
 def test_a_camera_that_moves_comes_out_as_without_a_bench(base, tmp_path, caplog):
     root = small_bench.write(tmp_path / "set", 5, moving=True)
     with caplog.at_level("WARNING", logger="sonde"):
-        found = train.train("fixed-camera", words(base, root, tmp_path / "auto"))
-    without = train.train("fixed-camera", words(base, root, tmp_path / "none", "model.background=none"))
+        found = training.train("fixed-camera", words(base, root, tmp_path / "auto"))
+    without = training.train("fixed-camera", words(base, root, tmp_path / "none", "model.background=none"))
     one, other = (models.load(folder) for folder in (found, without))
     assert one.background is None and other.background is None
     for name, value in other.network.state_dict().items():
@@ -147,7 +147,7 @@ def test_a_camera_that_moves_comes_out_as_without_a_bench(base, tmp_path, caplog
 
 def test_a_capture_of_the_empty_bench_may_be_given(base, root, tmp_path):
     np.save(tmp_path / "empty.npy", small_bench.bench_depth() * 1000)
-    made = train.train(
+    made = training.train(
         "fixed-camera", words(base, root, tmp_path / "run", f"model.background={tmp_path / 'empty.npy'}")
     )
     background = models.load(made).background
@@ -161,11 +161,11 @@ def test_a_capture_of_the_empty_bench_may_be_given(base, root, tmp_path):
 )
 def test_a_bench_that_is_none_is_refused_by_name(base, root, tmp_path, value, message):
     with pytest.raises(ValueError, match=message):
-        train.train("fixed-camera", words(base, root, tmp_path / "run", f"model.background={value}"))
+        training.train("fixed-camera", words(base, root, tmp_path / "run", f"model.background={value}"))
 
 
 def test_no_test_and_no_validation_mean_all_captures_and_no_choice(base, root, tmp_path):
-    made = train.train(
+    made = training.train(
         "lora-zivid",
         [
             f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}", "data.cache=null",
@@ -176,17 +176,17 @@ def test_no_test_and_no_validation_mean_all_captures_and_no_choice(base, root, t
     assert models.load(made).space == "metric" and not (made / "metrics.json").exists()
     assert scores_nothing(recipes.load(made))
     with pytest.raises(ValueError, match="--data"):
-        evaluate.evaluate(made)
+        evaluation.evaluate(made)
 
 
 def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root, tmp_path):
     lora = "lora={r: 2, target_modules: [query, value]}"
-    made = train.train(
+    made = training.train(
         "fixed-camera", words(base, root, tmp_path / "run", lora, "train.max_steps=3", "choose.steps=40")
     )
     model = models.load(made)
     assert (made / "best" / "adapter_config.json").is_file() and model.background is not None
-    assert model.meaning.head == "pixels" and model.meaning.base == str(base)
+    assert model.spec.head == "pixels" and model.spec.base == str(base)
     assert np.mean(errors(model, root)) < 0.02
 
 
@@ -194,16 +194,16 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
 def test_a_foundation_model_takes_the_same_way(root, other, tmp_path, more):
     base = saved("depth_anything", tmp_path / "base")
     size = ["model.input_size=[112,168]", "choose.steps=60"]
-    made = train.train("fixed-camera", words(base, root, tmp_path / "run", *size, *more))
+    made = training.train("fixed-camera", words(base, root, tmp_path / "run", *size, *more))
     model = models.load(made)
-    assert model.background is not None and model.meaning.head == "pixels"
+    assert model.background is not None and model.spec.head == "pixels"
     bench = [np.abs(small_bench.bench_depth() - small_bench.capture(100 + index)[1]).mean() for index in range(3)]
     assert np.mean(errors(model, other)) < np.mean(bench)
     assert len(features.features(root / "images" / "b00.png", model, tmp_path / "pictures")) == 5
 
 
 def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path):
-    made = train.train(
+    made = training.train(
         "fixed-camera",
         words(
             base, root, tmp_path / "run", "model.head=decoder", "choose=null", "train.max_steps=4",
@@ -211,7 +211,7 @@ def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path)
         ),
     )  # fmt: skip
     model = models.load(made)
-    assert model.background is not None and model.meaning.head == "decoder"
+    assert model.background is not None and model.spec.head == "decoder"
     assert models.load(made / "checkpoints" / "checkpoint-4").background is not None
 
 
@@ -219,17 +219,17 @@ def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path)
 def test_lora_few_trains_on_all_and_is_loaded_with_its_bench(base, root, tmp_path, more):
     settings = ["model.input_size=[64,96]", "train.max_steps=3", "train.save_steps=3", "data.cache=null"]
     words = [f"model.name={base}", f"data.root={root}", f"output_dir={tmp_path / 'run'}", *settings, *more]
-    made = train.train("lora-few", words)
+    made = training.train("lora-few", words)
     model = models.load(made)
     assert model.background is not None and len(json.loads((made / "split.json").read_text())["train"]) == 6
     with pytest.raises(ValueError, match=r"model\.train_head=true"):
-        train.prepare(recipes.load("lora-few", [*words, "model.train_head=false", "model.affine_start=false"]))
+        training.prepare(recipes.load("lora-few", [*words, "model.train_head=false", "model.affine_start=false"]))
 
 
 def test_the_quick_form_is_what_the_recipe_says(monkeypatch):
     assert recipes.quick_form("fixed-camera")
     seen: list[list[str]] = []
-    monkeypatch.setattr(train, "dry_run", lambda recipe, overrides: seen.append(overrides) or {"ok": True})
+    monkeypatch.setattr(training, "dry_run", lambda recipe, overrides: seen.append(overrides) or {"ok": True})
     result = CliRunner().invoke(app, ["train", "fixed-camera", "--quick", "--dry-run", "seed=3"])
     assert result.exit_code == 0, result.output
     assert seen == [[*recipes.quick_form("fixed-camera"), "seed=3"]]
@@ -244,14 +244,14 @@ def test_predict_says_that_the_camera_has_moved(run, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(image).save(tmp_path / "in" / "still.png")
     Image.fromarray(np.roll(image, (0, 3), (0, 1))).save(tmp_path / "in" / "moved.png")
-    outcome = predict.predict(tmp_path / "in", models.load(run), tmp_path / "out")
+    outcome = prediction.predict(tmp_path / "in", models.load(run), tmp_path / "out")
     assert not outcome.failed and len(outcome.notes) == 1
     assert "1 of 2 images" in outcome.notes[0] and "moved.png" in outcome.notes[0] and "3 pixels" in outcome.notes[0]
 
 
 def test_a_pixel_seen_has_the_value_of_its_place_mirrored_or_not():
     values = np.arange(12.0, dtype=np.float32).reshape(3, 4)
-    seen = Seen(torch.zeros(2, 1), torch.tensor([0, 5]), (3, 4))
+    seen = CapturePixels(torch.zeros(2, 1), torch.tensor([0, 5]), (3, 4))
     assert seen.at(values).tolist() == [0.0, 5.0]
     assert seen.at(values.repeat(2, 0).repeat(2, 1)).tolist() == [0.0, 5.0]
 
@@ -276,7 +276,7 @@ def test_five_real_captures_beat_every_answer_that_does_not_look(realdata, tmp_p
     """Leaving one out: the farthest, mean and median map err by 15.8, 13.9 and 13.4 mm."""
     root = realdata / "phoxi"
     words = [f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
-    made = train.train("fixed-camera", [*recipes.quick_form("fixed-camera"), *words])
+    made = training.train("fixed-camera", [*recipes.quick_form("fixed-camera"), *words])
     scored = json.loads((made / "metrics.json").read_text())
     assert scored["images"] == 5 and scored["metrics"]["mae_mm"] < 10
     assert "headline" not in scored  # it is the place of the sentence that the model gains nothing

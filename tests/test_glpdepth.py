@@ -12,11 +12,11 @@ from small_networks import saved, small_glpn
 from test_glpn import SMALL, official_of
 from transformers import AutoModelForDepthEstimation, GLPNConfig, GLPNForDepthEstimation
 
-from sonde import architectures, export, models
+from sonde import architectures, exporting, models
 from sonde.adapters import add_lora
 from sonde.background import Background
 from sonde.encoding import ENCODINGS
-from sonde.models import Calibration, DepthModel, Meaning
+from sonde.models import Calibration, DepthModel, ModelSpec
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 
@@ -25,7 +25,7 @@ def network(config: GLPNConfig | None = None) -> GLPNForDepthEstimation:
     """Of weights and batch statistics that show when they are mixed up, and of an answer that is nowhere at its end."""
     torch.manual_seed(0)
     drawn = GLPNForDepthEstimation(config or architectures.glpn(SMALL, max_depth=10, decoder_width=8))
-    models.revive(drawn)
+    models.reinit_head(drawn)
     with torch.no_grad():
         for value in drawn.state_dict().values():
             if value.is_floating_point():
@@ -41,8 +41,8 @@ def checkpoint(path: Path, content: object = None) -> Path:
 
 def plain(**changes) -> DepthModel:
     """A GLPN of metres as `model.size` draws one, at a size that GLPDepth's decoder takes."""
-    meaning = Meaning("metric", None, 32, *models.PLAIN)
-    return DepthModel(network(), Meaning(**{**vars(meaning), **changes}), "plain").eval()
+    spec = ModelSpec("metric", None, 32, *models.PLAIN)
+    return DepthModel(network(), ModelSpec(**{**vars(spec), **changes}), "plain").eval()
 
 
 def theirs(state: dict[str, torch.Tensor], max_depth: float, epsilon: float = 1e-6) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_a_checkpoint_ends_where_it_is_told_and_answers_what_its_own_code_does(n
     np.testing.assert_allclose(depth, theirs(official_of(network()), metres, 1e-5), rtol=1e-5)
     models.save(model, tmp_path / "saved")
     again = models.load(tmp_path / "saved", max_depth=metres)
-    assert (again.network.config.max_depth, again.meaning.scale) == architectures.held(metres)
+    assert (again.network.config.max_depth, again.spec.scale) == architectures.held(metres)
     assert np.array_equal(again.predict(IMAGE).depth, depth)
 
 
@@ -105,10 +105,10 @@ def test_any_other_model_must_end_there_by_itself(tmp_path):
     metric = models.build("b0", max_depth=10.5)
     models.save(metric, tmp_path / "metric")
     folder = saved("glpn", tmp_path / "encoded")
-    encoded = DepthModel(AutoModelForDepthEstimation.from_pretrained(folder), Meaning(
+    encoded = DepthModel(AutoModelForDepthEstimation.from_pretrained(folder), ModelSpec(
         "metric", None, 32, encoding=ENCODINGS["inverse"](0.25, 3.90745).to_dict()), "encoded")  # fmt: skip
     models.save(encoded, tmp_path / "run" / "best")
-    assert models.load(tmp_path / "metric", max_depth=10.5).meaning.scale == 10.5
+    assert models.load(tmp_path / "metric", max_depth=10.5).spec.scale == 10.5
     assert models.load(tmp_path / "run", max_depth=3.90745).space == "metric"
     for name, words in (("metric", "ends at 10.5 m"), ("run", "ends at 3.90745 m"), ("sonde-tiny", "is relative")):
         place = name if name == "sonde-tiny" else tmp_path / name
@@ -121,7 +121,7 @@ def test_an_adapter_of_a_checkpoint_remembers_its_metres(tmp_path):
     base = models.load(checkpoint(tmp_path / "model.ckpt"), max_depth=80)
     about = {"base": base.name, "fingerprint": models.fingerprint(base.network)}
     torch.manual_seed(1)
-    tuned = DepthModel(add_lora(base.network, {"r": 2}), Meaning(**{**vars(base.meaning), **about}), "run").eval()
+    tuned = DepthModel(add_lora(base.network, {"r": 2}), ModelSpec(**{**vars(base.spec), **about}), "run").eval()
     models.save(tuned, tmp_path / "run" / "best")
     again = models.load(tmp_path / "run")
     assert models.max_depth_of(again) == 80
@@ -129,11 +129,11 @@ def test_an_adapter_of_a_checkpoint_remembers_its_metres(tmp_path):
     # A whole network is what it is, whatever the file it once came from was told.
     models.save(models.load(checkpoint(tmp_path / "model.ckpt"), max_depth=80), tmp_path / "whole")
     whole = models.load(tmp_path / "whole")
-    whole.meaning = Meaning(**{**vars(whole.meaning), "encoding": ENCODINGS["linear"](1.0, 4.0).to_dict()})
-    models.end_at(whole.network, 1)
+    whole.spec = ModelSpec(**{**vars(whole.spec), "encoding": ENCODINGS["linear"](1.0, 4.0).to_dict()})
+    models.set_max_depth(whole.network, 1)
     models.save(whole, tmp_path / "whole")
     about = {"base": str(tmp_path / "whole"), "fingerprint": models.fingerprint(whole.network)}
-    upon = DepthModel(add_lora(whole.network, {"r": 2}), Meaning(**{**vars(whole.meaning), **about}), "upon").eval()
+    upon = DepthModel(add_lora(whole.network, {"r": 2}), ModelSpec(**{**vars(whole.spec), **about}), "upon").eval()
     models.save(upon, tmp_path / "upon")
     assert models.max_depth_of(models.load(tmp_path / "upon")) == 4
 
@@ -212,7 +212,7 @@ def test_writing_undoes_reading():
 def test_an_exported_b0_is_read_back_to_the_bit(metres, tmp_path, caplog):
     torch.manual_seed(3)
     model = models.build("b0", max_depth=metres)
-    folder = export.export(model, to="glpdepth", out=tmp_path / "mine")
+    folder = exporting.export(model, to="glpdepth", out=tmp_path / "mine")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "mine.ckpt"]
     again = models.load(folder / "mine.ckpt", max_depth=metres)
     for key, value in model.network.state_dict().items():
@@ -223,7 +223,7 @@ def test_an_exported_b0_is_read_back_to_the_bit(metres, tmp_path, caplog):
 
 def test_an_exported_file_answers_the_same_in_its_own_code(tmp_path, caplog):
     model = plain()
-    folder = export.export(model, to="glpdepth", out=tmp_path / "mine")
+    folder = exporting.export(model, to="glpdepth", out=tmp_path / "mine")
     state, depth = as_the_test_script_loads(folder / "mine.ckpt"), model.predict(IMAGE).depth
     np.testing.assert_allclose(theirs(state, 10, 1e-5), depth, rtol=1e-5)
     assert depth.std() > 0.01, "a flat answer would prove nothing"
@@ -253,9 +253,9 @@ def test_the_card_states_the_metres_in_every_command(tmp_path, sonde):
 
 
 def test_a_name_that_says_other_metres_is_not_given_to_the_file(tmp_path):
-    folder = export.export(plain(), to="glpdepth", out=tmp_path / "kitti-like")
+    folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "kitti-like")
     assert [path.name for path in folder.glob("*.ckpt")] == ["model.ckpt"]
-    folder = export.export(plain(), to="glpdepth", out=tmp_path / "nyu-like")
+    folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "nyu-like")
     assert models.max_depth_of(models.load(folder / "nyu-like.ckpt")) == 10
 
 
@@ -266,8 +266,8 @@ def test_an_adapter_is_merged_and_left_as_it_is(tmp_path):
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    adapted = DepthModel(tuned, model.meaning, "run").eval()
-    folder = export.export(adapted, to="glpdepth", out=tmp_path / "mine")
+    adapted = DepthModel(tuned, model.spec, "run").eval()
+    folder = exporting.export(adapted, to="glpdepth", out=tmp_path / "mine")
     depth = adapted.predict(IMAGE).depth
     np.testing.assert_allclose(theirs(as_the_test_script_loads(folder / "mine.ckpt"), 10, 1e-5), depth, rtol=1e-4)
     assert np.abs(depth - plain().predict(IMAGE).depth).max() > 0.01, "the adapters changed nothing"
@@ -275,9 +275,9 @@ def test_an_adapter_is_merged_and_left_as_it_is(tmp_path):
 
 def test_a_checkpoint_becomes_a_hugging_face_folder(tmp_path):
     path = checkpoint(tmp_path / "epoch_08_model.ckpt")
-    folder = export.export(path, max_depth=80)
+    folder = exporting.export(path, max_depth=80)
     assert folder == tmp_path / "epoch_08_model-hf"
-    assert models.load(folder).meaning.base_max_depth is None
+    assert models.load(folder).spec.base_max_depth is None
     assert np.array_equal(
         models.load(folder).predict(IMAGE).depth, models.load(path, max_depth=80).predict(IMAGE).depth
     )
@@ -308,7 +308,7 @@ def test_what_the_file_cannot_hold_is_refused_in_a_sentence(changes, parts, word
     for name, value in parts.items():
         setattr(model, name, value)
     with pytest.raises(ValueError, match=f"--to glpdepth cannot hold this model: .*{words}") as caught:
-        export.export(model, to="glpdepth", out=tmp_path / "mine")
+        exporting.export(model, to="glpdepth", out=tmp_path / "mine")
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
@@ -320,5 +320,5 @@ def test_a_file_that_is_read_back_otherwise_is_not_exported(tmp_path, monkeypatc
     original = architectures.to_glpdepth
     monkeypatch.setattr(architectures, "to_glpdepth", twisted)
     with pytest.raises(ValueError, match="answers otherwise"):
-        export.export(plain(), to="glpdepth", out=tmp_path / "mine")
+        exporting.export(plain(), to="glpdepth", out=tmp_path / "mine")
     assert not (tmp_path / "mine").exists()

@@ -18,11 +18,11 @@ from transformers import (
     pipeline,
 )
 
-from sonde import architectures, export, label, models, recipes, train
+from sonde import architectures, exporting, labelling, models, recipes, training
 from sonde.architectures import MiT
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, ModelSpec
+from sonde.tensors import Batch
 from sonde.trainer import Objective
-from sonde.types import Sample
 
 SMALL = MiT((8, 16, 40, 64), (1, 2, 1, 1))
 
@@ -59,7 +59,7 @@ def test_a_drawn_glpn_answers_metres_and_learns():
     model = models.build("b0", max_depth=80)
     depth = model.predict(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8)).depth
     assert model.space == "metric" and 0 < depth.min() < depth.max() < 80 and depth.std() > 0.01
-    model.respond(model.network.train(), torch.rand(2, 3, 64, 64)).sum().backward()
+    model.forward_raw(model.network.train(), torch.rand(2, 3, 64, 64)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for name, p in model.network.named_parameters() if "proj" in name)
 
 
@@ -76,7 +76,7 @@ def test_a_range_may_end_anywhere_and_survives_the_disk(family, metres, tmp_path
     np.testing.assert_allclose(depth, metres, rtol=1e-6)
     models.save(model, tmp_path / "model")
     assert np.array_equal(models.load(tmp_path / "model").predict(image).depth, depth)
-    raw = model.respond(model.network, torch.rand(1, 3, 56, 70))
+    raw = model.forward_raw(model.network, torch.rand(1, 3, 56, 70))
     assert raw.max().item() == pytest.approx(metres)  # what a loss sees is metres too
 
 
@@ -93,7 +93,7 @@ def test_a_config_of_transformers_refuses_the_fraction_that_sonde_keeps():
 def test_the_cards_line_gives_metres_without_sonde(metres, tmp_path):
     model = models.build("b0", max_depth=metres)
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    folder = export.export(model, out=tmp_path / "out")
+    folder = exporting.export(model, out=tmp_path / "out")
     text = (folder / "README.md").read_text()
     line = next(line for line in text.splitlines() if line.startswith("depth_m"))
     from PIL import Image
@@ -148,7 +148,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
 def test_a_recipe_that_cannot_be_is_one_sentence(words, message, tmp_path):
     root = write_bench(tmp_path / "set", 5)
     with pytest.raises(ValueError, match=message) as caught:
-        train.prepare(recipes.load({"data": {"root": str(root), "cache": None}}, words))
+        training.prepare(recipes.load({"data": {"root": str(root), "cache": None}}, words))
     assert "\n" not in str(caught.value)
 
 
@@ -157,8 +157,8 @@ def test_a_metric_network_given_an_encoding_answers_its_unit_interval(tmp_path):
     root = write_bench(tmp_path / "set", 5)
     network().save_pretrained(tmp_path / "base")
     words = [f"model.name={tmp_path / 'base'}", f"data.root={root}", "data.cache=null", "model.input_size=[32,64]"]
-    plan = train.prepare(recipes.load({"lora": {"r": 2}}, words))
-    assert plan.model.respond(plan.model.network.eval(), torch.rand(1, 3, 32, 64)).max() <= 1
+    plan = training.prepare(recipes.load({"lora": {"r": 2}}, words))
+    assert plan.model.forward_raw(plan.model.network.eval(), torch.rand(1, 3, 32, 64)).max() <= 1
     models.save(plan.model, tmp_path / "run" / "best")  # an adapter, whose base is at 10 again when it loads
     again, image = models.load(tmp_path / "run"), np.zeros((24, 32, 3), np.uint8)
     np.testing.assert_array_equal(again.predict(image).depth, plan.model.predict(image).depth)
@@ -200,7 +200,7 @@ def test_a_published_glpn_ends_where_it_was_trained_to(place, changes, metres, t
 
 
 def test_what_sonde_saved_under_a_published_name_is_left_as_it_is(tmp_path):
-    model = DepthModel(network(), Meaning("metric", None, 32, *models.PLAIN), "mine")
+    model = DepthModel(network(), ModelSpec("metric", None, 32, *models.PLAIN), "mine")
     models.save(model, tmp_path / "glpn-kitti")
     assert models.load(tmp_path / "glpn-kitti").network.config.max_depth == 10
 
@@ -262,7 +262,7 @@ def test_an_authors_checkpoint_gives_the_same_network(prefix, name, metres, tmp_
 def test_an_authors_checkpoint_lends_its_architecture_to_weights_drawn_anew(tmp_path):
     torch.save(official_of(network()), tmp_path / "best_model_kitti.ckpt")
     given, drawn = (models.load(tmp_path / "best_model_kitti.ckpt", init=init) for init in ("pretrained", "random"))
-    assert drawn.meaning == given.meaning and drawn.network.config.max_depth == 80
+    assert drawn.spec == given.spec and drawn.network.config.max_depth == 80
     same = drawn.network.state_dict()
     assert same.keys() == given.network.state_dict().keys()
     convolutions = {key: value for key, value in given.network.state_dict().items() if value.ndim == 4}
@@ -296,7 +296,7 @@ def test_a_wrong_checkpoint_is_one_sentence(tmp_path):
 
 
 def keeping(drawn: torch.nn.Module | None = None) -> DepthModel:
-    return DepthModel(drawn or network(), Meaning("metric", None, 32, *models.PLAIN), "glpn").eval()
+    return DepthModel(drawn or network(), ModelSpec("metric", None, 32, *models.PLAIN), "glpn").eval()
 
 
 @pytest.mark.parametrize("height,width", [(97, 131), (352, 1216), (1, 1), (32, 33), (375, 70)])
@@ -315,7 +315,7 @@ def test_an_answer_has_the_images_size_and_is_the_networks_own(height, width):
 def test_training_sees_the_image_without_its_padding():
     model = keeping()
     depth = torch.rand(2, 45, 70) + 1
-    sample: Sample = {
+    sample: Batch = {
         "image": torch.rand(2, 3, 45, 70),
         "depth": depth,
         "mask": torch.ones_like(depth, dtype=torch.bool),
@@ -335,7 +335,7 @@ def test_labels_of_padded_images_are_their_predictions(tmp_path):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
     model = keeping()
     for size in ("image", "network"):  # all three are seen at 64 x 96, in one batch
-        label.label(model, tmp_path / "photos", tmp_path / size, batch_size=3, size=size)
+        labelling.label(model, tmp_path / "photos", tmp_path / size, batch_size=3, size=size)
         for name in "abc":
             depth = files.read_depth(tmp_path / size / "labels" / f"{name}.png")
             wanted = model.predict(tmp_path / "photos" / f"{name}.png").depth
@@ -344,7 +344,7 @@ def test_labels_of_padded_images_are_their_predictions(tmp_path):
 
 def test_the_short_side_and_a_fixed_size_are_resized_as_before():
     drawn = AutoModelForDepthEstimation.from_config(small_depth_anything())
-    model = DepthModel(drawn, models.meaning_of(drawn), "dav2")
+    model = DepthModel(drawn, models.spec_of(drawn), "dav2")
     assert model.prepare(torch.rand(1, 3, 97, 131)).shape == (1, 3, 518, 700)
-    fixed = DepthModel(network(small_glpn()), Meaning("metric", None, 32, input_size=(64, 96)), "fixed")
-    assert fixed.respond(fixed.network, torch.rand(1, 3, 97, 131)).shape == (1, 64, 96)
+    fixed = DepthModel(network(small_glpn()), ModelSpec("metric", None, 32, input_size=(64, 96)), "fixed")
+    assert fixed.forward_raw(fixed.network, torch.rand(1, 3, 97, 131)).shape == (1, 64, 96)

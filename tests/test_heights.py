@@ -10,11 +10,11 @@ from left_out_runs import leave_out, plain_bench
 from small_captures import write_bench
 from trained_runs import make_run
 
-from sonde import evaluate, models, report
+from sonde import evaluation, models, report
 from sonde.datasets import Capture
 from sonde.datasets.zivid import open_zivid
-from sonde.evaluate import ADAPTED, MEAN_MAP, height_table, read_evaluation, scoreboard, table
-from sonde.evaluate.heights import edges_of
+from sonde.evaluation import ADAPTED, MEAN_MAP, height_table, read_evaluation, score_with_baselines, table
+from sonde.evaluation.heights import edges_of
 from sonde.types import DepthArray, Prediction
 
 WALL = 0.8
@@ -47,8 +47,8 @@ def worse_on_objects(capture: Capture) -> Prediction:
 
 
 @pytest.fixture
-def scored(root) -> evaluate.Evaluation:
-    return evaluate.evaluate(worse_on_objects, "zivid-mm", root, bench=plain_bench(np.full((24, 32), WALL)))
+def scored(root) -> evaluation.Evaluation:
+    return evaluation.evaluate(worse_on_objects, "zivid-mm", root, bench=plain_bench(np.full((24, 32), WALL)))
 
 
 def test_objects_and_bench_have_their_own_errors(scored):
@@ -97,29 +97,29 @@ def test_a_capture_of_another_aspect_has_no_heights_and_is_scored(root):
     for folder, ending in (("images", "png"), ("depth", "npy")):
         (root.parent / "wide" / folder / f"c00.{ending}").rename(root / folder / f"c03.{ending}")
     bench = plain_bench(np.full((24, 32), WALL))
-    scored = evaluate.evaluate(worse_on_objects, "zivid-mm", root, bench=bench)
+    scored = evaluation.evaluate(worse_on_objects, "zivid-mm", root, bench=bench)
     assert len(scored.rows) == 4 and scored.rows[3].keys() == scored.rows[0].keys()
     assert scored.rows[3]["mae_bench_mm"] is None and scored.rows[3]["pixels_above[10-25 mm]"] == 0
     assert scored.heights["spans"]["under 10 mm"]["images"] == 3
-    alone = evaluate.evaluate(worse_on_objects, "zivid-mm", root, ids=["c03"], bench=bench)
+    alone = evaluation.evaluate(worse_on_objects, "zivid-mm", root, ids=["c03"], bench=bench)
     assert alone.heights == {} and height_table(alone) == {} and "heights" not in alone.summary()
 
 
 def test_without_a_bench_there_are_no_heights(root):
-    scored = evaluate.evaluate(worse_on_objects, "zivid-mm", root)
+    scored = evaluation.evaluate(worse_on_objects, "zivid-mm", root)
     assert scored.heights == {} and not [name for name in scored.rows[0] if "object" in name or "above" in name]
 
 
 def test_heights_have_the_sets_unit_and_grow_with_a_far_bench(root):
     bench = plain_bench(np.full((24, 32), WALL))
-    in_metres = evaluate.evaluate(worse_on_objects, "hypersim", root, bench=bench)
+    in_metres = evaluation.evaluate(worse_on_objects, "hypersim", root, bench=bench)
     assert list(in_metres.heights["spans"])[1] == "0.01-0.025 m"
     assert in_metres.heights["mae_objects_m"] == pytest.approx(0.0065, abs=1e-6)
     assert edges_of(plain_bench(np.full((4, 4), 6.0))) == pytest.approx((0.1, 0.25, 0.5, 1.0))
 
 
 def test_the_error_of_objects_is_a_column_where_every_row_knows_it(root, scored):
-    plain = evaluate.evaluate(worse_on_objects, "zivid-mm", root)
+    plain = evaluation.evaluate(worse_on_objects, "zivid-mm", root)
     assert list(table({"one": scored, "other": scored})["one"])[:3] == ["MAE (mm)", "MAE of objects (mm)", "AbsRel"]
     assert "MAE of objects (mm)" not in table({"one": plain, "other": scored})["other"]
 
@@ -130,24 +130,24 @@ def run(root, tmp_path) -> Path:
     run = make_run(root, tmp_path / "run", ["c00", "c02"], ["c01"])
     model = models.load(run)
     model.background = plain_bench(np.full((24, 32), WALL))
-    model.meaning = replace(model.meaning, background=WALL)
+    model.spec = replace(model.spec, background=WALL)
     models.save(model, run / "best")
     return run
 
 
 def test_every_row_of_a_runs_board_tells_objects_and_bench_apart(run):
     (run / "split.json").write_text(json.dumps({"train": ["c01"], "validation": ["c02"], "test": ["c00"]}))
-    board = scoreboard(run)
-    assert len(board) == 6 and all("mae_objects_mm" in scored.heights for scored in board.values())
-    assert board[MEAN_MAP].heights["mae_bench_mm"] > 0 and "MAE of objects (mm)" in table(board)[ADAPTED]
+    scoreboard = score_with_baselines(run)
+    assert len(scoreboard) == 6 and all("mae_objects_mm" in scored.heights for scored in scoreboard.values())
+    assert scoreboard[MEAN_MAP].heights["mae_bench_mm"] > 0 and "MAE of objects (mm)" in table(scoreboard)[ADAPTED]
 
 
 def test_a_model_that_knows_a_bench_is_scored_by_height_wherever_it_is_scored(run, root):
-    by_run, by_model = evaluate.evaluate(run, data=root), evaluate.evaluate(models.load(run), "zivid-mm", root)
+    by_run, by_model = evaluation.evaluate(run, data=root), evaluation.evaluate(models.load(run), "zivid-mm", root)
     assert by_run.heights["spans"] and by_model.heights["spans"]
     assert by_run.rows == [row for row in by_model.rows if row["id"] != "c01"]
-    board = evaluate.on_sets(run, [evaluate.On("zivid", root, "zivid-mm")])
-    assert all(scored.heights for scored in board.values())
+    scoreboard = evaluation.evaluate_many(run, [evaluation.On("zivid", root, "zivid-mm")])
+    assert all(scored.heights for scored in scoreboard.values())
 
 
 def test_the_command_prints_the_heights(sonde, run):
@@ -172,11 +172,13 @@ def test_the_page_shows_the_bench_and_the_errors_by_height(root, tmp_path):
         assert "MAE of objects (mm)" in said
     assert html.count('alt="the bench: ') == 2
     (run / "best" / "background.npy").unlink()
-    assert "The bench that" not in report.write(run, scoreboard(run), report.Gallery()).read_text(encoding="utf-8")
+    assert "The bench that" not in report.write(run, score_with_baselines(run), report.Gallery()).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_an_interval_stands_under_its_own_column(run, root):
-    scored = evaluate.evaluate(run, data=root, ci=95)
+    scored = evaluation.evaluate(run, data=root, ci=95)
     html = report.write(run, {"it": scored}, report.Gallery()).read_text(encoding="utf-8")
     cells = html[html.index("95 % interval</th><td>") :].partition("</tr>")[0]
     assert cells.count("<td>") == 6 and cells.split("<td>")[2].startswith("\N{EN DASH}")
@@ -184,10 +186,10 @@ def test_an_interval_stands_under_its_own_column(run, root):
 
 def test_a_note_beside_the_numbers_says_that_the_camera_moved(root):
     bench = plain_bench(np.full((24, 32), WALL))
-    assert not evaluate.evaluate(worse_on_objects, "zivid-mm", root, bench=bench).notes
+    assert not evaluation.evaluate(worse_on_objects, "zivid-mm", root, bench=bench).notes
     for name in ("c01", "c02"):
         np.save(root / "depth" / f"{name}.npy", cloud(np.full((24, 32), WALL + 0.05)))
-    (note,) = evaluate.evaluate(worse_on_objects, "zivid-mm", root, bench=bench).notes
+    (note,) = evaluation.evaluate(worse_on_objects, "zivid-mm", root, bench=bench).notes
     assert note.startswith("2 of 3 captures do not lie on the bench that this model knows, first c01 (50.0 mm in depth")
     assert "0 pixels off" in note and "adapt again" in note
 
@@ -195,4 +197,4 @@ def test_a_note_beside_the_numbers_says_that_the_camera_moved(root):
 def test_depth_that_is_not_in_metres_has_no_heights(root):
     captures = replace(open_zivid(root), space="scale")
     bench = plain_bench(np.full((24, 32), WALL))
-    assert evaluate.evaluate(worse_on_objects, "zivid-mm", captures, bench=bench).heights == {}
+    assert evaluation.evaluate(worse_on_objects, "zivid-mm", captures, bench=bench).heights == {}

@@ -21,10 +21,10 @@ from small_captures import picture
 from small_networks import saved
 from torch import nn
 
-from sonde import files, label, models
-from sonde.label import quality
-from sonde.label.chunks import ready
-from sonde.models import DepthModel, Meaning, weights_hash
+from sonde import files, labelling, models
+from sonde.labelling import quality
+from sonde.labelling.chunks import ready
+from sonde.models import DepthModel, ModelSpec, weights_hash
 
 SIZES = [(40, 60), (64, 64), (60, 40), (33, 70)]
 
@@ -40,13 +40,13 @@ class RedIsNear(nn.Module):
 
 
 def red_is_near() -> DepthModel:
-    return DepthModel(RedIsNear(), Meaning("disparity", None, 1, *models.PLAIN), "red-is-near").eval()
+    return DepthModel(RedIsNear(), ModelSpec("disparity", None, 1, *models.PLAIN), "red-is-near").eval()
 
 
 def small(folder: Path, family: str = "depth_anything") -> Path:
     """A network that sees small images, as a folder any process may load."""
     model = models.load(saved(family, folder / "drawn"))
-    model.meaning = replace(model.meaning, short_side=56 if family == "depth_anything" else None)
+    model.spec = replace(model.spec, short_side=56 if family == "depth_anything" else None)
     models.save(model, folder / family)
     return folder / family
 
@@ -81,7 +81,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def test_labels_are_the_models_own_answers_at_the_images_size(teacher, photos, tmp_path):
-    outcome = label.label(teacher, photos, tmp_path / "out", chunk=8)
+    outcome = labelling.label(teacher, photos, tmp_path / "out", chunk=8)
     assert (outcome.labels, outcome.failed) == (21, 1)
     for entry in lines(outcome.manifest):
         depth = teacher.predict(tmp_path / "out" / entry["image"]).depth
@@ -92,7 +92,7 @@ def test_labels_are_the_models_own_answers_at_the_images_size(teacher, photos, t
 
 
 def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
-    outcome = label.label(teacher, photos, tmp_path / "out", licence="CC-BY-NC-4.0")
+    outcome = labelling.label(teacher, photos, tmp_path / "out", licence="CC-BY-NC-4.0")
     entry = next(entry for entry in lines(outcome.manifest) if entry["id"] == "day1/03")
     weights = weights_hash(teacher.network)
     ends = {"max_depth": teacher.network.config.max_depth, "scale": 1.0}
@@ -116,13 +116,13 @@ def test_the_hash_is_of_every_number(folder):
 
 
 def test_labels_may_have_the_networks_size(teacher, photos, tmp_path):
-    outcome = label.label(teacher, photos, tmp_path / "out", size="network")
+    outcome = labelling.label(teacher, photos, tmp_path / "out", size="network")
     shapes = {files.read_depth(tmp_path / "out" / entry["label"]).shape for entry in lines(outcome.manifest)}
     assert shapes == {(56, 84), (56, 56), (84, 56), (56, 112), (56, 126)} & shapes and (56, 84) in shapes
 
 
 def test_metric_teachers_give_metres(photos, tmp_path):
-    outcome = label.label(small(tmp_path, "glpn"), photos, tmp_path / "out")
+    outcome = labelling.label(small(tmp_path, "glpn"), photos, tmp_path / "out")
     entry = lines(outcome.manifest)[0]
     assert (entry["space"], entry["sky"]) == ("metric", None)
     depth = models.load(tmp_path / "glpn").predict(tmp_path / "out" / entry["image"]).depth
@@ -130,7 +130,7 @@ def test_metric_teachers_give_metres(photos, tmp_path):
 
 
 def test_batches_change_nothing_but_rounding(teacher, photos, tmp_path):
-    labels = [label.label(teacher, photos, tmp_path / str(size), batch_size=size).manifest for size in (1, 3)]
+    labels = [labelling.label(teacher, photos, tmp_path / str(size), batch_size=size).manifest for size in (1, 3)]
     for one, three in zip(*map(lines, labels), strict=True):
         a, b = (files.read_depth(path.parent / one["label"]) for path in labels)
         np.testing.assert_allclose(a, b, atol=1e-3 * float(np.nanmax(a)))
@@ -138,9 +138,9 @@ def test_batches_change_nothing_but_rounding(teacher, photos, tmp_path):
 
 
 def test_shards_share_the_work_and_are_the_whole_together(teacher, photos, tmp_path):
-    whole = label.label(teacher, photos, tmp_path / "whole", chunk=4)
+    whole = labelling.label(teacher, photos, tmp_path / "whole", chunk=4)
     for number in (2, 0, 1):
-        label.label(teacher, photos, tmp_path / "parts", chunk=4, shard=(number, 3))
+        labelling.label(teacher, photos, tmp_path / "parts", chunk=4, shard=(number, 3))
     found = [path.name for path in (tmp_path / "parts").glob("manifest*")]
     assert sorted(found) == [f"manifest-0000{number}-of-00003.jsonl" for number in range(3)]
     together = [entry for name in found for entry in lines(tmp_path / "parts" / name)]
@@ -150,14 +150,14 @@ def test_shards_share_the_work_and_are_the_whole_together(teacher, photos, tmp_p
 
 
 def test_a_finished_shard_is_left_alone(teacher, photos, tmp_path):
-    label.label(teacher, photos, tmp_path / "out")
+    labelling.label(teacher, photos, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    assert label.label(teacher, photos, tmp_path / "out").labels == 21
+    assert labelling.label(teacher, photos, tmp_path / "out").labels == 21
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
 def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_path):
-    label.label(teacher, photos, tmp_path / "out")
+    labelling.label(teacher, photos, tmp_path / "out")
     for changed, said in (
         ({"size": "network"}, "size image, not network"),
         ({"shard": (0, 2)}, "shards 1, not 2"),
@@ -165,19 +165,19 @@ def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_pa
         ({"licence": "MIT"}, "licence unknown, not MIT"),
     ):
         with pytest.raises(ValueError, match=said):
-            label.label(teacher, photos, tmp_path / "out", **changed)
+            labelling.label(teacher, photos, tmp_path / "out", **changed)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the weights of"):
-        label.label(red_is_near(), photos, tmp_path / "out")
+        labelling.label(red_is_near(), photos, tmp_path / "out")
     with pytest.raises(ValueError, match="22 images, not these 10"):
-        label.label(teacher, photos / "day1", tmp_path / "out")
+        labelling.label(teacher, photos / "day1", tmp_path / "out")
 
 
 def test_weights_whose_metres_end_elsewhere_are_another_job(photos, tmp_path):
     teacher = models.load(str(saved("glpn", tmp_path / "weights")))
-    label.label(teacher, photos, tmp_path / "out", shard=(0, 2))
-    models.end_at(teacher.network, 10)
+    labelling.label(teacher, photos, tmp_path / "out", shard=(0, 2))
+    models.set_max_depth(teacher.network, 10)
     with pytest.raises(ValueError, match=r"begun otherwise .a range of .*max_depth': 1.*not .*max_depth': 10"):
-        label.label(teacher, photos, tmp_path / "out", shard=(1, 2))
+        labelling.label(teacher, photos, tmp_path / "out", shard=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_weights_whose_metres_end_elsewhere_are_another_job(photos, tmp_path):
 )
 def test_a_request_that_cannot_be_is_one_sentence(teacher, photos, tmp_path, options, said):
     with pytest.raises(ValueError, match=said):
-        label.label(teacher, photos, tmp_path / "out", **options)
+        labelling.label(teacher, photos, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_keeps_what_is_done_and_the_next_run_finishes(teacher, photos, tmp_path, monkeypatch):
-    label.label(teacher, photos, tmp_path / "whole", chunk=4)
+    labelling.label(teacher, photos, tmp_path / "whole", chunk=4)
     write, room = Path.write_bytes, iter(range(9))
 
     def full(path: Path, data: bytes) -> int:
@@ -207,17 +207,17 @@ def test_a_full_disk_keeps_what_is_done_and_the_next_run_finishes(teacher, photo
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ValueError, match=r"full after 8 of 22 images.*goes on from there"):
-        label.label(teacher, photos, tmp_path / "out", chunk=4)
+        labelling.label(teacher, photos, tmp_path / "out", chunk=4)
     monkeypatch.undo()
     assert len(list((tmp_path / "out" / "parts").iterdir())) == 2
-    label.label(teacher, photos, tmp_path / "out", chunk=4)
+    labelling.label(teacher, photos, tmp_path / "out", chunk=4)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-from sonde import label, models
+from sonde import labelling, models
 
 teacher, photos, out, format = models.load(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
 random.seed(format)
@@ -247,7 +247,7 @@ print(kills)
 def test_killed_again_and_again_it_leaves_the_bytes_of_a_run_that_was_not(folder, photos, tmp_path, format):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    label.label(folder, photos, tmp_path / "whole", chunk=2, format=format)
+    labelling.label(folder, photos, tmp_path / "whole", chunk=2, format=format)
     torch.set_num_threads(threads)
     words = [sys.executable, "-c", KILLED, folder, photos, tmp_path / "out", format]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -258,7 +258,7 @@ def test_killed_again_and_again_it_leaves_the_bytes_of_a_run_that_was_not(folder
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_shards_of_labels_are_read_by_webdataset(teacher, photos, tmp_path):
-    outcome = label.label(teacher, photos, tmp_path / "out", chunk=16, format="webdataset")
+    outcome = labelling.label(teacher, photos, tmp_path / "out", chunk=16, format="webdataset")
     shards = sorted(str(path) for path in (tmp_path / "out").glob("shard-*.tar"))
     assert [Path(shard).name for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))  # pyright: ignore
@@ -328,7 +328,7 @@ def test_the_sky_is_the_far_region_at_the_top():
 
 
 def test_a_plan_follows_from_what_it_measured(teacher, photos):
-    plan = label.plan(teacher, photos, total=1_000_000, seconds=0.3, price_per_hour=2.0, hours=0.5)
+    plan = labelling.plan(teacher, photos, total=1_000_000, seconds=0.3, price_per_hour=2.0, hours=0.5)
     assert plan["hours_on_one_machine"] == pytest.approx(1_000_000 / plan["images_per_second"] / 3600)
     assert plan["machines"] == int(np.ceil(plan["hours_on_one_machine"] / 0.5))
     assert plan["cost"] == pytest.approx(2 * plan["hours_on_one_machine"])
@@ -359,7 +359,7 @@ def pairs(tmp_path) -> Path:
 
 
 def test_depth_maps_beside_photographs_are_not_labelled_and_are_listed(teacher, pairs, tmp_path):
-    outcome = label.label(teacher, pairs, tmp_path / "out")
+    outcome = labelling.label(teacher, pairs, tmp_path / "out")
     assert (outcome.labels, outcome.failed, outcome.passed_over) == (4, 0, 4)
     assert outcome.list is not None
     for index, line in enumerate(lines(outcome.list)):
@@ -367,14 +367,14 @@ def test_depth_maps_beside_photographs_are_not_labelled_and_are_listed(teacher, 
         assert found == pairs / "kitchen" / f"sync_depth_{index:05}.png" and "picture of that name" in line["reason"]
     for path in pairs.rglob("sync_depth_*"):
         path.unlink()
-    again = label.label(teacher, pairs, tmp_path / "out")  # the same photographs: the same job
+    again = labelling.label(teacher, pairs, tmp_path / "out")  # the same photographs: the same job
     assert (again.labels, again.passed_over, again.list) == (4, 0, None)
     assert not outcome.list.exists()
 
 
 def test_all_shards_pass_over_the_same(teacher, pairs, tmp_path):
-    alone = label.label(teacher, pairs, tmp_path / "alone", chunk=1)
-    parts = [label.label(teacher, pairs, tmp_path / "parts", chunk=1, shard=(k, 3)) for k in (1, 0, 2)]
+    alone = labelling.label(teacher, pairs, tmp_path / "alone", chunk=1)
+    parts = [labelling.label(teacher, pairs, tmp_path / "parts", chunk=1, shard=(k, 3)) for k in (1, 0, 2)]
     assert [part.labels for part in parts] == [1, 2, 1]
     assert {(part.passed_over, part.list) for part in parts} == {(4, tmp_path / "parts" / "passed_over.jsonl")}
     assert alone.list is not None and parts[0].list is not None
@@ -394,7 +394,7 @@ ON_RAY = """
 import os, signal, sys, threading, time
 from pathlib import Path
 import psutil, torch
-from sonde import label
+from sonde import labelling
 
 teacher, photos, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 torch.set_num_threads(1)
@@ -431,6 +431,6 @@ def test_ray_survives_the_loss_of_an_actor_and_leaves_the_same_bytes(folder, pho
 
 
 def test_without_ray_the_engine_says_how_to_get_it(teacher, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("sonde.label.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("sonde.labelling.engines.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'sonde\[ray\]'"):
-        label.label(teacher, photos, tmp_path / "out", engine="ray")
+        labelling.label(teacher, photos, tmp_path / "out", engine="ray")

@@ -9,9 +9,9 @@ from left_out_runs import leave_out
 from small_captures import write_bench
 from trained_runs import make_run
 
-from sonde import baselines, evaluate, recipes, report
+from sonde import baselines, evaluation, recipes, report
 from sonde.datasets import Capture, open_set
-from sonde.evaluate import (
+from sonde.evaluation import (
     ADAPTED,
     CONSTANT,
     FAR_MAP,
@@ -20,7 +20,7 @@ from sonde.evaluate import (
     MEDIAN_MAP,
     UNADAPTED,
     read_run,
-    scoreboard,
+    score_with_baselines,
     verdict,
 )
 from sonde.recipes import Recipe
@@ -95,20 +95,20 @@ def test_a_capture_is_answered_by_the_other_folds_and_each_baseline_is_made_once
 
 def test_baselines_of_a_run_without_test_captures_come_from_the_other_folds(run):
     seen = []
-    board = scoreboard(run, watch=lambda capture, depth, row: seen.append(capture.id))
-    assert list(board) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, UNADAPTED, LEFT_OUT]
+    scoreboard = score_with_baselines(run, watch=lambda capture, depth, row: seen.append(capture.id))
+    assert list(scoreboard) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, UNADAPTED, LEFT_OUT]
     assert seen == ["c00", "c01", "c02", "c03", "c04"]
-    errors = {row: board[row].metrics["mae_mm"] for row in (MEAN_MAP, MEDIAN_MAP, FAR_MAP, LEFT_OUT)}
+    errors = {row: scoreboard[row].metrics["mae_mm"] for row in (MEAN_MAP, MEDIAN_MAP, FAR_MAP, LEFT_OUT)}
     expected = {MEAN_MAP: 1.5, MEDIAN_MAP: 1.6, FAR_MAP: 2.2, LEFT_OUT: 0.5}  # of 0, 1, 2, 3, 4, each left out
     assert errors == pytest.approx(expected, abs=1e-3)
-    assert board[CONSTANT].metrics["mae_mm"] > 20
+    assert scoreboard[CONSTANT].metrics["mae_mm"] > 20
 
 
 def test_larger_folds_leave_more_out(root, tmp_path):
     run = leave_out(root, tmp_path / "run", [["c00", "c04"], ["c01", "c02", "c03"]], off(0.5))
-    board = scoreboard(run)
-    assert board[FAR_MAP].rows[0]["mae_mm"] == pytest.approx(3, abs=1e-3)  # c03 against c00
-    assert "2-fold scores" in board[LEFT_OUT].notes[0] and "(2-fold)" in board[LEFT_OUT].settings["captures"]
+    scoreboard = score_with_baselines(run)
+    assert scoreboard[FAR_MAP].rows[0]["mae_mm"] == pytest.approx(3, abs=1e-3)  # c03 against c00
+    assert "2-fold scores" in scoreboard[LEFT_OUT].notes[0] and "(2-fold)" in scoreboard[LEFT_OUT].settings["captures"]
 
 
 def test_a_finished_run_without_test_captures_has_its_scores_and_its_page(root, tmp_path):
@@ -136,7 +136,7 @@ def test_a_finished_run_without_test_captures_has_its_scores_and_its_page(root, 
 def test_a_moved_run_is_still_compared_by_its_answers(run, tmp_path):
     report.finish(run)
     moved = run.rename(tmp_path / "moved")
-    scored = evaluate.read_evaluation(moved)
+    scored = evaluation.read_evaluation(moved)
     assert (moved / scored.settings["predictions"]).is_dir() and scored.left_out
 
 
@@ -153,7 +153,7 @@ def test_other_captures_are_scored_by_the_model_that_ships(sonde, run, tmp_path)
     other = write_bench(tmp_path / "other", 2)
     said = sonde("eval", run, "--data", other, "--protocol", "zivid-mm", "--json").json
     assert said["images"] == 2 and said["captures"] == "all captures" and "notes" not in said
-    assert said["metrics"]["mae_mm"] == evaluate.evaluate(run / "best", "zivid-mm", other).metrics["mae_mm"]
+    assert said["metrics"]["mae_mm"] == evaluation.evaluate(run / "best", "zivid-mm", other).metrics["mae_mm"]
 
 
 def test_a_run_that_kept_nothing_asks_for_captures(sonde, root, tmp_path):
@@ -162,7 +162,7 @@ def test_a_run_that_kept_nothing_asks_for_captures(sonde, root, tmp_path):
     assert said.code == 2 and "kept no captures for a test: give --data ROOT" in said.errors
     assert report.finish(run) is None
     with pytest.raises(ValueError, match="kept no captures to be scored on"):
-        scoreboard(run)
+        score_with_baselines(run)
 
 
 @pytest.mark.parametrize("gone", ["left-out", "fold"])
@@ -178,17 +178,17 @@ def test_without_answers_or_a_second_fold_nothing_is_scored(run, gone):
 def test_a_missing_answer_and_a_faulty_choice_are_named(run):
     (run / "left-out" / "c03.npy").unlink()
     with pytest.raises(ValueError, match="left-out has no prediction for c03"):
-        evaluate.evaluate(run)
+        evaluation.evaluate(run)
     (run / "choice.json").write_text('{"folds": 3}')
     with pytest.raises(ValueError, match=r"choice\.json cannot be read .*train again"):
-        evaluate.evaluate(run)
+        evaluation.evaluate(run)
 
 
 def test_a_run_that_kept_test_captures_is_scored_on_them_however_it_was_chosen(run):
     parts = {"train": ["c00", "c01", "c02"], "validation": [], "test": ["c03", "c04"]}
     (run / "split.json").write_text(json.dumps(parts))
-    assert list(scoreboard(run))[-1] == ADAPTED
-    assert [row["id"] for row in evaluate.evaluate(run).rows] == ["c03", "c04"]
+    assert list(score_with_baselines(run))[-1] == ADAPTED
+    assert [row["id"] for row in evaluation.evaluate(run).rows] == ["c03", "c04"]
 
 
 def test_a_run_that_beats_no_trivial_answer_says_so_first(sonde, root, tmp_path):
@@ -208,13 +208,13 @@ def test_a_run_that_beats_no_trivial_answer_says_so_first(sonde, root, tmp_path)
     assert "headline" not in sonde("eval", run, "--align", "scale", "--json").json
 
 
-def scored(errors: list[float], root: Path) -> evaluate.Evaluation:
+def scored(errors: list[float], root: Path) -> evaluation.Evaluation:
     """Captures c00, c01, … with these errors, mm."""
 
     def answer(capture: Capture) -> Prediction:
         return Prediction(off(errors[int(capture.id[1:])])(capture), "metric")
 
-    return evaluate.evaluate(answer, "zivid-mm", root, ids=[f"c0{number}" for number in range(len(errors))])
+    return evaluation.evaluate(answer, "zivid-mm", root, ids=[f"c0{number}" for number in range(len(errors))])
 
 
 @pytest.mark.parametrize(
@@ -232,35 +232,39 @@ def scored(errors: list[float], root: Path) -> evaluate.Evaluation:
 )
 def test_a_model_beats_a_baseline_where_the_paired_interval_says_so(root, own, words):
     count = len(own)
-    board = {
+    scoreboard = {
         CONSTANT: scored([50] * count, root),
         FAR_MAP: scored([4] * count, root),
         UNADAPTED: scored([6] * count, root),
         ADAPTED: scored(own, root),
     }
-    said = verdict(board, recipes.load("lora-few"))
+    said = verdict(scoreboard, recipes.load("lora-few"))
     assert said == "" if not words else words in said
-    with_bench = verdict(board, recipes.load("lora-few", ["model.background=farthest"]))
+    with_bench = verdict(scoreboard, recipes.load("lora-few", ["model.background=farthest"]))
     assert "model.background" not in with_bench
-    chosen = verdict(board, recipes.load("lora-few", ["choose.steps=9", "train.max_steps=0"]))
+    chosen = verdict(scoreboard, recipes.load("lora-few", ["choose.steps=9", "train.max_steps=0"]))
     assert "model.background" not in chosen and bool(chosen) == ("more steps (choose.steps)" in chosen)
 
 
 def test_the_unadapted_model_aligned_is_a_rival_too(root):
-    board = {CONSTANT: scored([9, 9], root), UNADAPTED: scored([1, 1], root), ADAPTED: scored([2, 3], root)}
-    assert "does not beat the unadapted model, aligned per image: 2.5 against 1 mm" in verdict(board, Recipe())
+    scoreboard = {
+        CONSTANT: scored([9, 9], root),
+        UNADAPTED: scored([1, 1], root),
+        ADAPTED: scored([2, 3], root),
+    }
+    assert "does not beat the unadapted model, aligned per image: 2.5 against 1 mm" in verdict(scoreboard, Recipe())
 
 
 def test_a_result_is_printed_after_what_speaks_against_it(run, capsys):
-    from sonde.cli.printing import tell_run
+    from sonde.cli.printing import print_run
 
     report.finish(run)
-    tell_run(run, as_json=False)
+    print_run(run, as_json=False)
     first = capsys.readouterr().out.splitlines()
     assert first[0].startswith("report") and any("5 left-out captures" in line for line in first)
     scores = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({"headline": "It does not.", **scores}))
-    tell_run(run, as_json=False)
+    print_run(run, as_json=False)
     assert capsys.readouterr().out.startswith("It does not.\n")
 
 
@@ -268,7 +272,7 @@ def test_runs_of_random_weights_meet_the_mean_map_alone_unless_they_ask_for_a_be
     run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
     drawn = recipes.load(run, ["model.init=random"])
     (run / "recipe.yaml").write_text(recipes.dump(drawn))
-    assert list(scoreboard(run)) == [MEAN_MAP, evaluate.TRAINED]
+    assert list(score_with_baselines(run)) == [MEAN_MAP, evaluation.TRAINED]
     (run / "recipe.yaml").write_text(recipes.dump(recipes.load(drawn, ["model.background=auto"])))
-    assert list(scoreboard(run)) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, evaluate.TRAINED]
+    assert list(score_with_baselines(run)) == [CONSTANT, MEAN_MAP, MEDIAN_MAP, FAR_MAP, evaluation.TRAINED]
     assert read_run(run) is not None

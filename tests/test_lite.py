@@ -15,7 +15,7 @@ from small_captures import picture, write_bench
 from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
-from sonde import architectures, evaluate, features, files, label, models, train
+from sonde import architectures, evaluation, features, files, labelling, models, training
 from sonde.adapters import QuickDropout, add_lora, freeze_norms, load_adapter, spelled, usual_targets
 from sonde.architectures.lite import LiteForDepthEstimation, _packaged
 from sonde.models import DepthModel
@@ -91,7 +91,7 @@ def test_a_drawn_network_answers_in_range_and_learns(max_depth):
     network, images, target = model.network.train(), torch.rand(2, 3, 64, 64), torch.rand(2, 1, 1)
     steps, losses = torch.optim.Adam(network.parameters(), 1e-3), []
     for _ in range(12):
-        loss = (model.respond(network, images) / (max_depth or 1) - target).abs().mean()
+        loss = (model.forward_raw(network, images) / (max_depth or 1) - target).abs().mean()
         steps.zero_grad()
         loss.backward()
         losses.append(loss.item())
@@ -174,7 +174,7 @@ def test_a_folder_gives_back_every_bit(tmp_path):
     model, image = drawn("lite1"), picture(2, 40, 70)
     models.save(model, tmp_path / "model")
     again = models.load(tmp_path / "model")
-    assert same(again.network, model.network) and again.meaning == model.meaning
+    assert same(again.network, model.network) and again.spec == model.spec
     assert np.array_equal(again.predict(image).depth, model.predict(image).depth)
 
 
@@ -199,7 +199,7 @@ def test_a_range_may_end_anywhere_and_survives_the_disk(metres, tmp_path):
     np.testing.assert_allclose(depth, metres, rtol=1e-6)
     models.save(model, tmp_path / "model")
     assert np.array_equal(models.load(tmp_path / "model").predict(image).depth, depth)
-    assert model.respond(model.network, torch.rand(1, 3, 56, 70)).max().item() == pytest.approx(metres)
+    assert model.forward_raw(model.network, torch.rand(1, 3, 56, 70)).max().item() == pytest.approx(metres)
 
 
 @pytest.fixture(scope="module")
@@ -232,12 +232,12 @@ def test_the_features_command_draws_them(sonde, relative, tmp_path):
 def test_it_labels_and_is_scored_as_any_other(relative, tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(picture(0, 45, 70)).save(tmp_path / "photos" / "a.png")
-    outcome = label.label(str(relative), tmp_path / "photos", tmp_path / "out")
+    outcome = labelling.label(str(relative), tmp_path / "photos", tmp_path / "out")
     assert (outcome.labels, outcome.failed) == (1, 0)
     depth = models.load(relative).predict(tmp_path / "photos" / "a.png").depth
     found = files.read_depth(tmp_path / "out" / "labels" / "a.png")
     np.testing.assert_allclose(found, depth, atol=2e-4 * float(depth.max()))
-    result = evaluate.evaluate(str(relative), "affine-disparity", write_bench(tmp_path / "bench", 3))
+    result = evaluation.evaluate(str(relative), "affine-disparity", write_bench(tmp_path / "bench", 3))
     assert len(result.rows) == 3 and all(np.isfinite(value) for value in result.metrics.values())
 
 
@@ -328,7 +328,7 @@ def test_a_run_adapts_a_saved_lite(relative, tmp_path):
     root = write_bench(tmp_path / "set", 5)
     words = [f"model.name={relative}", f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
     settings = ["model.input_size=[32,64]", "train.max_steps=2", "train.eval_steps=1", "train.save_steps=1"]
-    run = train.train(FEW, [*words, *settings, "lora.target_modules=null"])
+    run = training.train(FEW, [*words, *settings, "lora.target_modules=null"])
     held = json.loads((run / "best" / "adapter_config.json").read_text())
     assert sorted(held["target_modules"]) == ["expand.conv", "project.conv"]
     depth = models.load(run).predict(picture(0)).depth

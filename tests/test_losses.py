@@ -152,13 +152,13 @@ def test_relief_agrees_with_the_formula_written_out():
     pred, target, mask = (m[:1] for m in random_maps(h=20))
     far, total = 2, torch.zeros(())  # share 0.25 of 20 rows: squares of 5
 
-    def stands_out(values: Tensor, y: int, x: int) -> Tensor:
+    def high_pass(values: Tensor, y: int, x: int) -> Tensor:
         window = np.s_[0, max(y - far, 0) : y + far + 1, max(x - far, 0) : x + far + 1]
         return values[0, y, x] - values[window][mask[window]].mean()
 
     for y, x in mask[0].nonzero().tolist():
-        weight = 1 + 10 * (stands_out(target, y, x).abs() > 0.1)
-        total = total + weight * stands_out(pred - target, y, x).abs() / mask.sum()
+        weight = 1 + 10 * (high_pass(target, y, x).abs() > 0.1)
+        total = total + weight * high_pass(pred - target, y, x).abs() / mask.sum()
     torch.testing.assert_close(relief(pred, target, mask, share=0.25, tau=0.1), total[None])
 
 

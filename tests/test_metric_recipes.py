@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sonde import models, recipes, scenes, train
+from sonde import models, recipes, scenes, training
 
 DOCS = Path(__file__).parents[1] / "docs" / "metric.md"
 SMALL = ["model.size=b0", "model.encoder=null", "train.max_steps=2", "train.dataloader_num_workers=0"]
@@ -48,7 +48,7 @@ def test_metric_driving_runs_on_renders_in_the_same_layout(tmp_path):
         "train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2",
         "save_result=true",
     ]  # fmt: skip
-    run = train.train("metric-driving", settings)
+    run = training.train("metric-driving", settings)
     model = models.load(run)
     assert model.space == "metric" and model.network.config.max_depth == 80
     assert len(list((run / "results" / "step-000002").rglob("*.depth.png"))) == 2
@@ -62,7 +62,7 @@ def test_metric_indoor_learns_rooms_up_to_ten_metres(tmp_path):
         *SMALL, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", f"output_dir={tmp_path / 'run'}",
         "crop_h=32", "crop_w=32", "batch_size=2", "data.split={test: 1, validation: 1, group: null}",
     ]  # fmt: skip
-    plan = train.prepare(recipes.load("metric-indoor", settings))
+    plan = training.prepare(recipes.load("metric-indoor", settings))
     assert plan.captures.limits[1] == 10 and plan.model.network.config.max_depth == 10
     assert plan.samples("train", augment=True)[0]["image"].shape == (3, 32, 32)
     assert plan.samples("validation")[0]["image"].shape == (3, 48, 64)
@@ -74,7 +74,7 @@ def test_metric_road_renders_its_own_set_by_one_camera(tmp_path):
         f"data.cache={tmp_path / 'cache'}", f"output_dir={tmp_path / 'run'}", "train.max_steps=2", "train.eval_steps=2",
         "train.save_steps=2", "train.per_device_train_batch_size=2", "data.split={test: 2, validation: 2, group: null}",
     ]  # fmt: skip
-    run = train.train("metric-road", settings)
+    run = training.train("metric-road", settings)
     assert json.loads((tmp_path / "roads" / "render.json").read_text())["rigs"] == 1
-    assert models.load(run).meaning.canonical_focal == 219
+    assert models.load(run).spec.canonical_focal == 219
     assert json.loads((run / "metrics.json").read_text())["metrics"]["abs_rel"] > 0

@@ -15,7 +15,7 @@ from transformers import AutoModelForDepthEstimation, DPTConfig
 from sonde import architectures, models
 from sonde.adapters import QuickDropout, add_lora, load_adapter, spelled
 from sonde.encoding import ENCODINGS
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, ModelSpec
 
 
 def small_dpt() -> DPTConfig:
@@ -37,7 +37,7 @@ CONFIGS = {"glpn": small_glpn, "depth_anything": small_depth_anything, "dpt": sm
 def built(config) -> torch.nn.Module:
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(config)
-    models.revive(network)
+    models.reinit_head(network)
     return network.eval()
 
 
@@ -115,7 +115,7 @@ else:
 
 
 def test_an_image_too_elongated_to_be_resized_is_refused_and_a_panorama_is_not():
-    resized = Meaning("disparity", short_side=518, multiple=14)
+    resized = ModelSpec("disparity", short_side=518, multiple=14)
     assert resized.network_size(100, 800) == (518, 4144)
     with pytest.raises(ValueError, match="2000x1, longer than 8 times its short side"):
         resized.network_size(1, 2000)
@@ -124,26 +124,26 @@ def test_an_image_too_elongated_to_be_resized_is_refused_and_a_panorama_is_not()
 
 
 def test_the_network_sees_multiples_of_its_step_at_its_short_side():
-    meaning = Meaning("disparity", short_side=518, multiple=14)
-    assert meaning.network_size(480, 640) == (518, 686)
-    assert meaning.network_size(1200, 1944) == (518, 840)
-    assert replace(meaning, input_size=(756, 1260)).network_size(480, 640) == (756, 1260)
-    assert Meaning("metric", short_side=None, multiple=32).network_size(375, 1242) == (384, 1248)
+    spec = ModelSpec("disparity", short_side=518, multiple=14)
+    assert spec.network_size(480, 640) == (518, 686)
+    assert spec.network_size(1200, 1944) == (518, 840)
+    assert replace(spec, input_size=(756, 1260)).network_size(480, 640) == (756, 1260)
+    assert ModelSpec("metric", short_side=None, multiple=32).network_size(375, 1242) == (384, 1248)
 
 
 def test_an_encoded_answer_is_metric_depth_inside_its_range():
     encoding = ENCODINGS["inverse"](0.5, 2.0)
-    meaning = Meaning("metric", 64, 32, encoding=encoding.to_dict(), unit="mm")
-    depth = DepthModel(built(small_glpn()), meaning, "test").predict(np.zeros((64, 64, 3), np.uint8)).depth
+    spec = ModelSpec("metric", 64, 32, encoding=encoding.to_dict(), unit="mm")
+    depth = DepthModel(built(small_glpn()), spec, "test").predict(np.zeros((64, 64, 3), np.uint8)).depth
     assert 0.5 <= depth.min() <= depth.max() <= 2.0
 
 
 def test_a_saved_model_comes_back_with_its_meaning(tmp_path):
-    meaning = Meaning("metric", 64, 32, encoding=ENCODINGS["log"](0.5, 2.0).to_dict(), unit="mm", input_size=(64, 96))
-    model = DepthModel(built(small_glpn()), meaning, "test").eval()
+    spec = ModelSpec("metric", 64, 32, encoding=ENCODINGS["log"](0.5, 2.0).to_dict(), unit="mm", input_size=(64, 96))
+    model = DepthModel(built(small_glpn()), spec, "test").eval()
     models.save(model, tmp_path / "whole")
     again = models.load(tmp_path / "whole")
-    assert again.meaning == meaning
+    assert again.spec == spec
     image = torch.rand(1, 3, 64, 96)
     assert torch.equal(model(image).depth, again(image).depth)
 
@@ -322,17 +322,17 @@ def test_a_hybrid_dpt_is_read_and_answers():
         },
     )  # fmt: skip
     network = built(config)
-    meaning = models.meaning_of(network)  # pyright: ignore[reportArgumentType]
-    assert meaning.input_size == (64, 64)
-    answer = DepthModel(network, meaning, "hybrid").predict(np.zeros((40, 60, 3), np.uint8)).depth
+    spec = models.spec_of(network)  # pyright: ignore[reportArgumentType]
+    assert spec.input_size == (64, 64)
+    answer = DepthModel(network, spec, "hybrid").predict(np.zeros((40, 60, 3), np.uint8)).depth
     assert answer.shape == (40, 60) and np.isfinite(answer).all()
 
 
 def test_a_sigmoid_follows_a_metric_depth_anything_and_not_a_relative_one():
     for kind, follows in (("metric", True), ("relative", False)):
         network = built(small_depth_anything(depth_estimation_type=kind, max_depth=20))
-        meaning = models.meaning_of(network)  # pyright: ignore[reportArgumentType]
-        assert DepthModel(network, meaning, "it").sigmoid == follows
+        spec = models.spec_of(network)  # pyright: ignore[reportArgumentType]
+        assert DepthModel(network, spec, "it").sigmoid == follows
 
 
 def test_an_adapter_of_another_network_is_refused(tmp_path):
@@ -347,10 +347,10 @@ def test_an_adapter_refuses_a_base_with_other_weights(tmp_path):
     base = tmp_path / "base"
     network = built(small_glpn())
     network.save_pretrained(base)  # pyright: ignore[reportCallIssue]
-    meaning = Meaning("metric", 64, 32, base=str(base), fingerprint=models.fingerprint(network))
-    model = DepthModel(add_lora(network, {"r": 2}), meaning, "test")
+    spec = ModelSpec("metric", 64, 32, base=str(base), fingerprint=models.fingerprint(network))
+    model = DepthModel(add_lora(network, {"r": 2}), spec, "test")
     models.save(model, tmp_path / "run" / "best")
-    assert models.load(tmp_path / "run").meaning.base == str(base)
+    assert models.load(tmp_path / "run").spec.base == str(base)
     torch.manual_seed(9)
     AutoModelForDepthEstimation.from_config(small_glpn()).save_pretrained(base)
     with pytest.raises(ValueError, match="other weights"):
@@ -402,7 +402,7 @@ def test_without_a_hub_the_local_alternatives_are_named(monkeypatch):
 def test_a_network_that_keeps_the_images_pixels_has_a_processor_that_does_at_its_multiples(tmp_path):
     from transformers import AutoImageProcessor
 
-    model = DepthModel(built(small_glpn()), Meaning("metric", None, 32, *models.IMAGENET), "glpn")
+    model = DepthModel(built(small_glpn()), ModelSpec("metric", None, 32, *models.IMAGENET), "glpn")
     models.save(model, tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path, use_fast=False)
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
@@ -439,7 +439,7 @@ def test_a_small_network_drawn_anew_answers_above_zero_everywhere(seed):
     torch.manual_seed(seed)
     model = models.build("small")
     with torch.no_grad():
-        answer = model.respond(model.network, torch.rand(1, 3, 112, 112))
+        answer = model.forward_raw(model.network, torch.rand(1, 3, 112, 112))
     assert (answer > 0).float().mean() > 0.95 and answer.std() > 0.02
 
 

@@ -8,7 +8,7 @@ from small_recipes import FEW
 from torch import nn
 from trained_runs import killed_at
 
-from sonde import models, train
+from sonde import models, training
 from sonde.trainer.muon import Muon, is_matrix, orthogonal
 
 
@@ -101,16 +101,16 @@ def test_a_recipe_trains_with_muon_and_goes_on_where_it_stopped(settings, tmp_pa
     monkeypatch.setattr("sonde.report.finish", lambda run: None)
     turned: list[int] = []
     monkeypatch.setattr("sonde.trainer.muon.orthogonal", lambda matrix: turned.append(1) or orthogonal(matrix))
-    train.train(FEW, settings("whole"))
+    training.train(FEW, settings("whole"))
     whole = dict(models.load(tmp_path / "whole").network.state_dict())
     assert turned
     with killed_at(2):
-        train.train(FEW, settings("halted"))
-    train.train(FEW, settings("halted"), resume=True)
+        training.train(FEW, settings("halted"))
+    training.train(FEW, settings("halted"), resume=True)
     halted = models.load(tmp_path / "halted").network.state_dict()
     assert all(torch.equal(value, halted[name]) for name, value in whole.items())
 
 
 def test_muon_refuses_weights_cut_across_processes(settings):
     with pytest.raises(ValueError, match=r"train.optim=muon .* train.optim=adamw_torch"):
-        train.train(FEW, settings("run", "train.fsdp=full_shard"))
+        training.train(FEW, settings("run", "train.fsdp=full_shard"))

@@ -17,7 +17,7 @@ from sonde.encoding import ENCODINGS
 def folder(tmp_path_factory) -> Path:
     """A small Depth Anything as the hub has it: network and image processor."""
     folder = saved("depth_anything", tmp_path_factory.mktemp("hub") / "small")
-    models.image_processor(models.load(folder).meaning).save_pretrained(folder)
+    models.image_processor(models.load(folder).spec).save_pretrained(folder)
     return folder
 
 
@@ -33,7 +33,7 @@ def test_every_step_is_taken_and_told(folder, sonde):
 def test_networks_of_other_sizes_and_of_an_encoding_are_taken_as_they_are(tmp_path):
     network = models.load(saved("glpn", tmp_path / "glpn"))
     encoding = ENCODINGS["inverse"](0.5, 4.0).to_dict()
-    network.meaning = replace(network.meaning, space="metric", encoding=encoding)
+    network.spec = replace(network.spec, space="metric", encoding=encoding)
     models.save(network, tmp_path / "encoded")
     checks = online.first_day(str(tmp_path / "encoded"))
     assert [check.outcome for check in checks] == ["ok"] * 4, checks
@@ -52,7 +52,7 @@ def test_a_step_that_fails_is_told_and_the_others_are_still_taken(folder, tmp_pa
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "preprocessor_config.json").unlink()
     monkeypatch.setattr(online, "_adapted", lambda model, name: "adapted")
-    told: list[online.Check] = []
+    told: list[online.OnlineStep] = []
     checks = online.first_day(str(other), told.append)
     assert [check.outcome for check in checks] == ["ok", "ok", "failed", "ok"] and told == checks
 

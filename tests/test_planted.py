@@ -16,7 +16,7 @@ from sonde.checks.maps import clipped, code
 from sonde.checks.pairing import swapped
 from sonde.checks.planes import disparity_votes, distance_votes
 from sonde.datasets import Capture, PairSet
-from sonde.datasets.pairs import Pair
+from sonde.datasets.pairs import ImageDepthPair
 from sonde.geometry import depth_to_distance
 
 CAMERA = np.array([[200.0, 0, 111.5], [0, 200.0, 83.5], [0, 0, 1]])
@@ -40,7 +40,7 @@ def set_of(captures: list[Capture], layout: str = "folder", unit: str = "m", lim
     return PairSet(
         layout,
         Path("nowhere"),
-        [Pair(name, Path(name), Path(name)) for name in by_id],
+        [ImageDepthPair(name, Path(name), Path(name)) for name in by_id],
         lambda path, size: (by_id[str(path)].depth / unit_m, by_id[str(path)].intrinsics),
         unit,
         (0.0, limit),
@@ -176,10 +176,10 @@ def test_one_moved_capture_does_not_speak_for_its_set() -> None:
 @pytest.mark.parametrize("step", [1e-3, 4e-3])
 def test_a_board_seen_nearly_head_on_in_steps_is_not_clipped_and_a_clipped_one_is(step: float) -> None:
     u = np.broadcast_to(np.arange(224), (168, 224))
-    board = (np.rint((1 + 0.1 * u / 224) / step) * step).astype(np.float32)
-    one = captures_of("bench")[0]._replace(depth=board, mask=board > 0)
+    scoreboard = (np.rint((1 + 0.1 * u / 224) / step) * step).astype(np.float32)
+    one = captures_of("bench")[0]._replace(depth=scoreboard, mask=scoreboard > 0)
     assert clipped(set_of([one]), one) is None
-    assert clipped(set_of([one]), one._replace(depth=np.minimum(board, np.float32(1.06)))) is not None
+    assert clipped(set_of([one]), one._replace(depth=np.minimum(scoreboard, np.float32(1.06)))) is not None
 
 
 def test_the_first_levels_of_a_coarse_map_are_no_code() -> None:

@@ -11,9 +11,9 @@ import trimesh
 from PIL import Image
 from torch import nn
 
-from sonde import files, models, predict
-from sonde.models import DepthModel, Meaning
-from sonde.predict import find_images, outputs_of, parse_intrinsics
+from sonde import files, models, prediction
+from sonde.models import DepthModel, ModelSpec
+from sonde.prediction import find_images, outputs_of, parse_intrinsics
 from sonde.types import Space
 
 CAMERA = (20.0, 20.0, 3.5, 2.5)
@@ -30,8 +30,8 @@ class RedIsFar(nn.Module):
 
 
 def model(space: Space = "metric", unit: str = "mm") -> DepthModel:
-    meaning = Meaning(space, None, 1, *models.PLAIN, unit=unit)
-    return DepthModel(RedIsFar(), meaning, "red-is-far").eval()
+    spec = ModelSpec(space, None, 1, *models.PLAIN, unit=unit)
+    return DepthModel(RedIsFar(), spec, "red-is-far").eval()
 
 
 def paint(path: Path, height: int = 6, width: int = 8) -> Path:
@@ -51,7 +51,7 @@ def notes(path: Path) -> dict[str, str]:
 
 def test_an_image_gives_a_png_that_reads_back_as_the_models_depth(tmp_path):
     source = paint(tmp_path / "in" / "photo.png")
-    outcome = predict.predict(source, model(), tmp_path / "out")
+    outcome = prediction.predict(source, model(), tmp_path / "out")
     assert [path.name for path in outcome.written] == ["photo.depth.png", "photo.preview.png", "predictions.json"]
     depth = files.read_depth(tmp_path / "out" / "photo.depth.png")
     np.testing.assert_allclose(depth, model().predict(source).depth, atol=6e-5)  # half a step
@@ -59,7 +59,7 @@ def test_an_image_gives_a_png_that_reads_back_as_the_models_depth(tmp_path):
 
 
 def test_npy_is_in_the_models_own_unit_and_the_manifest_says_so(tmp_path):
-    predict.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["npy"])
+    prediction.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["npy"])
     depth = np.load(tmp_path / "out" / "photo.npy")
     assert depth.dtype == np.float32 and depth.shape == (6, 8)
     manifest = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -70,7 +70,7 @@ def test_npy_is_in_the_models_own_unit_and_the_manifest_says_so(tmp_path):
 
 
 def test_a_relative_map_claims_no_unit(tmp_path):
-    predict.predict(paint(tmp_path / "photo.png"), model("disparity"), tmp_path / "out")
+    prediction.predict(paint(tmp_path / "photo.png"), model("disparity"), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["unit"] == "1"
     about = notes(tmp_path / "out" / "photo.depth.png")
     assert about["Space"] == "disparity" and about["Unit"] == "1"
@@ -80,15 +80,15 @@ def test_a_folder_is_mirrored_and_what_is_no_image_is_left_alone(tmp_path):
     for name in ("b.png", "day1/a.jpg", "day1/deep/c.png"):
         paint(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"])
+    outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"])
     names = [path.relative_to(tmp_path / "out").as_posix() for path in outcome.written]
     assert names == ["b.npy", "day1/a.npy", "day1/deep/c.npy", "predictions.json"]
 
 
 def test_a_second_run_into_a_folder_inside_the_source_predicts_the_same_images(tmp_path):
     paint(tmp_path / "a.png")
-    first = predict.predict(tmp_path, model(), tmp_path / "out")
-    assert predict.predict(tmp_path, model(), tmp_path / "out").written == first.written
+    first = prediction.predict(tmp_path, model(), tmp_path / "out")
+    assert prediction.predict(tmp_path, model(), tmp_path / "out").written == first.written
 
 
 def test_a_corrupt_file_is_told_and_the_rest_goes_on(tmp_path):
@@ -96,7 +96,7 @@ def test_a_corrupt_file_is_told_and_the_rest_goes_on(tmp_path):
         paint(tmp_path / "in" / name)
     (tmp_path / "in" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     seen = []
-    outcome = predict.predict(
+    outcome = prediction.predict(
         tmp_path / "in",
         model(),
         tmp_path / "out",
@@ -118,14 +118,14 @@ def test_an_interrupted_call_lists_what_it_wrote(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"], progress=interrupt)
+        prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"], progress=interrupt)
     listed = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert [entry["outputs"] for entry in listed] == [["a.npy"]] and (tmp_path / "out" / "a.npy").is_file()
 
 
 def test_only_corrupt_files_leave_a_manifest_that_says_so(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
-    outcome = predict.predict(tmp_path / "b.png", model(), tmp_path / "out")
+    outcome = prediction.predict(tmp_path / "b.png", model(), tmp_path / "out")
     assert len(outcome.failed) == 1 and [path.name for path in outcome.written] == ["predictions.json"]
 
 
@@ -141,7 +141,7 @@ def test_only_corrupt_files_leave_a_manifest_that_says_so(tmp_path):
 def test_output_names_never_collide(tmp_path, names):
     for name in names:
         paint(tmp_path / "in" / name)
-    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=["png16", "npy", "preview"])
+    outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["png16", "npy", "preview"])
     written = [str(path).lower() for path in outcome.written]
     assert len(written) == len(set(written)) == 3 * len(names) + 1
     assert not outcome.failed
@@ -168,13 +168,13 @@ def test_the_input_is_never_overwritten(tmp_path):
         paint(tmp_path / name)
     before = (tmp_path / "x.depth.png").read_bytes()
     with pytest.raises(ValueError, match="would be overwritten"):
-        predict.predict([tmp_path / "x.png", tmp_path / "x.depth.png"], model(), tmp_path)
+        prediction.predict([tmp_path / "x.png", tmp_path / "x.depth.png"], model(), tmp_path)
     with pytest.raises(ValueError, match="both source and output"):
-        predict.predict(tmp_path, model(), tmp_path)
+        prediction.predict(tmp_path, model(), tmp_path)
     assert (tmp_path / "x.depth.png").read_bytes() == before
     own = paint(tmp_path / "sheet.png").read_bytes()
     with pytest.raises(ValueError, match="would be overwritten"):
-        predict.predict(tmp_path / "sheet.png", model(), tmp_path, save=("npy",), sheet=True)
+        prediction.predict(tmp_path / "sheet.png", model(), tmp_path, save=("npy",), sheet=True)
     assert (tmp_path / "sheet.png").read_bytes() == own
 
 
@@ -184,16 +184,16 @@ def test_upright_depth_of_a_sideways_photograph(tmp_path):
     exif[0x0112] = 6
     with Image.open(tmp_path / "photo.jpg") as photo:
         photo.save(tmp_path / "turned.jpg", exif=exif)
-    predict.predict(tmp_path / "turned.jpg", model(), tmp_path / "out", save=["npy"])
+    prediction.predict(tmp_path / "turned.jpg", model(), tmp_path / "out", save=["npy"])
     assert np.load(tmp_path / "out" / "turned.npy").shape == (8, 6)
 
 
 def test_a_sheet_shows_every_image_beside_its_depth(tmp_path):
     sources = [paint(tmp_path / "in" / f"{n}.png", 60, 80) for n in range(5)]
     (tmp_path / "in" / "torn.png").write_bytes(b"no picture")
-    outcome = predict.predict(tmp_path / "in", model(), tmp_path / "out", save=(), sheet=True)
+    outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=(), sheet=True)
     assert [path.name for path in outcome.written] == ["sheet.png", "predictions.json"] and len(outcome.failed) == 1
-    seen, (wide, high) = files.read_rgb(tmp_path / "out" / "sheet.png"), predict.TILE
+    seen, (wide, high) = files.read_rgb(tmp_path / "out" / "sheet.png"), prediction.TILE
     assert seen.shape == (2 * high, 8 * wide, 3)
     first = np.asarray(Image.open(sources[0]).resize((wide, high), Image.Resampling.LANCZOS))
     np.testing.assert_array_equal(seen[:high, :wide], first)
@@ -208,14 +208,14 @@ def test_any_kind_of_image_gives_a_depth_of_its_size(tmp_path, mode):
     image = Image.fromarray(pixels) if pixels is not None else Image.new("RGB", (8, 6)).convert(mode)
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     image.save(path)
-    outcome = predict.predict(path, model(), tmp_path / "out", save=["npy"])
+    outcome = prediction.predict(path, model(), tmp_path / "out", save=["npy"])
     assert not outcome.failed and np.load(outcome.written[0]).shape == (6, 8)
 
 
 @pytest.mark.parametrize("kind", ["ply", "glb"])
 def test_a_point_cloud_holds_every_pixel_in_metres(tmp_path, kind):
     source = paint(tmp_path / "photo.png")
-    predict.predict(source, model(), tmp_path / "out", save=[kind], intrinsics=CAMERA)
+    prediction.predict(source, model(), tmp_path / "out", save=[kind], intrinsics=CAMERA)
     loaded = trimesh.load(tmp_path / "out" / f"photo.{kind}")
     points = np.asarray(loaded.vertices if kind == "ply" else next(iter(loaded.geometry.values())).vertices)  # pyright: ignore
     assert points.shape == (48, 3)
@@ -225,15 +225,15 @@ def test_a_point_cloud_holds_every_pixel_in_metres(tmp_path, kind):
 def test_a_point_cloud_that_cannot_be_is_refused_before_any_work(tmp_path):
     source = paint(tmp_path / "photo.png")
     with pytest.raises(ValueError, match="fx,fy,cx,cy"):
-        predict.predict(source, model(), tmp_path / "out", save=["png16", "ply"])
+        prediction.predict(source, model(), tmp_path / "out", save=["png16", "ply"])
     with pytest.raises(ValueError, match="relative depth"):
-        predict.predict(source, model("disparity"), tmp_path / "out", save=["glb"], intrinsics=CAMERA)
+        prediction.predict(source, model("disparity"), tmp_path / "out", save=["glb"], intrinsics=CAMERA)
     assert not (tmp_path / "out").exists()
 
 
 def test_intrinsics_of_another_size_are_told(tmp_path):
     source = paint(tmp_path / "photo.png")
-    outcome = predict.predict(
+    outcome = prediction.predict(
         source, model(), tmp_path / "out", save=["ply"], intrinsics=(1780.0, 1780.0, 960.0, 600.0)
     )
     assert "another size" in outcome.failed[0][1]
@@ -260,14 +260,14 @@ def test_a_request_that_cannot_be_is_one_sentence(tmp_path, source, save, answer
     paint(tmp_path / "photo.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=answer):
-        predict.predict(tmp_path / source, model(), tmp_path / "out", save=save)
+        prediction.predict(tmp_path / source, model(), tmp_path / "out", save=save)
 
 
 @pytest.mark.parametrize("space", ["metric", "disparity"])
 @pytest.mark.parametrize("width", [8, 300, 1000])
 def test_a_preview_is_the_picture_and_its_legend(tmp_path, space, width):
     source = paint(tmp_path / "photo.png", height=6, width=width)
-    predict.predict(source, model(space), tmp_path / "out", save=["preview"])
+    prediction.predict(source, model(space), tmp_path / "out", save=["preview"])
     preview = files.read_rgb(tmp_path / "out" / "photo.preview.png")
     assert preview.shape[1] == width and 6 < preview.shape[0] <= 6 + 54
     near, far = (preview[3, 0], preview[3, -1]) if space == "metric" else (preview[3, -1], preview[3, 0])
@@ -278,16 +278,16 @@ def test_a_preview_is_the_picture_and_its_legend(tmp_path, space, width):
 def test_a_relief_shows_a_groove_that_a_preview_cannot(space, unit):
     ramp = np.linspace(0.6, 1.4, 160, dtype=np.float32)[:, None].repeat(200, axis=1)
     ramp[:, 100:104] *= 1.008 if space == "metric" else 1 / 1.008  # 8 mm deeper at 1 m
-    answer = predict.Answer(None, ramp, space, unit, None)
-    picture = predict.relief(answer)[:160]
+    answer = prediction.PredictedImage(None, ramp, space, unit, None)
+    picture = prediction.relief(answer)[:160]
     slope, groove = picture[20:140, 20:80].astype(int), picture[20:140, 101:103]
     assert abs(slope - 127).max() <= 2  # a slope alone stands out nowhere
-    preview = predict.preview(answer)[20:140].astype(int)
+    preview = prediction.preview(answer)[20:140].astype(int)
     assert abs(preview[:, 102] - preview[:, 80]).max() < 20 < 40 < 127 - groove.max()
 
 
 def test_a_relief_is_written_where_it_is_asked_for(tmp_path):
-    predict.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["relief"])
+    prediction.predict(paint(tmp_path / "photo.png"), model(), tmp_path / "out", save=["relief"])
     assert files.read_rgb(tmp_path / "out" / "photo.relief.png").ndim == 3
 
 
@@ -300,10 +300,10 @@ def listed(out: Path) -> dict[str, list[str]]:
 def test_a_second_call_adds_to_what_the_manifest_lists(tmp_path):
     out = tmp_path / "out"
     (tmp_path / "torn.png").write_bytes(b"no picture")
-    predict.predict([paint(tmp_path / "a.png"), tmp_path / "torn.png"], model(), out, save=["png16"])
-    predict.predict(paint(tmp_path / "b.png"), model(), out, save=["npy"])
+    prediction.predict([paint(tmp_path / "a.png"), tmp_path / "torn.png"], model(), out, save=["png16"])
+    prediction.predict(paint(tmp_path / "b.png"), model(), out, save=["npy"])
     assert listed(out) == {"a.png": ["a.depth.png"], "b.png": ["b.npy"]}
-    predict.predict([paint(tmp_path / "torn.png"), tmp_path / "a.png"], model(), out, save=["npy"])
+    prediction.predict([paint(tmp_path / "torn.png"), tmp_path / "a.png"], model(), out, save=["npy"])
     assert listed(out) == {"a.png": ["a.npy", "a.depth.png"], "b.png": ["b.npy"], "torn.png": ["torn.npy"]}
     assert json.loads((out / "predictions.json").read_text())["failed"] == {}
 
@@ -313,7 +313,7 @@ def test_the_same_call_again_writes_the_same_manifest(tmp_path):
         paint(tmp_path / "in" / name)
     manifests = []
     for _ in range(2):
-        predict.predict(tmp_path / "in", model(), tmp_path / "out")
+        prediction.predict(tmp_path / "in", model(), tmp_path / "out")
         manifests.append((tmp_path / "out" / "predictions.json").read_bytes())
     assert manifests[0] == manifests[1]
 
@@ -323,15 +323,15 @@ def test_the_same_call_again_writes_the_same_manifest(tmp_path):
     [
         (model("disparity"), r"another space \(metric, not disparity\)"),
         (model(unit="m"), r"another unit \(mm, not m\)"),
-        (DepthModel(RedIsFar(), model().meaning, "blue-is-far"), r"another model \(red-is-far, not blue-is-far\)"),
+        (DepthModel(RedIsFar(), model().spec, "blue-is-far"), r"another model \(red-is-far, not blue-is-far\)"),
     ],
 )
 def test_predictions_of_another_kind_are_not_mixed_in(tmp_path, other, told):
     out = tmp_path / "out"
-    predict.predict(paint(tmp_path / "a.png"), model(), out, save=["npy"])
+    prediction.predict(paint(tmp_path / "a.png"), model(), out, save=["npy"])
     before = {path: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(ValueError, match=told):
-        predict.predict(paint(tmp_path / "b.png"), other, out, save=["npy"])
+        prediction.predict(paint(tmp_path / "b.png"), other, out, save=["npy"])
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -339,18 +339,18 @@ def test_predictions_of_the_same_name_with_other_weights_are_not_mixed_in(tmp_pa
     first, second = model(), model()
     for each, value in ((first, 1.0), (second, 2.0)):
         each.network.register_buffer("weight", torch.tensor(value))
-    predict.predict(paint(tmp_path / "a.png"), first, tmp_path / "out", save=["npy"])
+    prediction.predict(paint(tmp_path / "a.png"), first, tmp_path / "out", save=["npy"])
     with pytest.raises(ValueError, match=r"another weights .*: give another folder"):
-        predict.predict(tmp_path / "a.png", second, tmp_path / "out", save=["png16"])
+        prediction.predict(tmp_path / "a.png", second, tmp_path / "out", save=["png16"])
 
 
 def test_the_prediction_of_another_image_is_never_overwritten(tmp_path):
     first, second = paint(tmp_path / "day1" / "a.png"), paint(tmp_path / "day2" / "a.png")
-    predict.predict(first, model(), tmp_path / "out", save=["npy"])
+    prediction.predict(first, model(), tmp_path / "out", save=["npy"])
     with pytest.raises(ValueError, match=r"a\.npy is the prediction of .*day1.* give another folder"):
-        predict.predict(second, model(), tmp_path / "out", save=["npy"])
+        prediction.predict(second, model(), tmp_path / "out", save=["npy"])
     first.unlink()  # it was moved
-    predict.predict(second, model(), tmp_path / "out", save=["npy"])
+    prediction.predict(second, model(), tmp_path / "out", save=["npy"])
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert (entry["source"], entry["outputs"]) == (str(second), ["a.npy"])
 
@@ -361,7 +361,7 @@ def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
         measured = tmp_path / "depth" / name
         measured.write_bytes(b"measured")
         with pytest.raises(ValueError, match=rf"{name} is there already and is no prediction .*: give another folder"):
-            predict.predict(paint(tmp_path / "a.png"), model(), tmp_path / "depth", save=["npy"], sheet=True)
+            prediction.predict(paint(tmp_path / "a.png"), model(), tmp_path / "depth", save=["npy"], sheet=True)
         assert [path.name for path in (tmp_path / "depth").iterdir()] == [name] and measured.read_bytes() == b"measured"
         measured.unlink()
 
@@ -369,19 +369,19 @@ def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
 def test_what_a_killed_or_failed_call_left_is_written_anew(tmp_path, monkeypatch):
     out, sources = tmp_path / "out", [paint(tmp_path / "in" / name) for name in ("a.png", "b.png")]
     with monkeypatch.context() as killed:
-        killed.setattr(predict, "write_manifest", lambda *_: pytest.fail("killed"))
+        killed.setattr(prediction, "write_manifest", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
-            predict.predict(sources, model(), out, save=["npy"], sheet=True)
+            prediction.predict(sources, model(), out, save=["npy"], sheet=True)
     assert listed(out) == {} and {path.name for path in out.glob("*.*")} >= {"a.npy", "b.npy", "sheet.png"}
-    other = DepthModel(RedIsFar(), model().meaning, "blue-is-far")  # nothing is listed yet: any model may go on
-    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    other = DepthModel(RedIsFar(), model().spec, "blue-is-far")  # nothing is listed yet: any model may go on
+    prediction.predict(sources, other, out, save=["npy"], sheet=True)
     assert listed(out) == {"a.png": ["a.npy"], "b.png": ["b.npy"]}
     whole = sources[0].read_bytes()
     sources[0].write_bytes(b"no picture")
-    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    prediction.predict(sources, other, out, save=["npy"], sheet=True)
     assert listed(out) == {"b.png": ["b.npy"]} and (out / "a.npy").is_file()
     sources[0].write_bytes(whole)
-    predict.predict(sources, other, out, save=["npy"], sheet=True)
+    prediction.predict(sources, other, out, save=["npy"], sheet=True)
     assert listed(out) == {"a.png": ["a.npy"], "b.png": ["b.npy"]}
 
 
@@ -391,7 +391,7 @@ def test_a_source_with_dots_in_its_path_is_written_below_the_output(tmp_path, mo
     (tmp_path / "c" / "x").mkdir()
     monkeypatch.chdir(tmp_path / "c")
     sources = ["train", "../other", "../c/x/../train/a.png"]
-    outcome = predict.predict(sources, model(), "pred", save=["npy"])
+    outcome = prediction.predict(sources, model(), "pred", save=["npy"])
     written = sorted(path.resolve().relative_to(tmp_path).as_posix() for path in outcome.written)
     assert written == ["c/pred/c/train/a.npy", "c/pred/other/b.npy", "c/pred/predictions.json"]
 
@@ -400,7 +400,7 @@ def test_a_manifest_that_is_none_is_told_and_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text("{")
     with pytest.raises(ValueError, match=r"predictions\.json cannot be read"):
-        predict.predict(paint(tmp_path / "a.png"), model(), tmp_path / "out")
+        prediction.predict(paint(tmp_path / "a.png"), model(), tmp_path / "out")
     assert (tmp_path / "out" / "predictions.json").read_text() == "{"
 
 
@@ -408,13 +408,13 @@ def test_an_output_that_is_a_file_is_told_before_any_work(tmp_path):
     source = paint(tmp_path / "a.png")
     for out in (source, source / "below"):
         with pytest.raises(ValueError, match=r"a\.png is a file: expected a folder"):
-            predict.predict(source, model(), out)
+            prediction.predict(source, model(), out)
 
 
 def test_an_elongated_image_is_told_and_the_rest_goes_on(tmp_path):
     paint(tmp_path / "in" / "a.png", 48, 64)
     paint(tmp_path / "in" / "strip.png", 1, 2000)
-    outcome = predict.predict(tmp_path / "in", models.load("sonde-tiny"), tmp_path / "out", save=["npy"])
+    outcome = prediction.predict(tmp_path / "in", models.load("sonde-tiny"), tmp_path / "out", save=["npy"])
     assert [path.name for path in outcome.written] == ["a.npy", "predictions.json"]
     ((path, reason),) = outcome.failed
     assert path.name == "strip.png" and "2000x1, longer than 8 times its short side" in reason
@@ -425,14 +425,14 @@ def test_images_below_the_output_are_predicted_and_what_was_written_there_is_not
         paint(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        outcome = predict.predict("cap/a", model(), ".", save=["png16"])
+        outcome = prediction.predict("cap/a", model(), ".", save=["png16"])
         assert [path.name for path in outcome.written] == ["x.depth.png", "predictions.json"]
     for _ in range(2):
-        outcome = predict.predict(["cap/a", "cap/b"], model(), "cap", save=["png16"])
+        outcome = prediction.predict(["cap/a", "cap/b"], model(), "cap", save=["png16"])
         assert [str(path) for path in outcome.written[:-1]] == ["cap/a/x.depth.png", "cap/b/y.depth.png"]
 
 
 def test_a_source_with_nothing_but_its_output_says_so(tmp_path):
     paint(tmp_path / "in" / "images" / "x.png")
     with pytest.raises(ValueError, match=r"No images in .* but those below the output folder .*images"):
-        predict.predict(tmp_path / "in", model(), tmp_path / "in" / "images")
+        prediction.predict(tmp_path / "in", model(), tmp_path / "in" / "images")

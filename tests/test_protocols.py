@@ -9,7 +9,7 @@ import yaml
 from sonde import protocols
 from sonde.align import ALIGN
 from sonde.datasets import Capture
-from sonde.evaluate.scoring import part_seen, score, view
+from sonde.evaluation.scoring import crop_prediction, score, view
 from sonde.metrics import METRICS
 from sonde.protocols.windows import Box, box
 from sonde.types import Prediction
@@ -123,10 +123,10 @@ def test_a_frame_smaller_than_the_cut_is_told_so():
 
 def test_a_prediction_of_the_whole_frame_is_cut_and_one_of_the_cut_is_not():
     capture, rules = frame((375, 1242)), protocols.load("kitti-garg-kb")
-    whole = part_seen(Prediction(capture.depth, "metric"), capture, rules)
+    whole = crop_prediction(Prediction(capture.depth, "metric"), capture, rules)
     np.testing.assert_array_equal(whole.depth, view(capture, rules).depth)
     half = Prediction(np.ones((176, 608), np.float32), "metric")
-    assert part_seen(half, capture, rules) is half
+    assert crop_prediction(half, capture, rules) is half
 
 
 def test_half_a_frame_is_of_the_frame_and_a_shape_that_is_neither_is_refused():
@@ -134,13 +134,13 @@ def test_half_a_frame_is_of_the_frame_and_a_shape_that_is_neither_is_refused():
     down = (20 + (np.arange(375) + 0.5) / 375).astype(np.float32)[:, None]
     capture = capture._replace(depth=np.repeat(down, 1242, 1))
     half = (20 + (np.arange(187) + 0.5) / 187).astype(np.float32)[:, None]
-    seen = part_seen(Prediction(np.repeat(half, 621, 1), "metric"), capture, rules)
+    seen = crop_prediction(Prediction(np.repeat(half, 621, 1), "metric"), capture, rules)
     assert score(seen, view(capture, rules), rules)[0]["abs_rel"] < 1e-4
     for shape in ((192, 640), (384, 384), (1242, 375)):
         with pytest.raises(ValueError, match=f"is {shape[1]}x{shape[0]}: expected the shape of the frame"):
-            part_seen(Prediction(np.ones(shape, np.float32), "metric"), capture, rules)
+            crop_prediction(Prediction(np.ones(shape, np.float32), "metric"), capture, rules)
     with pytest.raises(ValueError, match="expected the shape of the frame"):  # of the frame, and the set is cut
-        part_seen(Prediction(np.ones((375, 1242), np.float32), "metric"), frame((352, 1216)), rules)
+        crop_prediction(Prediction(np.ones((375, 1242), np.float32), "metric"), frame((352, 1216)), rules)
 
 
 @pytest.mark.parametrize("size", [(375, 1242), (370, 1224)])
@@ -151,9 +151,9 @@ def test_a_baseline_of_whole_frames_is_brought_to_each_frame_before_it_is_cut(si
     capture = capture._replace(depth=np.repeat(rows[size[0]], size[1], 1))
     baseline = Prediction(np.repeat(rows[375], 1242, 1), "metric")
     seen = view(capture, rules)
-    scores, _ = score(part_seen(baseline, capture, rules, whole=True), seen, rules)
+    scores, _ = score(crop_prediction(baseline, capture, rules, whole=True), seen, rules)
     assert scores["abs_rel"] < 1e-4
-    assert score(part_seen(baseline, capture, rules), seen, rules)[0]["abs_rel"] < 1e-4  # its shape tells
+    assert score(crop_prediction(baseline, capture, rules), seen, rules)[0]["abs_rel"] < 1e-4  # its shape tells
 
 
 def test_the_prediction_is_clamped_and_the_ground_truth_is_not():

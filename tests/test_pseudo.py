@@ -15,9 +15,9 @@ import torch
 from small_captures import picture
 from torch import nn
 
-from sonde import checks, datasets, files, label, models
+from sonde import checks, datasets, files, labelling, models
 from sonde.datasets.pseudo import PseudoSet
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, ModelSpec
 from sonde.types import Space
 
 
@@ -36,7 +36,7 @@ class RedAnswers(nn.Module):
 
 
 def teacher(space: Space = "disparity", weight: float = 1.0) -> DepthModel:
-    return DepthModel(RedAnswers(weight), Meaning(space, None, 1, *models.PLAIN), "red").eval()
+    return DepthModel(RedAnswers(weight), ModelSpec(space, None, 1, *models.PLAIN), "red").eval()
 
 
 def write_images(root: Path, count: int = 5) -> Path:
@@ -54,7 +54,7 @@ def pack(folder: Path) -> Path:
 
 def labelled(root: Path, space: Space = "disparity", format: str = "png", tar: bool = False, **options) -> Path:
     images = write_images(root / "images")
-    label.label(teacher(space), pack(images) if tar else images, root / "labels", format=format, chunk=2, **options)
+    labelling.label(teacher(space), pack(images) if tar else images, root / "labels", format=format, chunk=2, **options)
     return root / "labels"
 
 
@@ -143,7 +143,7 @@ def test_ids_confidences_and_provenance_are_the_manifests(tmp_path):
 def test_shards_of_many_machines_are_one_set(tmp_path):
     images = write_images(tmp_path / "images")
     for number in range(2):
-        label.label(teacher(), images, tmp_path / "labels", chunk=1, shard=(number, 2))
+        labelling.label(teacher(), images, tmp_path / "labels", chunk=1, shard=(number, 2))
     captures = opened(tmp_path / "labels")
     assert captures.ids == sorted(captures.ids) and len(captures) == 5
     np.testing.assert_array_equal(captures.read(3).image, picture(1, 24, 32))
@@ -161,7 +161,7 @@ def test_another_process_reads_the_same_in_a_data_loader(tmp_path):
     captures = opened(labelled(tmp_path))
     again = pickle.loads(pickle.dumps(captures))
     np.testing.assert_array_equal(again.read(2).depth, captures.read(2).depth)
-    item = datasets.Samples(captures, range(5))[4]
+    item = datasets.DepthDataset(captures, range(5))[4]
     assert item["image"].shape == (3, 24, 32) and bool(item["mask"].all())
 
 

@@ -15,8 +15,8 @@ from small_networks import saved
 from small_recipes import FEW
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from sonde import losses, models, train
-from sonde.datasets import Samples
+from sonde import losses, models, training
+from sonde.datasets import DepthDataset
 from sonde.trainer import DepthTrainer, Stopped, blackbox
 from sonde.trainer.clock import Clock
 
@@ -70,16 +70,16 @@ def unscored(monkeypatch, request) -> None:
 @pytest.fixture
 def spoiled(monkeypatch):
     """Puts a value into the first pixel of some samples' image or depth: those for which `when(epoch, index)` holds."""
-    make = Samples._item
+    make = DepthDataset._item
 
     def spoil(what: str, value: float, when) -> None:
-        def item(self: Samples, index: int, leader: int):
+        def item(self: DepthDataset, index: int, leader: int):
             sample = make(self, index, leader)
             if self.varies and when(int(self._epoch), index):
                 sample[what][..., -1, -1] = value
             return sample
 
-        monkeypatch.setattr(Samples, "_item", item)
+        monkeypatch.setattr(DepthDataset, "_item", item)
 
     return spoil
 
@@ -88,7 +88,7 @@ def logs(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def boxes(run: Path) -> list[blackbox.Box]:
+def boxes(run: Path) -> list[blackbox.SkippedStep]:
     return [blackbox.read(folder) for folder in blackbox.found(run)]
 
 
@@ -101,7 +101,7 @@ def state(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_reports_it(settings, spoiled, tmp_path):
     spoiled("image", math.inf, lambda epoch, index: epoch == 1 and index == 4)
-    run = train.train(FEW, settings("train.max_steps=9", "train.save_steps=1", "ema=0.9", "train.eval_steps=1"))
+    run = training.train(FEW, settings("train.max_steps=9", "train.save_steps=1", "ema=0.9", "train.eval_steps=1"))
     (box,) = boxes(run)
     before, after = (state(run / "checkpoints" / f"checkpoint-{step}") for step in (box.step - 1, box.step))
     assert before.keys() == after.keys()
@@ -120,7 +120,7 @@ def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_repo
 
 def test_a_bad_batch_inside_an_accumulated_step_skips_all_of_it(settings, spoiled):
     spoiled("depth", math.inf, lambda epoch, index: epoch == 0 and index == 5)
-    run = train.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=3"))
+    run = training.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=3"))
     (box,) = boxes(run)
     assert [batch.finite for batch in box.batches].count(False) == 1 and len(box.batches) == 2
     assert box.suspects() == ["c05"] and "depth of c05" in box.cause()[0]
@@ -148,7 +148,7 @@ def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(s
 
 
 def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(settings, monkeypatch, tmp_path):
-    whole = train.train(FEW, settings("train.save_steps=3", "train.eval_steps=3"))
+    whole = training.train(FEW, settings("train.save_steps=3", "train.eval_steps=3"))
     again = settings("train.save_steps=3", "train.eval_steps=3", f"output_dir={tmp_path / 'stopped'}")
     with monkeypatch.context() as patch:
         take = DepthTrainer.training_step
@@ -160,12 +160,12 @@ def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(setting
 
         patch.setattr(DepthTrainer, "training_step", broken)
         with pytest.raises(Stopped, match=r"best checkpoint so far.*doctor.*--resume"):
-            train.train(FEW, again)
+            training.train(FEW, again)
     run = tmp_path / "stopped"
     assert [box.step for box in boxes(run)] == [4, 5, 6]
     chosen = load_file(run / "checkpoints" / "checkpoint-3" / "model.safetensors")
     assert all(torch.equal(value, chosen[name]) for name, value in models.load(run).network.state_dict().items())
-    train.train(FEW, again, resume=True)
+    training.train(FEW, again, resume=True)
     assert not boxes(run) and logs(run)[-1]["skipped_steps"] == 0
     clean, resumed = (models.load(one).network.state_dict() for one in (whole, run))
     assert all(torch.equal(value, resumed[name]) for name, value in clean.items())
@@ -175,7 +175,7 @@ def test_a_learning_rate_too_high_is_told_by_the_norms_of_the_last_good_steps(se
     hot = ("train.learning_rate=1e14", "train.max_grad_norm=0", "train.warmup_steps=0", "train.save_strategy=epoch")
     told = r"learning rate of 1e\+14 is too high: the norm of the weights grew .* begin again in another output_dir"
     with pytest.raises(Stopped, match=told):
-        train.train(FEW, settings(*hot, "train.eval_strategy=epoch"))
+        training.train(FEW, settings(*hot, "train.eval_strategy=epoch"))
     box = boxes(tmp_path / "run")[0]
     assert box.norms.steps and box.norms.growth("weights") > 1e3
     taken = load_file(blackbox.found(tmp_path / "run")[0] / "weights.safetensors")
@@ -185,10 +185,11 @@ def test_a_learning_rate_too_high_is_told_by_the_norms_of_the_last_good_steps(se
 
 def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(settings, monkeypatch, tmp_path, sonde):
     module = "decoder.stages.1.convolution"
-    make = train._trainer
+    make = training._trainer
 
     def halved(*args):
         trainer = make(*args)
+        assert trainer.model is not None
 
         def half(layer, inputs, output):
             return (output * (65504 / output.abs().amax().detach() * 1.2)).half().float() if bad(trainer) else output
@@ -200,8 +201,8 @@ def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(set
         return trainer.state.global_step == 3 or replaying
 
     replaying = False
-    monkeypatch.setattr(train, "_trainer", halved)
-    run = train.train(FEW, settings())
+    monkeypatch.setattr(training, "_trainer", halved)
+    run = training.train(FEW, settings())
     (box,) = boxes(run)
     assert box.step == 4 and box.faults("forward")[0].module == module and "65504" in box.cause()[0]
     cured = sonde("doctor", run, "--replay").text
@@ -215,23 +216,23 @@ def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(set
 def test_a_replay_takes_the_same_step_again(settings, spoiled, monkeypatch):
     spoiled("image", math.nan, lambda epoch, index: epoch == 1 and index == 2)
     varied = ("augment.flip=0.5", "augment.brightness=0.3", "augment.cutmix=0.5")
-    run = train.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=4", *varied))
-    ((box, shown),) = [train.replay(run)]
+    run = training.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=4", *varied))
+    ((box, shown),) = [training.replay(run)]
     assert box.batches[len(shown) - 1].image == shown[-1].image == ["c02"]
     for once, again in zip(box.batches, shown, strict=False):
         assert str(once.terms) == str(again.terms) and once.captures == again.captures
 
 
 def test_float16s_own_skips_are_counted_apart_and_stop_nothing(settings, monkeypatch):
-    make = train._trainer
+    make = training._trainer
 
     def scaled(*args):
         trainer = make(*args)
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-12)
         return trainer
 
-    monkeypatch.setattr(train, "_trainer", scaled)
-    run = train.train(FEW, settings("train.max_grad_norm=0", "train.max_steps=12"))
+    monkeypatch.setattr(training, "_trainer", scaled)
+    run = training.train(FEW, settings("train.max_grad_norm=0", "train.max_steps=12"))
     last = logs(run)[-1]
     assert not boxes(run) and last["skipped_steps"] == 0 and 3 < last["scaler_skips"] < 12
     assert math.isfinite(last["train_loss"])
@@ -240,9 +241,9 @@ def test_float16s_own_skips_are_counted_apart_and_stop_nothing(settings, monkeyp
 def test_boxes_keep_the_weights_of_the_newest_mishaps_alone(tmp_path):
     norms = blackbox.Norms()
     for step in (2, 4, 6, 8):
-        box = blackbox.Box(step, 1e-3, "no", 1.0, [], norms)
+        box = blackbox.SkippedStep(step, 1e-3, "no", 1.0, [], norms)
         blackbox.write(tmp_path, box, [], {"weight": torch.full((3,), float(step))})
-    blackbox.write(tmp_path, blackbox.Box(9, 1e-3, "no", 1.0, [], norms), [], None)
+    blackbox.write(tmp_path, blackbox.SkippedStep(9, 1e-3, "no", 1.0, [], norms), [], None)
     folders = {int(folder.name[5:]): folder for folder in blackbox.found(tmp_path)}
     assert blackbox.state(folders[9], blackbox.read(folders[9]))[0]["weight"][0] == 8
     with pytest.raises(ValueError, match="kept no more"):
@@ -269,7 +270,7 @@ def steps_taken(monkeypatch) -> list[tuple[float, torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("optim,coupled", [("adam", True), ("adamw_torch", False)])
 def test_weight_decay_is_coupled_in_adam_and_decoupled_in_adamw(settings, steps_taken, optim, coupled):
     decay, beta1, beta2, eps = 0.3, 0.8, 0.9, 1e-6
-    train.train(FEW, settings(
+    training.train(FEW, settings(
         f"train.optim={optim}", f"train.weight_decay={decay}", f"train.adam_beta1={beta1}", f"train.adam_beta2={beta2}",
         f"train.adam_epsilon={eps}", "train.max_steps=2", "train.learning_rate=0.01", "train.warmup_steps=0",
     ))  # fmt: skip
@@ -297,7 +298,7 @@ def test_gradients_are_clipped_by_value_when_the_step_is_taken(settings, monkeyp
 
     monkeypatch.setattr(AcceleratedOptimizer, "step", watched)
     more = (f"train.gradient_accumulation_steps={accumulated}", "train.max_steps=2")
-    train.train(FEW, settings("clip_value=1e-3", "train.max_grad_norm=0", *more))
+    training.train(FEW, settings("clip_value=1e-3", "train.max_grad_norm=0", *more))
     assert largest == pytest.approx([1e-3] * 2)
     norms = [line["grad_norm"] for line in logs(Path(settings()[-1].partition("=")[2])) if "grad_norm" in line]
     assert norms and max(norms) < 1
@@ -327,7 +328,7 @@ def test_a_run_and_its_report_say_how_long_it_waited_for_data(settings, sonde):
 
 SPOILED = """
 import sys
-from sonde import train
+from sonde import training
 from sonde.datasets import Samples
 make = Samples._item
 def item(self, index, leader):
@@ -366,15 +367,15 @@ def test_two_processes_skip_together_and_leave_one_box(settings, tmp_path, how):
 
 
 def test_an_image_without_an_answer_leaves_no_score_and_no_best_checkpoint(settings, monkeypatch):
-    respond, asked = models.DepthModel.respond, []
+    forward_raw, asked = models.DepthModel.forward_raw, []
 
     def at_times(self, network, image):
         asked.append(network.training)
-        answer = respond(self, network, image)
+        answer = forward_raw(self, network, image)
         return answer if network.training or asked.count(False) % 2 else answer * torch.nan
 
-    monkeypatch.setattr(models.DepthModel, "respond", at_times)
-    run = train.train(FEW, settings(
+    monkeypatch.setattr(models.DepthModel, "forward_raw", at_times)
+    run = training.train(FEW, settings(
         "data.split.validation=2", "train.max_steps=2", "train.per_device_eval_batch_size=1",
         "train.metric_for_best_model=eval_abs_rel",
     ))  # fmt: skip

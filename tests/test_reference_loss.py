@@ -14,7 +14,7 @@ from small_captures import picture, write_bench
 from small_networks import saved, small_depth_anything
 from transformers import AutoModelForDepthEstimation
 
-from sonde import label, models, recipes, train
+from sonde import labelling, models, recipes, training
 from sonde.losses import feature_alignment, weighted
 from sonde.recipes import Recipe
 
@@ -161,7 +161,7 @@ def metric(folder: Path, max_depth: int) -> Path:
     torch.manual_seed(0)
     config = small_depth_anything(depth_estimation_type="metric", max_depth=max_depth)
     network = AutoModelForDepthEstimation.from_config(config)
-    models.revive(network)
+    models.reinit_head(network)
     network.save_pretrained(folder)
     return folder
 
@@ -173,7 +173,7 @@ def room(tmp_path_factory) -> Path:
     (folder / "photos").mkdir()
     for index in range(6):
         Image.fromarray(picture(index, 40 + 8 * index, 60)).save(folder / "photos" / f"{index}.png")
-    label.label(metric(folder / "teacher", 2), folder / "photos", folder / "labels", workers=1)
+    labelling.label(metric(folder / "teacher", 2), folder / "photos", folder / "labels", workers=1)
     write_bench(folder / "judges", 6)
     metric(folder / "student", 8)
     return folder
@@ -193,7 +193,7 @@ def words(room: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def run(room) -> Path:
     """Twenty steps of student-reference."""
-    return train.train("student-reference", words(room))
+    return training.train("student-reference", words(room))
 
 
 def test_a_student_of_metres_learns_from_a_metric_teacher_by_it(run, room):
@@ -209,24 +209,24 @@ def test_a_student_of_metres_learns_from_a_metric_teacher_by_it(run, room):
 def test_the_second_phase_starts_from_the_first_as_the_documentation_writes_it(run, room):
     own = [word for word in words(room) if not word.startswith("model.name") and not word.startswith("model.init")]
     more = [f"model.name={run}", "train.learning_rate=5e-5", "train.num_train_epochs=15", "output_dir=elsewhere"]
-    plan = train.prepare(recipes.load("student-reference", [*own, *more]))
+    plan = training.prepare(recipes.load("student-reference", [*own, *more]))
     assert models.weights_hash(plan.model.network) == models.weights_hash(models.load(run).network)
     assert plan.model.space == "metric" and plan.recipe.loss["silog"].trim == 0.1
 
 
 def test_a_run_cannot_go_on_under_another_trim(run, room):
     with pytest.raises(ValueError, match=r"began with loss=\{'silog': \{'weight': 1\.0, 'trim': 0\.1\}"):
-        train.train("student-reference", words(room, "train.max_steps=30", "loss.silog.trim=0.2"), resume=True)
+        training.train("student-reference", words(room, "train.max_steps=30", "loss.silog.trim=0.2"), resume=True)
 
 
 def test_a_relative_teachers_labels_are_refused_and_the_sentence_says_what_to_do(room, tmp_path):
     relative = saved("depth_anything", tmp_path / "relative")
-    label.label(relative, room / "photos", tmp_path / "labels", workers=1)
+    labelling.label(relative, room / "photos", tmp_path / "labels", workers=1)
     others = words(room, f"data.root={tmp_path / 'labels'}", f"output_dir={tmp_path / 'run'}")
     with pytest.raises(ValueError, match=r"disparity without a unit, .* or a metric model's labels\.$"):
-        train.train("student-reference", others)
+        training.train("student-reference", others)
     with pytest.raises(ValueError, match=r"logarithm.*`silog` here; the recipe student-reference") as caught:
-        train.train("student-reference", [*others, f"model.name={relative}"])
+        training.train("student-reference", [*others, f"model.name={relative}"])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -234,7 +234,7 @@ def test_a_relative_teachers_labels_are_refused_and_the_sentence_says_what_to_do
 @pytest.mark.parametrize("trim,said", [("1.2", "1.2"), ("1", "1"), ("-0.1", "-0.1"), (".nan", "nan")])
 def test_a_trim_that_is_no_share_is_refused_before_any_work(trim, said, tmp_path):
     with pytest.raises(ValueError, match=rf"^loss\.silog\.trim={said}: expected a share"):
-        train.train(
+        training.train(
             "demo",
             [f"loss.silog.trim={trim}", "loss.silog=1", "data.render={bench: 2}", f"data.root={tmp_path / 'renders'}"],
         )

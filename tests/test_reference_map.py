@@ -25,7 +25,7 @@ from small_networks import saved, small_depth_anything
 from test_driving_evaluation import write_kitti
 from transformers import AutoModelForDepthEstimation
 
-from sonde import cli, evaluate, export, label, models, recipes, scenes
+from sonde import cli, evaluation, exporting, labelling, models, recipes, scenes
 
 HUB = ("depth-anything/Depth-Anything-V2-Small-hf",)
 """What a command names that has to be fetched; a small network takes its place."""
@@ -103,14 +103,14 @@ def _metric(home: Home, folder: Path) -> Path:
     torch.manual_seed(0)
     config = small_depth_anything(depth_estimation_type="metric", max_depth=20)
     network = AutoModelForDepthEstimation.from_config(config)
-    models.revive(network)
+    models.reinit_head(network)
     network.save_pretrained(folder)
     return folder
 
 
 def _ckpt(home: Home, folder: Path) -> Path:
     torch.manual_seed(0)
-    export.export(models.build("b0", max_depth=80), to="glpdepth", out=folder)
+    exporting.export(models.build("b0", max_depth=80), to="glpdepth", out=folder)
     return next(folder.glob("*.ckpt")).rename(folder / "epoch_08_model.ckpt")
 
 
@@ -122,7 +122,7 @@ def _photos(home: Home, folder: Path) -> Path:
 
 
 def _labels(home: Home, folder: Path) -> Path:
-    label.label(home.place("METRIC"), home.place("IMAGES"), folder, workers=1)
+    labelling.label(home.place("METRIC"), home.place("IMAGES"), folder, workers=1)
     return folder
 
 
@@ -168,7 +168,7 @@ def _nyu(home: Home, folder: Path) -> Path:
 
 def _scored(model: str) -> Maker:
     def make(home: Home, folder: Path) -> Path:
-        evaluate.evaluate(home.place(model), "zivid-mm", home.place("BENCH"), align="disparity", out=folder)
+        evaluation.evaluate(home.place(model), "zivid-mm", home.place("BENCH"), align="disparity", out=folder)
         return folder
 
     return make
@@ -176,7 +176,7 @@ def _scored(model: str) -> Maker:
 
 def _predictions(home: Home, folder: Path) -> Path:
     roads = home.place("ROADS")
-    evaluate.evaluate(home.place("CKPT"), "driving-stereo", roads, format="driving_stereo", max_depth=80, keep=folder)
+    evaluation.evaluate(home.place("CKPT"), "driving-stereo", roads, format="driving_stereo", max_depth=80, keep=folder)
     return folder
 
 
@@ -256,7 +256,7 @@ def test_a_command_of_the_page_runs(claim, home, sonde, monkeypatch):
     if made and "--dry-run" not in claim.entry.tiny:
         assert Path(home.place(made[0]), "report.html").is_file()
         return
-    monkeypatch.setattr(label, "plan", partial(label.plan, seconds=0.2))  # a minute otherwise
+    monkeypatch.setattr(labelling, "plan", partial(labelling.plan, seconds=0.2))  # a minute otherwise
     said = sonde(*home.run(claim))
     assert said.code == claim.entry.exit, said.text + said.errors
     for words in claim.entry.says:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sonde import export, models, recipes, scenes, train
+from sonde import exporting, models, recipes, scenes, training
 from sonde.cli.words import for_scoring, for_training
 
 TRAIN = "--max_depth 80.0 --max_depth_eval 80.0 --crop_h 352 --crop_w 704 --workers 4 --lr 0.00015 --epochs 8"
@@ -42,7 +42,7 @@ def checkpoint(tmp_path_factory) -> Path:
     """A GLPDepth .ckpt whose name does not say how far it sees."""
     torch.manual_seed(0)
     model = models.build("b0", max_depth=80)
-    folder = export.export(model, to="glpdepth", out=tmp_path_factory.mktemp("ckpt") / "out")
+    folder = exporting.export(model, to="glpdepth", out=tmp_path_factory.mktemp("ckpt") / "out")
     return next(folder.glob("*.ckpt")).rename(folder / "epoch_08_model.ckpt")
 
 
@@ -159,7 +159,7 @@ def test_another_end_of_the_protocol_has_another_name(sonde, roads, checkpoint):
 def test_weights_to_go_on_from_win_over_the_recipes_own_network(roads, checkpoint, tmp_path):
     settings = [*SMALL, f"data_path={roads / 'DrivingStereo'}", f"output_dir={tmp_path / 'run'}", "data.cache=null"]
     settings += ["data.split={test: 2, validation: 2, group: null}", f"ckpt_dir={checkpoint}"]
-    plan = train.prepare(recipes.load("metric-driving", settings))
+    plan = training.prepare(recipes.load("metric-driving", settings))
     began = plan.model.network.state_dict()
     assert plan.recipe.model.size is None and plan.recipe.model.encoder is None
     assert all(
@@ -168,17 +168,17 @@ def test_weights_to_go_on_from_win_over_the_recipes_own_network(roads, checkpoin
     )
     other = models.build("b0", max_depth=10)
     models.save(other, tmp_path / "ten")
-    plan = train.prepare(recipes.load("metric-driving", [*settings, f"ckpt_dir={tmp_path / 'ten'}"]))
+    plan = training.prepare(recipes.load("metric-driving", [*settings, f"ckpt_dir={tmp_path / 'ten'}"]))
     assert plan.model.network.config.max_depth == 10  # its own, not the recipe's 80
     with pytest.raises(ValueError, match="ends at 10 m by itself"):
-        train.prepare(recipes.load("metric-driving", [*settings, f"ckpt_dir={tmp_path / 'ten'}", "max_depth=80"]))
+        training.prepare(recipes.load("metric-driving", [*settings, f"ckpt_dir={tmp_path / 'ten'}", "max_depth=80"]))
 
 
 @pytest.mark.parametrize("recipe", ["metric-driving", "metric-road", "lora-few", "student-distill"])
 def test_weights_that_are_not_there_are_refused_before_anything_is_written(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"nonexistent\.ckpt"):
-        train.train(recipe, ["ckpt_dir=nonexistent.ckpt"])
+        training.train(recipe, ["ckpt_dir=nonexistent.ckpt"])
     assert not list(tmp_path.iterdir())
 
 
@@ -202,7 +202,7 @@ def test_a_crop_larger_than_the_captures_is_refused_before_the_first_step(roads,
     settings = [f"data_path={roads / 'DrivingStereo'}", f"ckpt_dir={checkpoint}", f"output_dir={tmp_path / 'run'}"]
     settings += ["data.split={test: 2, validation: 2, group: null}", "crop_h=448", "crop_w=576"]
     with pytest.raises(ValueError, match=r"96x48.*576x448") as refused:
-        (train.dry_run if how == "dry" else train.train)("metric-driving", settings)
+        (training.dry_run if how == "dry" else training.train)("metric-driving", settings)
     assert "Traceback" not in str(refused.value) and not (tmp_path / "run").exists()
 
 
@@ -216,9 +216,9 @@ def test_the_forks_schedules_are_recipes(name, schedule, decay, roads, checkpoin
     assert recipe.train["optim"] == "adam" and recipe.train["max_grad_norm"] == 1.0
     settings = [*SMALL[1:], f"data.root={roads / 'DrivingStereo'}", f"model.name={checkpoint}", "data.cache=null"]
     settings += ["data.split={test: 2, validation: 2, group: null}", "epochs=6", f"output_dir={tmp_path / 'run'}"]
-    rates = train.plan_lr(name, settings)
+    rates = training.plan_lr(name, settings)
     assert not rates.idle and not rates.complaints
-    run = train.train(name, [*settings, "train.lr_scheduler_kwargs.threshold=10"] if decay else settings)
+    run = training.train(name, [*settings, "train.lr_scheduler_kwargs.threshold=10"] if decay else settings)
     logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lowest = min(log["learning_rate"] for log in logs if "learning_rate" in log)
     assert lowest == pytest.approx(5e-5) if decay else lowest < 1e-4

@@ -11,9 +11,9 @@ import yaml
 from small_captures import write_bench
 from trained_runs import make_run
 
-from sonde import evaluate, protocols, recipes, report
+from sonde import evaluation, protocols, recipes, report
 from sonde.datasets import Capture
-from sonde.evaluate import ADAPTED, CONSTANT, MEAN_MAP, TRIVIAL, UNADAPTED, Evaluation, read_run
+from sonde.evaluation import ADAPTED, CONSTANT, MEAN_MAP, TRIVIAL, UNADAPTED, Evaluation, read_run
 from sonde.report import Curves, Gallery
 from sonde.types import Prediction
 
@@ -27,7 +27,7 @@ SETTINGS = {
 VOID = ("meta", "img", "br", "link", "input")
 
 
-def evaluation(mae: float, ids: list[str], **more: object) -> Evaluation:
+def make_evaluation(mae: float, ids: list[str], **more: object) -> Evaluation:
     scores = {"mae_mm": mae, "abs_rel": mae / 1000, "rmse_mm": 2 * mae, "delta1": 1 - mae / 1e3, "delta105": 0.5}
     rows = [{"id": id_, "pixels": 9, **scores} for id_ in ids]
     return Evaluation("zivid-mm", scores, rows, {}, {**SETTINGS, "ids": ids, **more})
@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Path:
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a usual run."""
     folder = recorded(tmp_path_factory.mktemp("runs") / "run-7")
-    return report.write(folder, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+    return report.write(folder, score_with_baselines(IDS), gallery(IDS)).read_text(encoding="utf-8")
 
 
 def recorded(folder: Path) -> Path:
@@ -78,8 +78,12 @@ def recorded(folder: Path) -> Path:
     return folder
 
 
-def board(ids: list[str]) -> dict[str, Evaluation]:
-    return {MEAN_MAP: evaluation(64.0, ids), UNADAPTED: evaluation(32.5, ids), ADAPTED: evaluation(6.25, ids)}
+def score_with_baselines(ids: list[str]) -> dict[str, Evaluation]:
+    return {
+        MEAN_MAP: make_evaluation(64.0, ids),
+        UNADAPTED: make_evaluation(32.5, ids),
+        ADAPTED: make_evaluation(6.25, ids),
+    }
 
 
 IDS = [f"c{index}" for index in range(6)]
@@ -166,7 +170,7 @@ def test_bins_of_the_logarithm_hold_the_errors_of_their_depth():
 
 
 def test_the_markdown_beside_the_page_says_the_same(run):
-    html = report.write(run, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+    html = report.write(run, score_with_baselines(IDS), gallery(IDS)).read_text(encoding="utf-8")
     text = (run / "report.md").read_text(encoding="utf-8")
     header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in (header, *rows)]
@@ -184,7 +188,7 @@ def test_one_depth_everywhere_still_makes_a_chart(run):
     shown.add(
         seen._replace(depth=np.where(seen.mask, np.float32(1), np.float32(0))), seen.depth, {"mae_mm": 1.0, **row(1)}
     )
-    assert "Error against depth" in report.write(run, board(IDS), shown).read_text(encoding="utf-8")
+    assert "Error against depth" in report.write(run, score_with_baselines(IDS), shown).read_text(encoding="utf-8")
 
 
 def test_no_error_is_white_too_far_is_red_and_untrusted_is_grey():
@@ -198,12 +202,12 @@ def test_no_error_is_white_too_far_is_red_and_untrusted_is_grey():
 def test_a_perfect_prediction_has_a_page_too(run):
     shown, seen = Gallery(), capture("c0")
     shown.add(seen, seen.depth, {"mae_mm": 0.0, **row(0)})
-    perfect = {MEAN_MAP: evaluation(5.0, IDS), ADAPTED: evaluation(0.0, IDS)}
+    perfect = {MEAN_MAP: make_evaluation(5.0, IDS), ADAPTED: make_evaluation(0.0, IDS)}
     assert "0.00 mm" in report.write(run, perfect, shown).read_text(encoding="utf-8")
 
 
 def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
-    html = report.write(tmp_path, board(IDS), gallery(IDS)).read_text(encoding="utf-8")
+    html = report.write(tmp_path, score_with_baselines(IDS), gallery(IDS)).read_text(encoding="utf-8")
     assert "6.25" in html and "Loss" not in html
 
 
@@ -216,34 +220,34 @@ def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
     ],
 )
 def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
-    assert words in report.caution(read_run(run), evaluation(1.0, ids))
+    assert words in report.caution(read_run(run), make_evaluation(1.0, ids))
 
 
 def test_without_a_step_no_capture_chose_the_checkpoint(run):
     parts = {"train": ["t0"], "validation": [], "test": IDS}
     (run / "split.json").write_text(json.dumps(parts))
-    assert "also chose" in report.caution(read_run(run), evaluation(1.0, IDS))
+    assert "also chose" in report.caution(read_run(run), make_evaluation(1.0, IDS))
     settings = ["train.max_steps=0", "model.size=lite2", "model.init=random", "lora=null"]
     (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, settings)))
-    assert report.caution(read_run(run), evaluation(1.0, IDS)) == ""
-    text = report.write(run, board(IDS), gallery(IDS)).with_suffix(".md").read_text(encoding="utf-8")
+    assert report.caution(read_run(run), make_evaluation(1.0, IDS)) == ""
+    text = report.write(run, score_with_baselines(IDS), gallery(IDS)).with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith("# lite2 on ") and "- trained: the head, on frozen features" in text
 
 
 def test_a_range_of_all_captures_is_told_beside_the_numbers(run):
-    assert "data.range: all" not in report.caution(read_run(run), evaluation(1.0, IDS))
+    assert "data.range: all" not in report.caution(read_run(run), make_evaluation(1.0, IDS))
     (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, ["data.range=all"])))
-    said = report.caution(read_run(run), evaluation(1.0, ["v0", *IDS]))
+    said = report.caution(read_run(run), make_evaluation(1.0, ["v0", *IDS]))
     assert said.startswith("The range of the encoding is of all captures") and "also chose the checkpoint" in said
 
 
 def test_a_fit_that_runs_the_other_way_is_cautioned_of_any_row(run):
-    backwards = evaluation(64.0, IDS)
+    backwards = make_evaluation(64.0, IDS)
     for scores in backwards.rows[:2]:
         scores["fitted_scale"] = -0.5
     backwards.settings["protocol"] = {**SETTINGS["protocol"], "align": "affine"}
     html = report.write(
-        run, {**board(IDS), UNADAPTED: backwards, ADAPTED: evaluation(6.25, IDS)}, gallery(IDS)
+        run, {**score_with_baselines(IDS), UNADAPTED: backwards, ADAPTED: make_evaluation(6.25, IDS)}, gallery(IDS)
     ).read_text()
     assert f"{UNADAPTED}: 2 of 6 images were fitted with a negative scale" in html
 
@@ -254,7 +258,7 @@ def test_nothing_is_cautioned_where_nothing_is_wrong(html):
 
 def test_names_from_disk_cannot_write_markup(run):
     ids = ["<script>alert(1)</script>", *IDS]
-    assert "<script>" not in report.write(run, board(ids), gallery(ids)).read_text(encoding="utf-8")
+    assert "<script>" not in report.write(run, score_with_baselines(ids), gallery(ids)).read_text(encoding="utf-8")
 
 
 def test_a_step_logged_twice_counts_once_by_its_later_number(tmp_path):
@@ -291,16 +295,24 @@ def test_numbers_have_four_digits_and_no_exponent(value, text):
 
 def test_the_headline_compares_and_does_not_boast():
     sentences = report.headline(
-        {MEAN_MAP: evaluation(50.0, IDS), UNADAPTED: evaluation(5.0, IDS), ADAPTED: evaluation(10.0, IDS)}
+        {
+            MEAN_MAP: make_evaluation(50.0, IDS),
+            UNADAPTED: make_evaluation(5.0, IDS),
+            ADAPTED: make_evaluation(10.0, IDS),
+        }
     )
     assert "5.0 times lower" in sentences[0] and "not lower" in sentences[1]
 
 
 def test_the_headline_names_the_best_trivial_answer_alone_and_begins_with_what_speaks_against_the_run():
-    rows = {CONSTANT: evaluation(90.0, IDS), MEAN_MAP: evaluation(50.0, IDS), UNADAPTED: evaluation(5.0, IDS)}
-    (first, second) = report.headline({**rows, ADAPTED: evaluation(10.0, IDS)})
+    rows = {
+        CONSTANT: make_evaluation(90.0, IDS),
+        MEAN_MAP: make_evaluation(50.0, IDS),
+        UNADAPTED: make_evaluation(5.0, IDS),
+    }
+    (first, second) = report.headline({**rows, ADAPTED: make_evaluation(10.0, IDS)})
     assert first.endswith(f"lower than that of the {MEAN_MAP} (50.0 mm).") and UNADAPTED in second
-    against = report.headline({**rows, ADAPTED: evaluation(49.0, IDS, headline="It does not beat it.")})
+    against = report.headline({**rows, ADAPTED: make_evaluation(49.0, IDS, headline="It does not beat it.")})
     assert against == ["It does not beat it.", against[1]] and UNADAPTED in against[1]
 
 
@@ -333,8 +345,8 @@ def test_a_protocol_of_few_metrics_has_its_table_and_its_page(tmp_path):
     def worse_and_worse(capture: Capture) -> Prediction:
         return Prediction(capture.depth * np.float32(1 + 0.2 * int(capture.id[1:])), "metric")
 
-    scored = evaluate.evaluate(worse_and_worse, str(tmp_path / "mine.yaml"), root, watch=gallery.add)
-    assert scored.unit == "mm" and evaluate.table({"it": scored})["it"].keys() == {"RMSE (mm)", "δ1"}
+    scored = evaluation.evaluate(worse_and_worse, str(tmp_path / "mine.yaml"), root, watch=gallery.add)
+    assert scored.unit == "mm" and evaluation.table({"it": scored})["it"].keys() == {"RMSE (mm)", "δ1"}
     assert [panel.id for panel in gallery.panels] == ["c02"]  # by delta1, of which the least is the worst
     page = report.write(tmp_path / "out", {"it": scored}, gallery)
     assert "RMSE (mm)" in page.read_text(encoding="utf-8")

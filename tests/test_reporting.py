@@ -14,7 +14,7 @@ from small_recipes import FEW
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from sonde import recipes, train
+from sonde import recipes, training
 from sonde.trainer import reporting
 
 wandb = pytest.importorskip("wandb", reason="W&B is not installed: pip install 'sonde[wandb]'")
@@ -71,7 +71,7 @@ def reported(outside, base, tmp_path_factory) -> Reported:
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        train.train(FEW, words)
+        training.train(FEW, words)
     return Reported(here / "runs" / "mine", [path.name for path in here.iterdir()])
 
 
@@ -122,7 +122,7 @@ def test_nothing_of_either_lands_in_the_folder_where_training_was_started(report
 
 def settings(run: Path, *names: str) -> tuple[recipes.Recipe, TrainingArguments]:
     recipe = recipes.load(FEW, [f"train.report_to=[{','.join(names)}]", f"output_dir={run}"])
-    return recipe, train.training_arguments(recipe)
+    return recipe, training.training_arguments(recipe)
 
 
 def test_what_the_user_set_in_the_environment_stands(anew, tmp_path):
@@ -130,8 +130,8 @@ def test_what_the_user_set_in_the_environment_stands(anew, tmp_path):
         anew.setenv(f"WANDB_{name}", value)
     anew.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     (tmp_path / "theirs").mkdir()
-    board, biases = reporting.reporters(*settings(tmp_path / "run", "tensorboard", "wandb"))
-    assert isinstance(board, reporting.TensorBoard) and board.logging_dir == str(tmp_path / "events")
+    scoreboard, biases = reporting.reporters(*settings(tmp_path / "run", "tensorboard", "wandb"))
+    assert isinstance(scoreboard, reporting.TensorBoard) and scoreboard.logging_dir == str(tmp_path / "events")
     assert isinstance(biases, reporting.WeightsAndBiases)
     wandb.finish()
     about = begun(tmp_path / "theirs")

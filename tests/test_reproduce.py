@@ -12,8 +12,8 @@ from scipy.io import savemat
 from small_captures import picture, plane_depth
 from small_networks import saved
 
-from sonde import datasets, download, evaluate, protocols, reproduce
-from sonde.evaluate import LENGTHS
+from sonde import datasets, download, evaluation, protocols, reproduction
+from sonde.evaluation import LENGTHS
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,20 @@ def network(tmp_path_factory) -> Path:
 def truth(nyu: Path, network: Path) -> dict[str, float]:
     """What the network scores, by the plain verb."""
     listed = nyu / "splits.mat"
-    scored = evaluate.evaluate(str(network), "nyu-eigen", nyu, format="nyu_labeled", listed=listed, align="disparity")
+    scored = evaluation.evaluate(str(network), "nyu-eigen", nyu, format="nyu_labeled", listed=listed, align="disparity")
     return scored.metrics
 
 
 def planted(path: Path, metrics: dict[str, float], **changes: Any) -> Path:
     """A file of one row, `dav2-small-nyu` with other numbers, on two images."""
-    row = reproduce.rows()["dav2-small-nyu"].model_dump()
+    row = reproduction.rows()["dav2-small-nyu"].model_dump()
     row |= {"images": 2, "metrics": metrics, "tolerance": dict.fromkeys(metrics, 0.01)} | changes
     path.write_text(yaml.safe_dump({"mine": row}))
     return path
 
 
 def test_every_packaged_row_is_of_sets_protocols_and_metrics_that_are_there():
-    for name, row in reproduce.rows().items():
+    for name, row in reproduction.rows().items():
         rules = protocols.load(row.protocol, row.align)
         named = {f"{metric}_m" if metric in LENGTHS else metric for metric in rules.metrics}
         assert set(row.metrics) == set(row.tolerance) and set(row.metrics) <= named, name
@@ -70,7 +70,7 @@ def test_every_packaged_row_is_of_sets_protocols_and_metrics_that_are_there():
 def test_numbers_within_their_tolerance_are_reproduced(nyu, network, truth, tmp_path):
     metrics = {"abs_rel": truth["abs_rel"] + 0.009, "rmse_m": truth["rmse_m"] - 0.009}
     rows = planted(tmp_path / "rows.yaml", metrics)
-    made = reproduce.reproduce("mine", data=nyu, model=str(network), path=rows, out=tmp_path / "out")
+    made = reproduction.reproduce("mine", data=nyu, model=str(network), path=rows, out=tmp_path / "out")
     assert made.reproduced and not made.missing
     assert made.table()["abs_rel"]["observed"] == pytest.approx(truth["abs_rel"], rel=1e-12)
     document = json.loads((tmp_path / "out" / "reproduction.json").read_text())
@@ -105,18 +105,18 @@ def test_what_is_missing_is_named_with_its_place_and_its_remedy(tmp_path, monkey
 
 
 def test_only_what_is_missing_is_asked_for(nyu, network, tmp_path):
-    row = reproduce.rows()["dav2-small-nyu"]
-    assert reproduce.sources(row, nyu, str(network)).missing == []
-    (asked,) = reproduce.sources(row, nyu, str(network), tmp_path / "other.mat").missing
+    row = reproduction.rows()["dav2-small-nyu"]
+    assert reproduction.sources(row, nyu, str(network)).missing == []
+    (asked,) = reproduction.sources(row, nyu, str(network), tmp_path / "other.mat").missing
     assert str(tmp_path / "other.mat") in asked
-    pairs = reproduce.rows()["dav2-small-da2k"]
-    (asked,) = reproduce.sources(pairs, tmp_path, str(network)).missing
+    pairs = reproduction.rows()["dav2-small-da2k"]
+    (asked,) = reproduction.sources(pairs, tmp_path, str(network)).missing
     assert asked.startswith("annotations.json of da-2k")
 
 
 def test_weights_that_the_hub_does_not_give_are_told_after_the_data_are_there(nyu, tmp_path, monkeypatch):
     monkeypatch.setattr("sonde.models._hub_answers", lambda: False)
-    made = reproduce.reproduce("dav2-small-nyu", data=nyu)
+    made = reproduction.reproduce("dav2-small-nyu", data=nyu)
     assert not made.reproduced and len(made.missing) == 2
     assert "could not be had from the Hugging Face hub" in made.missing[1]
 
@@ -129,10 +129,10 @@ def test_pairs_of_points_are_found_below_the_sets_folder_and_scored(network, tmp
     Image.fromarray(picture(1, 56, 70)).save(place / "images" / "indoor" / "a.png")
     points = [{"point1": [row, 9], "point2": [50, 60], "closer_point": "point1"} for row in (2, 20, 40)]
     (place / "annotations.json").write_text(json.dumps({"images/indoor/a.png": points}))
-    direct = evaluate.evaluate(str(network), "da2k", place).metrics["ordinal_accuracy"]
-    row = reproduce.rows()["dav2-small-da2k"].model_dump() | {"metrics": {"ordinal_accuracy": direct}}
+    direct = evaluation.evaluate(str(network), "da2k", place).metrics["ordinal_accuracy"]
+    row = reproduction.rows()["dav2-small-da2k"].model_dump() | {"metrics": {"ordinal_accuracy": direct}}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump({"mine": row}))
-    made = reproduce.reproduce(
+    made = reproduction.reproduce(
         "mine", data=tmp_path / "da-2k", model=str(network), path=tmp_path / "rows.yaml", out=tmp_path / "out"
     )
     assert made.reproduced
@@ -146,12 +146,12 @@ def test_an_unknown_row_and_a_file_without_rows_are_one_sentence(sonde, tmp_path
 
 
 def test_the_list_names_every_row(sonde):
-    assert [row["name"] for row in sonde("reproduce", "--list", "--json").json] == list(reproduce.rows())
+    assert [row["name"] for row in sonde("reproduce", "--list", "--json").json] == list(reproduction.rows())
     assert "zoedepth-kitti" in sonde("reproduce", "--list").text
 
 
 def test_a_row_of_numbers_that_its_protocol_does_not_give_is_told_before_it_is_scored(sonde, tmp_path):
-    row = yaml.safe_load(reproduce.ROWS.read_text())["dav2-small-nyu"]
+    row = yaml.safe_load(reproduction.ROWS.read_text())["dav2-small-nyu"]
     name = next(iter(row["metrics"]))
     row |= {"metrics": {"rmse": 0.2}, "tolerance": {"rmse": row["tolerance"][name]}}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump({"mine": row}))

@@ -12,7 +12,7 @@ from small_captures import write_bench
 from small_recipes import FEW
 from trained_runs import killed_at
 
-from sonde import train
+from sonde import training
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(base, root, tmp_path, monkeypatch):
     """Overrides of lora-few for a run of four steps that saves after the second; it is not scored at its end."""
-    monkeypatch.setattr(train.report, "finish", lambda run: None)
+    monkeypatch.setattr(training.report, "finish", lambda run: None)
 
     def make(*more: str) -> list[str]:
         return [
@@ -73,26 +73,26 @@ FLAT = "train.lr_scheduler_kwargs.div_factor=2"
 )
 def test_a_resumed_run_goes_on_at_the_rates_of_the_plan_it_records(settings, tmp_path, before, now):
     with killed_at(2):
-        train.train(FEW, settings(*before))
-    run = train.train(FEW, settings(*now), resume=True)
-    assert logged_rates(run)[2:] == pytest.approx(train.plan_lr(run).rates[2:])
+        training.train(FEW, settings(*before))
+    run = training.train(FEW, settings(*now), resume=True)
+    assert logged_rates(run)[2:] == pytest.approx(training.plan_lr(run).rates[2:])
     decays = {group["weight_decay"] for group in groups(run / "checkpoints/checkpoint-4")}
-    assert decays == {train.training_arguments(train.recipes.load(run)).weight_decay, 0.0}
+    assert decays == {training.training_arguments(training.recipes.load(run)).weight_decay, 0.0}
 
 
 def test_a_resumed_plateau_keeps_its_falls_below_the_rate_it_is_given_now(settings, tmp_path):
     driven = [PLATEAU, "train.lr_scheduler_kwargs={patience: 0, factor: 0.5, threshold: 0.9}"]
     with killed_at(2):  # the second validation is a bad one, as all that follow
-        train.train(FEW, settings(*driven))
+        training.train(FEW, settings(*driven))
     slower = [PLATEAU, "train.lr_scheduler_kwargs={patience: 0, factor: 0.2, threshold: 0.9}"]
-    run = train.train(FEW, settings(*slower, "train.learning_rate=1e-4"), resume=True)
+    run = training.train(FEW, settings(*slower, "train.learning_rate=1e-4"), resume=True)
     assert logged_rates(run)[2:] == pytest.approx([5e-5, 1e-5])
 
 
 def test_a_finished_run_on_one_cycle_takes_the_further_steps_it_is_given(settings):
-    run = train.train(FEW, settings(ONE_CYCLE, FLAT, "train.max_steps=2"))
-    train.train(run, ["train.max_steps=5"], resume=True)
-    assert logged_rates(run)[2:] == pytest.approx(train.plan_lr(run).rates[2:])
+    run = training.train(FEW, settings(ONE_CYCLE, FLAT, "train.max_steps=2"))
+    training.train(run, ["train.max_steps=5"], resume=True)
+    assert logged_rates(run)[2:] == pytest.approx(training.plan_lr(run).rates[2:])
 
 
 @pytest.mark.parametrize("how", ["moved", "from elsewhere"])
@@ -100,7 +100,7 @@ def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_pa
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with killed_at(2):
-        train.train(FEW, settings("output_dir=run"))
+        training.train(FEW, settings("output_dir=run"))
     if how == "moved":
         run = Path(shutil.move("run", "elsewhere"))
     else:
@@ -109,7 +109,7 @@ def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_pa
     best = run / "checkpoints" / "checkpoint-2"
     state = json.loads((best / "trainer_state.json").read_text())
     (best / "trainer_state.json").write_text(json.dumps({**state, "best_global_step": 2, "best_metric": -1.0}))
-    train.train(FEW, settings(f"output_dir={run}", "train.save_total_limit=1"), resume=True)
+    training.train(FEW, settings(f"output_dir={run}", "train.save_total_limit=1"), resume=True)
     chosen, kept = (load_file(folder / "adapter_model.safetensors") for folder in (best, run / "best"))
     assert all(torch.equal(value, kept[name]) for name, value in chosen.items())
 
@@ -119,19 +119,19 @@ def test_a_run_keeps_its_best_checkpoint_wherever_it_is_resumed(settings, tmp_pa
 )
 def test_what_judges_a_run_or_turns_its_steps_stays_as_it_began(settings, tmp_path, change):
     with killed_at(3):
-        train.train(FEW, settings())
+        training.train(FEW, settings())
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(
         ValueError, match=rf"run began with {change.partition('=')[0].split('.relief')[0]}=.*another output_dir"
     ):
-        train.train(FEW, settings(change), resume=True)
+        training.train(FEW, settings(change), resume=True)
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
 def test_a_checkpoint_of_weights_alone_cannot_be_continued(settings, tmp_path):
     with killed_at(3):
-        train.train(FEW, settings())
+        training.train(FEW, settings())
     for state in (tmp_path / "run" / "checkpoints").glob("*/scheduler.pt"):
         state.unlink()
     with pytest.raises(ValueError, match=r"checkpoint-\d has no scheduler\.pt .*another output_dir"):
-        train.train(FEW, settings(), resume=True)
+        training.train(FEW, settings(), resume=True)

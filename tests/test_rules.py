@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sonde import recipes, scenes, train
+from sonde import recipes, scenes, training
 from sonde.recipes import rules
-from sonde.train.rendering import render_missing
+from sonde.training.rendering import render_missing
 
 BROKEN = {
     "_one_input_size": ("metric-road", ["model.input_pixels=20000"], "model.input_pixels both say"),
@@ -47,7 +47,7 @@ def test_a_broken_rule_is_one_sentence_before_anything_is_made(rule, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scenes, "synth", lambda *words, **more: pytest.fail("rendered"))
     recipe, overrides, words = BROKEN[rule]
-    for verb in (train.train, train.dry_run, train.plan_lr):
+    for verb in (training.train, training.dry_run, training.plan_lr):
         with pytest.raises(ValueError, match=words.replace("[", r"\[")) as refused:
             verb(recipe, overrides)
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
@@ -61,7 +61,7 @@ def test_other_settings_are_refused_before_a_render_too(setting, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scenes, "synth", lambda *words, **more: pytest.fail("rendered"))
     with pytest.raises(ValueError, match=r"silog|learning_rate|adem|nonsense"):
-        train.train("teacher-synthetic", [setting])
+        training.train("teacher-synthetic", [setting])
     assert not list(tmp_path.iterdir())
 
 
@@ -71,7 +71,7 @@ def test_other_settings_are_refused_before_a_render_too(setting, tmp_path, monke
 )
 def test_a_dry_run_counts_weights_without_their_memory(size, parameters, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = train.dry_run("teacher-synthetic", [f"model.size={size}"])
+    told = training.dry_run("teacher-synthetic", [f"model.size={size}"])
     assert told["total_parameters"] == told["trainable_parameters"] == parameters
     assert [(part["family"], part["count"]) for part in told["render"]] == [
         ("room", 2200),
@@ -86,8 +86,8 @@ def test_a_dry_run_counts_weights_without_their_memory(size, parameters, tmp_pat
 @pytest.mark.parametrize("recipe", [name for name in recipes.names() if name != "lora-zivid"])  # its base is on the hub
 def test_every_packaged_recipe_has_a_dry_run_in_a_fresh_folder(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sonde.train.rendering._seconds_each", lambda family, size: 0.1)
-    told = train.dry_run(recipe)
+    monkeypatch.setattr("sonde.training.rendering._seconds_each", lambda family, size: 0.1)
+    told = training.dry_run(recipe)
     assert told["total_parameters"] > 0 and (told["render"] or "is missing" in told["missing"])
     assert not list(tmp_path.iterdir())
 
@@ -95,12 +95,12 @@ def test_every_packaged_recipe_has_a_dry_run_in_a_fresh_folder(recipe, tmp_path,
 def test_the_rate_is_drawn_for_the_published_size_of_a_set_that_is_not_there(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO", "sonde"):
-        drawn = train.plan_lr("metric-driving")
+        drawn = training.plan_lr("metric-driving")
     train_images = 174_437 - 2 * round(0.02 * 174_437)
     assert len(drawn.rates) == 25 * -(-train_images // 12)
     assert f"{train_images:,} training captures" in caplog.text
     with pytest.raises(ValueError, match="data/nyu is missing"):
-        train.plan_lr("metric-indoor")
+        training.plan_lr("metric-indoor")
 
 
 def test_a_half_rendered_set_is_finished_and_a_whole_one_is_left_alone(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from small_captures import INTRINSICS, bench_cloud, write_bench
 from torch.utils.data import DataLoader
 
 from sonde import files
-from sonde.datasets import Decoded, Samples, collate, open_set
+from sonde.datasets import Decoded, DepthDataset, collate, open_set
 from sonde.datasets import cache as cache_module
 from sonde.recipes import AugmentRecipe
 
@@ -89,7 +89,7 @@ def test_a_damaged_record_is_rebuilt(bench: Path, tmp_path: Path, damage: str) -
 
 def test_what_is_done_to_a_sample_does_not_reach_the_record(bench: Path, tmp_path: Path) -> None:
     decoded = Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept")
-    samples = Samples(decoded, [0])
+    samples = DepthDataset(decoded, [0])
     first = {name: value.clone() for name, value in samples[0].items()}  # type: ignore[union-attr]
     for value in samples[0].values():
         value.zero_()  # type: ignore[union-attr]
@@ -115,7 +115,7 @@ def test_a_deleted_source_is_one_sentence(bench: Path, tmp_path: Path) -> None:
 
 
 def test_a_sample_is_image_in_0_1_depth_in_metres_mask_and_camera(bench: Path) -> None:
-    sample = Samples(open_set("zivid", bench), [2, 0])[0]
+    sample = DepthDataset(open_set("zivid", bench), [2, 0])[0]
     assert sample["image"].shape == (3, 24, 32) and sample["depth"].shape == sample["mask"].shape == (24, 32)
     assert sample["image"].dtype == sample["depth"].dtype == sample["intrinsics"].dtype == torch.float32
     assert torch.equal(sample["mask"], sample["depth"] > 0)
@@ -125,7 +125,7 @@ def test_a_sample_is_image_in_0_1_depth_in_metres_mask_and_camera(bench: Path) -
 
 def test_unknown_cameras_are_nan_and_still_collate(bench: Path) -> None:
     np.save(bench / "depth" / "c01.npy", bench_cloud(1)[..., 2])
-    samples = Samples(open_set("zivid", bench), [0, 1])
+    samples = DepthDataset(open_set("zivid", bench), [0, 1])
     batch = collate([samples[0], samples[1]])
     assert batch["intrinsics"].isnan().all((1, 2)).tolist() == [False, True]  # type: ignore[typeddict-item]
     assert batch["image"].shape == (2, 3, 24, 32) and batch["mask"].dtype == torch.bool
@@ -134,7 +134,7 @@ def test_unknown_cameras_are_nan_and_still_collate(bench: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_differ_and_are_the_same_in_any_process(bench: Path, tmp_path: Path, workers: int) -> None:
     recipe = AugmentRecipe(flip=0.5, brightness=0.3)
-    samples = Samples(Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept"), [0, 1, 2], recipe, seed=3)
+    samples = DepthDataset(Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept"), [0, 1, 2], recipe, seed=3)
     loader = DataLoader(samples, 1, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0)
     seen = []
     for epoch in (0, 1, 0):
@@ -149,7 +149,7 @@ def test_epochs_differ_and_are_the_same_in_any_process(bench: Path, tmp_path: Pa
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_crop_has_one_size_in_a_batch_and_others_in_the_next(tmp_path: Path, workers: int) -> None:
     captures = open_set("zivid", write_bench(tmp_path / "many", 12))
-    samples = Samples(captures, range(12), AugmentRecipe(crop=0.5))
+    samples = DepthDataset(captures, range(12), AugmentRecipe(crop=0.5))
     batches = list(DataLoader(samples, batch_size=3, collate_fn=collate, num_workers=workers))
     assert len({batch["depth"].shape for batch in batches}) > 1
     for batch in batches:
@@ -158,7 +158,7 @@ def test_a_crop_has_one_size_in_a_batch_and_others_in_the_next(tmp_path: Path, w
 
 def test_depth_goes_on_behind_a_border(bench: Path) -> None:
     captures, size = open_set("zivid", bench), (60, 80)
-    plain, framed = (Samples(Decoded(captures, size), range(3), AugmentRecipe(border=share)) for share in (0, 1))
+    plain, framed = (DepthDataset(Decoded(captures, size), range(3), AugmentRecipe(border=share)) for share in (0, 1))
     before = [plain[index]["image"].clone() for index in range(3)]
     for index in range(3):
         one, other = plain[index], framed[index]
@@ -170,7 +170,7 @@ def test_depth_goes_on_behind_a_border(bench: Path) -> None:
 
 def test_captures_of_different_sizes_say_how_to_batch_them(bench: Path) -> None:
     np.save(bench / "depth" / "c01.npy", bench_cloud(1, 12, 16))
-    samples = Samples(open_set("zivid", bench), [0, 1])
+    samples = DepthDataset(open_set("zivid", bench), [0, 1])
     with pytest.raises(
         ValueError, match=r"depths of 16x12 and 32x24: set data.fit=crop, or train.per_device_train_batch_size=1"
     ):

@@ -15,7 +15,7 @@ from small_captures import write_bench
 from small_networks import saved
 from small_recipes import FEW
 
-from sonde.train import train
+from sonde.training import train
 
 
 @pytest.fixture(scope="module")

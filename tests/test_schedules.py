@@ -11,7 +11,7 @@ from small_recipes import FEW
 from torch.optim.lr_scheduler import CyclicLR
 from trained_runs import killed_at
 
-from sonde import models, recipes, schedules, train
+from sonde import models, recipes, schedules, training
 
 OURS = ("cyclic", "one_cycle", "poly", "glp")
 NO_WARMUP = ("cyclic", "glp", *schedules.BY_SCORE)
@@ -110,9 +110,9 @@ def test_torchs_own_cyclic_schedule_would_have_changed_adams_beta():
 )
 def test_a_plateau_is_sought_where_the_metric_is_better(metric, mode):
     assert schedules.plateau_mode(metric) == mode
-    assert train.training_arguments(recipes.load({"train": {"metric_for_best_model": metric}})).greater_is_better is (
-        mode == "max"
-    )
+    assert training.training_arguments(
+        recipes.load({"train": {"metric_for_best_model": metric}})
+    ).greater_is_better is (mode == "max")
 
 
 def test_an_unknown_metric_or_a_mode_against_it_is_refused():
@@ -183,7 +183,7 @@ def test_a_schedule_of_ones_own_is_one_assignment_and_is_judged_like_ours(monkey
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - 2 * step / steps)
 
     monkeypatch.setitem(schedules.SCHEDULES, "sinking", sinking)
-    planned = train.plan_lr(FEW, ["train.lr_scheduler_type=sinking", "train.max_steps=10"])
+    planned = training.plan_lr(FEW, ["train.lr_scheduler_type=sinking", "train.max_steps=10"])
     assert planned.rates == pytest.approx([1e-3 * (1 - step / 5) for step in range(10)])
     assert ["negative at step 6" in said for said in planned.complaints].count(True) == 1
 
@@ -205,7 +205,7 @@ def test_a_schedule_of_ones_own_is_one_assignment_and_is_judged_like_ours(monkey
 )
 def test_a_wrong_option_is_one_sentence(overrides, words):
     with pytest.raises(ValueError, match=words):
-        train.plan_lr(FEW, overrides)
+        training.plan_lr(FEW, overrides)
 
 
 def test_the_chart_loses_no_spike_and_names_its_ends():
@@ -264,20 +264,20 @@ def logged_rates(run: Path) -> dict[int, float]:
     ],
 )
 def test_a_run_follows_its_schedule_and_resumes_exactly(settings, tmp_path, monkeypatch, kind, options):
-    monkeypatch.setattr(train.report, "finish", lambda run: None)
+    monkeypatch.setattr(training.report, "finish", lambda run: None)
     chosen = [f"train.lr_scheduler_type={kind}", *(f"train.lr_scheduler_kwargs.{option}" for option in options)]
-    whole = train.train(FEW, settings("whole", *chosen))
+    whole = training.train(FEW, settings("whole", *chosen))
     rates = logged_rates(whole)
     if kind == "reduce_lr_on_plateau":  # every validation after the first is a bad one
         assert rates == pytest.approx({1: 1e-3, 2: 1e-3, 3: 5e-4, 4: 2.5e-4})
     else:
-        planned = train.plan_lr(FEW, settings("planned", *chosen)).rates
+        planned = training.plan_lr(FEW, settings("planned", *chosen)).rates
         assert list(rates.values()) == pytest.approx(planned)
 
     with killed_at(3):
-        train.train(FEW, settings("stopped", *chosen))
+        training.train(FEW, settings("stopped", *chosen))
     assert [path.name for path in (tmp_path / "stopped/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
-    resumed = train.train(FEW, settings("stopped", *chosen), resume=True)
+    resumed = training.train(FEW, settings("stopped", *chosen), resume=True)
     assert logged_rates(resumed) == rates
     again = models.load(resumed).network.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in models.load(whole).network.state_dict().items())
@@ -288,18 +288,18 @@ def test_training_refuses_a_rate_that_harms_before_any_file(settings, tmp_path):
     zero = ["train.lr_scheduler_type=cyclic", "train.lr_scheduler_kwargs={base_lr: 0.0, step_size_up: 1}"]
     by_epochs = ["train.max_steps=-1", "train.num_train_epochs=4"]
     for harmful in (steep, zero, [*zero, *by_epochs]):
-        for verb in (train.train, train.dry_run):
+        for verb in (training.train, training.dry_run):
             with pytest.raises(ValueError, match=r"tenfold into step 1|zero at step"):
                 verb(FEW, settings("run", *harmful))
     rendering = [*zero, "data.render={bench: 6}", f"data.root={tmp_path / 'renders'}"]
     with pytest.raises(ValueError, match="zero at step"):
-        train.train(FEW, settings("run", *rendering))
+        training.train(FEW, settings("run", *rendering))
     assert not (tmp_path / "run").exists() and not (tmp_path / "renders").exists()
 
 
 def test_a_metric_that_validation_does_not_report_is_refused_before_the_first_step(settings):
     with pytest.raises(ValueError, match="mae_mm"):
-        train.dry_run(FEW, settings("run", "train.metric_for_best_model=eval_mae"))
+        training.dry_run(FEW, settings("run", "train.metric_for_best_model=eval_mae"))
 
 
 def test_the_command_draws_the_rate_and_refuses_a_harmful_one(settings, sonde, tmp_path):
@@ -307,10 +307,10 @@ def test_the_command_draws_the_rate_and_refuses_a_harmful_one(settings, sonde, t
     said = sonde("train", FEW, *words, "--plan-lr")
     assert said.code == 0 and "0.001 ┤" in said.text and "steps" in said.text
     document = sonde("train", FEW, *words, "--plan-lr", "--json").json
-    images = len(train.prepare(recipes.load(FEW, words)).parts["train"])
+    images = len(training.prepare(recipes.load(FEW, words)).parts["train"])
     assert document["steps"] == 3 * images and document["complaints"] == []
     assert document["curve"][0] == [0, pytest.approx(3e-4)]
-    assert [rate for _, rate in document["curve"]] == train.plan_lr(FEW, words).rates
+    assert [rate for _, rate in document["curve"]] == training.plan_lr(FEW, words).rates
     said = sonde("train", FEW, *words, "train.learning_rate=0", "--plan-lr")
     assert said.code == 2 and "zero at step 0" in said.errors and "┤" in said.text
     plateau = ["train.lr_scheduler_type=reduce_lr_on_plateau", "train.metric_for_best_model=eval_delta1"]
@@ -327,5 +327,5 @@ def test_rates_that_are_no_numbers_leave_a_gap_in_the_chart():
 
 
 def test_the_rate_of_a_recipe_that_counts_steps_needs_no_data():
-    planned = train.plan_lr("teacher-dav2", ["train.max_steps=2000", "data.root=nowhere"])
+    planned = training.plan_lr("teacher-dav2", ["train.max_steps=2000", "data.root=nowhere"])
     assert len(planned.rates) == 2000 and planned.complaints == []

@@ -11,7 +11,7 @@ from small_captures import picture, write_bench
 from small_networks import saved
 from small_recipes import FEW
 
-from sonde import cards, datasets, evaluate, label, models, train
+from sonde import cards, datasets, evaluation, labelling, models, training
 from sonde.datasets import open_set
 
 
@@ -32,7 +32,7 @@ def labels(base, tmp_path_factory) -> Path:
     (folder / "photos").mkdir()
     for index in range(5):
         Image.fromarray(picture(index, 40 + 8 * index, 60)).save(folder / "photos" / f"{index}.png")
-    label.label(base, folder / "photos", folder / "labels", licence="cc-by-nc-4.0", workers=1)
+    labelling.label(base, folder / "photos", folder / "labels", licence="cc-by-nc-4.0", workers=1)
     return folder / "labels"
 
 
@@ -52,7 +52,7 @@ def words(base, labels, judges, tmp_path):
 
 
 def test_a_student_trains_on_labels_alone_and_is_judged_by_measured_depth(words, labels, judges, tmp_path):
-    run = train.train("student-distill", words("align_features.weight=0.1"))
+    run = training.train("student-distill", words("align_features.weight=0.1"))
     parts = json.loads((run / "split.json").read_text())
     assert [name.split("/")[0] for name in parts["train"]] == ["0-labels"] * 5
     assert {name.split("/")[0] for name in parts["validation"] + parts["test"]} == {f"1-{judges.name}"}
@@ -67,7 +67,7 @@ def test_a_student_trains_on_labels_alone_and_is_judged_by_measured_depth(words,
 
 
 def test_the_students_target_is_the_teachers_answer(words, base, labels):
-    plan = train.prepare(train.recipes.load("student-distill", words("data.fit=stretch")))
+    plan = training.prepare(training.recipes.load("student-distill", words("data.fit=stretch")))
     capture = plan.captures.read(0)
     teacher = models.load(base).predict(labels.parent / "photos" / "0.png").depth
     learnt = 1 / capture.depth
@@ -76,7 +76,7 @@ def test_the_students_target_is_the_teachers_answer(words, base, labels):
 
 
 def test_a_student_of_a_non_commercial_teacher_says_so(words):
-    run = train.train("student-distill", words())
+    run = training.train("student-distill", words())
     document = cards.read(run / "best")
     assert document["licence"] == "cc-by-nc-4.0"
     assert any("Not for commercial use: its teacher" in note for note in document["notes"])
@@ -96,23 +96,23 @@ def test_a_student_of_a_non_commercial_teacher_says_so(words):
 )
 def test_what_does_not_fit_is_one_sentence_before_any_work(words, tmp_path, more, message):
     with pytest.raises(ValueError, match=message):
-        train.train("student-distill", words(*more))
+        training.train("student-distill", words(*more))
     assert not (tmp_path / "run").exists()
 
 
 def test_labels_cannot_judge(words, labels):
     with pytest.raises(ValueError, match="expected measured depth"):
-        train.train("student-distill", words("data.measured.format=pseudo", f"data.measured.root={labels}"))
+        training.train("student-distill", words("data.measured.format=pseudo", f"data.measured.root={labels}"))
 
 
 def test_a_changed_image_is_told_when_it_is_met(base, judges, words, tmp_path):
     (tmp_path / "photos").mkdir()
     for index in range(3):
         Image.fromarray(picture(index, 40, 60)).save(tmp_path / "photos" / f"{index}.png")
-    label.label(base, tmp_path / "photos", tmp_path / "labels", workers=1)
+    labelling.label(base, tmp_path / "photos", tmp_path / "labels", workers=1)
     Image.fromarray(picture(9, 40, 60)).save(tmp_path / "photos" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png has changed since it was labelled"):
-        train.train("student-distill", words(f"data.root={tmp_path / 'labels'}"))
+        training.train("student-distill", words(f"data.root={tmp_path / 'labels'}"))
     assert len(list((tmp_path / "labels").rglob("*.png"))) == 3
 
 
@@ -130,5 +130,5 @@ def test_unsure_labels_are_left_out(labels):
 def test_rejected_captures_take_no_part(words, judges, tmp_path):
     rejected = tmp_path / "reject.jsonl"
     rejected.write_text(json.dumps({"capture": "c02", "check": "flat", "reason": "flat"}) + "\n")
-    recipe = train.recipes.load(FEW, [f"data.root={judges}", f"data.reject={rejected}"])
-    assert evaluate.open_captures(recipe).ids == ["c00", "c01", "c03", "c04", "c05"]
+    recipe = training.recipes.load(FEW, [f"data.root={judges}", f"data.reject={rejected}"])
+    assert evaluation.open_captures(recipe).ids == ["c00", "c01", "c03", "c04", "c05"]

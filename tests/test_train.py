@@ -12,7 +12,7 @@ from small_captures import write_bench
 from small_recipes import FEW
 from trained_runs import killed_at
 
-from sonde import maps, models, recipes, train
+from sonde import maps, models, recipes, training
 from sonde.adapters import affine_start, fit_start
 from sonde.trainer import DepthTrainer
 
@@ -56,20 +56,20 @@ def validation_losses(run: Path) -> list[float]:
 
 def test_a_run_stops_when_validations_bring_nothing_better(settings):
     still = ["train.learning_rate=1e-30", "train.max_steps=9", "train.eval_steps=1", "train.save_steps=1"]
-    run = train.train(FEW, settings(*still, "early_stopping=2"))
+    run = training.train(FEW, settings(*still, "early_stopping=2"))
     logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [log["step"] for log in logs if "eval_loss" in log] == [1, 2, 3]  # the first is the best
     assert (run / "best").is_dir() and (run / "metrics.json").is_file()
 
 
 def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path):
-    train.train(FEW, settings())
+    training.train(FEW, settings())
     whole = weights(tmp_path / "run")
 
     again = settings(f"output_dir={tmp_path / 'stopped'}")
     with killed_at(4):  # three steps an epoch: inside the second
-        train.train(FEW, again)
-    train.train(FEW, again, resume=True)
+        training.train(FEW, again)
+    training.train(FEW, again, resume=True)
     resumed = weights(tmp_path / "stopped")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert validation_losses(tmp_path / "run") == validation_losses(tmp_path / "stopped")
@@ -78,20 +78,20 @@ def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(setting
 def test_a_run_goes_on_with_the_captures_it_began_with_or_not_at_all(base, settings, tmp_path):
     root = write_bench(tmp_path / "growing", 6)
     words = settings(f"data.root={root}", "train.max_steps=2")
-    run = train.train(FEW, words)
+    run = training.train(FEW, words)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"finished after 2 steps.*larger train.max_steps"):
-        train.train(FEW, [*words, "train.learning_rate=0.5"], resume=True)
+        training.train(FEW, [*words, "train.learning_rate=0.5"], resume=True)
     for file in root.glob("*/c00*"):
         file.unlink()
     with pytest.raises(ValueError, match=r"began with other captures.*5 captures.*another output_dir"):
-        train.train(run, resume=True)
+        training.train(run, resume=True)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(settings, tmp_path):
-    run = train.train(FEW, settings("train.max_steps=2"))
-    train.train(run, ["train.max_steps=4"], resume=True)
+    run = training.train(FEW, settings("train.max_steps=2"))
+    training.train(run, ["train.max_steps=4"], resume=True)
     assert (run / "checkpoints" / "checkpoint-4").is_dir()
 
 
@@ -101,38 +101,38 @@ def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, m
 
     monkeypatch.setattr(DepthTrainer, "_save_rng_state", failing)
     with pytest.raises(OSError):
-        train.train(FEW, settings())
+        training.train(FEW, settings())
     assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
     with pytest.raises(ValueError, match="no complete checkpoint"):
-        train.train(FEW, settings(), resume=True)
+        training.train(FEW, settings(), resume=True)
 
 
 @pytest.mark.parametrize("more", [[], ["ema=0.9"]])
 def test_a_whole_networks_checkpoints_say_what_their_numbers_mean(settings, base, tmp_path, more):
     words = settings("lora=null", "model.train_head=false", "model.affine_start=false", *more)
     with killed_at(2):
-        train.train(FEW, words)
-    meaning = models.load(tmp_path / "run" / "checkpoints" / "checkpoint-2").meaning
-    assert meaning == train.prepare(recipes.load(FEW, words)).model.meaning
-    assert (meaning.space, meaning.unit, meaning.input_size) == ("metric", "mm", (32, 64))
-    assert models.load(base).meaning != meaning
+        training.train(FEW, words)
+    spec = models.load(tmp_path / "run" / "checkpoints" / "checkpoint-2").spec
+    assert spec == training.prepare(recipes.load(FEW, words)).model.spec
+    assert (spec.space, spec.unit, spec.input_size) == ("metric", "mm", (32, 64))
+    assert models.load(base).spec != spec
 
 
 def test_a_run_folder_is_never_overwritten(settings, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match="--resume"):
-        train.train(FEW, settings())
+        training.train(FEW, settings())
 
 
 def test_a_fitted_start_is_refused_where_the_layer_would_not_be_saved(settings, monkeypatch):
     assert [name for name, family in models.FAMILIES.items() if not family.ends_in_head] == ["zoedepth"]
     monkeypatch.setitem(models.FAMILIES, "glpn", models.FAMILIES["glpn"]._replace(head=("decoder",)))
     with pytest.raises(ValueError, match=r"affine_start sets head.head.2, which .* set it to false"):
-        train.prepare(recipes.load(FEW, settings()))
+        training.prepare(recipes.load(FEW, settings()))
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path):
-    plan = train.dry_run(FEW, settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
+    plan = training.dry_run(FEW, settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
     network = models.load(plan["model"]).network
     widths = [8, 16, 24, 32]  # one attention block each, query, key and value: r (in + out)
     assert plan["trainable_parameters"] == sum(3 * 2 * (width + width) for width in widths)
@@ -146,16 +146,16 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path)
 
 
 def test_the_published_recipe_counts_its_steps_and_parts(root, base, tmp_path):
-    plan = train.dry_run("lora-zivid", [f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}"])
+    plan = training.dry_run("lora-zivid", [f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}"])
     assert plan["steps"] == 15  # eight captures, accumulated to one step, in each of 15 epochs
     assert plan["split"] == {"train": 8, "validation": 0, "test": 2}
     assert plan["chosen_by"] == "test"
 
 
 def test_the_range_is_of_the_training_captures_unless_asked(settings, root):
-    ours = train.dry_run(FEW, settings())["range"]
-    every = train.dry_run(FEW, settings("data.range=all"))["range"]
-    given = train.dry_run(FEW, settings("data.range=[251.74,3907.45]"))["range"]
+    ours = training.dry_run(FEW, settings())["range"]
+    every = training.dry_run(FEW, settings("data.range=all"))["range"]
+    given = training.dry_run(FEW, settings("data.range=[251.74,3907.45]"))["range"]
     assert every[0] <= ours[0] < ours[1] <= every[1]
     assert given == pytest.approx([251.74, 3907.45])
 
@@ -164,7 +164,7 @@ def test_half_precision_is_refused_where_it_is_not_real_and_said_once(settings, 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, where half precision is real")
     with caplog.at_level(logging.WARNING, "sonde"):
-        arguments = train.training_arguments(recipes.load("lora-zivid", ["train.fp16=true"]))
+        arguments = training.training_arguments(recipes.load("lora-zivid", ["train.fp16=true"]))
     assert not arguments.fp16
     assert len([record for record in caplog.records if "fp32" in record.message]) == 1
 
@@ -174,9 +174,9 @@ def test_bfloat16_is_kept_by_a_cpu_that_has_it(settings, monkeypatch, native):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, where half precision is real")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
-    arguments = train.training_arguments(recipes.load("teacher-dav2", ["train.max_steps=2"]))
+    arguments = training.training_arguments(recipes.load("teacher-dav2", ["train.max_steps=2"]))
     assert (arguments.bf16, arguments.device.type) == (native, "cpu")
-    run = train.train(FEW, settings("train.bf16=true"))
+    run = training.train(FEW, settings("train.bf16=true"))
     assert json.loads((run / "metrics.json").read_text())["metrics"]["abs_rel"] > 0
 
 
@@ -186,7 +186,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
 
     monkeypatch.setattr(DepthTrainer, "training_step", exhausted)
     with pytest.raises(ValueError, match=r"gradient_checkpointing.*input_size"):
-        train.train(FEW, settings())
+        training.train(FEW, settings())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
 )
 def test_a_wrong_setting_is_one_sentence_with_the_right_one(settings, override, words):
     with pytest.raises(ValueError, match=words):
-        train.dry_run(FEW, settings(override))
+        training.dry_run(FEW, settings(override))
 
 
 def test_the_fitted_start_is_the_least_squares_line():
@@ -232,8 +232,8 @@ def test_the_fitted_start_is_the_least_squares_line():
 
 def test_the_fitted_start_lowers_the_first_loss(settings):
     wide = "data.range=[500,20000]"  # the captures lie at its near end, an untrained answer in its middle
-    fitted = train.prepare(recipes.load(FEW, settings(wide)))
-    plain = train.prepare(recipes.load(FEW, settings(wide, "model.affine_start=false")))
+    fitted = training.prepare(recipes.load(FEW, settings(wide)))
+    plain = training.prepare(recipes.load(FEW, settings(wide, "model.affine_start=false")))
 
     def error(plan) -> float:
         item = plan.samples("train")[0]
@@ -244,39 +244,39 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
 
 
 def test_a_reporter_that_is_not_installed_is_said_before_the_first_step(settings):
-    assert train.training_arguments(recipes.load(FEW, settings("train.report_to=tensorboard")))
+    assert training.training_arguments(recipes.load(FEW, settings("train.report_to=tensorboard")))
     with pytest.raises(ValueError, match="pip install comet_ml"):
-        train.training_arguments(recipes.load(FEW, settings("train.report_to=comet_ml")))
+        training.training_arguments(recipes.load(FEW, settings("train.report_to=comet_ml")))
 
 
 def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
     with pytest.raises(ValueError, match="lora=null"):
-        train.prepare(recipes.load(FEW, settings("model.init=random")))
+        training.prepare(recipes.load(FEW, settings("model.init=random")))
     with pytest.raises(ValueError, match=r"model\.depths cannot be combined with lora"):
-        train.prepare(recipes.load(FEW, settings("model.depths=[9,9,9,9]")))
+        training.prepare(recipes.load(FEW, settings("model.depths=[9,9,9,9]")))
 
 
 def test_an_adapter_is_no_start_for_training(settings, base, tmp_path):
-    plan = train.prepare(recipes.load(FEW, settings()))
+    plan = training.prepare(recipes.load(FEW, settings()))
     models.save(plan.model, tmp_path / "adapter")
     whole = ["lora=null", "model.train_head=false", "model.affine_start=false"]
     for more, words in ((whole, "is an adapter already"), ([], "is an adapter already"),
                         ([*whole, "model.init=random"], f"drawn anew: .*model.name={base}")):  # fmt: skip
         with pytest.raises(ValueError, match=words):
-            train.prepare(recipes.load(FEW, settings(f"model.name={tmp_path / 'adapter'}", *more)))
+            training.prepare(recipes.load(FEW, settings(f"model.name={tmp_path / 'adapter'}", *more)))
 
 
 def test_a_network_is_deepened_by_name_and_not_by_size(settings):
     whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
-    network: Any = train.prepare(recipes.load(FEW, whole)).model.network
+    network: Any = training.prepare(recipes.load(FEW, whole)).model.network
     assert [len(stage) for stage in network.glpn.encoder.block] == [2, 3, 5, 4]
     with pytest.raises(ValueError, match="both say which network"):
-        train.prepare(recipes.load(FEW, [*whole, "model.size=b0", "model.init=random"]))
+        training.prepare(recipes.load(FEW, [*whole, "model.size=b0", "model.init=random"]))
 
 
 def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch):
     seen: set[int] = set()
-    plan = train.prepare(recipes.load(FEW, settings()))
+    plan = training.prepare(recipes.load(FEW, settings()))
     samples = plan.samples("train", augment=True)
     seen.update(samples.indices)
     held = {plan.captures.ids.index(name) for part in ("validation", "test") for name in plan.parts[part]}
@@ -285,7 +285,7 @@ def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch
 
 
 def test_every_fold_validates_once(settings, tmp_path):
-    run = train.train(FEW, settings("data.split.folds=2", "train.max_steps=2"))
+    run = training.train(FEW, settings("data.split.folds=2", "train.max_steps=2"))
     chosen = [json.loads((run / f"fold-{fold}" / "split.json").read_text())["validation"] for fold in (0, 1)]
     assert not set(chosen[0]) & set(chosen[1])
     summary = json.loads((run / "metrics.json").read_text())
@@ -301,40 +301,40 @@ def scored_by_steps(run: Path) -> None:
 
 
 def test_resumed_folds_are_those_of_the_recipe_or_are_refused(settings, monkeypatch):
-    monkeypatch.setattr(train.report, "finish", scored_by_steps)
+    monkeypatch.setattr(training.report, "finish", scored_by_steps)
     words = settings("data.split.folds=2", "train.eval_steps=1", "train.save_steps=1")
-    run = train.train(FEW, [*words, "train.max_steps=1"])
+    run = training.train(FEW, [*words, "train.max_steps=1"])
     before = {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
-    train.train(FEW, [*words, "train.max_steps=1"], resume=True)
+    training.train(FEW, [*words, "train.max_steps=1"], resume=True)
     with pytest.raises(ValueError, match="fold-0 is finished after 1 steps"):
-        train.train(FEW, [*words, "train.max_steps=1", "train.learning_rate=1e-5"], resume=True)
+        training.train(FEW, [*words, "train.max_steps=1", "train.learning_rate=1e-5"], resume=True)
     assert before == {path: path.read_bytes() for path in run.glob("fold-?/**/*") if path.is_file()}
     with killed_at(2):  # on its way to more steps: the score it had is no longer its own
-        train.train(FEW, [*words, "train.max_steps=3"], resume=True)
-    train.train(FEW, [*words, "train.max_steps=3"], resume=True)
+        training.train(FEW, [*words, "train.max_steps=3"], resume=True)
+    training.train(FEW, [*words, "train.max_steps=3"], resume=True)
     assert json.loads((run / "metrics.json").read_text())["metrics"]["steps"] == {"mean": 3.0, "std": 0.0}
 
 
 def test_folds_in_many_processes_are_asked_for_one_by_one(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"2 processes.*data\.split\.fold=0 with output_dir=.*run/fold-0"):
-        train.train(FEW, settings("data.split.folds=2"))
+        training.train(FEW, settings("data.split.folds=2"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_trained_run_scores_and_reports_itself(settings, tmp_path):
-    run = train.train(FEW, settings("train.max_steps=2"))
+    run = training.train(FEW, settings("train.max_steps=2"))
     scores = json.loads((run / "metrics.json").read_text())
     assert {"mae_mm", "abs_rel", "rmse_mm", "delta1"} <= set(scores["metrics"])
     assert (run / "report.html").stat().st_size > 1000
-    meaning = models.load(run).meaning
-    assert (meaning.space, meaning.unit) == ("metric", "mm")
+    spec = models.load(run).spec
+    assert (spec.space, spec.unit) == ("metric", "mm")
     kept = recipes.load(run)
     assert kept.output_dir == str(run)
 
 
 def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tmp_path, base):
-    run = train.train(FEW, settings("train.max_steps=2", "model.train_head=false", "model.affine_start=false"))
+    run = training.train(FEW, settings("train.max_steps=2", "model.train_head=false", "model.affine_start=false"))
     before = models.load(base).network.state_dict()
     after = models.load(run).network.state_dict()
     means = [name for name in before if name.endswith("running_mean")]
@@ -344,7 +344,7 @@ def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tm
 
 
 def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settings, tmp_path):
-    train.train(
+    training.train(
         FEW,
         settings(
             "train.max_steps=-1", "train.num_train_epochs=5", "train.eval_strategy=epoch", "train.save_strategy=epoch",
@@ -364,15 +364,15 @@ def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settin
 
 
 def test_a_number_given_as_text_is_trained_with_and_recorded_as_a_number(settings, monkeypatch):
-    monkeypatch.setattr(train.report, "finish", lambda run: None)
+    monkeypatch.setattr(training.report, "finish", lambda run: None)
     texts = {"learning_rate": "1e-4", "weight_decay": "1e-2", "max_grad_norm": "5e-1", "adam_epsilon": "1e-8"}
     recipe = recipes.load(FEW, settings("train.max_steps=1"))
-    run = train.train(recipe.model_copy(update={"train": {**recipe.train, **texts}}))
+    run = training.train(recipe.model_copy(update={"train": {**recipe.train, **texts}}))
     recorded = recipes.load(run).train
     assert {key: recorded[key] for key in texts} == {key: float(text) for key, text in texts.items()}
 
 
 def test_a_run_may_keep_its_last_weights_alone(settings, tmp_path):
-    train.train(FEW, settings("save_model=false", "train.max_steps=2"))
+    training.train(FEW, settings("save_model=false", "train.max_steps=2"))
     assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
     assert models.load(tmp_path / "run").space == "metric"

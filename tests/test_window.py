@@ -12,9 +12,9 @@ from small_networks import saved
 from small_recipes import FEW
 from transformers import DPTConfig, DPTForDepthEstimation
 
-from sonde import evaluate, files, models, recipes, train
+from sonde import evaluation, files, models, recipes, training
 from sonde.augment import strip
-from sonde.datasets import Decoded, Samples, collate, open_set
+from sonde.datasets import Decoded, DepthDataset, collate, open_set
 from sonde.datasets.zivid import open_zivid
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
@@ -46,8 +46,8 @@ def settings(base: Path, root: Path, tmp_path: Path):
     return make
 
 
-def windows(root: Path, size: tuple[int, int] = SIZE, cache: Path | None = None) -> Samples:
-    return Samples(Decoded(open_set("zivid", root), None, cache), range(8), AugmentRecipe(), 1, size)
+def windows(root: Path, size: tuple[int, int] = SIZE, cache: Path | None = None) -> DepthDataset:
+    return DepthDataset(Decoded(open_set("zivid", root), None, cache), range(8), AugmentRecipe(), 1, size)
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -107,14 +107,14 @@ def test_a_capture_that_no_window_fits_is_one_sentence(root: Path, monkeypatch, 
 
 
 def test_training_sees_windows_and_the_rest_whole_captures_at_their_own_size(settings) -> None:
-    plan = train.prepare(recipes.load(FEW, settings()))
-    meaning = plan.model.meaning
-    assert meaning.input_size is None and meaning.short_side is None
+    plan = training.prepare(recipes.load(FEW, settings()))
+    spec = plan.model.spec
+    assert spec.input_size is None and spec.short_side is None
     assert plan.samples("train", augment=True)[0]["image"].shape == (3, 32, 64)
     for part in ("train", "validation", "test"):
         assert plan.samples(part)[0]["image"].shape == (3, 64, 96)
     with pytest.raises(ValueError, match=r"data.fit=window needs model.input_size"):
-        train.prepare(recipes.load(FEW, settings("model.input_size=null")))
+        training.prepare(recipes.load(FEW, settings("model.input_size=null")))
 
 
 @pytest.mark.parametrize("fit", ["window", "crop"])
@@ -123,12 +123,12 @@ def test_a_network_of_one_size_is_told_to_stretch(settings, tmp_path: Path, fit:
     shape |= {"image_size": 64, "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "is_hybrid": False}
     DPTForDepthEstimation(DPTConfig.from_dict({**shape, "fusion_hidden_size": 8})).save_pretrained(tmp_path / "dpt")
     with pytest.raises(ValueError, match=f"data.fit={fit} .*one size only: set data.fit=stretch"):
-        train.prepare(recipes.load(FEW, settings(f"model.name={tmp_path / 'dpt'}", f"data.fit={fit}")))
+        training.prepare(recipes.load(FEW, settings(f"model.name={tmp_path / 'dpt'}", f"data.fit={fit}")))
 
 
 def test_a_run_shows_depth_as_a_share_of_the_sets_limit(settings) -> None:
     words = settings("augment.cut_depth=1", "augment.crop=1", "data.max_depth=2000")
-    samples = train.prepare(recipes.load(FEW, words)).samples("train", augment=True)
+    samples = training.prepare(recipes.load(FEW, words)).samples("train", augment=True)
     for position, index in enumerate(samples.indices):
         item, columns = samples[position], strip(samples.augment, (42, 0, index), 64)
         depth, image = item["depth"][:, columns], item["image"][..., columns]
@@ -137,12 +137,12 @@ def test_a_run_shows_depth_as_a_share_of_the_sets_limit(settings) -> None:
 
 def test_depth_that_is_not_metric_or_has_no_end_is_not_shown(settings, root: Path, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match=r"augment.cut_depth .*set data.max_depth"):
-        Samples(open_set("zivid", root, max_depth=np.inf), [0], AugmentRecipe(cut_depth=0.5))
+        DepthDataset(open_set("zivid", root, max_depth=np.inf), [0], AugmentRecipe(cut_depth=0.5))
     base = saved("depth_anything", tmp_path / "relative")
     words = settings(f"model.name={base}", "model.encoding=null", "augment.cut_depth=1", "model.affine_start=false")
-    monkeypatch.setattr(evaluate, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
+    monkeypatch.setattr(evaluation, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
     with pytest.raises(ValueError, match=r"augment.cut_depth shows metric depth, .*holds depth without a unit"):
-        train.prepare(recipes.load(FEW, words))
+        training.prepare(recipes.load(FEW, words))
 
 
 def test_whole_captures_of_unlike_sizes_are_validated_one_at_a_time(settings, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_whole_captures_of_unlike_sizes_are_validated_one_at_a_time(settings, tm
     more = settings(f"data.root={mixed}", "data.split.validation=5", "data.split.test=1", "lora=null")
     more += ["model.affine_start=false"]
     with pytest.raises(ValueError, match=r"96x64 and 128x96: .*data.fit=window.*train.per_device_eval_batch_size=1"):
-        train.train(FEW, [*more, "train.per_device_eval_batch_size=5"])
-    run = train.train(FEW, [*more, "train.per_device_eval_batch_size=1", f"output_dir={tmp_path / 'again'}"])
+        training.train(FEW, [*more, "train.per_device_eval_batch_size=5"])
+    run = training.train(FEW, [*more, "train.per_device_eval_batch_size=1", f"output_dir={tmp_path / 'again'}"])
     assert (run / "metrics.json").is_file()
 
 
@@ -169,7 +169,7 @@ def depth_of(capture_id: str, root: Path) -> np.ndarray:
 
 def test_a_cap_of_validation_distrusts_farther_depths_there_alone(settings, root: Path) -> None:
     cap = float(np.median(depth_of("c00", root)[12:])) * 1000
-    plan = train.prepare(recipes.load(FEW, settings(f"data.max_depth_eval={cap}")))
+    plan = training.prepare(recipes.load(FEW, settings(f"data.max_depth_eval={cap}")))
     for part in ("validation", "test"):
         item = plan.samples(part)[0]
         full = depth_of(plan.parts[part][0], root)
@@ -180,7 +180,7 @@ def test_a_cap_of_validation_distrusts_farther_depths_there_alone(settings, root
     assert max(float(trained[index]["depth"].max()) for index in range(4)) > cap / 1000
     for words in ("data.max_depth=900", "data.max_depth_eval=20000"):
         with pytest.raises(ValueError, match=r"data.max_depth_eval=.* (raise|larger) data.max_depth"):
-            train.prepare(recipes.load(FEW, settings("data.max_depth_eval=950", words)))
+            training.prepare(recipes.load(FEW, settings("data.max_depth_eval=950", words)))
 
 
 @pytest.mark.parametrize("epochs", [True, False])
@@ -194,7 +194,7 @@ def test_the_results_of_a_validation_are_its_models_predictions(settings, root: 
     words = settings(
         "save_result=true", "data.split.validation=2", "data.max_depth_eval=900", *(by_epoch if epochs else [])
     )
-    run = train.train(FEW, words)
+    run = training.train(FEW, words)
     logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     judged = [log for log in logs if "eval_loss" in log]
     names = ["epoch-001", "epoch-002"] if epochs else ["step-000002", "step-000004"]
@@ -220,9 +220,9 @@ def test_the_results_of_a_validation_are_its_models_predictions(settings, root: 
 
 
 def test_nothing_is_written_unless_asked_and_samples_know_their_place(settings, tmp_path: Path) -> None:
-    run = train.train(FEW, settings("train.max_steps=2"))
+    run = training.train(FEW, settings("train.max_steps=2"))
     assert not (run / "results").exists()
-    plan = train.prepare(recipes.load(FEW, settings(f"output_dir={tmp_path / 'other'}")))
+    plan = training.prepare(recipes.load(FEW, settings(f"output_dir={tmp_path / 'other'}")))
     samples = plan.samples("validation")
     origin = collate([samples[0]]).get("origin")
     assert origin is not None

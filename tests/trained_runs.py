@@ -15,7 +15,7 @@ from transformers import GLPNForDepthEstimation
 
 from sonde import models, recipes
 from sonde.encoding import ENCODINGS
-from sonde.models import DepthModel, Meaning
+from sonde.models import DepthModel, ModelSpec
 from sonde.trainer import DepthTrainer
 
 
@@ -42,7 +42,7 @@ def relative_model() -> DepthModel:
     """A disparity network of random weights, the same every time."""
     torch.manual_seed(0)
     network = GLPNForDepthEstimation(deepcopy(GLPN))  # a model writes into its own
-    return DepthModel(network, Meaning("disparity", 32, 32, *models.PLAIN), "relative")
+    return DepthModel(network, ModelSpec("disparity", 32, 32, *models.PLAIN), "relative")
 
 
 def make_run(root: Path, run: Path, test: list[str], validation: list[str]) -> Path:
@@ -50,7 +50,7 @@ def make_run(root: Path, run: Path, test: list[str], validation: list[str]) -> P
     base = run.parent / "base"
     models.save(relative_model(), base)
     encoding = ENCODINGS["inverse"](0.5, 1.5).to_dict()
-    adapted = replace(relative_model().meaning, space="metric", encoding=encoding, unit="mm")
+    adapted = replace(relative_model().spec, space="metric", encoding=encoding, unit="mm")
     models.save(DepthModel(relative_model().network, adapted, "adapted"), run / "best")
     data = {"root": str(root)}
     recipe = recipes.load({"model": {"name": str(base)}, "data": data, "output_dir": str(run)})

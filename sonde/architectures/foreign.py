@@ -104,7 +104,7 @@ def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, 
 
 
 def held(max_depth: float | int) -> tuple[int, float]:
-    """What of a range's end (metres) a transformers config holds, and the factor that is left over for `Meaning.scale`.
+    """Split a range's end (metres) into what a transformers config holds and the rest, for `ModelSpec.scale`.
 
     GLPN's and Depth Anything's `max_depth` take whole numbers alone: 80 is (80, 1.0), 10.5 is (1, 10.5).
 

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import DepthEstimatorOutput
 from sonde.architectures.foreign import Renames, held, misfit, read_state, renamed
 
 
-class Stage(NamedTuple):
+class StageSpec(NamedTuple):
     """Blocks of one width, before the size's own factors; the first block strides."""
 
     repeats: int
@@ -33,13 +33,13 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    StageSpec(1, 3, 1, 1, 16),
+    StageSpec(2, 3, 2, 6, 24),
+    StageSpec(2, 5, 2, 6, 40),
+    StageSpec(3, 3, 2, 6, 80),
+    StageSpec(3, 5, 1, 6, 112),
+    StageSpec(4, 5, 2, 6, 192),
+    StageSpec(1, 3, 1, 6, 320),
 )
 TAPS = (1, 2, 4, 6)
 """Stages that the decoder reads: the last of strides 4, 8, 16 and 32."""
@@ -147,7 +147,7 @@ class ConvNorm(nn.Sequential):
         super().__init__(OrderedDict(layers | ({"active": nn.ReLU6()} if active else {})))
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """An inverted residual bottleneck (MobileNetV2): expand, filter each channel, project."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
@@ -176,7 +176,9 @@ class Encoder(nn.Module):
             repeats = stage.repeats if ends else ceil(stage.repeats * depth_factor)
             width = scaled_width(stage.width, width_factor)
             blocks = [
-                Block(width if index else inputs, width, stage.kernel, 1 if index else stage.stride, stage.expansion)
+                InvertedResidual(
+                    width if index else inputs, width, stage.kernel, 1 if index else stage.stride, stage.expansion
+                )
                 for index in range(repeats)
             ]
             self.stages.append(nn.Sequential(*blocks))

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sonde.checks import edges, maps, pairing, planes, twins, units
-from sonde.checks.answers import Answer, Check, Fault
+from sonde.checks.answers import Check, CheckResult, Fault
 from sonde.checks.edges import edge_shift
 from sonde.checks.profile import Profile, profile
-from sonde.checks.twins import Twins
+from sonde.checks.twins import DuplicateIndex
 from sonde.datasets import DepthSet
 from sonde.datasets.statistics import empty
 
 __all__ = [
     "CHECKS",
-    "Answer",
     "Check",
+    "CheckResult",
     "Diagnosis",
+    "DuplicateIndex",
     "Fault",
     "Problem",
     "Profile",
-    "Twins",
     "check",
     "edge_shift",
     "examine",
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
 class Diagnosis:
     """Everything the checks said of a set."""
 
-    answers: dict[str, Answer]
+    answers: dict[str, CheckResult]
     """By check: its faults, how many captures could tell, and why it could not."""
     profiles: dict[str, Profile]
     """Of every capture that could be read, by its id."""
@@ -92,8 +92,8 @@ def examine(captures: DepthSet, progress: Progress | None = None, against: Seque
         if progress:
             progress(index + 1)
     answers = {
-        "pairs": Answer([Fault("", line) for line in captures.problems], len(captures)),
-        "files": Answer(unread, len(captures)),
+        "pairs": CheckResult([Fault("", line) for line in captures.problems], len(captures)),
+        "files": CheckResult(unread, len(captures)),
         **{name: each.judge(captures, seen[name]) for name, each in CHECKS.items()},
     }
     if against:

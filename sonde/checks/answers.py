@@ -14,7 +14,7 @@ class Fault(NamedTuple):
     """What was found, with figures, and what to do."""
 
 
-class Answer(NamedTuple):
+class CheckResult(NamedTuple):
     """What a check says of a set."""
 
     faults: list[Fault]
@@ -28,9 +28,9 @@ Seen = Mapping[str, Any]
 """Capture id -> what a check kept of it."""
 
 
-def one_by_one(captures: DepthSet, seen: Seen) -> Answer:
+def one_by_one(captures: DepthSet, seen: Seen) -> CheckResult:
     """The judge of checks that look at single captures: what was kept is the line, or None."""
-    return Answer([Fault(name, line) for name, line in seen.items() if line], len(seen))
+    return CheckResult([Fault(name, line) for name, line in seen.items() if line], len(seen))
 
 
 class Check(NamedTuple):
@@ -40,7 +40,7 @@ class Check(NamedTuple):
     """The fault, in a few words."""
     look: Callable[[DepthSet, Capture], Any]
     """What to keep of a capture, small; None where it tells nothing."""
-    judge: Callable[[DepthSet, Seen], Answer] = one_by_one
+    judge: Callable[[DepthSet, Seen], CheckResult] = one_by_one
     most: int | None = None
     """How many captures are looked at, evenly spread; None for all."""
 

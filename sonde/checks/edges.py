@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.datasets import Capture, DepthSet
 from sonde.types import DepthArray
 
@@ -93,17 +93,17 @@ def look(captures: DepthSet, capture: Capture) -> Overlay | None:
     return overlay(capture.image, capture.depth)
 
 
-def judge(captures: DepthSet, seen: Seen) -> Answer:
+def judge(captures: DepthSet, seen: Seen) -> CheckResult:
     """One fault for a set that is moved throughout, else one for every capture that surely is."""
     telling: dict[str, Overlay] = {name: found for name, found in seen.items() if found is not None}
     together = _moved_together(list(telling.values()))
     if together is not None:
-        return Answer(
+        return CheckResult(
             [Fault("", _line(f"Depth fits its image best in {len(telling)} captures", together))], len(telling)
         )
     moved = {name: _shift(found, LEAST_FIT, LEAST_GAIN) for name, found in telling.items()}
     lines = {name: _line(f"{name} fits its image best", shift) for name, shift in moved.items() if shift}
-    return Answer(
+    return CheckResult(
         [Fault(name, line) for name, line in lines.items()], len(telling), "" if telling else "Too few edges."
     )
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.datasets import Capture, DepthSet
 from sonde.scenes.layouts import SKY
 
@@ -78,7 +78,7 @@ def coverage(captures: DepthSet, capture: Capture) -> float:
     return float(capture.mask.mean())
 
 
-def sparse(captures: DepthSet, seen: Seen) -> Answer:
+def sparse(captures: DepthSet, seen: Seen) -> CheckResult:
     """Captures with hardly any depth, or far less than their set usually has, as where a camera was inside a thing."""
     usual = float(np.median(list(seen.values()))) if seen else 0.0
     remedy = "check exposure and limits, or remove it."
@@ -89,7 +89,7 @@ def sparse(captures: DepthSet, seen: Seen) -> Answer:
         elif share < SHARE_OF_OTHERS * usual:
             line = f"{name} has depth in {share:.1%} of its pixels where this set usually has {usual:.0%}: {remedy}"
             faults.append(Fault(name, line))
-    return Answer(faults, len(seen))
+    return CheckResult(faults, len(seen))
 
 
 def dark(captures: DepthSet, capture: Capture) -> str | None:

@@ -75,8 +75,8 @@ def write(path: Path, captures: DepthSet, diagnosis: Diagnosis) -> Path:
         faulty=len({problem.capture for problem in problems if problem.capture}),
         count=len(captures),
     )
-    with files.atomic_write(path) as sibling:
-        sibling.write_text(html, encoding="utf-8")
+    with files.atomic_write(path) as tmp_path:
+        tmp_path.write_text(html, encoding="utf-8")
     return path
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float16
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.checks.edges import breaks, contrast
 from sonde.datasets import Capture, DepthSet
 
@@ -44,11 +44,11 @@ def look(captures: DepthSet, capture: Capture) -> Edges | None:
     return Edges(image, np.sqrt(_small(steps))) if steps.any() and np.ptp(image) > 0 else None
 
 
-def judge(captures: DepthSet, seen: Seen) -> Answer:
+def judge(captures: DepthSet, seen: Seen) -> CheckResult:
     """Images whose depth is another's: both the image and that depth map fit each other better than their own."""
     names = [name for name, edges in seen.items() if edges is not None]
     if len(names) < 2:
-        return Answer([], len(names), "Needs two captures with edges.")
+        return CheckResult([], len(names), "Needs two captures with edges.")
     faults = []
     for start in range(0, len(names), TOGETHER):
         run = names[start : start + TOGETHER]
@@ -60,7 +60,7 @@ def judge(captures: DepthSet, seen: Seen) -> Answer:
             )
             for image, depth, found, own in swapped(_fits([seen[name] for name in run]))
         ]
-    return Answer(faults, len(names))
+    return CheckResult(faults, len(names))
 
 
 def swapped(fits: Float[np.ndarray, "n n"]) -> list[tuple[int, int, float, float]]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.datasets import Capture, DepthSet
 from sonde.types import DepthArray, MatrixArray
 
@@ -133,7 +133,7 @@ def look_for_disparity(captures: DepthSet, capture: Capture) -> Votes | None:
     return None if captures.space == "disparity" else disparity_votes(capture.depth)
 
 
-def judge_disparity(captures: DepthSet, seen: Seen) -> Answer:
+def judge_disparity(captures: DepthSet, seen: Seen) -> CheckResult:
     """A set that holds disparity, or some captures of it."""
     return _judged({name: votes for name, votes in seen.items() if votes}, DISPARITY, _disparity_line)
 
@@ -149,7 +149,7 @@ def look_for_distance(captures: DepthSet, capture: Capture) -> tuple[bool, list[
     return False, distance_votes(capture.depth, guesses)
 
 
-def judge_distance(captures: DepthSet, seen: Seen) -> Answer:
+def judge_distance(captures: DepthSet, seen: Seen) -> CheckResult:
     """A set that holds distance, or some captures of it; where cameras are unknown, by the focal length it fits."""
     known = {name: found[1][0] for name, found in seen.items() if found and found[0]}
     if known:
@@ -175,7 +175,7 @@ def _distance_line(which: str, votes: Votes) -> str:
     )
 
 
-def _judged(votes: Mapping[str, Votes], rules: tuple[Rule, Rule], line: Callable[[str, Votes], str]) -> Answer:
+def _judged(votes: Mapping[str, Votes], rules: tuple[Rule, Rule], line: Callable[[str, Votes], str]) -> CheckResult:
     """One fault for a set most of whose captures have it, else one for each capture that surely has."""
     whole, one = rules
     telling = [name for name, (depth, other) in votes.items() if depth + other]
@@ -183,10 +183,10 @@ def _judged(votes: Mapping[str, Votes], rules: tuple[Rule, Rule], line: Callable
     total = _sum(_few(votes))
     if len(leaning) > len(telling) / 2 and whole.met(total):
         which = f"{leaning[0]} holds" if len(votes) == 1 else f"{len(leaning)} of {len(telling)} captures hold"
-        return Answer([Fault(leaning[0] if len(votes) == 1 else "", line(which, total))], len(telling))
+        return CheckResult([Fault(leaning[0] if len(votes) == 1 else "", line(which, total))], len(telling))
     own = [Fault(name, line(f"{name} holds", votes[name])) for name in leaning if one.met(votes[name])]
     short = f"Only {sum(total)} flat, slanted tiles; {whole.least} tell." if sum(total) < whole.least else ""
-    return Answer(own, len(telling), short)
+    return CheckResult(own, len(telling), short)
 
 
 def _few(votes: Mapping[str, Votes]) -> Iterator[Votes]:

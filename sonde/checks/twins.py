@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.datasets import Capture, DepthSet
 from sonde.datasets.pairs import columns_of
 from sonde.types import RGBArray
@@ -31,7 +31,7 @@ SIDES |= {"test": "test", "testing": "test"}
 """Names of folders that are sides of a split."""
 
 
-class Look(NamedTuple):
+class CaptureDigest(NamedTuple):
     """Some 500 bytes of a capture, by which its copies are known."""
 
     name: str
@@ -42,23 +42,23 @@ class Look(NamedTuple):
     depth: Float[np.ndarray, "8 8"]
 
 
-class Twins:
+class DuplicateIndex:
     """Remembers what it met, and tells when it meets it again."""
 
-    def __init__(self, looks: Iterable[Look] = ()) -> None:
+    def __init__(self, looks: Iterable[CaptureDigest] = ()) -> None:
         self._exact: dict[bytes, list[str]] = {}
-        self._similar: dict[tuple[int, int], list[Look]] = {}
+        self._similar: dict[tuple[int, int], list[CaptureDigest]] = {}
         for look in looks:
             self.add(look)
 
-    def add(self, look: Look) -> None:
+    def add(self, look: CaptureDigest) -> None:
         """Remember a capture."""
         for content in (look.content, look.depth_content):
             self._exact.setdefault(content, []).append(look.name)
         for part in _parts(look.bits):
             self._similar.setdefault(part, []).append(look)
 
-    def like(self, look: Look) -> dict[str, str]:
+    def like(self, look: CaptureDigest) -> dict[str, str]:
         """Name -> what is alike, of every capture met that this one repeats."""
         found = {name: f"has the very depth of {name}" for name in self._exact.get(look.depth_content, [])}
         near = (other for part in _parts(look.bits) for other in self._similar.get(part, []))
@@ -68,7 +68,7 @@ class Twins:
         return found | {name: f"has the content of {name}" for name in self._exact.get(look.content, [])}
 
 
-def look_at(captures: DepthSet, capture: Capture) -> Look:
+def look_at(captures: DepthSet, capture: Capture) -> CaptureDigest:
     """What its copies are known by."""
     grey = cv2.cvtColor(capture.image, cv2.COLOR_RGB2GRAY)
     rows, columns = (((np.arange(8) + 0.5) * side / 8).astype(int) for side in capture.depth.shape)
@@ -76,12 +76,12 @@ def look_at(captures: DepthSet, capture: Capture) -> Look:
     depth = _digest(capture.depth)
     whole = _digest(capture.image) + depth
     bits = difference_hash(capture.image)
-    return Look(capture.id, whole, depth, bits, thumbnail, capture.depth[np.ix_(rows, columns)])
+    return CaptureDigest(capture.id, whole, depth, bits, thumbnail, capture.depth[np.ix_(rows, columns)])
 
 
-def judge(captures: DepthSet, seen: Seen) -> Answer:
+def judge(captures: DepthSet, seen: Seen) -> CheckResult:
     """Copies of earlier captures. One depth under two pictures is a copy only across a split: light may vary."""
-    sides, twins, faults = {}, Twins(), []
+    sides, twins, faults = {}, DuplicateIndex(), []
     try:
         sides = sides_of(captures)
     except ValueError as error:
@@ -95,10 +95,10 @@ def judge(captures: DepthSet, seen: Seen) -> Answer:
             ends = f"{' and '.join(known)} share it" if across else "both may end up on two sides of a split"
             faults.append(Fault(name, f"{name} {how}: remove one, or {ends}."))
         twins.add(look)
-    return Answer(faults, len(seen))
+    return CheckResult(faults, len(seen))
 
 
-def across(seen: Seen, others: Mapping[str, Seen]) -> Answer:
+def across(seen: Seen, others: Mapping[str, Seen]) -> CheckResult:
     """Captures that another set holds too.
 
     Args:
@@ -107,11 +107,11 @@ def across(seen: Seen, others: Mapping[str, Seen]) -> Answer:
     """
     faults = []
     for title, other in others.items():
-        twins = Twins(other.values())
+        twins = DuplicateIndex(other.values())
         for name, look in seen.items():
             for how in list(twins.like(look).values())[:1]:
                 faults.append(Fault(name, f"{name} {how} in {title}: keep it in one of the two sets only."))
-    return Answer(faults, len(seen))
+    return CheckResult(faults, len(seen))
 
 
 def sides_of(captures: DepthSet) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _parts(bits: int) -> list[tuple[int, int]]:
     return [(number, bits >> (number * width) & ((1 << width) - 1)) for number in range(ALIKE_BITS + 1)]
 
 
-def _same(one: Look, other: Look) -> bool:
+def _same(one: CaptureDigest, other: CaptureDigest) -> bool:
     levels = np.abs(one.thumbnail.astype(np.float32) - other.thumbnail)
     apart = np.abs(one.depth - other.depth) > ALIKE_DEPTH * other.depth  # 0 in one alone is apart
     return bool(levels.mean() < ALIKE_LEVELS and apart.mean() <= 0.05)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonde.checks.answers import Answer, Fault, Seen
+from sonde.checks.answers import CheckResult, Fault, Seen
 from sonde.datasets import Capture, DepthSet, PairSet
 
 Range = tuple[float, float]
@@ -51,11 +51,11 @@ def look(captures: DepthSet, capture: Capture) -> Reach | None:
     return Reach(float(np.median(depth)), float(depth.max()))
 
 
-def judge(captures: DepthSet, seen: Seen) -> Answer:
+def judge(captures: DepthSet, seen: Seen) -> CheckResult:
     """A set whose usual depth no camera of its layout sees, or captures of another unit than the rest."""
     reach: dict[str, Reach] = {name: found for name, found in seen.items() if found is not None}
     if not reach:
-        return Answer([], 0, "No capture of a known unit.")
+        return CheckResult([], 0, "No capture of a known unit.")
     usual = float(np.median([found.median for found in reach.values()]))
     range_ = PLAUSIBLE.get(captures.layout, ANY_CAMERA) if isinstance(captures, PairSet) else ANY_CAMERA
     lines = {name: _near(captures, name, found) for name, found in reach.items()}
@@ -63,8 +63,8 @@ def judge(captures: DepthSet, seen: Seen) -> Answer:
         lines[name] = lines[name] or _unlike(captures, name, reach[name].median, usual)
     own = [Fault(name, line) for name, line in lines.items() if line]
     if range_[0] <= usual <= range_[1] or len(own) > len(reach) / 2:
-        return Answer(own, len(reach), "" if len(reach) >= LEAST_CAPTURES else "Too few captures to compare.")
-    return Answer(
+        return CheckResult(own, len(reach), "" if len(reach) >= LEAST_CAPTURES else "Too few captures to compare.")
+    return CheckResult(
         [Fault("" if len(reach) > 1 else next(iter(reach)), _implausible(captures, usual, range_))], len(reach)
     )
 

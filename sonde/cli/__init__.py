@@ -21,11 +21,11 @@ from sonde.cli.printing import (
     Json,
     MaxDepth,
     bar,
+    print_rates,
+    print_result,
+    print_run,
+    print_table,
     stages,
-    tell,
-    tell_rates,
-    tell_run,
-    tell_table,
 )
 
 __all__ = ["FORMATS", "app", "main"]
@@ -87,12 +87,16 @@ def demo(
     if distill:
         with stages(quiet=as_json) as report:
             made = demo.distil(output / "distill", report)
-        return tell(made, True) if as_json else tell_table(f"{made['images']} road images, measured", made["table"])
+        return (
+            print_result(made, True)
+            if as_json
+            else print_table(f"{made['images']} road images, measured", made["table"])
+        )
     with bar("rendering", quiet=as_json) as show:
         root = demo.render(output, lambda done: show(done, demo.CAPTURES, {}))
     with bar("adapting", quiet=as_json) as show:
         run = demo.adapt(root, output, show)
-    tell_run(run, as_json)
+    print_run(run, as_json)
 
 
 @app.command()
@@ -115,21 +119,21 @@ def train(
 
     The options of GLPDepth's training are taken too; what each becomes is told.
     """
-    from sonde import recipes, train
+    from sonde import recipes, training
 
     if quick:
         overrides = [*recipes.quick_form(recipe), *(overrides or [])]
     if plan_lr:
-        planned = train.plan_lr(recipe, overrides)
-        tell_rates(planned, as_json)
-        return train.refuse_bad_rates(planned)
+        planned = training.plan_lr(recipe, overrides)
+        print_rates(planned, as_json)
+        return training.refuse_bad_rates(planned)
     if dry_run:
-        return tell(train.dry_run(recipe, overrides), as_json)
+        return print_result(training.dry_run(recipe, overrides), as_json)
     main_process = os.environ.get("RANK", "0") == "0"  # torchrun starts the same command in every process
     with bar("training", quiet=as_json or not main_process) as show:
-        run = train.train(recipe, overrides, resume=resume, listener=show)
+        run = training.train(recipe, overrides, resume=resume, listener=show)
     if main_process:
-        tell_run(run, as_json)
+        print_run(run, as_json)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         _end_at_once()
 
@@ -164,24 +168,24 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Pseudo-labels: a model's depth for images that have none, on many machines, resumable."""
-    from sonde import label
+    from sonde import labelling
 
-    teacher = model if max_depth is None else label.loaded(model, max_depth)
+    teacher = model if max_depth is None else labelling.loaded(model, max_depth)
     if plan:
-        estimate = label.plan(
+        estimate = labelling.plan(
             teacher, images, total=total, hours=24 * days, price_per_hour=price, size=size, confidence=confidence,
             batch_size=batch_size,
         )  # fmt: skip
-        return tell(estimate, as_json)
+        return print_result(estimate, as_json)
     with bar("labelling", quiet=as_json) as show:
-        outcome = label.label(
+        outcome = labelling.label(
             teacher, images, out, shard=_shard(shard), engine=engine, format=label_format, size=size,
             batch_size=batch_size, confidence=confidence, licence=licence,
             progress=lambda done, total: show(done, total, {}),
         )  # fmt: skip
     rejected = {"rejected": outcome.failed, "reasons": str(outcome.rejected)} if outcome.failed else {"rejected": 0}
     passed = {"passed_over": outcome.passed_over} | ({"list": str(outcome.list)} if outcome.list else {})
-    tell({"written": str(outcome.manifest), "labels": outcome.labels, **rejected, **passed}, as_json)
+    print_result({"written": str(outcome.manifest), "labels": outcome.labels, **rejected, **passed}, as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -206,13 +210,13 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Depth maps, coloured previews and point clouds of images."""
-    from sonde import models, predict
+    from sonde import models, prediction
 
-    camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
-    predict.check_folder(out)  # before a model is loaded, which takes its time
+    camera = prediction.parse_intrinsics(intrinsics) if intrinsics else None
+    prediction.check_folder(out)  # before a model is loaded, which takes its time
     network = models.load(model, max_depth=max_depth)
     with bar("predicting", quiet=as_json) as show:
-        outcome = predict.predict(
+        outcome = prediction.predict(
             source,
             network,
             out,
@@ -223,11 +227,13 @@ def predict(
         )
     failed = {str(path): reason for path, reason in outcome.failed}
     if as_json:
-        tell({"written": [str(path) for path in outcome.written], "failed": failed, "notes": list(outcome.notes)}, True)
+        print_result(
+            {"written": [str(path) for path in outcome.written], "failed": failed, "notes": list(outcome.notes)}, True
+        )
     else:
         named = [_named(path, reason) for path, reason in failed.items()]
         notes = {"notes": list(outcome.notes)} if outcome.notes else {}
-        tell({"written": f"{len(outcome.written)} files to {out}", "failed": named, **notes}, False)
+        print_result({"written": f"{len(outcome.written)} files to {out}", "failed": named, **notes}, False)
     if failed:
         raise typer.Exit(1)
 
@@ -243,7 +249,7 @@ def features(
     from sonde import features, models
 
     written = features.features(image, models.load(model), out)
-    tell({"written": [str(path) for path in written]}, as_json)
+    print_result({"written": [str(path) for path in written]}, as_json)
 
 
 @app.command()
@@ -255,9 +261,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model for use without sonde, compared with the original on the way."""
-    from sonde import export
+    from sonde import exporting
 
-    tell({"written": str(export.export(model, to=to, out=out, max_depth=max_depth))}, as_json)
+    print_result({"written": str(exporting.export(model, to=to, out=out, max_depth=max_depth))}, as_json)
 
 
 @app.command()
@@ -283,25 +289,25 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Metres from a few known points: the simplest formula that points left out do not contradict."""
-    from sonde import calibrate, predict
+    from sonde import calibration, prediction
 
     if undo:
-        return tell({"removed": str(calibrate.undo(model))}, as_json)
-    camera = predict.parse_intrinsics(intrinsics) if intrinsics else None
+        return print_result({"removed": str(calibration.undo(model))}, as_json)
+    camera = prediction.parse_intrinsics(intrinsics) if intrinsics else None
     if (points is not None) + (depth is not None) + (plane is not None) != 1:
         raise ValueError("What is known? Give one of --points FILE, --depth MAP or --plane PLANE.")
     if points is not None:
-        measured = calibrate.read_points(points, unit=unit, intrinsics=camera)
+        measured = calibration.read_points(points, unit=unit, intrinsics=camera)
     elif image is None:
         raise ValueError("Of which photograph? --depth and --plane need --image.")
     elif depth is not None:
-        measured = calibrate.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
+        measured = calibration.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
     elif region is None:
         raise ValueError("Where is the plane? Give --region x0,y0,x1,y1 in pixels.")
     else:
-        rectangle = calibrate.parse_region(region)
-        measured = calibrate.on_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
-    tell(calibrate.calibrate(model, measured, kind=kind, out=out).summary(), as_json)
+        rectangle = calibration.parse_region(region)
+        measured = calibration.on_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
+    print_result(calibration.calibrate(model, measured, kind=kind, out=out).summary(), as_json)
 
 
 @app.command()
@@ -326,7 +332,7 @@ def doctor(
         from sonde import online as first
 
         checks = first.first_day(model)
-        tell({each.name: f"{each.outcome}: {each.sentence}" for each in checks}, as_json)
+        print_result({each.name: f"{each.outcome}: {each.sentence}" for each in checks}, as_json)
         if any(each.outcome != "ok" for each in checks):
             raise typer.Exit(1)
         return
@@ -335,10 +341,10 @@ def doctor(
     if run is None:
         if replay:
             raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
-        return tell(doctor.machine(), as_json)
+        return print_result(doctor.machine(), as_json)
     if replay:
-        return tell(doctor.replayed(run, step), as_json)
-    tell(doctor.explain(run) or {"skipped_steps": 0}, as_json)
+        return print_result(doctor.replayed(run, step), as_json)
+    print_result(doctor.explain(run) or {"skipped_steps": 0}, as_json)
 
 
 @app.command()
@@ -350,7 +356,7 @@ def bench(
     """The performance table of docs/measurements.md, on this machine, as ratios against the plain alternative."""
     from sonde import bench
 
-    tell(bench.bench(only=only, quick=quick), as_json)
+    print_result(bench.bench(only=only, quick=quick), as_json)
 
 
 def _named(path: str, reason: str) -> str:

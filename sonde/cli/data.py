@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sonde.cli.printing import Json, bar, tell, tell_rows
+from sonde.cli.printing import Json, bar, print_result, print_rows
 
 if TYPE_CHECKING:
     from sonde.download import Entry
@@ -59,7 +59,9 @@ def check(
     answers = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
     silent = [f"{name}: {each.note}" for name, each in diagnosis.answers.items() if each.note and not each.faults]
     said = {"checks": answers} if as_json else {"cannot tell": silent}
-    tell({"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json)
+    print_result(
+        {"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json
+    )
     if problems:
         raise typer.Exit(1)
 
@@ -71,7 +73,7 @@ def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> N
 
     summary = datasets.describe(datasets.open_set(data_format, root))
     each = summary.pop("per_capture")
-    tell(summary | ({"each": each} if as_json else {}), as_json)
+    print_result(summary | ({"each": each} if as_json else {}), as_json)
 
 
 @data_app.command("convert")
@@ -88,14 +90,14 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Bring RGB + depth images into the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
-    from sonde import datasets, predict
+    from sonde import datasets, prediction
 
     words = [text.rpartition("=") for text in intrinsics or []]
-    cameras = {pattern or "*": predict.parse_intrinsics(camera) for pattern, _, camera in words}
+    cameras = {pattern or "*": prediction.parse_intrinsics(camera) for pattern, _, camera in words}
     if len(cameras) < len(words):
         raise ValueError(f"--intrinsics {' '.join(intrinsics or [])}: one pattern is given twice.")
     done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
-    tell({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
+    print_result({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
     if done.problems:
         raise typer.Exit(1)
 
@@ -121,12 +123,12 @@ def download_set(
     from sonde import download
 
     if list_sets:
-        return print(download.manifest(), end="") if as_json else tell_rows(download.listing())
+        return print(download.manifest(), end="") if as_json else print_rows(download.listing())
     if name is None:
         raise ValueError("Which set? `sonde data download --list` names them.")
     entry = download.find(name)
     if entry.access == "form" and not brought:
-        tell(entry.guide(), as_json)
+        print_result(entry.guide(), as_json)
         raise typer.Exit(0 if dry_run else 1)  # nothing has come
     terms = f"{entry.title}: {entry.licence}. {entry.allows}"
     accepted = entry.access == "open" and not dry_run and not brought and _accepts(terms, yes)
@@ -138,10 +140,10 @@ def download_set(
         )  # fmt: skip
     held = [_held(entry, root) for root in outcome.roots if not dry_run]
     if as_json:
-        tell(outcome.document() | ({"held": held} if held else {}), True)
+        print_result(outcome.document() | ({"held": held} if held else {}), True)
     else:
         found = {"found": [each["sentence"] for each in held], "next": [each["next"] for each in held if each["next"]]}
-        tell(outcome.summary() | (found if held else {}), False)
+        print_result(outcome.summary() | (found if held else {}), False)
     if outcome.problems or not all(each["next"] for each in held):
         raise typer.Exit(1)
 
@@ -177,7 +179,7 @@ def synth(
             progress=lambda done: show(done, count, {}),
         )  # fmt: skip
     seconds = round(time.perf_counter() - start, 2)
-    tell({"written": str(out), "captures": count, "seconds": seconds}, as_json)
+    print_result({"written": str(out), "captures": count, "seconds": seconds}, as_json)
 
 
 def _held(entry: "Entry", root: Path) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from sonde.compare import Comparison
-    from sonde.evaluate import Evaluation
-    from sonde.reproduce import Reproduction
-    from sonde.train import RatePlan
+    from sonde.comparison import Comparison
+    from sonde.evaluation import Evaluation
+    from sonde.reproduction import Reproduction
+    from sonde.training import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 MaxDepth = Annotated[
@@ -68,7 +68,7 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str, int, int, dict[str, f
         yield show
 
 
-def tell(document: dict[str, Any], as_json: bool) -> None:
+def print_result(document: dict[str, Any], as_json: bool) -> None:
     """A document as JSON, or as lines of name and value."""
     if as_json:
         return print(json.dumps(document, indent=2, default=str))
@@ -89,7 +89,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{name}", f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def tell_run(run: Path, as_json: bool) -> None:
+def print_run(run: Path, as_json: bool) -> None:
     """What speaks against the run, its folder, then its table of scores; nothing after."""
     from sonde.report import Curves, told
 
@@ -97,7 +97,7 @@ def tell_run(run: Path, as_json: bool) -> None:
     scores = json.loads(path.read_text()) if path.is_file() else {}
     training = Curves.read(run / "metrics.jsonl").training()
     if as_json:
-        return tell({"run": str(run), **scores, "training": training}, True)
+        return print_result({"run": str(run), **scores, "training": training}, True)
     if scores.get("headline"):
         print(scores["headline"])
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
@@ -105,40 +105,40 @@ def tell_run(run: Path, as_json: bool) -> None:
         print(f"steps   {told(training)}")
     if "table" in scores:
         kept = "left-out" if scores["settings"].get("left_out") else "held-out"
-        return tell_table(f"{scores['images']} {kept} captures", scores["table"])
+        return print_table(f"{scores['images']} {kept} captures", scores["table"])
     if scores:
-        tell(scores["metrics"], False)
+        print_result(scores["metrics"], False)
 
 
-def tell_rates(plan: "RatePlan", as_json: bool) -> None:
+def print_rates(plan: "RatePlan", as_json: bool) -> None:
     """A run's learning rate: its chart, then the numbers."""
     from sonde import schedules
 
     summary = plan.summary()
     if as_json:
-        return tell(summary, True)
+        return print_result(summary, True)
     print(schedules.draw(plan.rates), end="\n\n")
     shown = ("schedule", "steps", "warmup_steps", "learning_rate")
     numbers = {name: summary[name] for name in shown} | {"restarts": len(plan.restarts)}
-    tell(numbers | ({"floor": plan.floor} if plan.floor else {}), False)
+    print_result(numbers | ({"floor": plan.floor} if plan.floor else {}), False)
 
 
-def tell_evaluation(scored: "Evaluation", as_json: bool) -> None:
+def print_evaluation(scored: "Evaluation", as_json: bool) -> None:
     """What speaks against it, the means, what weakens them, and the errors by range and by height."""
-    from sonde.evaluate import height_table, range_table
+    from sonde.evaluation import height_table, range_table
 
     summary = scored.summary()
     if as_json:
-        return tell(summary, True)
+        return print_result(summary, True)
     if scored.intervals:
         summary["ci"] |= told_intervals(scored)
     summary["spread"] = {name: value for name, value in scored.spread.items() if name == scored.main.metric}
     summary["heights"] = {name: value for name, value in scored.heights.items() if name != "spans"}
-    tell({name: value for name, value in summary.items() if name != "ranges"}, False)
+    print_result({name: value for name, value in summary.items() if name != "ranges"}, False)
     for title, rows in (("by true depth", range_table(scored)), ("by height above the bench", height_table(scored))):
         if rows:
             print()
-            tell_table(f"{title}, mean over the images that have some", rows)
+            print_table(f"{title}, mean over the images that have some", rows)
 
 
 def told_intervals(scored: "Evaluation") -> dict[str, str]:
@@ -146,53 +146,55 @@ def told_intervals(scored: "Evaluation") -> dict[str, str]:
     return {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
 
 
-def tell_board(board: "dict[str, Evaluation]", as_json: bool) -> None:
+def print_board(scoreboard: "dict[str, Evaluation]", as_json: bool) -> None:
     """A row for each set, with the median ratio of true to predicted depth; then the errors by range, by height."""
-    from sonde.evaluate import height_table, range_table, table
+    from sonde.evaluation import height_table, range_table, table
 
     if as_json:
-        return tell({row: scored.summary() for row, scored in board.items()}, True)
-    rows = table(board)
-    for row, scored in board.items():
+        return print_result({row: scored.summary() for row, scored in scoreboard.items()}, True)
+    rows = table(scoreboard)
+    for row, scored in scoreboard.items():
         ratio = {"ratio": scored.scale_ratio["median"]} if scored.scale_ratio else {}
         rows[row] |= ratio | {"images": len(scored.rows)}
-    tell_table("mean over the images of each set", rows)
-    for note in dict.fromkeys(f"{row}: {note}" for row, scored in board.items() for note in scored.notes):
+    print_table("mean over the images of each set", rows)
+    for note in dict.fromkeys(f"{row}: {note}" for row, scored in scoreboard.items() for note in scored.notes):
         print(note)
-    for row, scored in board.items():
+    for row, scored in scoreboard.items():
         if scored.intervals:
             print()
-            tell({f"{row}, {scored.settings['ci']:g} %": told_intervals(scored)}, False)
+            print_result({f"{row}, {scored.settings['ci']:g} %": told_intervals(scored)}, False)
     for title, lines in (("by true depth", range_table), ("by height above the bench", height_table)):
-        found = {f"{row}, {span}": values for row, scored in board.items() for span, values in lines(scored).items()}
+        found = {
+            f"{row}, {span}": values for row, scored in scoreboard.items() for span, values in lines(scored).items()
+        }
         if found:
-            tell_table(f"{title}, mean over the images that have some", found)
+            print_table(f"{title}, mean over the images that have some", found)
 
 
-def tell_comparison(found: "Comparison", as_json: bool) -> None:
+def print_comparison(found: "Comparison", as_json: bool) -> None:
     """What weakens it, the settings that differ, then its tables."""
     if as_json:
-        return tell(found.document(), True)
+        return print_result(found.document(), True)
     if found.refused:
-        tell(found.settings, False)
+        print_result(found.settings, False)
     for note in found.notes:
         print(note)
     for title, rows in found.tables().items():
-        tell_table(title, rows)
+        print_table(title, rows)
 
 
-def tell_reproduction(made: "Reproduction", as_json: bool) -> None:
+def print_reproduction(made: "Reproduction", as_json: bool) -> None:
     """The paper's numbers beside ours, or what is missing."""
     if as_json:
-        return tell(made.document(), True)
+        return print_result(made.document(), True)
     print(f"{made.name}: {made.row.paper}, {made.row.table}")
     for sentence in made.missing or ([] if made.scored is None else made.scored.notes):
         print(f"- {sentence}")
     if made.scored is not None:
-        tell_table(f"{made.scored.protocol}, {len(made.scored.rows)} images; {made.row.pinned}", made.table())
+        print_table(f"{made.scored.protocol}, {len(made.scored.rows)} images; {made.row.pinned}", made.table())
 
 
-def tell_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
+def print_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
     """Row -> heading -> number or words; rows need not share all their headings."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
@@ -210,7 +212,7 @@ def _cell(value: int | float | str | None) -> str:
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
-def tell_rows(rows: list[dict[str, str]]) -> None:
+def print_rows(rows: list[dict[str, str]]) -> None:
     """Rows of words under the keys of the first."""
     table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in rows:

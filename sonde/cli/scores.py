@@ -11,11 +11,11 @@ from sonde.cli.printing import (
     Json,
     MaxDepth,
     bar,
-    tell_board,
-    tell_comparison,
-    tell_evaluation,
-    tell_reproduction,
-    tell_rows,
+    print_board,
+    print_comparison,
+    print_evaluation,
+    print_reproduction,
+    print_rows,
 )
 
 
@@ -51,14 +51,14 @@ def evaluate(
 
     The options of GLPDepth's test are taken too; what each becomes is told.
     """
-    from sonde import evaluate, report
+    from sonde import evaluation, report
 
     galleries, out = defaultdict[str, report.Gallery](report.Gallery), out or (Path("results") if save else None)
 
-    def watch(row: str) -> evaluate.Watcher:
-        place = out / evaluate.folder_of(row) / "depth" if out else Path()
+    def watch(row: str) -> evaluation.Watcher:
+        place = out / evaluation.folder_of(row) / "depth" if out else Path()
         kinds = [kind.strip() for kind in save.split(",")] if save else []
-        return evaluate.watchers(galleries[row].add, evaluate.Pictures(place, kinds))
+        return evaluation.watchers(galleries[row].add, evaluation.Pictures(place, kinds))
 
     about = {"align": align, "max_depth": max_depth, "max_depth_eval": max_depth_eval, "ci": ci, "out": out}
     if on:
@@ -66,19 +66,21 @@ def evaluate(
             raise ValueError(
                 "--on names set, layout and list by itself: leave --data, --format, --only and --encoding out."
             )
-        sets = [evaluate.parse_on(text) for text in on]
-        board = evaluate.on_sets(model, sets, protocol or "metric", keep=keep, watch=watch if out else None, **about)
+        sets = [evaluation.parse_on(text) for text in on]
+        scoreboard = evaluation.evaluate_many(
+            model, sets, protocol or "metric", keep=keep, watch=watch if out else None, **about
+        )
         for row, seen in galleries.items() if out else ():
-            rivals = {name: board[name] for name in (f"{row}: {evaluate.MEAN_MAP}", row) if name in board}
-            report.write(out / evaluate.folder_of(row), rivals, seen)
-        return tell_board(board, as_json)
-    result = evaluate.evaluate(
+            rivals = {name: scoreboard[name] for name in (f"{row}: {evaluation.MEAN_MAP}", row) if name in scoreboard}
+            report.write(out / evaluation.folder_of(row), rivals, seen)
+        return print_board(scoreboard, as_json)
+    result = evaluation.evaluate(
         model, protocol, data, format=data_format, listed=only, encoding=encoding, keep=keep,
         watch=watch("") if out else None, **about,
     )  # fmt: skip
     if out and galleries[""].panels:
         report.write(out, {str(model): result}, galleries[""])
-    tell_evaluation(result, as_json)
+    print_evaluation(result, as_json)
 
 
 def compare(
@@ -95,10 +97,10 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """How far two models differ, image by image; and of scores under different rules, what each setting explains."""
-    from sonde import compare
+    from sonde import comparison
 
-    found = compare.compare(one, other, metric=metric, level=ci, predictions=predictions, out=out)
-    tell_comparison(found, as_json)
+    found = comparison.compare(one, other, metric=metric, level=ci, predictions=predictions, out=out)
+    print_comparison(found, as_json)
     if found.refused:
         raise typer.Exit(1)
 
@@ -115,18 +117,18 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """A published number again: paper, observed, tolerance and verdict; or exactly what is missing for it."""
-    from sonde import reproduce
+    from sonde import reproduction
 
     if list_rows:
-        known = reproduce.listing(rows)
-        return print(json.dumps(known, indent=2)) if as_json else tell_rows(known)
+        known = reproduction.listing(rows)
+        return print(json.dumps(known, indent=2)) if as_json else print_rows(known)
     if name is None:
         raise ValueError("Which row? `sonde reproduce --list` names them.")
     with bar("scoring", quiet=as_json) as show:
-        made = reproduce.reproduce(
+        made = reproduction.reproduce(
             name, data=data, model=model, listed=only, path=rows, out=out or Path("scores") / name, keep=keep,
             progress=lambda done, total: show(done, total, {}),
         )  # fmt: skip
-    tell_reproduction(made, as_json)
+    print_reproduction(made, as_json)
     if not made.reproduced:
         raise typer.Exit(1)

@@ -28,27 +28,28 @@ from sonde.datasets.nyu_labeled import LabeledSet, open_nyu_labeled
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
 from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
-from sonde.datasets.samples import Item, Samples, check_window, collate
+from sonde.datasets.samples import DepthDataset, Sample, check_window, collate
 from sonde.datasets.sintel import open_sintel
 from sonde.datasets.splits import split
 from sonde.datasets.statistics import Figures, depth_range, describe, figures
 from sonde.datasets.tartanair import open_tartanair
 from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 
 __all__ = [
     "DATASETS",
     "Capture",
     "Decoded",
+    "DepthDataset",
     "DepthSet",
     "Figures",
-    "Item",
     "Joined",
     "LabeledSet",
     "PairSet",
     "PseudoSet",
-    "Samples",
+    "Sample",
     "cameras",
     "check_window",
     "collate",
@@ -124,3 +125,5 @@ DATASETS: dict[str, Callable[[Path], PairSet | LabeledSet | PseudoSet]] = {
     "pseudo": open_pseudo,
 }
 """Opener by name; each takes the root and gives every sound pair and a list of problems."""
+
+__getattr__ = aliases(__name__, {"Samples": "DepthDataset"})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
 from sonde.files import read_depth, reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -41,7 +41,7 @@ def decode_rendered(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | N
     return read_depth(path), _read_camera(camera) if camera.is_file() else None
 
 
-def _beside(pair: Pair) -> tuple[Path, ...]:
+def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
     return (_camera_of(pair.depth),)
 
 

@@ -114,10 +114,10 @@ class Decoded:
         record["intrinsics"] = unknown() if capture.intrinsics is None else capture.intrinsics
         record["checksum"] = _checksum(record)
         try:
-            with atomic_write(path) as sibling:
+            with atomic_write(path) as tmp_path:
                 if shutil.disk_usage(path.parent).free < record.nbytes + RESERVE_BYTES:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                np.save(sibling, record)
+                np.save(tmp_path, record)
         except OSError as error:
             warnings.warn(
                 f"Decoded captures cannot be kept in {self.folder} ({error.strerror}): each is decoded every "

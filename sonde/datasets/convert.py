@@ -10,7 +10,7 @@ import numpy as np
 
 from sonde.datasets.contract import Capture
 from sonde.datasets.folder import Description, pair_set
-from sonde.datasets.pairs import Pair, PairSet, named_below, paired, wanted, without_role
+from sonde.datasets.pairs import ImageDepthPair, PairSet, named_below, paired, wanted, without_role
 from sonde.datasets.zivid import LIMITS
 from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS, UnknownUnit
@@ -96,7 +96,7 @@ def cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
     return {pattern or "*": read_intrinsics(path) for pattern, _, path in pairs}
 
 
-def _pairs(images: Path, depths: Path) -> tuple[list[Pair], list[str]]:
+def _pairs(images: Path, depths: Path) -> tuple[list[ImageDepthPair], list[str]]:
     """Pairs whose names agree as they are, else without their roles; and a line for each file in none."""
     colour, deep = _apart(images, depths, _files(images, IMAGE_SUFFIXES), _files(depths, READERS))
     (rgb, twice), (maps, again) = named_below(_folder(images), colour), named_below(_folder(depths), deep)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
 from sonde.files import reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -48,7 +48,7 @@ def decode_measured(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | N
         return np.where(np.load(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
 
 
-def _beside(pair: Pair) -> tuple[Path, ...]:
+def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
     return (_mask(pair.depth),)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from sonde.datasets.pairs import Pair, PairSet, Size, listed, paired, without_role
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, listed, paired, without_role
 from sonde.files import IMAGE_SUFFIXES, is_camera, read_depth, read_levels, reading
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.types import DepthArray, MatrixArray
@@ -73,7 +73,7 @@ def open_folder(root: Path) -> PairSet:
 
 def pair_set(
     root: Path,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ImageDepthPair],
     description: Description,
     problems: list[str],
     notes: tuple[Path, ...] = (),

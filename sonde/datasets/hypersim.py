@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
-from sonde.datasets.pairs import Pair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
 from sonde.files import image_size, read_rgb, reading
 from sonde.geometry import distance_to_depth, scale_intrinsics
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
@@ -103,7 +103,7 @@ def _name(path: Path) -> str:
     return f"{path.parents[2].name}/{camera}_{number}_{path.name.split('.')[1]}"
 
 
-def _beside(pair: Pair) -> tuple[Path, ...]:
+def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
     return (_entities(pair.image),)
 
 

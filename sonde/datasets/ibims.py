@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sonde.datasets.pairs import Pair, PairSet, Size, decode_levels, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, decode_levels, named, paired
 from sonde.files import read_intrinsics, reading
 from sonde.types import DepthArray, MaskArray, MatrixArray
 
@@ -44,7 +44,7 @@ def decode_scanned(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | No
     return depth.astype(np.float32), read_intrinsics(calib) if calib.is_file() else None
 
 
-def _beside(pair: Pair) -> tuple[Path, ...]:
+def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
     return _files(pair.depth)
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from sonde.datasets.contract import Capture
-from sonde.datasets.pairs import Decode, Pair, PairSet, Size, decode_levels, named, nothing, paired
+from sonde.datasets.pairs import Decode, ImageDepthPair, PairSet, Size, decode_levels, named, nothing, paired
 from sonde.files import read_intrinsics, reading
 from sonde.geometry import crop_intrinsics, scale_intrinsics
 from sonde.types import DepthArray, MatrixArray
@@ -50,7 +50,7 @@ EXPECTED = (
     "val_selection_cropped with image and groundtruth_depth"
 )
 
-Frames = tuple[list[Pair], list[str]]
+Frames = tuple[list[ImageDepthPair], list[str]]
 """Sound pairs, and what is wrong."""
 
 
@@ -153,7 +153,7 @@ def read_rectified(path: Path, camera: str) -> Rectified:
         return Rectified(projection[:, :3], (int(height), int(width)))
 
 
-def _beside(pair: Pair) -> tuple[Path, ...]:
+def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
     return (_camera_of(pair.depth),)
 
 

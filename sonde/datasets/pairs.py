@@ -24,7 +24,7 @@ Decode = Callable[[Path, Size], tuple[DepthArray, MatrixArray | None]]
 """(depth file, image size) -> depth in the set's unit, anything where invalid; intrinsics if known."""
 
 
-class Pair(NamedTuple):
+class ImageDepthPair(NamedTuple):
     """The two files of a capture."""
 
     id: str
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
     depth: Path
 
 
-def nothing(pair: Pair) -> tuple[Path, ...]:
+def nothing(pair: ImageDepthPair) -> tuple[Path, ...]:
     """What lies beside the pairs of most layouts."""
     return ()
 
@@ -43,14 +43,14 @@ class PairSet:
 
     layout: str
     root: Path
-    pairs: Sequence[Pair]
+    pairs: Sequence[ImageDepthPair]
     decode: Decode
     unit: str
     limits: tuple[float, float]
     problems: list[str] = field(default_factory=list)
     description: tuple[Path, ...] = ()
     """Files that say how the others are read, such as dataset.json."""
-    beside: Callable[[Pair], tuple[Path, ...]] = nothing
+    beside: Callable[[ImageDepthPair], tuple[Path, ...]] = nothing
     """What else is read of a capture where it is there, such as its mask or its camera's file."""
     space: Space = "metric"
     """What the depth is; see `DepthSet.space`."""
@@ -187,9 +187,9 @@ def named(paths: Iterable[Path], name: Callable[[Path], str]) -> tuple[dict[str,
     return found, problems
 
 
-def paired(images: Mapping[str, Path], depths: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
+def paired(images: Mapping[str, Path], depths: Mapping[str, Path]) -> tuple[list[ImageDepthPair], list[str]]:
     """Pairs of equal names, and a line for each file without a partner."""
-    pairs = [Pair(name, path, depths[name]) for name, path in sorted(images.items()) if name in depths]
+    pairs = [ImageDepthPair(name, path, depths[name]) for name, path in sorted(images.items()) if name in depths]
     problems = [
         f"{path} has no {partner} of the same name: add it, or remove the file."
         for files, others, partner in ((images, depths, "depth"), (depths, images, "image"))

@@ -138,6 +138,6 @@ def write_rejects(path: Path, problems: Iterable[tuple[str, str, str]]) -> int:
     for capture, check, reason in problems:
         if capture:
             first.setdefault(capture, json.dumps({"capture": capture, "check": check, "reason": reason}))
-    with atomic_write(path) as sibling:
-        sibling.write_text("".join(line + "\n" for line in first.values()))
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text("".join(line + "\n" for line in first.values()))
     return len(first)

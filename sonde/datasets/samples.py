@@ -15,10 +15,10 @@ from sonde.background import Background
 from sonde.datasets.cache import Decoded, unknown
 from sonde.datasets.contract import DepthSet
 from sonde.recipes import AugmentRecipe
-from sonde.types import Sample
+from sonde.tensors import Batch
 
 
-class Item(TypedDict):
+class Sample(TypedDict):
     """One Sample before it is batched."""
 
     image: Float[Tensor, "3 h w"]
@@ -34,7 +34,7 @@ class Item(TypedDict):
     """(epoch, index): with the seed, all that this is a function of."""
 
 
-class Samples(Dataset[Item]):
+class DepthDataset(Dataset[Sample]):
     """The captures at `indices`, in that order, each augmented anew in every epoch.
 
     Args:
@@ -80,19 +80,19 @@ class Samples(Dataset[Item]):
         """Draws anew; the same epoch gives the same samples, in any process."""
         self._epoch.fill_(epoch)
 
-    def batch(self, epoch: int, indices: Sequence[int]) -> Sample:
+    def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
         """The batch of the captures at positions of the set (not of `indices`) as it was in an epoch."""
         self.set_epoch(epoch)
         return collate([self._item(index, indices[0]) for index in indices])
 
-    def __getitem__(self, position: int) -> Item:
+    def __getitem__(self, position: int) -> Sample:
         return self._item(self.indices[position], self.indices[position])
 
-    def __getitems__(self, positions: Sequence[int]) -> list[Item]:
+    def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
         """What torch's DataLoader asks for: all of a batch, whose crops then have one size."""
         return [self._item(self.indices[position], self.indices[positions[0]]) for position in positions]
 
-    def _item(self, index: int, leader: int) -> Item:
+    def _item(self, index: int, leader: int) -> Sample:
         image, depth, camera = self.captures.view(index)
         intrinsics = unknown() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
@@ -108,7 +108,7 @@ class Samples(Dataset[Item]):
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
         if self.augment.border:
             pixels = border(pixels, self.augment, key)
-        item: Item = {
+        item: Sample = {
             "image": pixels,
             "depth": torch.from_numpy(depth),
             "mask": torch.from_numpy(mask),
@@ -120,7 +120,7 @@ class Samples(Dataset[Item]):
         return item
 
 
-def collate(items: Sequence[Item]) -> Sample:
+def collate(items: Sequence[Sample]) -> Batch:
     """A batch, (b, ...).
 
     Raises:

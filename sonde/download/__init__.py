@@ -11,13 +11,11 @@ registry is registry.yaml; `python -m sonde.download` prints docs/data_manifest.
 
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sonde import Verb
 from sonde.download.archives import extract, refuse_broken
 from sonde.download.by_hand import bring, put, roots
 from sonde.download.gathering import found_in, matched, strangers
@@ -26,8 +24,8 @@ from sonde.download.registry import Entry, Source, find, known, licence_of, load
 from sonde.download.transfer import bytes_of, fetch, text, version_of, writing
 
 __all__ = [
+    "DownloadResult",
     "Entry",
-    "Outcome",
     "Source",
     "State",
     "digests",
@@ -41,7 +39,7 @@ __all__ = [
 ]
 
 
-class Outcome(NamedTuple):
+class DownloadResult(NamedTuple):
     """A set on this disk: as it would be fetched (dry run), or as it was."""
 
     entry: Entry
@@ -98,7 +96,7 @@ def download(
     brought: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
     registry: Mapping[str, Entry] | None = None,
-) -> Outcome:
+) -> DownloadResult:
     """Fetches a set into a folder, goes on where an earlier call stopped, checks every file and unpacks archives.
 
     With `brought` it takes files that the user has fetched, and asks no server but for what a list of links names.
@@ -165,17 +163,17 @@ def listing(registry: Mapping[str, Entry] | None = None) -> list[dict[str, str]]
 
 def _by_hand(
     entry: Entry, brought: Sequence[str | Path], out: Path, lock: Lock, progress: Progress, only: str, dry_run: bool
-) -> Outcome:
+) -> DownloadResult:
     """Files of a set behind a form."""
     came = bring(entry, brought, out, lock, progress, only=only, dry_run=dry_run)
     fetching = None if any(state.here == "to fetch" for state in came.states) else 0
     places = roots(entry, lock, out)
-    return Outcome(entry, out, came.states, fetching, _free(out), places, came.left_out, came.problems)
+    return DownloadResult(entry, out, came.states, fetching, _free(out), places, came.left_out, came.problems)
 
 
 def _from_elsewhere(
     entry: Entry, brought: Sequence[str | Path], out: Path, lock: Lock, progress: Progress, only: str, dry_run: bool
-) -> Outcome:
+) -> DownloadResult:
     """Files of an open set that the user has fetched in another way; the others are not fetched."""
     files = found_in(brought, out)
     pairs = [(source, path) for source, path in matched(entry.sources(), files) if fnmatch(source.path, only)]
@@ -199,7 +197,7 @@ def _from_elsewhere(
             state._replace(here=deed, bytes=path.stat().st_size) if state.here in ("missing", "part") else state
             for state, deed, (_, path) in zip(states, deeds, pairs, strict=True)
         ]
-    return Outcome(entry, out, states, 0, _free(out), [out], left_out, problems)
+    return DownloadResult(entry, out, states, 0, _free(out), [out], left_out, problems)
 
 
 def _take(source: Source, given: Path, out: Path, lock: Lock, progress: Progress) -> None:
@@ -217,10 +215,10 @@ def _take(source: Source, given: Path, out: Path, lock: Lock, progress: Progress
     _record(source, place, found, lock)
 
 
-def _outcome(entry: Entry, sources: list[Source], out: Path, lock: Lock) -> Outcome:
+def _outcome(entry: Entry, sources: list[Source], out: Path, lock: Lock) -> DownloadResult:
     files = [_state(source, out, lock) for source in sources]
     whole_set = len(sources) == len(entry.sources())
-    return Outcome(entry, out, files, _missing(files, entry.size_bytes if whole_set else None), _free(out))
+    return DownloadResult(entry, out, files, _missing(files, entry.size_bytes if whole_set else None), _free(out))
 
 
 def _missing(files: list[State], size: int | None) -> int | None:
@@ -319,6 +317,3 @@ def _free(out: Path) -> int:
     """Bytes free where `out` is or will be."""
     place = out.absolute()
     return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free
-
-
-sys.modules[__name__].__class__ = Verb

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sonde.download.archives import extract, refuse_broken
-from sonde.download.gathering import OPENED, Found, Piece, found_in, gather, links_in, strangers
+from sonde.download.gathering import OPENED, Found, GatheredFile, found_in, gather, links_in, strangers
 from sonde.download.record import Lock, Progress, State, checked, digests, fault, readable, stamp
 from sonde.download.registry import Entry, without_suffix
 from sonde.download.transfer import FULL, NotThere, fetch, version_of
@@ -105,7 +105,7 @@ def roots(entry: Entry, lock: Lock, out: Path) -> list[Path]:
     return [out / root for root in entry.roots if root in used]
 
 
-def _done(work: Work, piece: Piece) -> list[State]:
+def _done(work: Work, piece: GatheredFile) -> list[State]:
     """What a piece came to; nothing, and a problem told, where it could not be."""
     try:
         return _DEEDS[piece.kind.do](work, piece)
@@ -118,7 +118,7 @@ def _done(work: Work, piece: Piece) -> list[State]:
         raise ValueError(f"The disk of {work.out} is full: free some, and the same command goes on.") from None
 
 
-def _planned(work: Work, piece: Piece) -> list[State]:
+def _planned(work: Work, piece: GatheredFile) -> list[State]:
     """What would be done with a piece."""
     if piece.kind.do == "links":
         listed = [one for one, _ in links_in(work.entry, piece, work.only)]
@@ -126,7 +126,7 @@ def _planned(work: Work, piece: Piece) -> list[State]:
     return [_state(work, piece, None if _is_done(work, piece) else f"to {piece.kind.do}")]
 
 
-def _keep(work: Work, piece: Piece) -> list[State]:
+def _keep(work: Work, piece: GatheredFile) -> list[State]:
     if not _is_done(work, piece):
         found = _verified(work, piece)
         put(piece.path, work.out / piece.name)
@@ -134,7 +134,7 @@ def _keep(work: Work, piece: Piece) -> list[State]:
     return [_state(work, piece)]
 
 
-def _unpack(work: Work, piece: Piece) -> list[State]:
+def _unpack(work: Work, piece: GatheredFile) -> list[State]:
     if not _is_done(work, piece):
         found, folder = _verified(work, piece), work.out / piece.into
         if work.lock.of(piece.name).get("unpacked") != piece.into or not folder.is_dir():
@@ -143,7 +143,7 @@ def _unpack(work: Work, piece: Piece) -> list[State]:
     return [_state(work, piece)]
 
 
-def _open(work: Work, piece: Piece) -> list[State]:
+def _open(work: Work, piece: GatheredFile) -> list[State]:
     """An archive of archives: each is dealt with as though it were brought, in a folder of the outer one's name."""
     if _is_done(work, piece):
         return [_state(work, piece)]
@@ -164,7 +164,7 @@ def _open(work: Work, piece: Piece) -> list[State]:
     return states
 
 
-def _follow(work: Work, piece: Piece) -> list[State]:
+def _follow(work: Work, piece: GatheredFile) -> list[State]:
     """Fetches what a list of links names, file by file; what is there already is left alone."""
     states = []
     for one, url in links_in(work.entry, piece, work.only):
@@ -178,7 +178,7 @@ def _follow(work: Work, piece: Piece) -> list[State]:
     return states
 
 
-def _fetched(work: Work, listed: Piece, one: Piece, url: str, place: Path) -> bool:
+def _fetched(work: Work, listed: GatheredFile, one: GatheredFile, url: str, place: Path) -> bool:
     """Whether a file has come whole; a broken one is put aside and told.
 
     Raises:
@@ -205,7 +205,7 @@ def _fetched(work: Work, listed: Piece, one: Piece, url: str, place: Path) -> bo
     return True
 
 
-def _verified(work: Work, piece: Piece) -> dict[str, str]:
+def _verified(work: Work, piece: GatheredFile) -> dict[str, str]:
     """The digests of a file, once nothing speaks against it.
 
     Raises:
@@ -224,7 +224,7 @@ def _verified(work: Work, piece: Piece) -> dict[str, str]:
     return found
 
 
-def _is_done(work: Work, piece: Piece) -> bool:
+def _is_done(work: Work, piece: GatheredFile) -> bool:
     """Whether the record says so of this very file, and what came of it is still there."""
     record, lock = work.lock.of(piece.name), work.lock
     if (record.get("bytes"), record.get("modified")) != stamp(piece.path):
@@ -237,13 +237,13 @@ def _is_done(work: Work, piece: Piece) -> bool:
     return "opened" in record and all((work.out / place).exists() for place in places)
 
 
-def _record(work: Work, piece: Piece, path: Path, found: Mapping[str, str], **facts: Any) -> None:
+def _record(work: Work, piece: GatheredFile, path: Path, found: Mapping[str, str], **facts: Any) -> None:
     size, modified = stamp(path)
     how = checked(list(piece.published), {})
     work.lock.note(piece.name, piece.source, bytes=size, modified=modified, **found, checked=how, **facts)
 
 
-def _state(work: Work, piece: Piece, here: str | None = None) -> State:
+def _state(work: Work, piece: GatheredFile, here: str | None = None) -> State:
     """A piece for people and programs; as it is once it is done, or else as `here` says."""
     kept = piece.kind.do == "keep"
     place = work.out / (piece.name if kept else "" if piece.kind.do == "open" else piece.into)
@@ -253,11 +253,11 @@ def _state(work: Work, piece: Piece, here: str | None = None) -> State:
     return State(place, given, path and path.stat().st_size, here or ("whole" if kept else "unpacked"), how)
 
 
-def _extract(work: Work, piece: Piece, folder: Path) -> int:
+def _extract(work: Work, piece: GatheredFile, folder: Path) -> int:
     return extract(piece.path, folder, work.out / f".{piece.path.name}.partial")
 
 
-def _refuse_small_disk(work: Work, pieces: Sequence[Piece]) -> None:
+def _refuse_small_disk(work: Work, pieces: Sequence[GatheredFile]) -> None:
     """Archives unpack to their own size at least, and what is on another disk is copied."""
     place = next(folder for folder in (work.out.absolute(), *work.out.absolute().parents) if folder.is_dir())
     device, free = place.stat().st_dev, shutil.disk_usage(place).free
@@ -271,7 +271,7 @@ def _refuse_small_disk(work: Work, pieces: Sequence[Piece]) -> None:
         )
 
 
-_DEEDS: dict[str, Callable[[Work, Piece], list[State]]] = {
+_DEEDS: dict[str, Callable[[Work, GatheredFile], list[State]]] = {
     "keep": _keep,
     "unpack": _unpack,
     "open": _open,

@@ -30,7 +30,7 @@ class Found(NamedTuple):
     """Whether the user names it itself, rather than a folder it is in."""
 
 
-class Piece(NamedTuple):
+class GatheredFile(NamedTuple):
     """A file that belongs to the set, and what is to become of it."""
 
     path: Path
@@ -58,7 +58,7 @@ class Piece(NamedTuple):
 class Gathered(NamedTuple):
     """What a user's files come to."""
 
-    pieces: list[Piece]
+    pieces: list[GatheredFile]
     """In the order in which they are dealt with."""
     left_out: list[str]
     """A line for each kind of file that is not taken."""
@@ -117,7 +117,7 @@ def gather(entry: Entry, files: Iterable[Found], only: str) -> Gathered:
     return Gathered(sorted(pieces, key=lambda piece: ORDER.index(piece.kind.do)), left_out, problems)
 
 
-def links_in(entry: Entry, piece: Piece, only: str) -> list[tuple[Piece, str]]:
+def links_in(entry: Entry, piece: GatheredFile, only: str) -> list[tuple[GatheredFile, str]]:
     """The files of the set that a list names, each with its link.
 
     Raises:
@@ -180,7 +180,7 @@ def _called(name: str) -> str:
     return folder + slash + re.sub(r" ?\(\d+\)(?=\.)", "", own)
 
 
-def _sorted(entry: Entry, file: Found) -> Piece | None:
+def _sorted(entry: Entry, file: Found) -> GatheredFile | None:
     """What a file is; None for one that is nothing of the set.
 
     Raises:
@@ -190,7 +190,7 @@ def _sorted(entry: Entry, file: Found) -> Piece | None:
     if archive:
         names = _names(entry, file)
         if names and all(name.lower().endswith(ARCHIVES) for name in names):
-            return Piece(file.path, file.called, OPEN, OPENED)
+            return GatheredFile(file.path, file.called, OPEN, OPENED)
         within += f"/{commonpath([name.lstrip('/').rpartition('/')[0] for name in names])}" if names else ""
     for kind in entry.brings:
         into = kind.place(file.called, within)
@@ -198,7 +198,7 @@ def _sorted(entry: Entry, file: Found) -> Piece | None:
             continue
         if kind.do == "unclear":
             raise ValueError(f"{file.path}: {kind.what}.")
-        return Piece(file.path, file.called, kind, into)
+        return GatheredFile(file.path, file.called, kind, into)
     return None
 
 
@@ -214,10 +214,10 @@ def _names(entry: Entry, file: Found) -> list[str]:
         raise
 
 
-def _kept(entry: Entry, name: str, url: str) -> Piece | None:
+def _kept(entry: Entry, name: str, url: str) -> GatheredFile | None:
     """The file of this name and link, if it is one that is kept as it is."""
     called, bare = f"links/{name}", urlunsplit(urlsplit(url)._replace(query="", fragment=""))
     for kind in entry.brings:
         if kind.do == "keep" and (into := kind.place(called, called)) is not None:
-            return Piece(Path(name), called, kind, into, bare)
+            return GatheredFile(Path(name), called, kind, into, bare)
     return None

@@ -82,7 +82,7 @@ class Source(Strict):
         return self
 
 
-class Batch(Strict):
+class UrlPattern(Strict):
     """Files whose addresses follow one pattern: `{name}` in any text is filled from `each`, in every combination."""
 
     url: str
@@ -197,7 +197,7 @@ class Entry(Strict):
     """What is left to do once the files are there."""
     doubt: str | None = None
     """What could not be confirmed."""
-    files: list[Batch] = []
+    files: list[UrlPattern] = []
 
     @computed_field
     @property

@@ -32,5 +32,5 @@ def is_camera(matrix: MatrixArray) -> bool:
 
 def write_intrinsics(path: Path | str, matrix: MatrixArray) -> None:
     """The three rows, exactly."""
-    with atomic_write(path) as sibling:
-        sibling.write_text("".join(" ".join(repr(float(value)) for value in row) + "\n" for row in matrix))
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text("".join(" ".join(repr(float(value)) for value in row) + "\n" for row in matrix))

@@ -66,15 +66,15 @@ def read_z(path: Path | str, size: tuple[int, int] | None = None) -> DepthArray:
 def write_ply(path: Path | str, points: Points, colours: Colours | None = None) -> None:
     """A binary PLY of the points as they are: metres, x right, y down, z forward."""
     cloud = trimesh.PointCloud(points, colors=colours)
-    with atomic_write(path) as sibling:
-        sibling.write_bytes(bytes(cloud.export(file_type="ply")))  # type: ignore[arg-type]  # typed for every format
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(bytes(cloud.export(file_type="ply")))  # type: ignore[arg-type]  # typed for every format
 
 
 def write_glb(path: Path | str, points: Points, colours: Colours | None = None) -> None:
     """A binary glTF of the points, turned half round x: glTF viewers look along -z with y up."""
     cloud = trimesh.PointCloud(points * np.array([1, -1, -1], points.dtype), colors=colours)
-    with atomic_write(path) as sibling:
-        sibling.write_bytes(bytes(trimesh.Scene([cloud]).export(file_type="glb")))  # type: ignore[arg-type]  # typed for every format
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(bytes(trimesh.Scene([cloud]).export(file_type="glb")))  # type: ignore[arg-type]  # typed for every format
 
 
 def _remedy(path: Path) -> str:

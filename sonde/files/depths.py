@@ -102,8 +102,8 @@ def write_depth(path: Path | str, depth: DepthArray, mask: MaskArray | None = No
         write_depth_png(path, depth, mask, space=space)
     elif suffix in WRITERS:
         values = np.where(_trusted(depth, mask, space), depth, np.nan).astype(np.float32)
-        with atomic_write(path) as sibling:
-            WRITERS[suffix](sibling, values)
+        with atomic_write(path) as tmp_path:
+            WRITERS[suffix](tmp_path, values)
     else:
         raise ValueError(f"{path}: no depth format {suffix!r}; expected one of .png, {', '.join(WRITERS)}.")
 
@@ -126,8 +126,8 @@ def write_depth_png(
         ValueError: a given `step` too small for the farthest pixel; the message has one that fits.
     """
     data, step = encode_depth_png(depth, mask, space=space, step=step, name=str(path))
-    with atomic_write(path) as sibling:
-        sibling.write_bytes(data)
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(data)
     return step
 
 

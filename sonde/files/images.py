@@ -83,8 +83,8 @@ def opened(file: BufferedReader | BytesIO) -> Image.Image:
 
 def write_rgb(path: Path | str, image: RGBArray) -> None:
     """Writes the format of the suffix; PNG is lossless."""
-    with atomic_write(path) as sibling:
-        Image.fromarray(image).save(sibling)
+    with atomic_write(path) as tmp_path:
+        Image.fromarray(image).save(tmp_path)
 
 
 def resize_image(image: RGBArray, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:

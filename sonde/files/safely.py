@@ -49,9 +49,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """A temporary sibling to write to: renamed to `path` when the block ends well, removed when it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sibling = path.with_name(f".{uuid4().hex}{path.suffix}")  # writers choose their format by the suffix
+    tmp_path = path.with_name(f".{uuid4().hex}{path.suffix}")  # writers choose their format by the suffix
     try:
-        yield sibling
-        sibling.replace(path)
+        yield tmp_path
+        tmp_path.replace(path)
     finally:
-        sibling.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)

@@ -45,15 +45,16 @@ from sonde.models.network import (
     PLAIN,
     DepthModel,
     Family,
-    Meaning,
+    ModelSpec,
     as_array,
     as_camera,
-    end_at,
-    meaning_of,
-    thawed,
+    set_max_depth,
+    spec_from_json,
+    spec_of,
 )
 from sonde.models.pixels import PixelDepth, pixel_depth
-from sonde.models.start import answer_evenly, deepened, level, revive
+from sonde.models.start import answer_evenly, deepened, level, reinit_head
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 
 __all__ = [
@@ -68,7 +69,7 @@ __all__ = [
     "Calibration",
     "DepthModel",
     "Family",
-    "Meaning",
+    "ModelSpec",
     "PixelDepth",
     "answer_evenly",
     "as_array",
@@ -76,18 +77,18 @@ __all__ = [
     "build",
     "decoded_as",
     "deepened",
-    "end_at",
     "fingerprint",
     "image_processor",
-    "inscribe",
     "load",
     "max_depth_of",
-    "meaning_of",
     "only_calibration",
     "pixel_depth",
     "read_calibration",
-    "revive",
+    "reinit_head",
     "save",
+    "set_max_depth",
+    "spec_of",
+    "store_spec",
     "weights_hash",
 ]
 
@@ -137,7 +138,7 @@ def load(
         model = _from_hub(str(name), init)
     else:
         raise ValueError(f"No model {str(name)!r}: {nearest(str(name), ['sonde-tiny'])} {ALTERNATIVES}")
-    if model.meaning.background is not None and model.background is None:
+    if model.spec.background is not None and model.background is None:
         model.background = read_background(path)
     if calibrated and init == "pretrained" and str(name) != "sonde-tiny" and (path / CALIBRATION).is_file():
         model.calibration = _calibration(path, model)
@@ -149,16 +150,16 @@ def load(
 
 def max_depth_of(model: DepthModel) -> float | None:
     """Metres at which a model's own answer ends, whatever the image; None for a relative one, or one without an end."""
-    if model.meaning.encoding is not None:
-        return None if model.meaning.background is not None else float(model.meaning.encoding["max_depth"])
+    if model.spec.encoding is not None:
+        return None if model.spec.background is not None else float(model.spec.encoding["max_depth"])
     end = getattr(model.network.config, "max_depth", None)
-    return None if end is None or model.meaning.space != "metric" else float(end * model.meaning.scale)
+    return None if end is None or model.spec.space != "metric" else float(end * model.spec.scale)
 
 
 def _agree(model: DepthModel, max_depth: float | int) -> None:
     own = max_depth_of(model)
     if own is None:
-        kind = "has no one end" if model.meaning.space == "metric" else "is relative, and ends at no metres"
+        kind = "has no one end" if model.spec.space == "metric" else "is relative, and ends at no metres"
         raise ValueError(f"max_depth={max_depth:g}: {model.name} {kind}; leave it out.")
     if not isclose(own, max_depth, rel_tol=1e-6):
         raise ValueError(
@@ -229,9 +230,9 @@ def _lite(size: str, init: str, encoder: str | None, max_depth: float | int | No
 def _drawn(config: PreTrainedConfig, max_depth: float | int | None, name: str) -> DepthModel:
     """A network of new weights; what its config cannot hold of its range is kept in its meaning."""
     network = AutoModelForDepthEstimation.from_config(config)
-    revive(network)
+    reinit_head(network)
     scale = 1.0 if max_depth is None else architectures.held(max_depth)[1]
-    return DepthModel(network, replace(meaning_of(network), scale=scale), name).eval()
+    return DepthModel(network, replace(spec_of(network), scale=scale), name).eval()
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -264,13 +265,13 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model.network, PeftModel):
         # The base by its name, not by a machine's path; and no look-up of a vocabulary on the hub.
-        model.network.peft_config["default"].base_model_name_or_path = model.meaning.base
+        model.network.peft_config["default"].base_model_name_or_path = model.spec.base
         model.network.save_pretrained(str(folder), save_embedding_layers=False)
     else:
-        inscribe(model)
+        store_spec(model)
         model.network.save_pretrained(folder, state_dict=weights)
-        image_processor(model.meaning).save_pretrained(folder)
-    (folder / MEANING).write_text(json.dumps(asdict(model.meaning), indent=2) + "\n")
+        image_processor(model.spec).save_pretrained(folder)
+    (folder / MEANING).write_text(json.dumps(asdict(model.spec), indent=2) + "\n")
     if model.background is not None:
         model.background.write(folder)
     if model.calibration is None:
@@ -279,34 +280,34 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
         replace(model.calibration, fingerprint=fingerprint(model.network), base=None).write(folder)
 
 
-def inscribe(model: DepthModel) -> None:
+def store_spec(model: DepthModel) -> None:
     """Write a whole network's meaning into its config, from where every folder it is saved to has it."""
-    model.network.config.sonde = asdict(model.meaning)
+    model.network.config.sonde = asdict(model.spec)
 
 
-def image_processor(meaning: Meaning) -> DPTImageProcessorPil | GLPNImageProcessorPil:
+def image_processor(spec: ModelSpec) -> DPTImageProcessorPil | GLPNImageProcessorPil:
     """transformers' image processor that prepares an image as `DepthModel.prepare` does.
 
     transformers cannot pad to a multiple and cut the answer: where `DepthModel` pads, its processor makes the image
     smaller, and the two agree only where the sides are multiples already.
     """
-    if meaning.pads:
+    if spec.pads:
         return GLPNImageProcessorPil(
-            size_divisor=meaning.multiple,
+            size_divisor=spec.multiple,
             resample=PILImage.Resampling.BICUBIC,
             do_normalize=True,
-            image_mean=list(meaning.mean),
-            image_std=list(meaning.std),
+            image_mean=list(spec.mean),
+            image_std=list(spec.std),
         )
-    side = meaning.short_side or meaning.multiple
-    height, width = meaning.input_size or (side, side)
+    side = spec.short_side or spec.multiple
+    height, width = spec.input_size or (side, side)
     return DPTImageProcessorPil(
         size={"height": height, "width": width},
-        keep_aspect_ratio=meaning.input_size is None,
-        ensure_multiple_of=1 if meaning.input_size else meaning.multiple,
+        keep_aspect_ratio=spec.input_size is None,
+        ensure_multiple_of=1 if spec.input_size else spec.multiple,
         resample=PILImage.Resampling.BICUBIC,
-        image_mean=list(meaning.mean),
-        image_std=list(meaning.std),
+        image_mean=list(spec.mean),
+        image_std=list(spec.std),
     )
 
 
@@ -317,7 +318,7 @@ def _from_folder(folder: Path, init: str) -> DepthModel:
         raise ValueError(f"{folder} holds a config but no weights (model.safetensors): the file is missing.")
     network = _network(str(folder), init, local_files_only=True)
     _correct_range(network, folder)
-    return DepthModel(network, meaning_of(network), str(folder))
+    return DepthModel(network, spec_of(network), str(folder))
 
 
 def _from_hub(name: str, init: str) -> DepthModel:
@@ -333,8 +334,8 @@ def _from_hub(name: str, init: str) -> DepthModel:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{name} could not be had from the Hugging Face hub: {reason} {ALTERNATIVES}") from None
     _correct_range(network, Path(name))
-    model = DepthModel(network, meaning_of(network), name)
-    if model.meaning.background is not None:
+    model = DepthModel(network, spec_of(network), name)
+    if model.spec.background is not None:
         model.background = read_background(Path(snapshot_download(name, allow_patterns=["background.*"])))
     return model
 
@@ -351,7 +352,7 @@ def _correct_range(network: PreTrainedModel, place: Path) -> None:
             log.warning(
                 "%s: its config says %d m, and %s ends at %d m: read as that", place, config.max_depth, known, metres
             )
-            end_at(network, metres)
+            set_max_depth(network, metres)
 
 
 def _hub_answers() -> bool:
@@ -371,7 +372,7 @@ def _network(name: str, init: str, local_files_only: bool = False) -> PreTrained
     if init == "random":
         config = AutoConfig.from_pretrained(name, local_files_only=local_files_only)
         network = AutoModelForDepthEstimation.from_config(config)
-        revive(network)
+        reinit_head(network)
         return network
     return AutoModelForDepthEstimation.from_pretrained(name, local_files_only=local_files_only, dtype=torch.float32)
 
@@ -384,33 +385,33 @@ def _from_official(path: Path, init: str, max_depth: float | int | None) -> Dept
     if reason is not None:
         raise ValueError(f"{path} is not whole, or of a changed network: {reason}; download it anew.")
     if init == "random":
-        revive(network)
+        reinit_head(network)
     else:
         network.load_state_dict(renamed)
-    return DepthModel(network, replace(meaning_of(network), scale=scale, base_max_depth=max_depth), str(path))
+    return DepthModel(network, replace(spec_of(network), scale=scale, base_max_depth=max_depth), str(path))
 
 
 def _from_adapter(folder: Path, init: str) -> DepthModel:
     path = folder / MEANING
     if not path.is_file():
         raise ValueError(f"{folder} is a plain adapter without {MEANING}: load it with peft on its base network.")
-    meaning = thawed(json.loads(path.read_text()))
+    spec = spec_from_json(json.loads(path.read_text()))
     if init == "random":
         raise ValueError(
             f"{folder} is an adapter, which means nothing on weights drawn anew: draw its base anew with "
-            f"model.name={meaning.base or 'sonde-tiny'}."
+            f"model.name={spec.base or 'sonde-tiny'}."
         )
-    name = meaning.base or "sonde-tiny"
-    base = load(name, max_depth=meaning.base_max_depth if Path(name).suffix in WEIGHT_FILES else None)
-    if meaning.encoding is not None:
-        end_at(base.network, 1)
-    if meaning.fingerprint not in (None, fingerprint(base.network)):
+    name = spec.base or "sonde-tiny"
+    base = load(name, max_depth=spec.base_max_depth if Path(name).suffix in WEIGHT_FILES else None)
+    if spec.encoding is not None:
+        set_max_depth(base.network, 1)
+    if spec.fingerprint not in (None, fingerprint(base.network)):
         raise ValueError(
-            f"{folder} was trained on other weights of {meaning.base} than those loaded now; its numbers would be "
+            f"{folder} was trained on other weights of {spec.base} than those loaded now; its numbers would be "
             "wrong. Use the sonde version or the base it was trained with."
         )
-    network = pixel_depth(base.network) if meaning.head == "pixels" else base.network
-    return DepthModel(load_adapter(network, folder), meaning, str(folder))
+    network = pixel_depth(base.network) if spec.head == "pixels" else base.network
+    return DepthModel(load_adapter(network, folder), spec, str(folder))
 
 
 def _calibrated_base(folder: Path, init: str, max_depth: float | int | None) -> DepthModel:
@@ -425,7 +426,7 @@ def _calibrated_base(folder: Path, init: str, max_depth: float | int | None) -> 
 
 def _calibration(folder: Path, model: DepthModel) -> Calibration:
     calibration = read_calibration(folder)
-    if calibration.fingerprint != fingerprint(model.network) or calibration.space != model.meaning.space:
+    if calibration.fingerprint != fingerprint(model.network) or calibration.space != model.spec.space:
         raise ValueError(
             f"{folder / CALIBRATION} was measured with other weights than those loaded now, so its metres would be "
             "wrong: calibrate again, or delete it."
@@ -438,3 +439,7 @@ ALTERNATIVES = (
     " or GLPDepth .ckpt file."
 )
 MEANING = "sonde.json"
+
+__getattr__ = aliases(
+    __name__, {"Meaning": "ModelSpec", "meaning_of": "spec_of", "inscribe": "store_spec", "revive": "reinit_head"}
+)

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from sonde import files
-from sonde.types import Depth, Space
+from sonde.tensors import Depth
+from sonde.types import Space
 
 CALIBRATION = "calibration.json"
 
@@ -80,8 +81,8 @@ class Calibration:
 
     def write(self, folder: Path) -> Path:
         """FOLDER/calibration.json."""
-        with files.atomic_write(folder / CALIBRATION) as sibling:
-            sibling.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        with files.atomic_write(folder / CALIBRATION) as tmp_path:
+            tmp_path.write_text(json.dumps(asdict(self), indent=1) + "\n")
         return folder / CALIBRATION
 
 

@@ -21,7 +21,7 @@ def decoded_as(model: DepthModel, name: str) -> DepthModel:
     Raises:
         ValueError: no such encoding, a model that has none or was taught another, or one that is calibrated.
     """
-    own = model.meaning.encoding
+    own = model.spec.encoding
     if name not in ENCODINGS:
         raise ValueError(f"No encoding {name!r}: {nearest(name, list(ENCODINGS))}")
     if own is None:
@@ -40,5 +40,5 @@ def decoded_as(model: DepthModel, name: str) -> DepthModel:
             "metres would be wrong: leave it out, or undo the calibration (`sonde calibrate --undo`)."
         )
     other = copy(model)
-    other.meaning = replace(model.meaning, encoding=own | {"name": name})
+    other.spec = replace(model.spec, encoding=own | {"name": name})
     return other

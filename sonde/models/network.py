@@ -17,7 +17,8 @@ from sonde import files
 from sonde.background import Background
 from sonde.encoding import ENCODINGS, Encoding
 from sonde.models.calibration import Calibration
-from sonde.types import Depth, Image, MatrixArray, Prediction, RGBArray, Sample, Space
+from sonde.tensors import Batch, Depth, Image
+from sonde.types import MatrixArray, Prediction, RGBArray, Space
 
 Camera = Float[Tensor, "*b 3 3"]
 """Pinhole intrinsics in pixels: one matrix, or one for each image."""
@@ -31,7 +32,7 @@ the long one would fill the memory."""
 
 
 @dataclass(frozen=True)
-class Meaning:
+class ModelSpec:
     """What a network's numbers mean and what it wants to see; stored beside the weights as `sonde.json`."""
 
     space: Space
@@ -101,7 +102,7 @@ class Meaning:
 class Family(NamedTuple):
     """How one transformers architecture is read."""
 
-    meaning: Meaning
+    spec: ModelSpec
     head: tuple[str, ...]
     """The modules of the depth head, for training it beside adapters."""
     last: str
@@ -126,26 +127,26 @@ class DepthModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, meaning: Meaning, name: str):
+    def __init__(self, network: nn.Module, spec: ModelSpec, name: str):
         super().__init__()
         self.network = network
-        self.meaning = meaning
+        self.spec = spec
         self.name = name
         self.calibration: Calibration | None = None
         self.background: Background | None = None
-        """The bench of a fixed camera, where the network answers what differs from it (`meaning.background`)."""
-        self.register_buffer("mean", torch.tensor(meaning.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(meaning.std).view(1, 3, 1, 1), persistent=False)
+        """The bench of a fixed camera, where the network answers what differs from it (`spec.background`)."""
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     @property
     def space(self) -> Space:
         """What the predictions claim."""
-        return "metric" if self.calibration else self.meaning.space
+        return "metric" if self.calibration else self.spec.space
 
     @property
     def encoding(self) -> Encoding | None:
         """The encoding the network regresses, if any."""
-        spec = self.meaning.encoding
+        spec = self.spec.encoding
         return ENCODINGS[spec["name"]](spec["min_depth"], spec["max_depth"]) if spec else None
 
     @property
@@ -162,7 +163,7 @@ class DepthModel(nn.Module):
     def camera_wanted(self) -> str:
         """What a user is told who asks a model with a canonical focal for depth without intrinsics."""
         return (
-            f"{self.name} answers for a focal length of {self.meaning.canonical_focal:g} pixels "
+            f"{self.name} answers for a focal length of {self.spec.canonical_focal:g} pixels "
             "(model.canonical_focal): metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
         )
 
@@ -173,8 +174,8 @@ class DepthModel(nn.Module):
         image larger than the padding.
         """
         height, width = rgb.shape[-2:]
-        size = self.meaning.network_size(height, width)
-        if size != (height, width) and self.meaning.pads:
+        size = self.spec.network_size(height, width)
+        if size != (height, width) and self.spec.pads:
             rgb = functional.pad(rgb, (0, size[1] - width, 0, size[0] - height), mode="replicate")
         elif size != (height, width):
             rgb = functional.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
@@ -182,12 +183,12 @@ class DepthModel(nn.Module):
 
     def read(self, outputs: Any, width: int) -> Float[Tensor, "b H W"]:
         """The raw answer in the network's outputs for an image of this width, what it says of padding included."""
-        return self.family.read(outputs, width) * self.meaning.scale
+        return self.family.read(outputs, width) * self.spec.scale
 
-    def respond(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
+    def forward_raw(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
         """The raw answer at the network's own size, without padding; `network` is this model's, or a wrapper of it."""
         raw = self.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
-        return raw[..., : rgb.shape[-2], : rgb.shape[-1]] if self.meaning.pads else raw
+        return raw[..., : rgb.shape[-2], : rgb.shape[-1]] if self.spec.pads else raw
 
     def forward(self, rgb: Image, intrinsics: Camera | None = None) -> Prediction:
         """Depth at the image's size: metres in space `metric`, larger is nearer in `disparity`.
@@ -199,9 +200,9 @@ class DepthModel(nn.Module):
         Raises:
             ValueError: a model with a canonical focal, and no intrinsics.
         """
-        return self.finish(self.respond(self.network, rgb), rgb.shape[-2], rgb.shape[-1], intrinsics)
+        return self.finish(self.forward_raw(self.network, rgb), rgb.shape[-2], rgb.shape[-1], intrinsics)
 
-    def zoom(self, intrinsics: Camera | None, width: int, seen: int) -> Tensor | float:
+    def focal_scale(self, intrinsics: Camera | None, width: int, seen: int) -> Tensor | float:
         """f / canonical_focal of each image (b, 1, 1): real depth is that much the depth in the canonical camera's.
 
         Args:
@@ -212,17 +213,19 @@ class DepthModel(nn.Module):
         Raises:
             ValueError: a model with a canonical focal, and intrinsics that nobody knows.
         """
-        canonical = self.meaning.canonical_focal
+        canonical = self.spec.canonical_focal
         if canonical is None:
             return 1.0
         if intrinsics is None or not bool(intrinsics.isfinite().all()):
             raise ValueError(self.camera_wanted)
         return intrinsics[..., :1, :1].reshape(-1, 1, 1).to(self.mean) * (seen / width / canonical)
 
-    def zoom_of(self, batch: Sample) -> Tensor | float:
-        """`zoom` of a batch, whose intrinsics are of its depth's pixels."""
+    def focal_scale_of(self, batch: Batch) -> Tensor | float:
+        """`focal_scale` of a batch, whose intrinsics are of its depth's pixels."""
         height, width = batch["image"].shape[-2:]
-        return self.zoom(batch.get("intrinsics"), batch["depth"].shape[-1], self.meaning.image_size(height, width)[1])
+        return self.focal_scale(
+            batch.get("intrinsics"), batch["depth"].shape[-1], self.spec.image_size(height, width)[1]
+        )
 
     def finish(self, raw: Depth, height: int, width: int, intrinsics: Camera | None = None) -> Prediction:
         """A raw answer to an image of this size, padded or not: resized, decoded, of the image's camera, calibrated.
@@ -230,20 +233,20 @@ class DepthModel(nn.Module):
         Raises:
             ValueError: a model of a fixed camera's bench, and an image of another aspect than that camera's.
         """
-        if self.meaning.pads:
+        if self.spec.pads:
             raw = raw[..., :height, :width]
-        zoom = self.zoom(intrinsics, width, raw.shape[-1])
+        focal_scale = self.focal_scale(intrinsics, width, raw.shape[-1])
         if raw.shape[-2:] != (height, width):
             resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
             # Bicubic overshoots: kept inside the answer's own range, so no disparity turns negative.
             raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
-        depth = depth * zoom
-        if self.meaning.background is not None:
+        depth = depth * focal_scale
+        if self.spec.background is not None:
             assert self.background is not None
             bench = torch.from_numpy(self.background.depth_at((height, width))).to(depth)
-            depth = depth + (bench - self.meaning.background)
+            depth = depth + (bench - self.spec.background)
         if self.calibration is not None:
             depth = self.calibration.apply(depth)
         return Prediction(depth.float(), self.space, intrinsics)
@@ -272,8 +275,8 @@ class DepthModel(nn.Module):
     def describe(self) -> str:
         """One line: name, parameters, space, range and calibration."""
         count = sum(parameter.numel() for parameter in self.parameters())
-        encoding = self.meaning.encoding
-        fixed = self.meaning.background is not None
+        encoding = self.spec.encoding
+        fixed = self.spec.background is not None
         span = ""
         if encoding is not None and not fixed:
             span = f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
@@ -282,7 +285,7 @@ class DepthModel(nn.Module):
         return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{bench}{calibrated}"
 
 
-def meaning_of(network: PreTrainedModel) -> Meaning:
+def spec_of(network: PreTrainedModel) -> ModelSpec:
     """What a network's numbers mean: as stored in its config by sonde, else by its family.
 
     Raises:
@@ -291,18 +294,18 @@ def meaning_of(network: PreTrainedModel) -> Meaning:
     config = network.config
     stored = getattr(config, "sonde", None)
     if stored is not None:
-        return thawed(stored)
+        return spec_from_json(stored)
     if config.model_type not in FAMILIES:
         raise ValueError(f"{config.model_type} networks are not read by sonde; expected one of {', '.join(FAMILIES)}.")
-    meaning = FAMILIES[config.model_type].meaning
+    spec = FAMILIES[config.model_type].spec
     if config.model_type == "dpt":  # cuts its tokens into a square: it sees only the size it was trained at
         side = getattr(config.backbone_config, "image_size", None) or config.image_size  # a hybrid's is its own
-        meaning = replace(meaning, input_size=(side, side))
+        spec = replace(spec, input_size=(side, side))
     metric = getattr(config, "depth_estimation_type", None) == "metric"
-    return replace(meaning, space="metric") if metric else meaning
+    return replace(spec, space="metric") if metric else spec
 
 
-def end_at(network: Any, max_depth: int) -> None:
+def set_max_depth(network: Any, max_depth: int) -> None:
     """Let a network that ends in a sigmoid end at other metres; any other network is left as it is."""
     if getattr(network.config, "max_depth", None) is not None:
         network.config.max_depth = max_depth
@@ -310,10 +313,10 @@ def end_at(network: Any, max_depth: int) -> None:
         network.head.max_depth = max_depth
 
 
-def thawed(stored: dict[str, Any]) -> Meaning:
+def spec_from_json(stored: dict[str, Any]) -> ModelSpec:
     """A meaning as JSON keeps it."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Meaning(**fields)
+    return ModelSpec(**fields)
 
 
 def as_array(image: str | Path | PILImage.Image | RGBArray) -> RGBArray:
@@ -364,14 +367,16 @@ def _depth_pro(outputs: Any, width: int) -> Depth:
 
 
 FAMILIES: dict[str, Family] = {
-    "depth_anything": Family(Meaning("disparity", 518, 14), ("head",), "head.conv3", "backbone"),
-    "dpt": Family(Meaning("disparity", 384, 32, *HALF), ("head",), "head.head.4", "dpt"),
-    "glpn": Family(Meaning("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True),
-    "efficientnet_lite": Family(Meaning("disparity", None, 32), ("head",), "head.conv3", "encoder"),
-    "pixel_head": Family(Meaning("metric", None, 32), ("pixels",), "pixels.last", "base"),
-    "zoedepth": Family(Meaning("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
+    "depth_anything": Family(ModelSpec("disparity", 518, 14), ("head",), "head.conv3", "backbone"),
+    "dpt": Family(ModelSpec("disparity", 384, 32, *HALF), ("head",), "head.head.4", "dpt"),
+    "glpn": Family(
+        ModelSpec("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True
+    ),
+    "efficientnet_lite": Family(ModelSpec("disparity", None, 32), ("head",), "head.conv3", "encoder"),
+    "pixel_head": Family(ModelSpec("metric", None, 32), ("pixels",), "pixels.last", "base"),
+    "zoedepth": Family(ModelSpec("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
     "depth_pro": Family(
-        Meaning("metric", None, 1536, *HALF, input_size=(1536, 1536)),
+        ModelSpec("metric", None, 1536, *HALF, input_size=(1536, 1536)),
         ("head",),
         "head.layers.4",
         "depth_pro.encoder",

@@ -11,7 +11,7 @@ from transformers import GLPNForDepthEstimation
 from sonde.models.network import FAMILIES, DepthModel
 
 
-def revive(network: nn.Module) -> None:
+def reinit_head(network: nn.Module) -> None:
     """Give a network built from a config weights that learn: He and Glorot's, and a last layer that is alive.
 
     transformers draws every layer with a standard deviation of 0.02. Under it Depth Anything's last ReLU is dead

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from sonde.models.network import DepthModel
-from sonde.types import Image
+from sonde.tensors import Image
 
 Tap = Float[Tensor, "b _ _ _"]
 """One of several maps (b, c, h, w), whatever the sizes of the others."""
@@ -30,7 +30,7 @@ def tapped(model: DepthModel, rgb: Image) -> list[Tap]:
     with recording(model) as maps:
         stop = decoder_of(model).register_forward_pre_hook(_stop)
         try:
-            model.respond(model.network, rgb)
+            model.forward_raw(model.network, rgb)
         except Enough:
             pass
         finally:

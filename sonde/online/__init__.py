@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from sonde import architectures, evaluate, files, models, scenes, train
-from sonde.models import DepthModel, Meaning
+from sonde import architectures, evaluation, files, models, scenes, training
+from sonde.models import DepthModel, ModelSpec
 
 PICTURE = Path(__file__).with_name("room.jpg")
 """A rendered room, 640x480. Of pictures whose short side is below 518 transformers makes another size than we do."""
@@ -29,7 +29,7 @@ STEPS, CAPTURES = 10, 8
 """Of the adaptation."""
 
 
-class Check(NamedTuple):
+class OnlineStep(NamedTuple):
     """One step."""
 
     name: str
@@ -50,7 +50,7 @@ class Agreement(NamedTuple):
         return self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE
 
 
-def first_day(model: str | None = None, told: Callable[[Check], None] | None = None) -> list[Check]:
+def first_day(model: str | None = None, told: Callable[[OnlineStep], None] | None = None) -> list[OnlineStep]:
     """Every step in turn: fetch, predict, compare with plain transformers, adapt.
 
     Args:
@@ -58,7 +58,7 @@ def first_day(model: str | None = None, told: Callable[[Check], None] | None = N
         told: told of every step as it ends.
     """
     name = model or str(architectures.SIZES["small"].released)
-    checks: list[Check] = []
+    checks: list[OnlineStep] = []
     network: list[DepthModel] = []
 
     def fetch() -> str:
@@ -74,7 +74,7 @@ def first_day(model: str | None = None, told: Callable[[Check], None] | None = N
     }
     for step, work in steps.items():
         if checks and checks[0].outcome == "failed":
-            checks.append(Check(step, "not checked", f"{name} could not be fetched."))
+            checks.append(OnlineStep(step, "not checked", f"{name} could not be fetched."))
         else:
             checks.append(_tried(step, work))
         if told is not None:
@@ -86,7 +86,7 @@ def agreement(model: DepthModel, name: str) -> Agreement:
     """A model's answer for the picture against plain transformers', with the image processor that lies beside it."""
     image = Image.fromarray(files.read_rgb(PICTURE))
     plain = pipeline("depth-estimation", model=name, device="cpu")(image)["predicted_depth"].squeeze().numpy()
-    own = np.asarray(model.predict(PICTURE).depth) / model.meaning.scale
+    own = np.asarray(model.predict(PICTURE).depth) / model.spec.scale
     if model.encoding is not None:
         own = model.encoding.encode(torch.from_numpy(own)).numpy()  # transformers knows no encodings
     if own.shape != plain.shape:
@@ -95,13 +95,15 @@ def agreement(model: DepthModel, name: str) -> Agreement:
     return Agreement(float(difference.mean()), float(difference.max()))
 
 
-def _tried(step: str, work: Callable[[], str]) -> Check:
+def _tried(step: str, work: Callable[[], str]) -> OnlineStep:
     """A step's sentence, or that of its failure, whatever it was: the other steps are still worth a try."""
     try:
-        return Check(step, "ok", work())
+        return OnlineStep(step, "ok", work())
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return Check(step, "failed", reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}")
+        return OnlineStep(
+            step, "failed", reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
+        )
 
 
 def _predicted(model: DepthModel) -> str:
@@ -121,26 +123,26 @@ def _compared(model: DepthModel, name: str) -> str:
     return f"Our answer is plain transformers': {words} apart; {limits}."
 
 
-def _small(meaning: Meaning) -> list[int]:
+def _small(spec: ModelSpec) -> list[int]:
     """The (height, width) nearest to 126x168 that a network takes."""
-    if meaning.input_size is not None:
-        return list(meaning.input_size)
-    return [max(1, round(side / meaning.multiple)) * meaning.multiple for side in (126, 168)]
+    if spec.input_size is not None:
+        return list(spec.input_size)
+    return [max(1, round(side / spec.multiple)) * spec.multiple for side in (126, 168)]
 
 
 def _adapted(model: DepthModel, name: str) -> str:
     """Ten steps of LoRA on a few rendered captures, in a folder that is gone afterwards."""
     with TemporaryDirectory() as folder:
         root, run = Path(folder) / "bench", Path(folder) / "run"
-        start, size = str(model.family.ends_in_head).lower(), _small(model.meaning)
+        start, size = str(model.family.ends_in_head).lower(), _small(model.spec)
         scenes.synth("bench", root, CAPTURES, seed=1, height=126, width=168, workers=1)
-        train.train("lora-few", [
+        training.train("lora-few", [
             f"model.name={name}", f"model.input_size={size}", f"data.root={root}", f"output_dir={run}",
             f"data.cache={Path(folder) / 'cache'}", f"train.max_steps={STEPS}", "train.warmup_steps=2",
             f"train.eval_steps={STEPS}", f"train.save_steps={STEPS}",
             f"model.affine_start={start}",
         ])  # fmt: skip
-        scored = evaluate.read_evaluation(run)
+        scored = evaluation.read_evaluation(run)
         main = scored.main
         return (
             f"{STEPS} steps of LoRA on {CAPTURES} renders ended with {main.words} {scored.metrics[main.metric]:.3g} "

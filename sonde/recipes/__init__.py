@@ -1,7 +1,7 @@
 """Recipes: the typed schema of a training run, and the packaged YAML files that fill it.
 
-A recipe is a short YAML file; whatever it leaves out has a default that works. `train:` takes
-`transformers.TrainingArguments`' own names and `lora:` takes `peft.LoraConfig`'s. Nothing here imports torch.
+A recipe is a short YAML file. Every key it leaves out has a default that works. `train:` takes the names of
+`transformers.TrainingArguments`; `lora:` takes the names of `peft.LoraConfig`. This module does not import torch.
 """
 
 import re
@@ -51,7 +51,7 @@ RECIPES = files(__name__)
 """The folder of packaged recipes."""
 
 RECORD = "recipe.yaml"
-"""The file in which a run folder records its recipe."""
+"""Name of the file in a run folder that holds the run's recipe."""
 
 
 def names() -> list[str]:
@@ -60,11 +60,11 @@ def names() -> list[str]:
 
 
 def load(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | None = None) -> Recipe:
-    """A recipe from a packaged name, a YAML file, a dictionary or a recipe, with dotted `key=value` overrides.
+    """Load a recipe from a packaged name, a YAML file, a dictionary or a recipe, with dotted `key=value` overrides.
 
     Raises:
         ValueError: an unknown name or key, a value of the wrong type, or settings that contradict each other; the
-            message says what to change. What a run folder records is read as it is.
+            message says what to change. The recipe of a run folder without overrides is not checked for contradictions.
     """
     if isinstance(recipe, Recipe):
         recipe = recipe.model_dump()
@@ -77,34 +77,34 @@ def load(recipe: str | Path | dict[str, Any] | Recipe, overrides: list[str] | No
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
-    """Check all that a recipe alone can tell.
+    """Check every rule that needs the recipe alone, without data or network.
 
     Raises:
-        ValueError: settings that contradict each other; one sentence for each rule that is broken.
+        ValueError: settings that contradict each other; the message has one sentence for each broken rule.
     """
     if sentences := list(rules.broken(recipe)):
         raise ValueError(" ".join(sentences))
 
 
 def quick_form(recipe: str) -> list[str]:
-    """The overrides of a recipe's quick form.
+    """The overrides that `--quick` applies to a recipe.
 
     Raises:
-        ValueError: the recipe has none.
+        ValueError: the recipe has no `quick` overrides.
     """
     found = load(recipe).quick
     if not found:
-        raise ValueError(f"{recipe} has no quick form: leave --quick out, or use the recipe fixed-camera.")
+        raise ValueError(f"{recipe} has no quick form: remove --quick, or use the recipe fixed-camera.")
     return found
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe with every default resolved, as YAML that `load` takes back."""
+    """The recipe with all defaults filled in, as YAML that `load` can read."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 class Numbers(yaml.SafeLoader):
-    """YAML's safe loader, to which 1e-4 is a number too, as it is in overrides and in YAML 1.2; PyYAML wants 1.0e-4."""
+    """YAML's safe loader that also reads 1e-4 as a number, as overrides and YAML 1.2 do; PyYAML needs 1.0e-4."""
 
 
 Numbers.add_implicit_resolver(
@@ -128,7 +128,7 @@ def _read(name: str) -> dict[str, Any]:
         raise ValueError(f"{name} holds no recipe: expected keys such as model, data and train.")
     model = fields.get("model")
     if of_run and isinstance(model, dict) and model.get("size"):
-        model["name"] = None  # runs of earlier versions have the default beside it
+        model["name"] = None  # earlier versions recorded the default name as well as the size
     return fields
 
 
@@ -157,13 +157,13 @@ def _merged(fields: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 
 def _sets(asked: list[str], field: str) -> str | None:
-    """The last value that overrides give a field; None where they give none, or null."""
+    """The last value that the overrides give a field; None if they give none, or null."""
     values = [each.partition("=")[2] for each in asked if each.partition("=")[0] == field]
     return values[-1] if values and values[-1] not in ("null", "None", "") else None
 
 
 def _give_way(fields: dict[str, Any], asked: list[str]) -> None:
-    """Of a recipe's own network: where overrides name weights or a size, what belongs to the other goes."""
+    """Remove the recipe's own network if an override names another; a name also removes the keys of a size."""
     name, size = _sets(asked, "model.name"), _sets(asked, "model.size")
     if not isinstance(fields.get("model"), dict) or (name and size):
         return
@@ -193,14 +193,14 @@ def _sentence(problem: Any) -> str:
 def _keys(path: list[str]) -> list[str]:
     schema: Any = Recipe
     for part in path:
-        if part not in schema.model_fields:  # an index, or a loss by name
+        if part not in schema.model_fields:  # a list index or the name of a loss
             continue
         schema = _section(schema.model_fields[part].annotation)
     return list(schema.model_fields)
 
 
 def _section(annotation: Any) -> Any:
-    """The schema inside a field's type: of `Section`, `Section | None` or `list[Section]`."""
+    """The schema class inside a field's type: `Section`, `Section | None` or `list[Section]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_section, get_args(annotation))), None)

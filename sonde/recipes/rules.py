@@ -1,7 +1,7 @@
-"""What the settings of a recipe must agree on. A recipe that breaks a rule is refused before anything is read or made.
+"""Rules that the settings of a recipe must satisfy. A recipe that breaks one is refused before data are read or made.
 
-A rule maps a recipe to the sentence that refuses it, or to None. Rules know the recipe alone: what depends on the data
-or on the network is checked when those are there.
+A rule maps a recipe to an error sentence, or to None if the recipe passes. A rule reads the recipe alone. Checks that
+need the data or the network run later, when both are open.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from sonde.recipes.schema import Recipe
 
 METRES = ("b0", "b1", "b2", "b3", "b4", "b5")
-"""Sizes whose network answers metres alone."""
+"""Sizes whose network predicts metres only."""
 
 Rule = Callable[[Recipe], str | None]
 
 
 def broken(recipe: Recipe) -> Iterator[str]:
-    """The sentence of each rule that a recipe breaks."""
+    """The error sentence of each rule that a recipe breaks."""
     for rule in RULES:
         if (sentence := rule(recipe)) is not None:
             yield sentence
@@ -31,7 +31,7 @@ def _encoder_of_a_size(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.encoder is None or model.size is not None:
         return None
-    return f"model.encoder={model.encoder} is for a model.size, such as small or b4; remove it, or give model.size."
+    return f"model.encoder={model.encoder} is for a model.size, such as small or b4: remove it, or set model.size."
 
 
 def _depths_of_a_name(recipe: Recipe) -> str | None:
@@ -47,7 +47,7 @@ def _one_end_of_depth(recipe: Recipe) -> str | None:
         return None
     return (
         f"model.max_depth={model.max_depth:g} and model.encoding={model.encoding} both say where depth ends: set "
-        "model.encoding=null for a network of metres, or remove model.max_depth and set data.range."
+        "model.encoding=null for a metric network, or remove model.max_depth and set data.range."
     )
 
 
@@ -55,7 +55,7 @@ def _end_of_a_metric_size(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.size not in METRES or model.max_depth is not None or model.encoding is not None:
         return None
-    return f"model.size={model.size} answers metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
+    return f"model.size={model.size} predicts metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
 
 
 def _size_of_a_window(recipe: Recipe) -> str | None:
@@ -149,8 +149,8 @@ def _stopping_needs_judges(recipe: Recipe) -> str | None:
     if held and strategy not in ("no", False) and recipe.train.get("load_best_model_at_end") is not False:
         return None
     return (
-        f"early_stopping={recipe.early_stopping} needs validations, and the best checkpoint to end with: keep captures "
-        "back (data.split.validation), train.eval_strategy on, and train.load_best_model_at_end true."
+        f"early_stopping={recipe.early_stopping} needs validations, and ends with the best checkpoint: hold captures "
+        "out (data.split.validation), and do not switch off train.eval_strategy or train.load_best_model_at_end."
     )
 
 
@@ -159,7 +159,7 @@ def _fold_of_folds(recipe: Recipe) -> str | None:
     if rules.fold is None:
         return None
     if rules.folds is None:
-        return f"data.split.fold={rules.fold} is one of data.split.folds: set data.split.folds, or remove fold."
+        return f"data.split.fold={rules.fold} needs data.split.folds: set data.split.folds, or remove data.split.fold."
     if rules.fold >= rules.folds:
         return f"data.split.fold={rules.fold}: folds are counted from 0 to {rules.folds - 1}."
     return None
@@ -169,7 +169,7 @@ def _whole_weights(recipe: Recipe) -> str | None:
     if not recipe.train.get("fsdp"):
         return None
     if recipe.train.get("optim") == "muon":
-        return "train.optim=muon needs whole matrices, and train.fsdp cuts them: use train.optim=adamw_torch."
+        return "train.optim=muon needs whole matrices, and train.fsdp cuts them: set train.optim=adamw_torch."
     if recipe.lora is not None:
         return "train.fsdp cannot be combined with lora, whose adapters are small: remove one."
     return None

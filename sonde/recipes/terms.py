@@ -1,4 +1,4 @@
-"""How overrides meet the losses of a recipe, each of which is a bare weight or has parts: weight and trim."""
+"""How overrides apply to the losses of a recipe. A loss is a number (its weight) or has parts (weight and trim)."""
 
 import json
 import re
@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 
 PART = re.compile(r"loss\.[^.=]+\.")
-"""How an override of a part of a loss begins, such as `loss.silog.trim=0.1`."""
+"""Start of an override of one part of a loss, such as `loss.silog.trim=0.1`."""
 WHOLE = re.compile(r"loss\.[^.=]+")
 """The key of an override of one loss."""
 
 
 def by_parts(override: str) -> list[str]:
-    """An override with every bare number of a loss as its weight, so that it leaves the trim; others as they are."""
+    """Split an override of losses so that a number sets the weight alone and keeps the trim. Others do not change."""
     key, _, value = override.partition("=")
     if key == "loss" and isinstance(losses := yaml.safe_load(value), dict) and losses:
         return [part for name, term in losses.items() for part in by_parts(f"loss.{name}={json.dumps(term)}")]
@@ -22,9 +22,9 @@ def by_parts(override: str) -> list[str]:
 
 
 def weighed(fields: dict[str, Any], overrides: list[str], usual: dict[str, Any]) -> dict[str, Any]:
-    """The fields with bare numbers of `loss` as weights, beside which an override of a trim can stand.
+    """The fields with each number in `loss` written as {weight: number}, so that an override can add a trim.
 
-    An override of a part is of the losses that run: where the fields name none, of the usual ones.
+    An override of one part applies to the losses of the recipe, or to the `usual` losses if the recipe names none.
     """
     losses = fields.get("loss", usual if any(map(PART.match, overrides)) else None)
     if not isinstance(losses, dict):

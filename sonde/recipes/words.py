@@ -1,4 +1,4 @@
-"""What GLPDepth and its forks call the fields of a recipe, and the sets."""
+"""The names that GLPDepth and its forks use for recipe fields and data sets."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,23 +17,23 @@ SHORT: dict[str, tuple[str, ...]] = {
     "max_depth": ("model.max_depth", "data.max_depth"),
     "max_depth_eval": ("data.max_depth_eval",),
 }
-"""What GLPDepth's command line calls a field, or several: taken in overrides and at the top of a recipe."""
+"""GLPDepth's command-line name -> the field or fields that it sets. Valid in overrides and as a top-level key."""
 
 LOG_DIR = "./logs"
-"""Its default of `log_dir`: where a run goes that is asked for in these words and not told where."""
+"""GLPDepth's default of `log_dir`: the run folder when an override uses one of these names and none sets the folder."""
 
 
 class Layout(NamedTuple):
-    """A set that GLPDepth or its forks train on."""
+    """A data set that GLPDepth or its forks train on."""
 
     format: str
-    """Ours: a name in DATASETS."""
+    """Our name for its layout, in DATASETS."""
     folder: str
-    """What they append to `data_path`."""
+    """The folder name that they append to `data_path`."""
     whole: str
     """The layout that `sonde eval` reads."""
     protocol: str
-    """What scores it as their test does."""
+    """The protocol that scores it as their test does."""
     recipe: str
     """The packaged recipe that trains on it."""
 
@@ -43,20 +43,20 @@ SETS: dict[str, Layout] = {
     "kitti": Layout("kitti_kb", "kitti", "kitti", "kitti-garg-kb", "metric-driving"),
     "nyudepthv2": Layout("nyu", "nyu_depth_v2", "nyu", "nyu-eigen", "metric-indoor"),
 }
-"""Their names of the sets; `kitti` is a layout of ours too, and as `dataset` it is theirs."""
+"""Their set names. `kitti` is also the name of one of our layouts; as a value of `dataset` it has their meaning."""
 
 RANGES = {"kitti": 80, "nyu": 10}
-"""What a GLPDepth checkpoint that has the word in its name was trained for: metres at which it ends."""
+"""Word in the name of a GLPDepth checkpoint -> largest depth it was trained for, in metres."""
 
 
 def range_of(name: str) -> int | None:
-    """Metres at which a GLPDepth checkpoint ends by its file's name; None where it has neither word, or both."""
+    """Largest depth of a GLPDepth checkpoint, in metres, by its file name; None if that has neither word, or both."""
     said = [metres for word, metres in RANGES.items() if word in Path(name).name.lower()]
     return said[0] if len(said) == 1 else None
 
 
 def spelled(word: str, value: str) -> list[str]:
-    """The fields that a word sets, each as key=value; `dataset` takes their names of the sets and ours."""
+    """The fields that a word sets, each as key=value. `dataset` accepts their set names and our layout names."""
     if word == "dataset" and value in SETS:
         value = SETS[value].format
     return [f"{field}={value}" for field in SHORT.get(word, (word,))]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from sonde import files
 from sonde.datasets import Capture
-from sonde.evaluate import (
+from sonde.evaluation import (
     TRIVIAL,
     WORDS,
     Evaluation,
@@ -34,7 +34,7 @@ from sonde.evaluate import (
     range_table,
     read_choice,
     read_run,
-    scoreboard,
+    score_with_baselines,
     spoken,
     table,
 )
@@ -138,33 +138,33 @@ def finish(folder: Path) -> Path | None:
     if part is None:
         return None
     gallery = Gallery()
-    board = scoreboard(folder, part=part, watch=gallery.add)
-    list(board.values())[-1].write(folder, board)
-    return write(folder, board, gallery)
+    scoreboard = score_with_baselines(folder, part=part, watch=gallery.add)
+    list(scoreboard.values())[-1].write(folder, scoreboard)
+    return write(folder, scoreboard, gallery)
 
 
-def write(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> Path:
+def write(folder: Path, scoreboard: Mapping[str, Evaluation], gallery: Gallery) -> Path:
     """Write FOLDER/report.html, and report.md beside it.
 
     Args:
         folder: a run folder; `recipe.yaml`, `split.json`, `metrics.jsonl` and `environment.json` are read where
             they are there.
-        board: what was scored, by what it is called; the last row is the run's own model.
+        scoreboard: evaluations by row name; the last row is the run's own model.
         gallery: of the captures scored with the run's own model.
     """
-    contents = _contents(folder, board, gallery)
+    contents = _contents(folder, scoreboard, gallery)
     for template in (TEMPLATE.with_suffix(".md"), TEMPLATE):
         escaped = template.suffix == ".html"
         page = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         page.filters["number"] = number
-        with files.atomic_write(folder / template.name) as sibling:
-            sibling.write_text(page.from_string(template.read_text()).render(contents), encoding="utf-8")
+        with files.atomic_write(folder / template.name) as tmp_path:
+            tmp_path.write_text(page.from_string(template.read_text()).render(contents), encoding="utf-8")
     return folder / "report.html"
 
 
-def _contents(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -> dict[str, Any]:
+def _contents(folder: Path, scoreboard: Mapping[str, Evaluation], gallery: Gallery) -> dict[str, Any]:
     """What the templates show."""
-    own, run = list(board.values())[-1], read_run(folder)
+    own, run = list(scoreboard.values())[-1], read_run(folder)
     curves = Curves.read(folder / "metrics.jsonl")
     steps = [("steps", told(training)) for training in [curves.training()] if training]
     return {
@@ -173,11 +173,11 @@ def _contents(folder: Path, board: Mapping[str, Evaluation], gallery: Gallery) -
         "own": own,
         "main": own.main,
         "held": "left-out " if own.left_out else "held-out " if run else "",
-        "headline": headline(board),
-        "caution": " ".join([*_notes(board), caution(run, own)]).strip(),
+        "headline": headline(scoreboard),
+        "caution": " ".join([*_notes(scoreboard), caution(run, own)]).strip(),
         "facts": _facts(run, own) + steps,
-        "rows": _rows(board),
-        "intervals": _intervals(own, list(table(board)[list(board)[-1]])),
+        "rows": _rows(scoreboard),
+        "intervals": _intervals(own, list(table(scoreboard)[list(scoreboard)[-1]])),
         "ratio": _ratio(own),
         "tables": _tables(own),
         "words": WORDS,
@@ -195,17 +195,17 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
 
 
-def headline(board: Mapping[str, Evaluation]) -> list[str]:
+def headline(scoreboard: Mapping[str, Evaluation]) -> list[str]:
     """How the last row's mean error compares: with the best answer that does not look at the image, then with others.
 
     Where the last row does not beat that answer, the first sentence says so with figures and what to try.
     """
-    *rivals, (name, own) = board.items()
-    best = best_trivial(board)
+    *rivals, (name, own) = scoreboard.items()
+    best = best_trivial(scoreboard)
     against = [] if own.headline or best is None else [best]
     against += [label for label, _ in rivals if label not in TRIVIAL]
     first = [own.headline] if own.headline else []
-    return [*first, *(_compared(name, own, label, board[label]) for label in against)]
+    return [*first, *(_compared(name, own, label, scoreboard[label]) for label in against)]
 
 
 def _compared(name: str, own: Evaluation, label: str, rival: Evaluation) -> str:
@@ -217,9 +217,9 @@ def _compared(name: str, own: Evaluation, label: str, rival: Evaluation) -> str:
     return f"The mean error of {spoken(name)} is {better} than that of {spoken(label)} ({value})."
 
 
-def _notes(board: Mapping[str, Evaluation]) -> list[str]:
+def _notes(scoreboard: Mapping[str, Evaluation]) -> list[str]:
     """The notes of the last row, and what the others have beyond them, under their names."""
-    *rivals, (_, own) = board.items()
+    *rivals, (_, own) = scoreboard.items()
     others = [f"{row}: {note}" for row, scored in rivals for note in scored.notes if note not in own.notes]
     return [*own.notes, *others]
 
@@ -260,9 +260,9 @@ def _title(folder: Path, run: Run | None) -> str:
     return f"{model} on {Path(run.recipe.data.root).name} · {name}"
 
 
-def _rows(board: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+def _rows(scoreboard: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     """The table, with the best of every column marked."""
-    numbers = table(board)
+    numbers = table(scoreboard)
     best = {
         name: (max if name.startswith("δ") else min)(row[name] for row in numbers.values())
         for name in next(iter(numbers.values()))
@@ -332,9 +332,9 @@ def _settings(folder: Path, run: Run | None, own: Evaluation) -> list[tuple[str,
         parts = [f"{part} ({len(ids)}): {' '.join(ids)}" for part, ids in run.parts.items()]
         settings.append(("Split", "\n".join([f"seed {seed}", *parts])))
         settings.append(("Recipe", (folder / "recipe.yaml").read_text()))
-    meaning = folder / "best" / "sonde.json"
-    if meaning.is_file():
-        settings.append(("Model", yaml.safe_dump(json.loads(meaning.read_text()), sort_keys=False)))
+    spec = folder / "best" / "sonde.json"
+    if spec.is_file():
+        settings.append(("Model", yaml.safe_dump(json.loads(spec.read_text()), sort_keys=False)))
     environment = folder / "environment.json"
     versions = json.loads(environment.read_text()) if environment.is_file() else own.settings["versions"]
     return [*settings, ("Environment", yaml.safe_dump(versions, sort_keys=False))]
@@ -366,7 +366,7 @@ def _bench(folder: Path, unit: str) -> dict[str, Any] | None:
     return {"made": MADE.get(bench.kind, bench.kind), "pictures": pictures, "ends": scale}
 
 
-class Look(NamedTuple):
+class PanelColours(NamedTuple):
     """What of a panel is coloured: depth and its error in metres; of a relative model disparity, and error by depth."""
 
     truth: DepthArray
@@ -376,15 +376,15 @@ class Look(NamedTuple):
     """Where the error's colours end at the latest."""
 
 
-def _look(panel: Panel, relative: bool) -> Look:
+def _look(panel: Panel, relative: bool) -> PanelColours:
     error = panel.prediction - panel.depth
     if not relative:
-        return Look(panel.depth, panel.prediction, error, np.inf)
+        return PanelColours(panel.depth, panel.prediction, error, np.inf)
     depth = np.where(panel.mask, panel.depth, 1)
-    return Look(1 / depth, 1 / panel.prediction, error / depth, 1.0)
+    return PanelColours(1 / depth, 1 / panel.prediction, error / depth, 1.0)
 
 
-def _panel(panel: Panel, look: Look, span: float, own: Evaluation) -> dict[str, Any]:
+def _panel(panel: Panel, look: PanelColours, span: float, own: Evaluation) -> dict[str, Any]:
     values, unit, space = look.truth[panel.mask], own.unit, "disparity" if own.relative else "metric"
     low, high = (float(end) for end in np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
     near, far = (1 / high, 1 / low) if own.relative else (low, high)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from sonde.evaluate import Evaluation
+from sonde.evaluation import Evaluation
 from sonde.metrics import LARGER_IS_BETTER
 from sonde.recipes import Recipe
 from sonde.units import UNITS

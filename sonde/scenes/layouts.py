@@ -69,8 +69,8 @@ def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics
     _write_picture(root / pair.picture, image[..., ::-1], settings)
     encoded = pair.encode(depth, intrinsics)
     if pair.depth.suffix == ".npy":
-        with atomic_write(root / pair.depth) as sibling:
-            np.save(sibling, encoded)
+        with atomic_write(root / pair.depth) as tmp_path:
+            np.save(tmp_path, encoded)
     else:
         _write_picture(root / pair.depth, encoded, [])
 
@@ -87,8 +87,8 @@ def write_card(root: Path, card: dict[str, Any]) -> None:
     old = json.loads(path.read_text()) if path.exists() else card
     if differing := [f"{key} {old.get(key)!r}, not {card[key]!r}" for key in SAME if old.get(key) != card[key]]:
         raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")
-    with atomic_write(path) as sibling:
-        sibling.write_text(json.dumps(card, indent=1) + "\n")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(json.dumps(card, indent=1) + "\n")
     if card["intrinsics"] is not None and card["format"] != "zivid":
         write_intrinsics(root / "intrinsics.txt", np.array(card["intrinsics"]))
 
@@ -120,8 +120,8 @@ def _levels(depth: DepthArray, per_metre: int, far: float) -> UInt16[np.ndarray,
 
 
 def _write_picture(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
-    with atomic_write(path) as sibling:
-        if not cv2.imwrite(str(sibling), pixels, settings):
+    with atomic_write(path) as tmp_path:
+        if not cv2.imwrite(str(tmp_path), pixels, settings):
             raise OSError(f"Cannot write {path}: is the disk full?")
 
 

@@ -17,24 +17,23 @@ from transformers.trainer_utils import rotate_checkpoints
 from sonde import metrics, schedules
 from sonde.adapters import freeze_norms
 from sonde.align import ALIGN
-from sonde.datasets import Samples, collate
+from sonde.datasets import DepthDataset, collate
+from sonde.tensors import Batch, Depth, Mask, PerImage
 from sonde.trainer import blackbox, resuming, sharding
-from sonde.trainer.blackbox import Box
+from sonde.trainer.blackbox import SkippedStep
 from sonde.trainer.callbacks import Average, Best, Epochs, JsonLines, Pace, Progress
 from sonde.trainer.clock import Clock
 from sonde.trainer.guarded import Guarded
 from sonde.trainer.objective import Objective, unit_disparity
 from sonde.trainer.recorder import Recorder, Stopped
 from sonde.trainer.results import Results
-from sonde.trainer.trace import Batch
-from sonde.types import Depth, Mask, PerImage, Sample
+from sonde.trainer.trace import BatchTrace
 from sonde.units import UNITS
 
 __all__ = [
     "Average",
-    "Batch",
+    "BatchTrace",
     "Best",
-    "Box",
     "Clock",
     "DepthTrainer",
     "Epochs",
@@ -44,6 +43,7 @@ __all__ = [
     "Progress",
     "Recorder",
     "Results",
+    "SkippedStep",
     "Stopped",
     "blackbox",
     "score_names",
@@ -72,8 +72,8 @@ class DepthTrainer(Guarded):
         objective: Objective,
         args: TrainingArguments,
         *,
-        train: Samples,
-        validation: Samples | None,
+        train: DepthDataset,
+        validation: DepthDataset | None,
         callbacks: list[TrainerCallback],
         encoder_learning_rate: float | None = None,
         ema: float | None = None,
@@ -119,7 +119,7 @@ class DepthTrainer(Guarded):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: Sample,
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
@@ -202,13 +202,13 @@ class DepthTrainer(Guarded):
         """Values of all processes."""
         return self.accelerator.gather(values)  # pyright: ignore[reportReturnType]
 
-    def _decoded(self, pred: Depth, batch: Sample) -> Depth:
+    def _decoded(self, pred: Depth, batch: Batch) -> Depth:
         """What the model's space names: real metres, whatever camera the network answers for, or disparity."""
         encoding = self.depth_model.encoding
-        return (pred if encoding is None else encoding.decode(pred)) * self.depth_model.zoom_of(batch)
+        return (pred if encoding is None else encoding.decode(pred)) * self.depth_model.focal_scale_of(batch)
 
     def _score(self, answer: Depth, depth: Depth, mask: Mask) -> None:
-        unit = self.depth_model.meaning.unit
+        unit = self.depth_model.spec.unit
         answer = ALIGN["disparity" if self.depth_model.space == "disparity" else "none"](answer, depth, mask)
         broken = (mask & ~answer.isfinite()).flatten(1).any(1)  # no score, and no mean without it either
         for name, found in metrics.score(answer, depth, mask, SCORES).items():

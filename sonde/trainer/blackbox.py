@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sonde import files
-from sonde.trainer.trace import HALF, Batch, Fault
+from sonde.trainer.trace import HALF, BatchTrace, NonFiniteValue
 
 FOLDER = "blackbox"
 KEPT = 3
@@ -51,7 +51,7 @@ class Norms:
 
 
 @dataclass
-class Box:
+class SkippedStep:
     """A step that was not taken."""
 
     step: int
@@ -60,7 +60,7 @@ class Box:
     """no, fp16 or bf16, as accelerate names it."""
     scale: float
     """Of the loss; 1 outside float16."""
-    batches: list[Batch]
+    batches: list[BatchTrace]
     norms: Norms
     weights: str = ""
     """The box that holds the weights; they are the same for all boxes in a row."""
@@ -76,7 +76,7 @@ class Box:
         rest = [name for batch in self.batches if not batch.finite for name in batch.captures]
         return list(dict.fromkeys(files or lost or rest))
 
-    def faults(self, way: str) -> list[Fault]:
+    def faults(self, way: str) -> list[NonFiniteValue]:
         """Where each batch first was not finite, `forward` or `backward`."""
         return [fault for batch in self.batches for fault in [getattr(batch, way)] if fault]
 
@@ -86,7 +86,7 @@ def name(step: int) -> str:
     return f"step-{step:06}"
 
 
-def write(run: Path, box: Box, luck: list[dict[str, Tensor]], weights: dict[str, Tensor] | None) -> Path:
+def write(run: Path, box: SkippedStep, rng_state: list[dict[str, Tensor]], weights: dict[str, Tensor] | None) -> Path:
     """Leave a box in the run's folder, whole or not at all; with `weights` None they lie in the box before."""
     root = run / FOLDER
     folder, partial = root / name(box.step), root / ".partial"
@@ -97,7 +97,7 @@ def write(run: Path, box: Box, luck: list[dict[str, Tensor]], weights: dict[str,
     else:
         box.weights = folder.name
         save_file(weights, partial / "weights.safetensors")
-    save_file({f"{i}.{kind}": state for i, states in enumerate(luck) for kind, state in states.items()},
+    save_file({f"{i}.{kind}": state for i, states in enumerate(rng_state) for kind, state in states.items()},
               partial / "random.safetensors")  # fmt: skip
     if (run / "recipe.yaml").is_file():
         shutil.copyfile(run / "recipe.yaml", partial / "recipe.yaml")
@@ -130,7 +130,7 @@ def find(run: Path, step: int | None = None) -> Path:
     return folder
 
 
-def read(folder: Path) -> Box:
+def read(folder: Path) -> SkippedStep:
     """The box in a folder.
 
     Raises:
@@ -138,16 +138,16 @@ def read(folder: Path) -> Box:
     """
     with files.reading(folder / "box.json", "remove its folder, no other black box needs it"):
         fields = json.loads((folder / "box.json").read_text())
-        batches = [Batch(**{**batch, "forward": _fault(batch["forward"]), "backward": _fault(batch["backward"]),
+        batches = [BatchTrace(**{**batch, "forward": _fault(batch["forward"]), "backward": _fault(batch["backward"]),
                             "terms": {term: list(map(float, values)) for term, values in batch["terms"].items()}})
                    for batch in fields["batches"]]  # fmt: skip
         norms = fields["norms"]
         for kind in ("gradients", "weights"):
             norms[kind] = {tensor: list(map(float, values)) for tensor, values in norms[kind].items()}
-        return Box(**{**fields, "batches": batches, "norms": Norms(**norms)})
+        return SkippedStep(**{**fields, "batches": batches, "norms": Norms(**norms)})
 
 
-def state(folder: Path, box: Box) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+def state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     """The weights before the step, and for each batch the random generators' states by device type.
 
     Raises:
@@ -161,9 +161,9 @@ def state(folder: Path, box: Box) -> tuple[dict[str, Tensor], list[dict[str, Ten
         )
     with files.reading(path, "replay another step"):
         flat = load_file(folder / "random.safetensors")
-        luck = [{key.partition(".")[2]: value for key, value in flat.items() if key.startswith(f"{index}.")}
+        rng_state = [{key.partition(".")[2]: value for key, value in flat.items() if key.startswith(f"{index}.")}
                 for index in range(len(box.batches))]  # fmt: skip
-        return load_file(path), luck
+        return load_file(path), rng_state
 
 
 def _plain(value: Any) -> Any:
@@ -175,16 +175,16 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fault(fields: dict[str, Any] | None) -> Fault | None:
-    return None if fields is None else Fault(**fields)
+def _fault(fields: dict[str, Any] | None) -> NonFiniteValue | None:
+    return None if fields is None else NonFiniteValue(**fields)
 
 
-def _image(box: Box) -> str:
+def _image(box: SkippedStep) -> str:
     names = [capture for batch in box.batches for capture in batch.image]
     return f"the image of {_list(names)} holds pixels that are not finite" if names else ""
 
 
-def _depth(box: Box) -> str:
+def _depth(box: SkippedStep) -> str:
     names = [capture for batch in box.batches for capture in batch.depth]
     if names:
         return f"the trusted depth of {_list(names)} holds pixels that are not finite or not above 0"
@@ -193,7 +193,7 @@ def _depth(box: Box) -> str:
     return said[0] if said else ""
 
 
-def _rate(box: Box) -> str:
+def _rate(box: SkippedStep) -> str:
     norms, weights, gradients = box.norms, box.norms.growth("weights"), box.norms.growth("gradients")
     if weights < 10 and gradients < 1000:
         return ""
@@ -205,21 +205,21 @@ def _rate(box: Box) -> str:
     )
 
 
-def _overflow(box: Box) -> str:
+def _overflow(box: SkippedStep) -> str:
     for fault in box.faults("forward"):
         if fault.overflow:
             return f"activations in {fault.module} ({fault.kind}) went beyond {HALF:.0f}, the most that float16 holds"
     return ""
 
 
-def _loss(box: Box) -> str:
+def _loss(box: SkippedStep) -> str:
     terms = [(term, at) for batch in box.batches if batch.forward is None for term, at in batch.bad_terms.items()]
     if terms:
         return f"loss {terms[0][0]} is not finite for {_list(terms[0][1])}, though the network's answer is"
     return ""
 
 
-def _module(box: Box) -> str:
+def _module(box: SkippedStep) -> str:
     for way, what in (("forward", "output"), ("backward", "gradient")):
         for fault in box.faults(way):
             where = f"{fault.module} ({fault.kind})" if fault.inputs_finite else f"the code before {fault.module}"
@@ -233,7 +233,7 @@ def _list(names: list[str], most: int = 4) -> str:
     return ", ".join(unique[:most]) + (f" and {len(unique) - most} more" if len(unique) > most else "")
 
 
-CAUSES: list[tuple[Callable[[Box], str], str]] = [
+CAUSES: list[tuple[Callable[[SkippedStep], str], str]] = [
     (_image, "Find such files with `sonde data check ROOT --reject FILE`, and leave them out with data.reject=FILE."),
     (_depth, "Mask before the logarithm (sonde.losses shows how), raise data.min_depth, or leave the captures out: "
              "`sonde data check ROOT --reject FILE`, then data.reject=FILE."),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sonde.datasets import Samples
+from sonde.datasets import DepthDataset
 from sonde.trainer.sharding import local, whole
 
 
@@ -39,7 +39,7 @@ class JsonLines(TrainerCallback):
 class Epochs(TrainerCallback):
     """Tells the samples their epoch, also when a run resumes inside one: accelerate forgets it there."""
 
-    def __init__(self, samples: Samples):
+    def __init__(self, samples: DepthDataset):
         self.samples = samples
 
     def on_epoch_begin(

@@ -15,16 +15,16 @@ with redirect_stdout(sys.stderr):  # under WANDB_MODE=offline it says so on stdo
     from transformers import Trainer
 
 from sonde.adapters import freeze_norms
-from sonde.datasets import Samples
+from sonde.datasets import DepthDataset
 from sonde.models import DepthModel
+from sonde.tensors import Batch
 from sonde.trainer import blackbox, sharding
-from sonde.trainer.blackbox import Box
+from sonde.trainer.blackbox import SkippedStep
 from sonde.trainer.callbacks import Average
 from sonde.trainer.clock import Clock
 from sonde.trainer.objective import Objective
-from sonde.trainer.recorder import IN_A_ROW, Recorder, Stopped, give_luck
-from sonde.trainer.trace import Batch, origin, trace
-from sonde.types import Sample
+from sonde.trainer.recorder import IN_A_ROW, Recorder, Stopped, set_rng_state
+from sonde.trainer.trace import BatchTrace, origin, trace
 
 log = logging.getLogger("sonde")
 
@@ -64,25 +64,25 @@ class Guarded(Trainer):
         self.recorder.after(loss)
         return loss if not self.accelerator.sync_gradients or self._judge() else torch.zeros_like(loss)
 
-    def trace(self, batch: Sample, luck: dict[str, Tensor], scale: float = 1.0) -> Batch:
+    def trace(self, batch: Batch, rng_state: dict[str, Tensor], scale: float = 1.0) -> BatchTrace:
         """What a batch shows when it is run again under watch, with the weights that are there and that luck."""
         network, samples = self.depth_model.network.train(), self.train_dataset
-        assert isinstance(samples, Samples)
+        assert isinstance(samples, DepthDataset)
         if isinstance(network, PeftModel):
             freeze_norms(network)
         captures = [samples.captures.ids[index] for index in origin(batch)[1]]
         network.zero_grad(set_to_none=True)
         with torch.random.fork_rng():
-            give_luck(luck)
+            set_rng_state(rng_state)
             found = trace(self.objective, network, batch, captures, scale)
         network.zero_grad(set_to_none=True)
         found.process = self.args.process_index
         return found
 
-    def again(self, batch: Batch) -> Sample:
+    def again(self, batch: BatchTrace) -> Batch:
         """The samples of a batch in a black box."""
         samples = self.train_dataset
-        assert isinstance(samples, Samples)
+        assert isinstance(samples, DepthDataset)
         return self._prepare_inputs(samples.batch(batch.epoch, batch.indices))  # pyright: ignore
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -108,7 +108,7 @@ class Guarded(Trainer):
             recorder.scaled += 1
             recorder.seen = []
         elif good:
-            recorder.took(self.state.global_step + 1, self._get_learning_rate(), norms)
+            recorder.record_step(self.state.global_step + 1, self._get_learning_rate(), norms)
             self._clip_by_value(scale)
         else:
             self._pass_over(norms, scale)
@@ -143,20 +143,22 @@ class Guarded(Trainer):
                 f"{IN_A_ROW} steps in a row, up to step {self.state.global_step + 1}, were not finite: {cause}"
             )
 
-    def _diagnose(self, norms: Tensor, scale: float) -> Box:
+    def _diagnose(self, norms: Tensor, scale: float) -> SkippedStep:
         """Run the step's batches again under watch and leave a black box; every process takes part.
 
         The network ends as it was before the step and without gradients; torch's optimizers leave a weight without
         gradient, and its moments, alone.
         """
         recorder, first = self.recorder, self.recorder.in_a_row == 1
-        traced = gather_object([(self.trace(seen.batch, seen.luck, scale), seen.luck) for seen in recorder.seen])
+        traced = gather_object(
+            [(self.trace(seen.batch, seen.rng_state, scale), seen.rng_state) for seen in recorder.seen]
+        )
         recorder.restore()
         past = recorder.past(norms)
         if self.sharded:
             past = torch.as_tensor(self.accelerator.reduce(past.square(), "sum")).sqrt()
         weights = (self.weights() or self.depth_model.network.state_dict()) if first else None
-        box = Box(
+        box = SkippedStep(
             self.state.global_step + 1,
             self._get_learning_rate(),
             self.accelerator.mixed_precision,
@@ -165,7 +167,9 @@ class Guarded(Trainer):
             recorder.history(past),
         )
         if self.args.should_save:
-            folder = blackbox.write(recorder.run, box, [luck for _, luck in traced], weights and recorder.own(weights))
+            folder = blackbox.write(
+                recorder.run, box, [rng_state for _, rng_state in traced], weights and recorder.own(weights)
+            )
             log.warning("step %d was skipped: %s; see %s", box.step, box.cause()[0], folder)
         recorder.seen = []
         return box

@@ -15,7 +15,7 @@ from sonde import architectures, features, losses, models
 from sonde.maps import resized
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe
-from sonde.types import Depth, Image, Mask, PerImage, Sample
+from sonde.tensors import Batch, Depth, Image, Mask, PerImage
 
 QUANTILE_PIXELS = 1 << 24
 """More than these torch's quantile refuses; of larger images every second pixel is asked, or every third."""
@@ -36,7 +36,7 @@ class Objective:
         self.align = align
         self.frozen = None if align is None else frozen_encoder(model, align)
 
-    def __call__(self, network: nn.Module, batch: Sample) -> tuple[Depth, dict[str, PerImage]]:
+    def __call__(self, network: nn.Module, batch: Batch) -> tuple[Depth, dict[str, PerImage]]:
         """The answer at the ground truth's size, and the terms; `network` is the model's own, or a wrapper."""
         image, depth, mask = batch["image"], batch["depth"], batch["mask"]
         cut = batch.get("cut") if network.training else None
@@ -45,9 +45,9 @@ class Objective:
             image = mixed(image, inside_cut(cut, image)[0])
         aligning = self.frozen is not None and network.training
         with features.recording(self.model) if aligning else nullcontext([]) as maps:
-            raw = self.model.respond(network, image)
+            raw = self.model.forward_raw(network, image)
         pred = resized(raw, (depth.shape[-2], depth.shape[-1]))
-        target = self.target(depth / self.model.zoom_of(batch), mask)
+        target = self.target(depth / self.model.focal_scale_of(batch), mask)
         terms = losses.weighted(pred, target, mask & ~inside, self.weights)
         if cut is not None:
             others = losses.weighted(pred, target.roll(-1, 0), mask.roll(-1, 0) & inside, self.weights)

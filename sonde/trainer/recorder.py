@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sonde.tensors import Batch
 from sonde.trainer import blackbox
 from sonde.trainer.blackbox import Norms
 from sonde.trainer.sharding import local
-from sonde.types import Sample
 
 IN_A_ROW = 3
 """So many steps that cannot be taken, one after the other, stop a run."""
@@ -26,17 +26,17 @@ class Stopped(ValueError):
     """A run that could not go on; its message is the cause."""
 
 
-class Seen(NamedTuple):
+class RecordedBatch(NamedTuple):
     """A batch of the step that is under way."""
 
-    batch: Sample
-    luck: dict[str, Tensor]
+    batch: Batch
+    rng_state: dict[str, Tensor]
     """States of the random generators before it, by device type."""
     sums: list[Tensor]
     """Scalars that are finite if loss, image and trusted depth are."""
 
 
-class Step(NamedTuple):
+class StepRecord(NamedTuple):
     """What is remembered of a good step."""
 
     number: int
@@ -58,8 +58,8 @@ class Recorder(TrainerCallback):
         self.parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.buffers = [buffer for _, buffer in network.named_buffers() if buffer.numel()]
         self._buffer_names = [name for name, _ in network.named_buffers()]
-        self.seen: list[Seen] = []
-        self.good: deque[Step] = deque(maxlen=8)
+        self.seen: list[RecordedBatch] = []
+        self.good: deque[StepRecord] = deque(maxlen=8)
         self.skipped = self.in_a_row = 0
         self.scaled = 0
         """Steps that float16's scaler passed over while it looked for its scale."""
@@ -78,11 +78,11 @@ class Recorder(TrainerCallback):
                 shutil.rmtree(box)
 
     @torch.no_grad()
-    def before(self, batch: Sample) -> None:
+    def before(self, batch: Batch) -> None:
         """Of each batch of a step, before its forward pass."""
         if not self.seen:
             _copy(self.buffers, self._kept)
-        self.seen.append(Seen(batch, _luck(batch["image"].device), []))
+        self.seen.append(RecordedBatch(batch, _rng_state(batch["image"].device), []))
 
     @torch.no_grad()
     def after(self, loss: Tensor) -> None:
@@ -106,9 +106,9 @@ class Recorder(TrainerCallback):
         sums = torch.stack([value for seen in self.seen for value in seen.sums])
         return torch.stack([~sums.isfinite().all(), ~norms[0].norm().isfinite()]).float()
 
-    def took(self, step: int, learning_rate: float, norms: Tensor) -> None:
+    def record_step(self, step: int, learning_rate: float, norms: Tensor) -> None:
         """A good step is remembered."""
-        self.good.append(Step(step, learning_rate, norms))
+        self.good.append(StepRecord(step, learning_rate, norms))
         self.in_a_row = 0
         self.seen = []
 
@@ -142,13 +142,13 @@ def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
         target.copy_(source)
 
 
-def _luck(device: torch.device) -> dict[str, Tensor]:
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
     own = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
     return {"cpu": torch.get_rng_state(), **own}
 
 
-def give_luck(luck: dict[str, Tensor]) -> None:
+def set_rng_state(rng_state: dict[str, Tensor]) -> None:
     """Sets the random generators to a state of before."""
-    torch.set_rng_state(luck["cpu"])
-    if "cuda" in luck and torch.cuda.is_available():
-        torch.cuda.set_rng_state(luck["cuda"])
+    torch.set_rng_state(rng_state["cpu"])
+    if "cuda" in rng_state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(rng_state["cuda"])

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import TrainerState
 
 from sonde.models import DepthModel
-from sonde.predict import SAVERS, Answer
-from sonde.types import Depth
+from sonde.prediction import SAVERS, PredictedImage
+from sonde.tensors import Depth
 
 
 class Results:
@@ -32,8 +32,8 @@ class Results:
         """The model's answers for the captures at `index`: metres, or whatever its space names."""
         name = f"epoch-{round(state.epoch or 0):03}" if self.by_epoch else f"step-{state.global_step:06}"
         space = self.model.space
-        unit = self.model.meaning.unit if space == "metric" else "1"
+        unit = self.model.spec.unit if space == "metric" else "1"
         for depth, position in zip(answers.float(), index.tolist(), strict=True):
-            written = Answer(None, depth.cpu().numpy(), space, unit, None)
+            written = PredictedImage(None, depth.cpu().numpy(), space, unit, None)
             for saver in (SAVERS["png16"], SAVERS["preview"]):
                 saver.write(self.folder / name / f"{self.ids[position]}{saver.suffix}", written)

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sonde import losses
+from sonde.tensors import Batch, Depth
 from sonde.trainer.objective import Objective
-from sonde.types import Depth, Sample
 
 HALF = 65504.0
 """The largest finite number of float16."""
 
 
 @dataclass(frozen=True)
-class Fault:
+class NonFiniteValue:
     """Where numbers first stopped being finite."""
 
     module: str
@@ -44,7 +44,7 @@ class Fault:
 
 
 @dataclass
-class Batch:
+class BatchTrace:
     """What one batch showed when it was run again."""
 
     captures: list[str]
@@ -61,9 +61,9 @@ class Batch:
     """One value per image of every weighted loss."""
     zeros: list[str] = field(default_factory=list)
     """Losses that turn finite where every target is trusted and above 0: logarithms of nothing."""
-    forward: Fault | None = None
+    forward: NonFiniteValue | None = None
     """The first module, in the order of execution, whose output was not finite."""
-    backward: Fault | None = None
+    backward: NonFiniteValue | None = None
     """The first, in the order of the backward pass, the gradient of whose output was not finite."""
     gradients: list[str] = field(default_factory=list)
     """The first of the weights whose gradient was not finite."""
@@ -83,8 +83,8 @@ class Batch:
 
 
 def trace(
-    objective: Objective, network: nn.Module, sample: Sample, captures: Sequence[str], scale: float = 1.0
-) -> Batch:
+    objective: Objective, network: nn.Module, sample: Batch, captures: Sequence[str], scale: float = 1.0
+) -> BatchTrace:
     """Forward and backward of one batch under watch; gradients are left on the network.
 
     Args:
@@ -95,7 +95,7 @@ def trace(
         scale: what the loss is multiplied with before the backward pass, as half precision does.
     """
     epochs, indices = origin(sample)
-    batch = Batch(list(captures), indices, epochs[0])
+    batch = BatchTrace(list(captures), indices, epochs[0])
     batch.image, batch.depth = _where(sample["image"], captures), _where(_positive(sample), captures)
     with _watched(network) as watch:
         pred, terms = objective(network, sample)
@@ -110,7 +110,7 @@ def trace(
     return batch
 
 
-def origin(sample: Sample) -> tuple[list[int], list[int]]:
+def origin(sample: Batch) -> tuple[list[int], list[int]]:
     """Epochs of a batch's images, and their positions in the set."""
     assert "origin" in sample, "a batch of Samples says where it comes from"
     epochs, indices = sample["origin"].T.tolist()
@@ -121,8 +121,8 @@ class _Watch:
     """The first fault either way."""
 
     def __init__(self) -> None:
-        self.forward: Fault | None = None
-        self.backward: Fault | None = None
+        self.forward: NonFiniteValue | None = None
+        self.backward: NonFiniteValue | None = None
 
     def output(self, name: str, output: Any, kind: str, inputs: Any) -> None:
         """What a module answers: judged now, its gradient when it comes."""
@@ -156,11 +156,11 @@ def _watched(network: nn.Module) -> Iterator[_Watch]:
             handle.remove()
 
 
-def _fault(name: str, kind: str, tensors: list[Tensor], inputs_finite: bool) -> Fault:
+def _fault(name: str, kind: str, tensors: list[Tensor], inputs_finite: bool) -> NonFiniteValue:
     bad = next(tensor for tensor in tensors if not _finite([tensor])).detach()
     finite = bad[bad.isfinite()].abs()
     largest = float(finite.max()) if finite.numel() else 0.0
-    return Fault(name, kind, str(bad.dtype).removeprefix("torch."), largest, inputs_finite)
+    return NonFiniteValue(name, kind, str(bad.dtype).removeprefix("torch."), largest, inputs_finite)
 
 
 def _floats(values: Any) -> list[Tensor]:
@@ -177,13 +177,13 @@ def _where(values: Tensor, captures: Sequence[str]) -> list[str]:
     return [name for name, fine in zip(captures, sound.tolist(), strict=True) if not fine]
 
 
-def _positive(sample: Sample) -> Depth:
+def _positive(sample: Batch) -> Depth:
     """The trusted depth, NaN where it is not above 0."""
     depth = torch.where(sample["mask"], sample["depth"], 1.0)
     return torch.where(depth > 0, depth, torch.nan)
 
 
-def _zeros(objective: Objective, pred: Depth, sample: Sample, bad: Iterable[str]) -> list[str]:
+def _zeros(objective: Objective, pred: Depth, sample: Batch, bad: Iterable[str]) -> list[str]:
     names = [name for name in bad if name in objective.weights]
     target = objective.target(sample["depth"], sample["mask"]).clamp_min(1e-3)
     again = losses.weighted(pred, target, torch.ones_like(sample["mask"]), {name: 1 for name in names})

@@ -1,0 +1,317 @@
+"""The result: one row per image, their means, and both on disk."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sonde import files
+from sonde.evaluation.bootstrap import Interval, intervals
+from sonde.evaluation.heights import OBJECTS, lines, summarized
+from sonde.units import UNITS
+
+RATIO = "scale_ratio"
+"""The column of a row that holds median(truth) / median(prediction)."""
+SCALE = "fitted_scale"
+"""The column that holds the scale of the alignment."""
+ORDINAL = "ordinal_accuracy"
+"""The share of pairs of points that are put in the right order."""
+WORDS = ("id", "pixels", "pairs", "group", "scene")
+"""The columns that are no scores."""
+
+
+class Measure(NamedTuple):
+    """One error among the metrics."""
+
+    metric: str
+    words: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model on one set of captures."""
+
+    protocol: str
+    """Its name; with `+ALIGNMENT` where one was asked for."""
+    metrics: dict[str, float]
+    """Mean over images; lengths are named by their unit: mae_mm, rmse_mm."""
+    rows: list[dict[str, Any]]
+    """One per image: id, pixels scored, every metric, the ratio of the medians; abs_rel[0-20] and so on by range; where
+    a bench is known, mae_objects_mm and mae_bench_mm, the share of objects, mae_mm[10-25 mm] and so on by height."""
+    skipped: dict[str, str]
+    """Capture id -> why it could not be scored."""
+    settings: dict[str, Any]
+    """All it takes to do it again."""
+
+    def summary(self) -> dict[str, Any]:
+        """A verdict that must come first, protocol, means, and how many images they are of, ready for JSON."""
+        about = {key: self.settings[key] for key in ("model", "data", "captures")}
+        summary = {"headline": self.headline} if self.headline else {}
+        summary |= {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
+        more = {"notes": self.notes, "spread": self.spread, RATIO: self.scale_ratio, "ranges": self.ranges}
+        more |= {"heights": self.heights, "groups": self.groups, "ci": self._ci(), "skipped": self.skipped}
+        return summary | {name: value for name, value in more.items() if value}
+
+    @property
+    def headline(self) -> str:
+        """What a board of this and trivial answers says against it; empty where it beats them or met none."""
+        return self.settings.get("headline", "")
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the answers are those a run was chosen by, to captures that their heads did not see."""
+        return bool(self.settings.get("left_out"))
+
+    @property
+    def spread(self) -> dict[str, float]:
+        """Metric -> standard deviation over the images (n - 1); empty of one image."""
+        columns = {name: [row[name] for row in self.rows] for name in self.metrics} if len(self.rows) > 1 else {}
+        return {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
+
+    @property
+    def heights(self) -> dict[str, Any]:
+        """Errors of objects and bench, and by height above the bench; empty where no bench is known."""
+        return summarized(self.rows)
+
+    @property
+    def relative(self) -> bool:
+        """Whether what was scored claims no metres: lengths then say more of the sky than of the model."""
+        return self.settings["protocol"]["space"] != "metric"
+
+    @property
+    def main(self) -> Measure:
+        """The one error to name first."""
+        if ORDINAL in self.metrics:
+            return Measure(ORDINAL, "ordinal accuracy", "")
+        if self.relative and "abs_rel" in self.metrics:
+            return Measure("abs_rel", "AbsRel after alignment", "")
+        if f"mae_{self.unit}" in self.metrics:
+            return Measure(f"mae_{self.unit}", "mean absolute error", self.unit)
+        first = next(iter(self.metrics))
+        return Measure(first, first, self.unit if first.endswith(f"_{self.unit}") else "")
+
+    @property
+    def unit(self) -> str:
+        """Of its lengths: m, cm or mm."""
+        return next((word for name in self.metrics if (word := name.rpartition("_")[2]) in UNITS), "m")
+
+    @property
+    def scale_ratio(self) -> dict[str, float]:
+        """Mean and median over images of median(truth) / median(prediction); empty where no metres were claimed.
+
+        Near 1 where the scale is right. Off by the same factor everywhere it says that the camera is not the one
+        the model learnt: a focal length k times as long shows as a ratio of k.
+        """
+        ratios = [row[RATIO] for row in self.rows if row.get(RATIO) is not None]
+        return {"mean": float(np.mean(ratios)), "median": float(np.median(ratios))} if ratios else {}
+
+    @property
+    def ranges(self) -> dict[str, dict[str, int | float]]:
+        """Range of true depth (m) -> mean over the images with a pixel there, their number, and the pixels of all."""
+        return {span: self._range(span) for span in self.spans}
+
+    @property
+    def groups(self) -> dict[str, dict[str, int | float]]:
+        """Group -> means over its images, and their number; empty where the protocol states none."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            if "group" in row:
+                found.setdefault(row["group"], []).append(row)
+        return {group: means(rows, self.metrics) | {"images": len(rows)} for group, rows in sorted(found.items())}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Metric -> mean and its interval, of the level that was asked for; empty where none was, or of one scene."""
+        level = self.settings.get("ci")
+        return {} if level is None or self.alone else intervals(self.rows, list(self.metrics), level)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is but one image, or scene, to draw from."""
+        return len({row.get("scene", row["id"]) for row in self.rows}) < 2
+
+    def _ci(self) -> dict[str, Any]:
+        if not self.intervals:
+            return {}
+        over = "scenes" if "scene" in self.rows[0] else "images"
+        return {"level": self.settings["ci"], "over": over} | {
+            name: [found.low, found.high] for name, found in self.intervals.items()
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known before the numbers are believed, a sentence each."""
+        rules, notes = self.settings["protocol"], []
+        backwards = sum(row.get(SCALE, 0) < 0 for row in self.rows)
+        if backwards:
+            ways = ("depth", "disparity") if rules["align"] == "disparity" else ("disparity", "depth")
+            notes.append(
+                f"{backwards} of {len(self.rows)} images were fitted with a negative scale: their predictions run the "
+                f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
+                "believe these numbers."
+            )
+        if self.alone and self.settings.get("ci"):
+            notes.append(f"{len(self.rows)} images of one scene have no interval: score more scenes.")
+        if rules.get("count") not in (None, len(self.rows)):
+            notes.append(
+                f"Published numbers under {rules['name']} are of {rules['count']} images ({rules['images']}), these "
+                f"of {len(self.rows)}."
+            )
+        if self.skipped:
+            name, why = next(iter(self.skipped.items()))
+            notes.append(
+                f"{len(self.skipped)} of {len(self.rows) + len(self.skipped)} captures could not be scored, first "
+                f"{name}: {why}"
+            )
+        if unread := self._unread():
+            notes.append(
+                f"Depth {unread} m was not read, and {rules['name']} scores it: these numbers are of the rest."
+            )
+        if encoding := self.settings.get("encoding"):
+            notes.append(f"Depth is decoded by {encoding} here, not as the model itself decodes it.")
+        notes += self._of_a_bench()
+        if known := self.settings.get("known"):
+            notes.append(
+                f"{known} of {len(self.rows)} captures trained this model (split.json): these numbers flatter it."
+            )
+        return notes
+
+    def _of_a_bench(self) -> list[str]:
+        """What a run of a fixed camera must say of its scores."""
+        notes = []
+        if about := self.settings.get("left_out"):
+            notes.append(
+                f"These are the {about['kind']} scores that the run was chosen by: of heads on frozen features that "
+                "did not see the capture, not of the model that ships, which saw every one."
+            )
+            notes += [about["sentence"]] if about["sentence"] else []
+        if moved := self.settings.get("moved"):
+            first, off = next(iter(moved.items()))
+            notes.append(
+                f"{len(moved)} of {len(self.rows)} captures do not lie on the bench that this model knows, first "
+                f"{first} ({off['offset_mm']:.1f} mm in depth and {off['shift_px']:.0f} pixels off): the camera or the "
+                "bench has moved; adapt again with captures from where it stands now."
+            )
+        return notes
+
+    def _unread(self) -> str:
+        """What of the protocol's range the set's own limits leave out, in words; empty where nothing."""
+        rules, unit = self.settings["protocol"], UNITS[self.settings.get("unit", "m")]
+        low, high = (limit * unit for limit in self.settings.get("limits", (0, math.inf)))
+        first, last = rules.get("min_depth") or math.inf, rules.get("max_depth") or 0
+        near, far = (f"up to {low:g}" if low > first + 1e-6 else ""), (f"from {high:g}" if high < last - 1e-6 else "")
+        return " and ".join(filter(None, (near, far)))
+
+    @property
+    def spans(self) -> list[str]:
+        """What the ranges are called, near to far: 0-20."""
+        return [name.removeprefix("pixels[").removesuffix("]") for name in self.rows[0] if name.startswith("pixels[")]
+
+    def _range(self, span: str) -> dict[str, int | float]:
+        seen = [row for row in self.rows if row[f"pixels[{span}]"]]
+        names = [name.removesuffix(f"[{span}]") for name in self.rows[0] if name.endswith(f"[{span}]")][1:]
+        means = {name: float(np.mean([row[f"{name}[{span}]"] for row in seen])) for name in names if seen}
+        return {**means, "images": len(seen), "pixels": sum(row[f"pixels[{span}]"] for row in seen)}
+
+    def write(self, folder: Path, scoreboard: Mapping[str, "Evaluation"] | None = None) -> None:
+        """`metrics.json`, with the settings and the table of a board where there is one; and `per_image.csv`."""
+        document = self.summary() | ({"table": table(scoreboard)} if scoreboard else {}) | {"settings": self.settings}
+        with files.atomic_write(folder / "metrics.json") as tmp_path:
+            tmp_path.write_text(json.dumps(document, indent=1) + "\n")
+        with files.atomic_write(folder / "per_image.csv") as tmp_path, tmp_path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What `Evaluation.write` wrote, the same to the last digit.
+
+    Raises:
+        ValueError: no metrics.json or per_image.csv there, or others than ours.
+    """
+    remedy = "expected the metrics.json and per_image.csv of `sonde eval --out` or of a run"
+    with files.reading(folder / "metrics.json", remedy):
+        document = json.loads((folder / "metrics.json").read_text())
+        parts = [document[name] for name in ("protocol", "metrics", "settings")]
+    with files.reading(folder / "per_image.csv", remedy), (folder / "per_image.csv").open(newline="") as file:
+        rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    return Evaluation(parts[0], parts[1], rows, document.get("skipped", {}), parts[2])
+
+
+def _cell(name: str, text: str) -> Any:
+    if name in ("id", "group", "scene"):
+        return text
+    if not text:
+        return None
+    return int(text) if name.startswith(("pixels", "pairs")) else float(text)
+
+
+def columns(unit: str, relative: bool = False) -> dict[str, str]:
+    """Heading -> metric of the table of scores; of a relative model, without its lengths."""
+    every = {
+        f"MAE ({unit})": f"mae_{unit}",
+        "AbsRel": "abs_rel",
+        f"RMSE ({unit})": f"rmse_{unit}",
+        "δ1": "delta1",
+        "δ<1.05": "delta105",
+    }
+    return {heading: metric for heading, metric in every.items() if not (relative and metric.endswith(f"_{unit}"))}
+
+
+def table(scoreboard: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
+    """Row -> heading -> score, the errors' mean over images; rows and headings in reading order.
+
+    Where every row knows the error of objects, that is the second.
+    """
+    objects = [scored.heights.get(OBJECTS + scored.unit) for scored in scoreboard.values()]
+    rows = {}
+    for (row, scored), apart in zip(scoreboard.items(), objects, strict=True):
+        first, *others = ((heading, scored.metrics[name]) for heading, name in headings(scored).items())
+        second = [] if None in objects else [(f"MAE of objects ({scored.unit})", apart)]
+        rows[row] = dict([first, *second, *others])
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Of what computes scores."""
+    return {package: version(package) for package in ("sonde", "torch", "transformers", "numpy")}
+
+
+def means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float]:
+    """Name -> mean over the rows; over all their pairs, where they are of pairs of points."""
+    weights = [row.get("pairs", 1) for row in rows]
+    return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
+
+
+def headings(scored: Evaluation) -> dict[str, str]:
+    """Heading -> metric of what an evaluation's row in a table shows."""
+    if ORDINAL in scored.metrics:
+        return {"ordinal accuracy": ORDINAL}
+    usual = columns(scored.unit, scored.relative).items()
+    return {heading: name for heading, name in usual if name in scored.metrics} or {
+        name: name for name in scored.metrics
+    }
+
+
+def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
+    """Range -> heading -> mean over the images with a pixel there, None where there are none; empty without ranges."""
+    names = {"AbsRel": "abs_rel", f"RMSE ({scored.unit})": f"rmse_{scored.unit}", "δ1": "delta1"}
+    names |= {"images": "images", "pixels": "pixels"}
+    return {
+        f"{span} m": {heading: found.get(name) for heading, name in names.items()}
+        for span, found in scored.ranges.items()
+    }
+
+
+def height_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
+    """Bench, objects and spans of height -> heading -> mean over the images that have some; empty without a bench."""
+    return lines(scored.rows)

@@ -1,0 +1,82 @@
+"""A run that kept no captures is scored by the answers that chose it: each is of a head that did not see the capture.
+
+    RUN/choice.json     {"folds": [["a"], ["b"], …], "chosen": {…}, "sentence": "…", …}
+    RUN/left-out/       ID.npy and predictions.json: what heads on frozen features answer, made from the other folds
+
+They are not the answers of the model that ships: that one saw every capture.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sonde import files
+from sonde.evaluation.runs import Run
+
+CHOICE, ANSWERS = "choice.json", "left-out"
+REMEDY = "expected folds, chosen and sentence, as `sonde train` writes them; train again"
+
+
+class LeftOutChoice(NamedTuple):
+    """How a run was chosen by leaving captures out."""
+
+    run: Path
+    folds: list[list[str]]
+    """Capture ids: each fold was answered by what the others made."""
+    chosen: dict[str, Any]
+    """Setting -> value."""
+    sentence: str
+    """What was found on the way; may be empty."""
+
+    @property
+    def answers(self) -> Path:
+        """The folder of predictions to score."""
+        return self.run / ANSWERS
+
+    @property
+    def ids(self) -> list[str]:
+        """Every capture of the folds, sorted."""
+        return sorted(id_ for fold in self.folds for id_ in fold)
+
+    @property
+    def kind(self) -> str:
+        """`leave-one-out`, or `8-fold`."""
+        return "leave-one-out" if max(map(len, self.folds)) == 1 else f"{len(self.folds)}-fold"
+
+    @property
+    def words(self) -> str:
+        """Which captures are scored."""
+        return f"{len(self.ids)} captures of {self.run}, left out in turn ({self.kind})"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an evaluation of the answers records beside its own settings."""
+        about = {"kind": self.kind, "folds": self.folds, "chosen": self.chosen, "sentence": self.sentence}
+        return {"captures": self.words, "left_out": about}
+
+    @property
+    def fact(self) -> str:
+        """What was chosen, in a few words."""
+        return f"{', '.join(f'{name} {value}' for name, value in self.chosen.items())}, by {self.kind} scores"
+
+
+def read_choice(run: Path) -> LeftOutChoice | None:
+    """How the run of this folder was chosen; None where no captures were left out, or their answers are gone.
+
+    Raises:
+        ValueError: a choice.json that cannot be read.
+    """
+    path = run / CHOICE
+    if not path.is_file() or not (run / ANSWERS).is_dir():
+        return None
+    with files.reading(path, REMEDY):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        folds = [[str(id_) for id_ in fold] for fold in document["folds"]]
+        chosen, sentence = dict(document["chosen"]), str(document.get("sentence") or "")
+    return LeftOutChoice(run, folds, chosen, sentence) if len(folds) > 1 else None
+
+
+def judged(run: Run) -> str | None:
+    """What a run is scored on: `test`, else `validation`, else the `left-out` answers; None where there is nothing."""
+    kept = next((part for part in ("test", "validation") if run.parts[part]), None)
+    return kept or (ANSWERS if read_choice(run.folder) else None)

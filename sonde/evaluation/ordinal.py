@@ -1,0 +1,97 @@
+"""Which of two points is nearer: DA-2K (Yang et al., 2024).
+
+    root/annotations.json        {"images/indoor/a.jpg": [{"point1": [row, column], "point2": [row, column],
+                                                           "closer_point": "point1"}, …], …}
+    root/images/indoor/a.jpg
+
+Points are (row, column) in the picture. A prediction is sampled at the picture's own size; a tie is wrong. Accuracy is
+told over all pairs and, by the folder that a picture lies in, for each scene.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sonde import files
+from sonde.datasets import Capture
+from sonde.evaluation.evaluation import ORDINAL, Evaluation, means, versions
+from sonde.evaluation.predictions import Predictor
+from sonde.evaluation.scoring import at_size
+from sonde.metrics import ordinal
+from sonde.protocols import Protocol
+from sonde.types import Prediction
+
+FILE = "annotations.json"
+REMEDY = "expected a picture's path -> pairs with point1, point2 and closer_point, as DA-2K has it"
+
+
+class Pairs(NamedTuple):
+    """The annotated points of one picture, (row, column)."""
+
+    nearer: list[tuple[int, int]]
+    farther: list[tuple[int, int]]
+
+
+def read_pairs(root: Path) -> dict[str, Pairs]:
+    """Picture, as its path below `root`, -> its pairs.
+
+    Raises:
+        ValueError: no annotations, or other than DA-2K's form.
+    """
+    with files.reading(root / FILE, REMEDY):
+        document = json.loads((root / FILE).read_text())
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds a {type(document).__name__}")
+        return {path.removeprefix("./"): _pairs(entries) for path, entries in document.items()}
+
+
+def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) -> Evaluation:
+    """Ordinal accuracy of what answers, called `name`: a row for each picture, the mean over all pairs.
+
+    Raises:
+        ValueError: no annotations, a picture that is not there, or a point outside its picture.
+    """
+    found = read_pairs(root)
+    rows = [_row(predictor, root, path, pairs, rules) for path, pairs in sorted(found.items()) if pairs.nearer]
+    if not rows:
+        raise ValueError(f"{root / FILE} names no picture: {REMEDY}.")
+    settings = {
+        "protocol": rules.model_dump(), "model": name, "data": str(root), "captures": "all pictures",
+        "ids": [row["id"] for row in rows], "versions": versions(),
+    }  # fmt: skip
+    return Evaluation(rules.name, means(rows, [ORDINAL]), rows, {}, settings)
+
+
+def _pairs(entries: list[dict[str, Any]]) -> Pairs:
+    nearer, farther = [], []
+    for entry in entries:
+        first, second = entry["point1"], entry["point2"]
+        near, far = {"point1": (first, second), "point2": (second, first)}[entry["closer_point"]]
+        nearer.append((int(near[0]), int(near[1])))
+        farther.append((int(far[0]), int(far[1])))
+    return Pairs(nearer, farther)
+
+
+def _row(predictor: Predictor, root: Path, path: str, pairs: Pairs, rules: Protocol) -> dict[str, Any]:
+    image = files.read_rgb(root / path)
+    height, width = image.shape[:2]
+    outside = [point for side in pairs for point in side if not (0 <= point[0] < height and 0 <= point[1] < width)]
+    if outside:
+        raise ValueError(
+            f"{root / FILE} has point {outside[0]} in {path}, which is {width}x{height}: points are (row, column)."
+        )
+    blank = np.zeros((height, width), np.float32)
+    stem = Path(path).with_suffix("").as_posix()
+    prediction = predictor(Capture(stem, image, blank, blank > 0))
+    hits = _hits(prediction, (height, width), pairs, rules)
+    return {"id": stem, "pairs": len(hits), "group": Path(path).parent.name, ORDINAL: float(np.mean(hits))}
+
+
+def _hits(prediction: Prediction, size: tuple[int, int], pairs: Pairs, rules: Protocol) -> list[bool]:
+    depth = torch.from_numpy(np.asarray(prediction.depth))[None].double()
+    depth = at_size(-depth if prediction.space == "disparity" else depth, size, rules)
+    near, far = (torch.tensor(side)[None] for side in pairs)
+    return ordinal(depth, near, far)[0].tolist()

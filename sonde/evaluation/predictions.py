@@ -1,0 +1,237 @@
+"""Who answers: a model, any function of a capture, or a folder of predictions on disk.
+
+Predictions may be kept as they come, so that they are scored again without the model and a stopped evaluation goes on
+where it was: FOLDER/ID.npy, float32 as the model answered (metres, or the relative quantity), which loses nothing, and
+`predictions.json`, which says what they are; `images.jsonl` has the hash of each image, and its camera, that was
+answered to. What is scored is what was read back.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from sonde import files, models
+from sonde.datasets import Capture
+from sonde.geometry import scale_intrinsics
+from sonde.models import DepthModel
+from sonde.prediction.manifest import MANIFEST, read_manifest
+from sonde.types import MatrixArray, Prediction
+from sonde.units import UNITS
+
+Predictor = Callable[[Capture], Prediction]
+"""What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
+
+IMAGES = "images.jsonl"
+"""Beside kept answers: a line {"capture": ID, "image": SHA-256 of its pixels and camera} for each."""
+
+ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
+"""Of the files in a folder of predictions, the first found for a capture's id is taken."""
+
+
+def make_predictor(
+    model: DepthModel | Predictor | str | Path, cut: str | None = None, keep: Path | None = None
+) -> tuple[Predictor, str]:
+    """What answers for each capture, and its name.
+
+    Args:
+        model: a model, its name, a function, or a folder of predictions.
+        cut: what of a frame the protocol shows it.
+        keep: a folder for its answers, see `kept`.
+
+    Raises:
+        ValueError: a folder of predictions that depend on something else.
+    """
+    if isinstance(model, str | Path):
+        if (folder := folder_of_answers(model)) is not None:
+            check_cut(folder, cut)
+            if keep is not None:
+                raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
+            return read_predictions(folder), str(model)
+        model = models.load(model)
+    if isinstance(model, DepthModel):
+        predictor, name = of_network(model), model.name
+    else:
+        predictor, name = model, getattr(model, "__name__", type(model).__name__)
+    return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
+
+
+def as_asked(
+    model: DepthModel | Predictor | str | Path, max_depth: int | float | None, encoding: str | None
+) -> DepthModel | Predictor | str | Path:
+    """The model with what was said of it, see `evaluate`; itself where nothing was.
+
+    Raises:
+        ValueError: what answers is no model by name, or says otherwise of itself.
+    """
+    if max_depth is None and encoding is None:
+        return model
+    if isinstance(model, str | Path):
+        if folder_of_answers(model) is not None:
+            raise ValueError(f"{model} holds answers, and max_depth and encoding are of a model: leave them out.")
+        model = models.load(model, max_depth=max_depth)
+    elif max_depth is not None or not isinstance(model, DepthModel):
+        raise ValueError("max_depth is for a model by name, and encoding for a DepthModel too: leave them out.")
+    return model if encoding is None else models.decoded_as(model, encoding)
+
+
+def folder_of_answers(model: object, keep: Path | None = None) -> Path | None:
+    """Where a model's answers lie: itself where it is a folder of predictions, else where they are kept."""
+    folder = Path(model) if isinstance(model, str | Path) else None
+    known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
+    if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in known):
+        return folder
+    return keep
+
+
+def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Predictor:
+    """The predictor's answers, by way of a folder: what is there is read, all else is asked for and written.
+
+    Args:
+        predictor: who answers what is not there yet.
+        about: what the answers depend on, as `answers_of` gives it.
+        folder: where they are kept.
+
+    Raises:
+        ValueError: the folder holds predictions that depend on something else, or, asked, on another
+            image; or a file of that name that no evaluation kept.
+    """
+    manifest = read_manifest(folder)
+    other = [key for key in about if manifest and manifest.get(key) != about[key]]
+    if other:
+        raise ValueError(
+            f"{folder} holds predictions of another {other[0]} ({manifest.get(other[0])}, not {about[other[0]]}): "
+            "give another folder, or remove it."
+        )
+    if "predictions" in manifest:
+        raise ValueError(f"{folder} holds what `sonde predict` wrote: keep answers in another folder.")
+    seen = _hashes(folder)
+
+    def answer(capture: Capture) -> Prediction:
+        path, asked = folder / f"{capture.id}.npy", _hash(capture)
+        if seen.get(capture.id, asked) != asked:
+            raise ValueError(
+                f"{folder} holds the answer to another image, or for another camera, called {capture.id}: give another "
+                "folder, or remove it."
+            )
+        if path.is_file() and capture.id not in seen and not manifest:
+            raise ValueError(f"{path} is there already and no evaluation kept it: give another folder.")
+        if capture.id not in seen or not path.is_file():
+            prediction = predictor(capture)
+            _describe(folder, {"space": prediction.space, "unit": "m", **about})
+            with files.atomic_write(path) as tmp_path:
+                np.save(tmp_path, np.asarray(prediction.depth, np.float32))
+            with (folder / IMAGES).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"capture": capture.id, "image": asked}) + "\n")
+            seen[capture.id] = asked
+        return read_predictions(folder)(capture)
+
+    return answer
+
+
+def _hash(capture: Capture) -> str:
+    """SHA-256 of what a model is shown: the pixels, and the camera where it is known."""
+    camera = _camera(capture)
+    pixels = hashlib.sha256(capture.image.tobytes())
+    pixels.update(b"" if camera is None else np.asarray(camera, "<f8").tobytes())
+    return pixels.hexdigest()
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Capture id -> the hash that its kept answer is for; a line that a kill cut short is none."""
+    path = folder / IMAGES
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            entry = json.loads(line)
+            found[entry["capture"]] = entry["image"]
+    return found
+
+
+def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:
+    """What a model's answers depend on: its name, weights, settings and calibration, and what of a frame it sees."""
+    known = model if isinstance(model, DepthModel) else None
+    return {
+        "settings": known and _settings(known),
+        "model": name,
+        "weights": known and models.weights_hash(known.network),
+        "calibration": known and known.calibration and known.calibration.formula(),
+        "cut": cut,
+    }
+
+
+def _settings(model: DepthModel) -> str:
+    """A hash of what a model is told beside its weights: its input's size, its encoding, where its range ends."""
+    told = asdict(model.spec) | {"max_depth": getattr(model.network.config, "max_depth", None)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_cut(folder: Path, cut: str | None) -> None:
+    """Predictions in a folder are of what a protocol shows the model, as far as the folder says.
+
+    Raises:
+        ValueError: they are of another cut of the frame.
+    """
+    manifest = read_manifest(folder)
+    if "cut" in manifest and manifest["cut"] != cut:
+        raise ValueError(
+            f"{folder} holds predictions of {manifest['cut'] or 'whole frames'}, and the protocol shows a model "
+            f"{cut or 'whole frames'}: predict again under this protocol."
+        )
+
+
+def read_predictions(folder: Path) -> Predictor:
+    """Predictions read from a folder: FOLDER/ID.npy, .depth.png, .png, .exr or .pfm.
+
+    Space and unit are those of the folder's `predictions.json`, as `sonde predict` writes it; without one,
+    those that a PNG's metadata state, and metric depth in metres for the rest.
+
+    Raises:
+        ValueError: a `predictions.json` that is none; and, of a capture, no prediction for it.
+    """
+    manifest = read_manifest(folder)
+
+    def read(capture: Capture) -> Prediction:
+        found = next((file for ending in ENDINGS if (file := folder / f"{capture.id}{ending}").is_file()), None)
+        if found is None:
+            raise ValueError(f"{folder} has no prediction for {capture.id}: expected {capture.id}{'|'.join(ENDINGS)}.")
+        if found.suffix == ".png":
+            with PILImage.open(found) as image:
+                space = image.info.get("Space", "metric")
+            return Prediction(files.read_depth(found), manifest.get("space", space))
+        space = manifest.get("space", "metric")
+        scale = UNITS[manifest["unit"]] if space == "metric" and "unit" in manifest else None
+        return Prediction(files.read_depth(found, scale), space)
+
+    return read
+
+
+def of_network(network: DepthModel) -> Predictor:
+    """What a network answers to a capture's image, told its camera where that is known."""
+    return lambda capture: network.predict(capture.image, _camera(capture))
+
+
+def _camera(capture: Capture) -> MatrixArray | None:
+    """A capture's intrinsics for its image's pixels."""
+    if capture.intrinsics is None:
+        return None
+    (height, width), (rows, columns) = capture.depth.shape, capture.image.shape[:2]
+    return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
+
+
+def _describe(folder: Path, document: dict[str, Any]) -> None:
+    """Write what the predictions are, or find that they are so."""
+    known = read_manifest(folder)
+    if not known:
+        with files.atomic_write(folder / MANIFEST) as tmp_path:
+            tmp_path.write_text(json.dumps(document, indent=1) + "\n")
+    elif known.get("space", "metric") != document["space"]:
+        raise ValueError(
+            f"{folder} holds predictions in space {known.get('space', 'metric')!r}, not {document['space']!r}."
+        )

@@ -1,0 +1,328 @@
+"""Take a model out of sonde: merged, in the form that plain transformers or GLPDepth's scripts load, and compared."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel
+from PIL import Image
+from transformers import pipeline
+
+from sonde import architectures, cards, models
+from sonde.models import DepthModel
+from sonde.recipes.words import range_of
+from sonde.spelling import nearest
+from sonde.units import UNITS
+
+log = logging.getLogger("sonde")
+
+TOLERANCE = 1e-4
+"""Largest difference allowed between the written network's raw answer and the original's, as a share of its largest."""
+
+
+def export(
+    model: str | Path | DepthModel,
+    *,
+    to: str = "hf",
+    out: Path | str | None = None,
+    max_depth: float | int | None = None,
+) -> Path:
+    """Write a model in another format and return where it lies; the folder appears only when it is complete.
+
+    Args:
+        model: any name `sonde.load` takes, or a loaded model (left as it is).
+        to: a name in EXPORTERS.
+        out: an empty or new folder; `<model>-<to>`, beside a run, by default.
+        max_depth: as `sonde.load` takes it, with a name.
+
+    Raises:
+        ValueError: an unknown format or one that cannot hold the model, a folder in use, or a result that differs from
+            the original.
+    """
+    if to not in EXPORTERS:
+        raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
+    folder = Path(out) if out else _beside(model.name if isinstance(model, DepthModel) else str(model), to)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
+    loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=max_depth)
+    original = loaded.cpu().eval()
+    licence, original.name = cards.licence_of(original.name), folder.name
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
+    EXPORTERS[to](original, partial, licence)
+    partial.replace(folder)
+    return folder
+
+
+def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
+    """A merged network, its image processor, and a card with the few lines that turn its answer into millimetres.
+
+    The model itself is merged. The bench of a fixed camera goes with it, and the card's lines add it.
+
+    Raises:
+        ValueError: a network that plain transformers does not have, or one that gives other answers there.
+    """
+    if not type(model.network.config).__module__.startswith("transformers."):
+        raise ValueError(
+            f"Plain transformers cannot hold this network ({model.network.config.model_type}): use it with sonde.load, "
+            "or export a model that is GLPN or Depth Anything throughout."
+        )
+    image = _picture(*model.spec.network_size(480, 640))
+    before = _raw(model, image)
+    _merge(model)
+    models.save(model, folder)
+    (folder / "README.md").write_text(card(model, licence))
+    after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.spec.scale
+    _compare(before, after, model.name, folder)
+
+
+def to_glpdepth(model: DepthModel, folder: Path, licence: str) -> None:
+    """A state_dict as GLPDepth's own scripts load it, read back and compared, and a card with the metres it ends at.
+
+    The model itself is merged. The file is named after the folder, unless that name says other metres.
+
+    Raises:
+        ValueError: a model that is more, or something else, than such a file can hold.
+    """
+    reason = _beyond_glpdepth(model)
+    if reason is not None:
+        raise ValueError(f"--to glpdepth cannot hold this model: {reason}.")
+    metres = models.max_depth_of(model)
+    assert metres is not None
+    image = _picture(*model.spec.network_size(480, 640))
+    before = _raw(model, image)
+    _merge(model)
+    folder.mkdir(parents=True)
+    named = range_of(model.name) in (None, metres)
+    path = folder / f"{model.name if named else 'model'}.ckpt"
+    torch.save(architectures.to_glpdepth(model.network.state_dict()), path)
+    again = models.load(path, max_depth=metres)
+    after = _raw(again, image)
+    _compare(before, after, model.name, folder)
+    written, own = again.network.state_dict(), model.network.state_dict()
+    assert all(torch.equal(written[name], value) for name, value in own.items())
+    architectures.as_glpdepth_adds(again.network)
+    apart = float((_raw(again, image) - after).abs().max())
+    (folder / "README.md").write_text(glpdepth_card(model, licence, path.name, apart))
+    changes = architectures.changes_there(model.network.config)
+    if changes is not None:
+        log.warning("%s: %s", path.name, changes)
+
+
+def _beyond_glpdepth(model: DepthModel) -> str | None:
+    """Why GLPDepth's scripts would answer otherwise with this model's tensors, and what to do; None: they do not."""
+    kind = model.network.config.model_type
+    if kind != "glpn":
+        return f"it is a {kind} network, and GLPDepth's code builds GLPN alone; try --to hf"
+    spec, odd = model.spec, architectures.unlike_glpdepth(model.network.config)
+    found = (
+        (spec.background is not None, f"it answers depth above the bench of a fixed camera; {KEPT}"),
+        (spec.encoding is not None, f"it answers an encoding of depth, and GLPDepth a share of metres; {ANEW}"),
+        (spec.space != "metric", f"it answers relative depth, and GLPDepth metres; {ANEW}"),
+        ((spec.mean, spec.std) != models.PLAIN, f"it sees standardised images, and there RGB in [0, 1]; {ANEW}"),
+        (spec.canonical_focal is not None, f"it answers for a canonical focal, and GLPDepth has no camera; {KEPT}"),
+        (model.calibration is not None, "its metres come from a calibration: first `sonde calibrate MODEL --undo`"),
+        (odd is not None, f"{odd}; {KEPT}"),
+    )
+    return next((reason for holds, reason in found if holds), None)
+
+
+def glpdepth_card(model: DepthModel, licence: str, file: str, apart: float) -> str:
+    """The card of a GLPDepth file: its licence, the metres that every command must say, and what differs there.
+
+    Args:
+        model: the one that was written.
+        licence: of its weights.
+        file: the name of the file beside the card.
+        apart: metres by which GLPDepth's answer to a test picture differs at most.
+    """
+    metres, changes = models.max_depth_of(model), architectures.changes_there(model.network.config)
+    assert metres is not None
+    notes, spec = [] if changes is None else [changes], model.spec
+    if not spec.pads:
+        size = "a short side of {}" if spec.input_size is None else "{1}x{0}"
+        shown = size.format(*(spec.input_size or [spec.short_side]))
+        notes.append(f"In sonde the network saw images resized to {shown} pixels; GLPDepth resizes none.")
+    return GLPDEPTH_CARD.format(
+        describe=model.describe(),
+        licence=licence,
+        name=model.name,
+        file=file,
+        metres=int(metres) if metres == int(metres) else metres,
+        apart=apart,
+        notes="".join(f" {note}" for note in notes),
+    )
+
+
+def _merge(model: DepthModel) -> None:
+    """A network without adapters, whose base nobody needs to know."""
+    if isinstance(model.network, PeftModel):
+        model.network = model.network.merge_and_unload()
+    model.spec = replace(model.spec, base=None, fingerprint=None, base_max_depth=None)
+
+
+def _compare(before: torch.Tensor, after: torch.Tensor, name: str, folder: Path) -> None:
+    difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{folder} answers otherwise than {name} (by {difference:.2g} of its largest value): it is kept for "
+            "a look, and nothing was exported."
+        )
+
+
+def card(model: DepthModel, licence: str) -> str:
+    """The model card: its licence, what the numbers mean, and how to get them without sonde."""
+    spec, bench = model.spec, model.background
+    focal = spec.canonical_focal
+    answers, lines, answer = _reading(model)
+    if focal is not None:
+        answers += f", as a camera of {focal:g} pixels focal length would see it"
+    if model.calibration is not None:
+        lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
+    kinds = ((FOCAL, focal is not None), (PADDED, spec.pads), (SMALL, spec.short_side and not spec.input_size))
+    notes = [note.format(step=spec.multiple, side=spec.short_side) for note, holds in kinds if holds]
+    if bench is not None:
+        size = "x".join(map(str, bench.depth.shape[::-1]))
+        notes.append(BENCH.format(size=size, kind=BENCHES.get(bench.kind, f"captured empty as {bench.kind}")))
+    return CARD.format(
+        meaning=answers,
+        imports="from transformers import pipeline" if bench is None else IMPORTS,
+        lines=lines,
+        notes="".join(f" {note}" for note in notes),
+        describe=model.describe(),
+        name=model.name,
+        licence=licence,
+    )
+
+
+def _reading(model: DepthModel) -> tuple[str, str, str]:
+    """What the network answers, the lines that make depth of it, and their result, in metres where it has a unit."""
+    spec = model.spec
+    encoding, focal, scale = spec.encoding, spec.canonical_focal, spec.scale
+    focal_scale = "" if focal is None else f"focal / {focal:g} * "
+    if encoding is None and spec.space != "metric":
+        answers = "inverse depth up to an unknown scale and shift: larger is nearer"
+        return answers, 'disparity = pipe(image)["predicted_depth"]', "disparity"
+    unit = "m" if encoding is None else spec.unit
+    per_metre = round(1 / UNITS[unit])
+    if encoding is None:
+        answers = "depth in metres" if scale == 1 else f"depth as a share of {scale:g} m"
+        factor = "" if scale == 1 else f"{scale!r} * "
+        lines, answer = f'depth_m = {focal_scale}{factor}pipe(image)["predicted_depth"]', "depth_m"
+    else:
+        ends = [encoding[end] * per_metre for end in ("min_depth", "max_depth")]
+        answers = f"the {encoding['name']} encoding of depth from {ends[0]:.2f} to {ends[1]:.2f} {unit}"
+        decode = DECODE[encoding["name"]].format(epsilon=1e-3 / per_metre)
+        lines = DECODED.format(
+            per_metre=per_metre, unit=unit, decode=f"{focal_scale}({decode})" if focal_scale else decode
+        )
+        answer = f"(depth_{unit} / {per_metre})"
+    if model.background is not None:
+        reference = per_metre * (spec.background or 0.0)
+        answers += f", as if the bench of its fixed camera lay at {reference:.2f} {unit} everywhere"
+        lines += "\n" + ABOVE_BENCH.format(name=model.name, unit=unit, per_metre=per_metre)
+    return answers, lines, answer
+
+
+def _beside(name: str, to: str) -> Path:
+    """Beside a folder or a file; a hub id's folder here."""
+    name = name.rstrip("/").removesuffix(".pth").removesuffix(".pt").removesuffix(".ckpt")
+    return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
+
+
+def _picture(height: int, width: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@torch.inference_mode()
+def _raw(model: DepthModel, image: Image.Image) -> torch.Tensor:
+    rgb = torch.from_numpy(models.as_array(image)).permute(2, 0, 1)[None].float() / 255
+    return model.forward_raw(model.network, rgb)[0]
+
+
+DECODED = """\
+value = pipe(image)["predicted_depth"].clamp(0, 1)
+low, high = ({per_metre} * pipe.model.config.sonde["encoding"][end] for end in ("min_depth", "max_depth"))
+depth_{unit} = {decode}"""
+
+DECODE = {
+    "inverse": "1 / (value * (1 / low - 1 / high) + 1 / high)",
+    "inverse_notebook": "1 / (value * (1 / low - 1 / high) + 1 / high + {epsilon:g})",
+    "linear": "low + value * (high - low)",
+    "log": "low * (high / low) ** value",
+}
+
+ABOVE_BENCH = """\
+bench = torch.from_numpy(numpy.load(cached_file("{name}", "background.npy")))[None, None]
+bench = torch.nn.functional.interpolate(bench, depth_{unit}.shape, mode="bilinear")[0, 0]
+depth_{unit} += {per_metre} * (bench - pipe.model.config.sonde["background"])"""
+
+IMPORTS = """\
+import numpy, torch
+from transformers import pipeline
+from transformers.utils import cached_file"""
+
+CARD = """\
+---
+license: {licence}
+pipeline_tag: depth-estimation
+library_name: transformers
+---
+
+# {name}
+
+{describe}. The network answers {meaning}.
+
+```python
+{imports}
+pipe = pipeline("depth-estimation", model="{name}")
+{lines}
+```
+
+`image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size.{notes} Exported from sonde.
+"""
+FOCAL = "`focal` is the camera's own focal length (fx), in pixels of what the network sees."
+PADDED = (
+    "At sides that are multiples of {step} this is sonde's answer to rounding; at others transformers makes the image "
+    "smaller, where sonde pads it and cuts the answer."
+)
+SMALL = (
+    "An image whose short side is below {side} pixels is enlarged to that first: transformers may take a smaller size, "
+    "and then answers otherwise than sonde."
+)
+BENCH = (
+    "The bench is `background.npy`, {size} pixels of metres ({kind}), and `background.png` shows it: the image must be "
+    "of that camera, where it stood then, at any scale."
+)
+BENCHES = {"farthest": "the farthest depth of its captures", "median": "the median depth of its captures"}
+
+KEPT = "export it with --to hf, which keeps that"
+ANEW = "export it with --to hf, or train model.size=b4 with model.max_depth=80 model.encoding=null"
+GLPDEPTH_CARD = """\
+---
+license: {licence}
+pipeline_tag: depth-estimation
+---
+
+# {name}
+
+{describe}. `{file}` is a state_dict in GLPDepth's own names. It does not hold where depth ends, at {metres} m: every
+command says it.
+
+```sh
+python ./code/test.py --ckpt_dir {file} --max_depth {metres} --dataset DrivingStereo --data_path ROOT --do_evaluate
+sonde eval {file} --max_depth {metres} --on driving_stereo:ROOT@driving-stereo
+sonde predict IMAGES -m {file} --max_depth {metres} -o OUT
+```
+
+The first line is GLPDepth's own. Its network sees RGB in [0, 1] at the image's own size, whose sides must be multiples
+of 32. Its layer norms add another constant to the variance than transformers': on a test picture the answers differ by
+up to {apart:.2g} m.{notes} Exported from sonde.
+"""
+
+EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face, "glpdepth": to_glpdepth}

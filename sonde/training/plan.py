@@ -1,0 +1,105 @@
+"""Everything a run needs, built and checked before the first step."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import TrainingArguments
+
+from sonde.background import Background
+from sonde.datasets import DepthDataset, DepthSet
+from sonde.models import DepthModel
+from sonde.recipes import Recipe, refuse_contradictions
+from sonde.training.build import Built, build_model
+from sonde.training.choice import Choice
+from sonde.training.data import TrainingData, open_data
+from sonde.training.rates import RatePlan
+
+
+class Plan(NamedTuple):
+    """A run that can begin. It is made last, of the data and of the network, and nothing in it is exchanged."""
+
+    data: TrainingData
+    built: Built
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings."""
+        return self.data.recipe
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return Path(self.recipe.output_dir)
+
+    @property
+    def captures(self) -> DepthSet:
+        """Every capture of the run."""
+        return self.data.captures
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """Capture ids for train, validation and test."""
+        return self.data.parts
+
+    @property
+    def args(self) -> TrainingArguments:
+        """What transformers is told."""
+        return self.data.args
+
+    @property
+    def rates(self) -> RatePlan:
+        """The learning rate of every step."""
+        return self.data.rates
+
+    @property
+    def model(self) -> DepthModel:
+        """The network, adapted."""
+        return self.built.model
+
+    @property
+    def background(self) -> Background | None:
+        """The bench, where the network learns what differs from it."""
+        return self.built.background
+
+    @property
+    def choice(self) -> Choice | None:
+        """What leaving captures out has chosen, where the recipe asks for it and nothing is resumed."""
+        return self.built.choice
+
+    def samples(self, part: str, *, augment: bool = False) -> DepthDataset:
+        """The captures of a part as a torch data set, decoded once."""
+        size = self.model.spec.input_size
+        return self.data.samples(part, size, augment=augment, background=self.background)
+
+    @property
+    def chooser(self) -> str | None:
+        """The part that chooses the checkpoint; None where every capture trains, and the last weights are kept."""
+        return next((part for part in ("validation", "test") if self.parts[part]), None)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are cut across processes."""
+        return bool(self.recipe.train.get("fsdp"))
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.args.process_index == 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run, as transformers counts them."""
+        return len(self.rates.rates)
+
+
+def prepare(recipe: Recipe, *, fitting: bool = False, chosen: str | None = None) -> Plan:
+    """Check every setting, open the data, cut it, and build the model; the recipe first, then data, then the network.
+
+    Data that a recipe renders must be there: `train` renders it. `fitting` and `chosen` are as for `build_model`.
+
+    Raises:
+        ValueError: whatever is wrong with the recipe, the data or the network.
+    """
+    refuse_contradictions(recipe)
+    data = open_data(recipe)
+    return Plan(data, build_model(data, fitting=fitting, chosen=chosen))
