@@ -232,7 +232,7 @@ def written(folder):
 for target in [*sorted(random.sample(range(1, 40), 7)), 10**9]:
     child = os.fork()
     if not child:
-        label.label(teacher, photos, out, chunk=2, format=format)
+        labelling.label(teacher, photos, out, chunk=2, format=format)
         os._exit(0)
     while not (ended := os.waitpid(child, os.WNOHANG)[0]) and written(out) < target:
         time.sleep(0.0005)
@@ -398,7 +398,7 @@ from sonde import labelling
 
 teacher, photos, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 torch.set_num_threads(1)
-label.label(teacher, photos, out / "local", chunk=1)
+labelling.label(teacher, photos, out / "local", chunk=1)
 
 def labels(process):
     try:
@@ -415,7 +415,7 @@ def kill():
         time.sleep(0.001)
 
 threading.Thread(target=kill, daemon=True).start()
-label.label(teacher, photos, out / "ray", chunk=1, engine="ray")
+labelling.label(teacher, photos, out / "ray", chunk=1, engine="ray")
 """
 
 

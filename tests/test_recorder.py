@@ -329,16 +329,16 @@ def test_a_run_and_its_report_say_how_long_it_waited_for_data(settings, sonde):
 SPOILED = """
 import sys
 from sonde import training
-from sonde.datasets import Samples
-make = Samples._item
+from sonde.datasets import DepthDataset
+make = DepthDataset._item
 def item(self, index, leader):
     sample = make(self, index, leader)
     if self.varies and index == 4:
         sample["image"][..., 0, 0] = float("nan")
     return sample
-Samples._item = item
+DepthDataset._item = item
 if __name__ == "__main__":
-    train(sys.argv[1], sys.argv[2:])
+    training.train(sys.argv[1], sys.argv[2:])
 """
 
 

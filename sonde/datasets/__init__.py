@@ -2,7 +2,7 @@
 
 captures = open_set("zivid", "data")
 parts = split(captures.ids, SplitRecipe())
-samples = Samples(Decoded(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
+samples = DepthDataset(Decoded(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
 """
 
 from collections.abc import Callable

@@ -61,7 +61,7 @@ def score_names(unit: str) -> list[str]:
 
 
 class DepthTrainer(Guarded):
-    """Minimises an `Objective` on Samples; validates in the set's own unit.
+    """Minimises an `Objective` on a `DepthDataset`; validates in the set's own unit.
 
     The trained module is the network itself (a PeftModel where adapters train), so that checkpoints and the
     restored best model are transformers' and PEFT's own.

@@ -112,7 +112,7 @@ def trace(
 
 def origin(sample: Batch) -> tuple[list[int], list[int]]:
     """Epochs of a batch's images, and their positions in the set."""
-    assert "origin" in sample, "a batch of Samples says where it comes from"
+    assert "origin" in sample, "a batch of DepthDataset says where it comes from"
     epochs, indices = sample["origin"].T.tolist()
     return epochs, indices
 
