@@ -1,12 +1,12 @@
 """Alignments: the best-fitting transform of a prediction onto trusted ground truth, one fit per image.
 
 Each maps (prediction, target depth, mask) to depth of the same shape: (b h w)³ → (b h w). Fits run in float64 over
-trusted pixels alone; the rest may hold anything. Scores after an alignment have seen the answer, so they are named
-by it. An image without trusted pixels keeps its prediction (`disparity`: gets 0), and a constant prediction gets
-the constant that fits best, so that no answer is infinite or NaN.
+trusted pixels only; the others may hold any value. An alignment uses the ground truth, so scores after it carry its
+name. An image without trusted pixels keeps its prediction (with `disparity` it becomes 0), and a constant prediction
+becomes the constant that fits best, so that no value is infinite or NaN.
 
-A scale below zero says that the prediction runs the other way, such as disparity taken for depth: ask
-`fit_affine` or `fit_disparity` for it.
+`fit_affine` and `fit_disparity` return the scale itself: below zero, the prediction falls where the target rises, as
+disparity taken for depth does.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sonde.renamed import aliases
 from sonde.tensors import Depth, Mask, PerImage
 
 Options = ParamSpec("Options")
@@ -27,84 +28,84 @@ Fit = tuple[PerImage, PerImage]
 BLOCK = 2**15
 """Pixels that are summed at once."""
 PART = 2**22
-"""Pixels that are fitted at once: what is in float64 meanwhile is of these, however large the batch."""
+"""Pixels that are aligned at once: only these are in float64, however large the batch."""
 
 
-def in_parts(
+def split_batch(
     alignment: Callable[Concatenate[Depth, Depth, Mask, Options], Depth],
 ) -> Callable[Concatenate[Depth, Depth, Mask, Options], Depth]:
-    """The same alignment of a few images at a time."""
+    """Make an alignment take a few images at a time; every image has its own fit, so the result is the same."""
 
     @wraps(alignment)
-    def cut(pred: Depth, target: Depth, mask: Mask, *args: Options.args, **options: Options.kwargs) -> Depth:
+    def align_parts(pred: Depth, target: Depth, mask: Mask, *args: Options.args, **options: Options.kwargs) -> Depth:
         size = max(1, PART // max(1, mask[:1].numel()))
         parts = zip(pred.split(size), target.split(size), mask.split(size), strict=True)
         return torch.cat([alignment(*part, *args, **options) for part in parts])
 
-    return cut
+    return align_parts
 
 
 def none(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Metric depth: the prediction as it is."""
+    """The prediction as it is."""
     return pred
 
 
-@in_parts
+@split_batch
 def median(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Scaled by the ratio of the medians, target over prediction, as Monodepth2 does."""
-    return applied(pred, *fit_median(pred, target, mask))
+    """The prediction times the ratio of the medians, target over prediction, as in Monodepth2."""
+    return apply_fit(pred, *fit_median(pred, target, mask))
 
 
-@in_parts
+@split_batch
 def median_of_ratios(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Scaled by median(target / pred): the other "median scaling", and not the same."""
-    return applied(pred, *fit_median_of_ratios(pred, target, mask))
+    """The prediction times median(target / pred), which also is called median scaling but differs from `median`."""
+    return apply_fit(pred, *fit_median_of_ratios(pred, target, mask))
 
 
-@in_parts
+@split_batch
 def scale(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Scaled by the least-squares s of |s pred - target|²."""
-    return applied(pred, *fit_scale(pred, target, mask))
+    """s pred, with s of least |s pred - target|²."""
+    return apply_fit(pred, *fit_scale(pred, target, mask))
 
 
-@in_parts
+@split_batch
 def affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
-    """Scaled and shifted by the least squares of |s pred + t - target|², in depth (Marigold)."""
-    return applied(pred, *fit_affine(pred, target, mask))
+    """s pred + t, with s and t of least |s pred + t - target|² in depth (Marigold)."""
+    return apply_fit(pred, *fit_affine(pred, target, mask))
 
 
-@in_parts
+@split_batch
 def disparity(pred: Depth, target: Depth, mask: Mask, farthest: float | None = None) -> Depth:
     """Depth from a prediction of disparity: 1 / max(s pred + t, 1 / farthest).
 
-    s and t are `fit_disparity`'s. The clamp comes before the inversion, since s pred + t may well be negative.
-    `farthest` is a number of metres as in MiDaS and DAv2, or else each image's largest trusted depth as in MoGe.
+    s and t come from `fit_disparity`. The clamp comes before the inversion, because s pred + t may be negative.
+    `farthest` is in metres, as in MiDaS and DAv2; by default it is each image's largest trusted depth, as in MoGe.
     """
-    return inverted(applied(pred, *fit_disparity(pred, target, mask)), target, mask, farthest)
+    return invert_disparity(apply_fit(pred, *fit_disparity(pred, target, mask)), target, mask, farthest)
 
 
-@in_parts
+@split_batch
 def log_affine(pred: Depth, target: Depth, mask: Mask) -> Depth:
     """exp(s log pred + t), s and t by least squares in log depth; predictions below a micrometre count as one."""
     log = pred.double().clamp_min(1e-6).log()
-    slope, shift = fit_affine(log, _inside(target, mask, 1.0).clamp_min(1e-6).log(), mask)
-    return applied(log, slope, shift).exp().to(_result(pred))
+    slope, shift = fit_affine(log, _fill_untrusted(target, mask, 1.0).clamp_min(1e-6).log(), mask)
+    return apply_fit(log, slope, shift).exp().to(_promote_dtype(pred))
 
 
 def fit_median(pred: Depth, target: Depth, mask: Mask) -> Fit:
     """The ratio of the medians, target over prediction; no shift."""
-    return _scaling(masked_median(target, mask) / masked_median(pred, mask))
+    return _make_scale_fit(masked_median(target, mask) / masked_median(pred, mask))
 
 
 def fit_median_of_ratios(pred: Depth, target: Depth, mask: Mask) -> Fit:
     """The median of target / pred; no shift."""
-    return _scaling(masked_median(_inside(target, mask, 1.0) / _inside(pred, mask, 1.0), mask))
+    return _make_scale_fit(masked_median(_fill_untrusted(target, mask, 1.0) / _fill_untrusted(pred, mask, 1.0), mask))
 
 
 def fit_scale(pred: Depth, target: Depth, mask: Mask) -> Fit:
     """The least-squares scale; no shift."""
-    x, y = _inside(pred, mask), _inside(target, mask)
-    return _scaling((x * y).sum((1, 2)) / x.square().sum((1, 2)))
+    x, y = _fill_untrusted(pred, mask), _fill_untrusted(target, mask)
+    return _make_scale_fit((x * y).sum((1, 2)) / x.square().sum((1, 2)))
 
 
 def fit_affine(pred: Depth, target: Depth, mask: Mask) -> Fit:
@@ -115,15 +116,17 @@ def fit_affine(pred: Depth, target: Depth, mask: Mask) -> Fit:
     count = mask.sum((1, 2)).clamp_min(1)
     nothing = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
     mean_x, mean_y = nothing, nothing
-    for x, y, inside in blocks(BLOCK, pred, target, mask):
-        mean_x, mean_y = mean_x + _inside(x, inside).sum(1), mean_y + _inside(y, inside).sum(1)
+    for x, y, inside in split_blocks(BLOCK, pred, target, mask):
+        mean_x, mean_y = mean_x + _fill_untrusted(x, inside).sum(1), mean_y + _fill_untrusted(y, inside).sum(1)
     mean_x, mean_y = mean_x / count, mean_y / count
     spread, common = nothing, nothing
-    for x, y, inside in blocks(BLOCK, pred, target, mask):
-        centred = _inside(x.double() - mean_x[:, None], inside)  # so that the normal equations do not cancel
+    for x, y, inside in split_blocks(BLOCK, pred, target, mask):
+        # Centred, because the sums of squares of large numbers would cancel.
+        centred = _fill_untrusted(x.double() - mean_x[:, None], inside)
         spread = spread + torch.linalg.vecdot(centred, centred)
-        common = common + torch.linalg.vecdot(centred, _inside(y, inside))
+        common = common + torch.linalg.vecdot(centred, _fill_untrusted(y, inside))
     spread, common = spread / count, common / count
+    # A constant prediction: rounding leaves it a tiny spread, so the limit is relative.
     flat = spread <= 1e-20 * mean_x.square()
     slope = torch.where(flat, 0.0, common / torch.where(flat, 1.0, spread))
     shift = mean_y - slope * mean_x
@@ -133,57 +136,59 @@ def fit_affine(pred: Depth, target: Depth, mask: Mask) -> Fit:
 
 def fit_disparity(pred: Depth, target: Depth, mask: Mask) -> Fit:
     """Least-squares (scale, shift) of each image in disparity: min Σ (s pred + t - 1/target)², target in depth."""
-    return fit_affine(pred, 1 / _inside(target, mask, 1.0), mask)
+    return fit_affine(pred, 1 / _fill_untrusted(target, mask, 1.0), mask)
 
 
-def applied(pred: Depth, slope: PerImage, shift: PerImage) -> Depth:
-    """slope pred + shift, each image by its own."""
-    return (slope[:, None, None] * pred + shift[:, None, None]).to(_result(pred))
+def apply_fit(pred: Depth, slope: PerImage, shift: PerImage) -> Depth:
+    """slope pred + shift, each image with its own two numbers."""
+    return (slope[:, None, None] * pred + shift[:, None, None]).to(_promote_dtype(pred))
 
 
-def inverted(fitted: Depth, target: Depth, mask: Mask, farthest: float | None = None) -> Depth:
-    """Depth from fitted disparity, which ends at 1 / `farthest`, or else at that of the farthest trusted target."""
+def invert_disparity(fitted: Depth, target: Depth, mask: Mask, farthest: float | None = None) -> Depth:
+    """Depth from disparity that a fit has aligned: 1 / max(fitted, 1 / farthest), see `disparity`."""
     if farthest is not None:
         return 1 / fitted.clamp_min(1 / farthest)
-    ends = _inside(target, mask).amax((1, 2))
+    ends = _fill_untrusted(target, mask).amax((1, 2))
     return (1 / fitted.maximum((1 / ends)[:, None, None])).to(fitted.dtype)
 
 
 def masked_median(values: Depth, mask: Mask) -> PerImage:
-    """Median over trusted pixels, the mean of the middle two where their number is even; NaN for an empty mask."""
-    return torch.stack([_median(image[inside]) for image, inside in zip(values, mask, strict=True)])
+    """Median over trusted pixels, (b,); of an even number the mean of the middle two. NaN for an empty mask."""
+    return torch.stack([_compute_median(image[inside]) for image, inside in zip(values, mask, strict=True)])
 
 
-def _median(values: Tensor) -> Tensor:
-    """Of a line of numbers; on a CPU by NumPy's partition, which takes a third of the time of torch's nanmedian."""
+def _compute_median(values: Tensor) -> Tensor:
+    """The median of a line of numbers; NaN for none."""
     count = len(values)
     if not count or values.isnan().any():
         return torch.full((), torch.nan, dtype=torch.float64, device=values.device)
     middle = [(count - 1) // 2, count // 2]
     if values.device.type == "cpu":
-        known = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy has not
+        # NumPy's partition takes a third of the time of torch's nanmedian. NumPy has no bfloat16.
+        known = values.float() if values.dtype == torch.bfloat16 else values
         ordered = torch.from_numpy(np.partition(known.detach().numpy(), middle))
     else:
         ordered = values.sort().values
     return ordered[middle].double().mean()
 
 
-def blocks(pixels: int, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The maps' pixels (b, n), about so many of all images at a time: what stays in a processor's cache."""
+def split_blocks(pixels: int, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The maps as blocks (b, n) of about `pixels` pixels of all images, which fit in a processor's cache."""
     width = max(1, pixels // max(1, len(maps[0])))
     return zip(*(values.flatten(1).split(width, dim=1) for values in maps), strict=True)
 
 
-def _inside(values: Tensor, mask: Tensor, fill: float = 0.0) -> Tensor:
+def _fill_untrusted(values: Tensor, mask: Tensor, fill: float = 0.0) -> Tensor:
     return torch.where(mask, values.double(), fill)
 
 
-def _result(pred: Depth) -> torch.dtype:
+def _promote_dtype(pred: Depth) -> torch.dtype:
+    """The prediction's dtype, but at least float32."""
     return torch.promote_types(pred.dtype, torch.float32)
 
 
-def _scaling(slope: PerImage) -> Fit:
-    """A fit without shift; where there is nothing to fit, the prediction stays."""
+def _make_scale_fit(slope: PerImage) -> Fit:
+    """A fit without shift; a scale that is not finite becomes 1, so that the prediction stays."""
     return torch.where(slope.isfinite(), slope, 1.0), torch.zeros_like(slope)
 
 
@@ -196,7 +201,7 @@ ALIGN: dict[str, Alignment] = {
     "disparity": disparity,
     "log_affine": log_affine,
 }
-"""Name → alignment, as a protocol's `align:` spells it."""
+"""Name in a protocol's `align:` → alignment."""
 
 FITS: dict[str, Callable[[Depth, Depth, Mask], Fit]] = {
     "median": fit_median,
@@ -205,4 +210,14 @@ FITS: dict[str, Callable[[Depth, Depth, Mask], Fit]] = {
     "affine": fit_affine,
     "disparity": fit_disparity,
 }
-"""Of those alignments that are a scale and a shift (of disparity: before the inversion), how both are found."""
+"""Name → fit, of the alignments that are a scale and a shift (for disparity: before the inversion)."""
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "in_parts": "split_batch",
+        "applied": "apply_fit",
+        "inverted": "invert_disparity",
+        "blocks": "split_blocks",
+    },
+)

@@ -1,8 +1,8 @@
-"""The bench as one fixed camera sees it without objects: depth and colour of every pixel, from captures that have some.
+"""The bench as a fixed camera sees it without objects: depth and colour of every pixel, from captures with objects.
 
-A camera that does not move sees the same bench in every capture. Where two captures or more agree on the farthest
-depth, that is the bench; where objects always lie, a thin plate through the rest continues it. A network then learns
-only what differs from the bench. Arrays in, arrays out: who reads captures is elsewhere.
+A camera that does not move sees the same bench in every capture. Where at least two captures agree on the farthest
+depth, that depth is the bench; where objects always lie, a thin plate through the rest continues it. A network then
+learns only what differs from the bench. The functions take and return arrays; other modules read the captures.
 """
 
 import json
@@ -18,29 +18,30 @@ from scipy.sparse import coo_matrix, csc_matrix, diags, vstack
 from scipy.sparse.linalg import spsolve
 
 from sonde import files
+from sonde.renamed import aliases
 from sonde.types import DepthArray, MaskArray, RGBArray
 
 Stack = Float[np.ndarray, "n h w"]
 """Depth of n captures in metres, 0 where untrusted."""
 Colours = UInt8[np.ndarray, "n h w 3"]
 Seen = UInt8[np.ndarray, "rows columns 3"]
-"""An image whose size need not be its depth's or the bench's."""
+"""An image of any size."""
 
 DEPTH, IMAGE, ABOUT = "background.npy", "background.png", "background.json"
-"""What a model's folder holds of its background."""
+"""The files of a background in a model's folder."""
 REPEATS = 0.003
-"""Two depths that differ by less than this share of the depth are one: what a good sensor repeats within, and more."""
+"""Depths that differ by less than this share of the depth are equal: above the repeatability of a good sensor."""
 OBJECT = 0.01
-"""What is nearer than the bench by more than this share of its depth belongs to an object."""
+"""A pixel nearer than the bench by more than this share of its depth belongs to an object."""
 SMALLEST = 0.01
-"""Bench that two captures agree on in a patch of less than this share of the image may be two objects' chance."""
+"""A patch on which captures agree is bench from this share of the image; two objects may agree on a smaller one."""
 FEWEST = 0.15
-"""Of a capture's trusted pixels so many at least show the bench, or the camera is taken to have moved."""
+"""The camera has moved if a smaller share of a capture's trusted pixels shows the bench."""
 LEAST_MATCH, CLEARLY, LOST = 0.15, 0.05, 0.25
-"""Correlation of edges that counts as a match; by how much a match elsewhere must be better; and the share of the usual
-match below which nothing is recognised."""
+"""Least correlation of edges for a match; how much better a match at another place must be; and the share of the usual
+correlation below which the bench is not recognised."""
 GRID = 130
-"""Longer side of the grid on which the plate is bent."""
+"""Longer side of the grid on which the thin plate is solved."""
 
 
 @dataclass(frozen=True)
@@ -50,44 +51,45 @@ class Background:
     depth: DepthArray
     """(h, w) metres, above 0 everywhere."""
     image: RGBArray
-    """(h, w, 3): its colours, painted in where no capture shows them."""
+    """(h, w, 3): its colours; painted in where no capture shows them."""
     kind: str
-    """farthest, median, or the file of a capture of the empty bench."""
+    """`farthest`, `median`, or the file of a capture of the empty bench."""
     match: float = 0.0
-    """How well the edges of captures that lie on it match its own, the median correlation; 0: not known."""
+    """Median correlation of its edges with those of the captures it was made from; 0: not known."""
 
     @property
     def reference(self) -> float:
-        """Metres that stand for the bench in a flattened map: its farthest depth, so that no depth becomes negative."""
+        """The depth of the bench in a flattened map, metres: its farthest, so that no depth becomes negative."""
         return float(self.depth.max())
 
     def depth_at(self, size: Sequence[int]) -> Float[np.ndarray, "H W"]:
-        """Depth at another (height, width) of the same view.
+        """Depth of the same view at another (height, width).
 
         Raises:
             ValueError: a size of another aspect, which the same camera does not give.
         """
         (height, width), (rows, columns) = size, self.depth.shape
+        # The aspect is the same up to rounding each side to whole pixels.
         if abs(height * columns - width * rows) > max(height, width, rows, columns):
             raise ValueError(
-                f"The image is {width}x{height}, and this model knows a bench seen at {columns}x{rows} by a fixed "
-                "camera: expected an image of that camera, at any scale."
+                f"The image is {width}x{height}, and this model is for a fixed camera whose images are "
+                f"{columns}x{rows}: expected an image of that camera, at any scale."
             )
         if (height, width) == (rows, columns):
             return self.depth
         return cv2.resize(self.depth, (width, height), interpolation=cv2.INTER_LINEAR)
 
-    def flattened(self, depth: DepthArray) -> DepthArray:
-        """Depth as if the bench were a wall at `reference`: height above it is kept, 0 stays untrusted."""
+    def flatten(self, depth: DepthArray) -> DepthArray:
+        """Depth as if the bench were a wall at `reference`: heights above it stay, and 0 stays untrusted."""
         return np.where(depth > 0, depth + (self.reference - self.depth_at(depth.shape)), 0).astype(np.float32)
 
-    def objects(self, depth: DepthArray) -> MaskArray:
-        """True where trusted depth is nearer than the bench by more than OBJECT of it."""
+    def mask_objects(self, depth: DepthArray) -> MaskArray:
+        """True where trusted depth is nearer than the bench by more than the share OBJECT of it."""
         bench = self.depth_at(depth.shape)
         return (depth > 0) & (bench - depth > OBJECT * bench)
 
     def write(self, folder: Path) -> None:
-        """Write DEPTH, IMAGE and ABOUT."""
+        """Write DEPTH, IMAGE and ABOUT into a folder."""
         with files.atomic_write(folder / DEPTH) as tmp_path:
             np.save(tmp_path, self.depth)
         files.write_rgb(folder / IMAGE, self.image)
@@ -97,18 +99,20 @@ class Background:
 
 
 def read_background(folder: Path) -> Background:
-    """What `Background.write` wrote.
+    """Read what `Background.write` wrote.
 
     Raises:
-        ValueError: a file is missing or holds something else.
+        ValueError: a file is missing or damaged.
     """
     path = folder / DEPTH
     if not path.is_file():
-        raise ValueError(f"{path} is missing: this model answers what differs from it; copy the whole folder again.")
+        raise ValueError(
+            f"{path} is missing: this model predicts differences from that bench. Copy the whole folder again."
+        )
     with files.reading(path, "copy the whole folder again"):
         depth = np.load(path, allow_pickle=False)
         if depth.ndim != 2 or depth.dtype != np.float32 or not (np.isfinite(depth) & (depth > 0)).all():
-            raise ValueError(f"{path} holds no map of depth above 0 in float32 metres: copy the whole folder again.")
+            raise ValueError(f"{path} is not a float32 depth map in metres above 0: copy the whole folder again.")
     image = files.read_rgb(folder / IMAGE)
     with files.reading(folder / ABOUT, "copy the whole folder again"):
         about = json.loads((folder / ABOUT).read_text())
@@ -118,54 +122,61 @@ def read_background(folder: Path) -> Background:
     return Background(depth, image, kind, match)
 
 
-def farthest(depths: Stack) -> DepthArray:
-    """The bench: the farthest depth where two captures agree on it, a thin plate elsewhere, never nearer than was seen.
+def find_farthest(depths: Stack) -> DepthArray:
+    """The bench, (h, w) metres, by the farthest depth.
 
-    Agreement in small patches is left to the plate: two objects of one height. With one capture all that it shows is
-    the bench.
+    Where two captures agree on the farthest depth, that is the bench; elsewhere a thin plate continues it, unless a
+    capture shows something farther. Small patches of agreement do not count: two objects may have one height. With
+    one capture, everything it shows is bench.
 
     Raises:
-        ValueError: no trusted depth at all.
+        ValueError: no trusted depth.
     """
     ordered = -np.sort(-depths, axis=0)  # farthest first; 0 is last
-    seen = ordered[len(depths) // 20]  # of many captures a few see errors beyond the bench
+    # Among many captures, some have errors beyond the bench: the farthest twentieth is left out.
+    seen = ordered[len(depths) // 20]
     if len(depths) == 1:
-        return filled(seen, seen > 0)
+        return fill_holes(seen, seen > 0)
     following = ordered[len(depths) // 20 + 1]
     agreed = (following > 0) & (seen - following < REPEATS * seen)
-    sure = _large(agreed)
+    sure = _keep_large(agreed)
     if not sure.any():
         sure = agreed if agreed.any() else seen > 0
-    plate = filled(np.where(sure, seen, 0), sure)
+    plate = fill_holes(np.where(sure, seen, 0), sure)
+    # A small patch that lies on the plate is bench after all.
     near = agreed & (np.abs(seen - plate) < 5 * REPEATS * plate)
-    calm = cv2.medianBlur(np.ascontiguousarray(seen), 3)  # a lone speckle beyond the bench is an error
+    # The median over neighbours: a single pixel beyond the bench is an error.
+    calm = cv2.medianBlur(np.ascontiguousarray(seen), 3)
     return np.where(sure | near, seen, np.maximum(plate, calm)).astype(np.float32)
 
 
-def median(depths: Stack) -> DepthArray:
-    """The middle depth of every pixel over the captures that show it, holes filled by a thin plate.
+def find_median(depths: Stack) -> DepthArray:
+    """The bench, (h, w) metres, by the median depth of every pixel over the captures that show it.
+
+    Of an even number of depths it takes the nearer one in the middle. A thin plate fills the holes.
 
     Raises:
-        ValueError: no trusted depth at all.
+        ValueError: no trusted depth.
     """
     count = (depths > 0).sum(0)
     ordered = np.sort(np.where(depths > 0, depths, np.inf), axis=0)
     middle = np.take_along_axis(ordered, (np.maximum(count - 1, 0) // 2)[None], 0)[0]
-    return filled(np.where(count > 0, middle, 0).astype(np.float32), count > 0)
+    return fill_holes(np.where(count > 0, middle, 0).astype(np.float32), count > 0)
 
 
-def colours(images: Colours, depths: Stack, bench: DepthArray) -> RGBArray:
-    """Median colour of the captures that show the bench at each pixel; painted in from around where none does."""
+def find_colours(images: Colours, depths: Stack, bench: DepthArray) -> RGBArray:
+    """Median colour, (h, w, 3), of the captures that show the bench; painted in from the surroundings elsewhere."""
     shown = (depths > 0) & (np.abs(depths - bench) < 2 * REPEATS * bench)
     count = shown.sum(0)
+    # 256 stands for captures that do not show the bench: it sorts after every colour.
     ordered = np.sort(np.where(shown[..., None], images.astype(np.int16), 256), axis=0)
     middle = np.take_along_axis(ordered, (np.maximum(count - 1, 0) // 2)[None, ..., None], 0)[0]
     known = np.where(count[..., None] > 0, middle, 0).astype(np.uint8)
     return cv2.inpaint(known, (count == 0).astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
-def filled(depth: DepthArray, known: MaskArray) -> DepthArray:
-    """Depth where it is known, and elsewhere a thin plate (least bending) that runs through the known part.
+def fill_holes(depth: DepthArray, known: MaskArray) -> DepthArray:
+    """Depth where it is known, and elsewhere a thin plate, the surface of least bending, through the known part.
 
     Raises:
         ValueError: nothing is known.
@@ -174,28 +185,35 @@ def filled(depth: DepthArray, known: MaskArray) -> DepthArray:
         raise ValueError("The captures hold no trusted depth: there is no bench to find.")
     if known.all():
         return depth.astype(np.float32)
-    flat = _plane(depth, known)  # what is left is bent: a tilted bench is continued exactly, and to the border
-    step = max(1, -(-max(depth.shape) // GRID))
-    rows, columns = (-(-side // step) for side in depth.shape)
-    cell = (np.arange(depth.shape[0])[:, None] // step) * columns + np.arange(depth.shape[1]) // step
-    count = np.bincount(cell[known], minlength=rows * columns)
-    total = np.bincount(cell[known], (depth - flat)[known], minlength=rows * columns)
-    bent = _bending(rows, columns)
-    weight = diags(100.0 * (count > 0) + 1e-9)  # the least weight settles a plate that hangs on fewer than three points
-    wanted = total / np.maximum(count, 1)
-    plate = np.asarray(spsolve(csc_matrix(bent.T @ bent + weight), weight @ wanted)).reshape(rows, columns)
-    centre = step / 2 - 0.5
-    # cell (i, j) stands for the pixel (i step + centre, j step + centre)
-    across, down = ((np.arange(side, dtype=np.float32) - centre) / step for side in depth.shape[::-1])
-    grid = np.meshgrid(across, down)
-    smooth = flat + cv2.remap(plate.astype(np.float32), *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # The plate bends only what a plane leaves: a tilted bench is continued exactly, up to the border.
+    flat = _fit_plane(depth, known)
+    smooth = flat + _fit_plate(depth - flat, known)
     low, high = depth[known].min(), depth[known].max()
     room = high - low + 1e-3 * high
     return np.where(known, depth, smooth.clip(max(low - room, 1e-3 * low), high + room)).astype(np.float32)
 
 
-def _plane(depth: DepthArray, known: MaskArray) -> Float[np.ndarray, "h w"]:
-    """The plane nearest to what is known, by least squares; level where that settles no tilt."""
+def _fit_plate(values: Float[np.ndarray, "h w"], known: MaskArray) -> Float[np.ndarray, "h w"]:
+    """A thin plate through the known values, solved on a coarse grid and interpolated."""
+    step = max(1, -(-max(values.shape) // GRID))
+    rows, columns = (-(-side // step) for side in values.shape)
+    cell = (np.arange(values.shape[0])[:, None] // step) * columns + np.arange(values.shape[1]) // step
+    count = np.bincount(cell[known], minlength=rows * columns)
+    total = np.bincount(cell[known], values[known], minlength=rows * columns)
+    bending = _build_bending(rows, columns)
+    # The tiny weight of empty cells determines a plate that fewer than three points hold.
+    weight = diags(100.0 * (count > 0) + 1e-9)
+    wanted = total / np.maximum(count, 1)
+    plate = np.asarray(spsolve(csc_matrix(bending.T @ bending + weight), weight @ wanted)).reshape(rows, columns)
+    # Cell (i, j) stands for the pixel (i step + centre, j step + centre).
+    centre = step / 2 - 0.5
+    across, down = ((np.arange(side, dtype=np.float32) - centre) / step for side in values.shape[::-1])
+    grid = np.meshgrid(across, down)
+    return cv2.remap(plate.astype(np.float32), *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _fit_plane(depth: DepthArray, known: MaskArray) -> Float[np.ndarray, "h w"]:
+    """The plane through the known depth by least squares; level where the known pixels do not determine its tilt."""
     rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float64)
     centred = [place - place[known].mean() for place in (rows, columns)]
     mean = depth[known].mean(dtype=np.float64)
@@ -204,29 +222,30 @@ def _plane(depth: DepthArray, known: MaskArray) -> Float[np.ndarray, "h w"]:
     return mean + down * centred[0] + across * centred[1]
 
 
-def _large(agreed: MaskArray) -> MaskArray:
-    """Of pixels that captures agree on, those in broad patches: speckle closed, thin links cut, islands dropped."""
+def _keep_large(agreed: MaskArray) -> MaskArray:
+    """The pixels in broad patches: closing fills speckle, opening cuts thin links, and small patches are dropped."""
     side = max(3, round(0.03 * agreed.shape[1])) | 1
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     whole = cv2.morphologyEx(agreed.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     broad = cv2.morphologyEx(whole, cv2.MORPH_OPEN, disk)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(broad)
     kept = boxes[:, cv2.CC_STAT_AREA] >= SMALLEST * agreed.size
-    kept[0] = False  # what is in no patch
+    kept[0] = False  # label 0: pixels outside every patch
     return kept[np.asarray(labels, np.intp)] & agreed
 
 
-def _bending(rows: int, columns: int) -> coo_matrix:
-    """Second differences of a grid down, across and twice in both: the energy of a thin plate is their square."""
+def _build_bending(rows: int, columns: int) -> coo_matrix:
+    """The matrix of a grid's second differences; the energy of a thin plate is the square of their norm."""
     index = np.arange(rows * columns).reshape(rows, columns)
-    down = _differences(rows * columns, (1, -2, 1), index[:-2], index[1:-1], index[2:])
-    across = _differences(rows * columns, (1, -2, 1), index[:, :-2], index[:, 1:-1], index[:, 2:])
+    down = _build_differences(rows * columns, (1, -2, 1), index[:-2], index[1:-1], index[2:])
+    across = _build_differences(rows * columns, (1, -2, 1), index[:, :-2], index[:, 1:-1], index[:, 2:])
+    # The energy holds the mixed difference twice, so its square counts double.
     root = 2**0.5
     corners = index[:-1, :-1], index[1:, :-1], index[:-1, 1:], index[1:, 1:]
-    return coo_matrix(vstack([down, across, _differences(rows * columns, (root, -root, -root, root), *corners)]))
+    return coo_matrix(vstack([down, across, _build_differences(rows * columns, (root, -root, -root, root), *corners)]))
 
 
-def _differences(size: int, weights: Sequence[float | int], *places: np.ndarray) -> coo_matrix:
+def _build_differences(size: int, weights: Sequence[float | int], *places: np.ndarray) -> coo_matrix:
     count = places[0].size
     entries = np.repeat(np.asarray(weights, float)[:, None], count, 1)
     lines = np.tile(np.arange(count), len(places))
@@ -234,24 +253,24 @@ def _differences(size: int, weights: Sequence[float | int], *places: np.ndarray)
 
 
 class Registration(NamedTuple):
-    """How a capture lies on the bench, by what is the same in both."""
+    """How well a capture fits the bench."""
 
     shift_px: float
-    """By how many pixels of the image its edges match the bench's best; 0 where no place matches clearly better."""
+    """Pixels of the image by which its edges are displaced; 0 where no other place matches clearly better."""
     lost: bool = False
-    """Whether its edges match the bench's nowhere, though other captures' do; asked where there is no depth."""
+    """Whether its edges match nowhere, although those of other captures do; True only without depth."""
     agrees: float | None = None
     """Share of trusted pixels whose depth is the bench's; None without depth."""
     offset: float | None = None
-    """The lower quartile of |depth - bench|, metres: near 0 where the camera stands and a quarter shows the bench."""
+    """Lower quartile of |depth - bench|, metres: near 0 if the camera has not moved and a quarter shows the bench."""
 
     @property
     def moved(self) -> bool:
-        """Whether the camera, or the bench, is not where it was."""
+        """Whether the camera or the bench has moved."""
         return self.shift_px > 0 or self.lost or (self.agrees is not None and self.agrees < FEWEST)
 
-    def sentence(self, name: str) -> str:
-        """What is known of it, with the remedy."""
+    def describe(self, name: str) -> str:
+        """The displacement and the remedy in a sentence; `name` is the capture's."""
         measured = [] if self.offset is None else [f"{1000 * self.offset:.1f} mm in depth"]
         measured += [f"{self.shift_px:.0f} pixels"] if self.shift_px else []
         how = f"{' and '.join(measured)} off" if measured else "none of it is recognised"
@@ -262,8 +281,17 @@ class Registration(NamedTuple):
 
 
 def register(bench: Background, image: Seen, depth: DepthArray | None = None) -> Registration:
-    """How an image, and its depth where there is some, lies on the bench."""
-    shift, own = matched(bench.image, image)
+    """Compare an image, and its depth where it has some, with the bench.
+
+    Args:
+        bench: what the model knows.
+        image: (h, w, 3) uint8, of any size.
+        depth: (h, w) metres, 0 where untrusted, in the bench's aspect.
+
+    Raises:
+        ValueError: depth of another aspect.
+    """
+    shift, own = match_edges(bench.image, image)
     lost = bench.match > LEAST_MATCH and own < LOST * bench.match and not shift
     if depth is None or not (depth > 0).any():
         return Registration(shift, lost)
@@ -272,28 +300,42 @@ def register(bench: Background, image: Seen, depth: DepthArray | None = None) ->
     return Registration(shift, False, float((off < REPEATS * wall[known]).mean()), float(np.quantile(off, 0.25)))
 
 
-def matched(bench: RGBArray, image: Seen) -> tuple[float, float]:
-    """How far from its own place the middle of an image matches the bench best, pixels; and how well at its own place.
+def match_edges(bench: RGBArray, image: Seen) -> tuple[float, float]:
+    """Find the middle of an image in the bench by its edges.
 
-    The first is 0 where no other place is clearly better, the second a correlation of edges.
+    Returns:
+        How far the best match is from the middle's own place, in pixels of the image, 0 where no other place is
+        clearly better; and the correlation of edges at its own place, up to 1.
     """
     wide = min(160, image.shape[1])
-    wall = _edges(bench, (max(1, round(bench.shape[0] * wide / bench.shape[1])), wide))
+    wall = _extract_edges(bench, (max(1, round(bench.shape[0] * wide / bench.shape[1])), wide))
     rows, columns = (max(1, round(0.12 * side)) for side in wall.shape)
-    middle = _edges(image, wall.shape)[rows:-rows, columns:-columns]
+    middle = _extract_edges(image, wall.shape)[rows:-rows, columns:-columns]
     if min(middle.shape) < 8:
         return 0.0, 0.0
     matches = np.nan_to_num(cv2.matchTemplate(wall, middle, cv2.TM_CCOEFF_NORMED))
     row, column = np.unravel_index(matches.argmax(), matches.shape)
     far = float(np.hypot(row - rows, column - columns))
     own = float(matches[rows, columns])
-    clear = matches.max() > LEAST_MATCH and matches.max() - own > CLEARLY
-    return far * image.shape[1] / wide if clear and far >= 0.01 * wide else 0.0, own
+    clear = matches.max() > LEAST_MATCH and matches.max() - own > CLEARLY and far >= 0.01 * wide
+    return far * image.shape[1] / wide if clear else 0.0, own
 
 
-def _edges(image: RGBArray, size: Sequence[int]) -> Float[np.ndarray, "H W"]:
-    """Grey levels at (height, width), less their surroundings' mean and by their spread: light no longer matters."""
+def _extract_edges(image: RGBArray, size: Sequence[int]) -> Float[np.ndarray, "H W"]:
+    """Grey levels at (height, width), normalised by the mean and spread around each, so that light has no effect."""
     grey = files.resize_image(image, (size[0], size[1])).astype(np.float32).mean(-1)
     centred = grey - cv2.GaussianBlur(grey, (0, 0), 4)
     spread = cv2.GaussianBlur(centred**2, (0, 0), 4)
     return centred / np.sqrt(spread + 2)
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "farthest": "find_farthest",
+        "median": "find_median",
+        "colours": "find_colours",
+        "filled": "fill_holes",
+        "matched": "match_edges",
+    },
+)

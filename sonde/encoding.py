@@ -1,8 +1,9 @@
 """Metric depth to and from the [0, 1] a network regresses: one interface for training, prediction and export.
 
-An encoding knows its depth range in metres. `encode` clips depth to that range, so its answer never leaves
+An encoding knows its depth range in metres. `encode` clips depth to that range, so its values never leave
 [0, 1]; `decode` clips to [0, 1] and undoes `encode` exactly. Both take torch tensors (differentiable) or
 NumPy arrays of any shape, and keep their dtype. NaN stays NaN: the caller's mask says which pixels to trust.
+NumPy arrays need no torch.
 
     inverse = ENCODINGS["inverse"](0.25174, 3.90745)
     inverse.decode(inverse.encode(depth))       # depth, to a hundredth of a millimetre in float32
@@ -10,17 +11,34 @@ NumPy arrays of any shape, and keep their dtype. NaN stays NaN: the caller's mas
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 
-Array = TypeVar("Array", Tensor, np.ndarray)
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", "torch.Tensor", np.ndarray)
+
+
+NUMPY = (np.ndarray, np.generic)
+"""NumPy's types: arithmetic on an array without axes gives a scalar, which is not an `ndarray`."""
+
+
+class EncodingFields(TypedDict):
+    """An encoding in JSON: what `Encoding.to_dict` returns and `sonde.json` holds."""
+
+    name: str
+    """A name in ENCODINGS."""
+    min_depth: float | int
+    """Metres."""
+    max_depth: float | int
+    """Metres."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +67,13 @@ class Encoding(ABC):
 
     def encode(self, depth: Array) -> Array:
         """Values in [0, 1] for depth in metres; depth outside the range counts as its nearer end."""
-        return _in_single(lambda z: self._encode(z.clip(self.min_depth, self.max_depth)).clip(0.0, 1.0), depth)
+        return _compute_in_float32(lambda z: self._encode(z.clip(self.min_depth, self.max_depth)).clip(0.0, 1.0), depth)
 
     def decode(self, value: Array) -> Array:
         """Depth in metres for values in [0, 1]; values outside count as the nearer end."""
-        return _in_single(lambda x: self._decode(x.clip(0.0, 1.0)), value)
+        return _compute_in_float32(lambda x: self._decode(x.clip(0.0, 1.0)), value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> EncodingFields:
         """Name and range, ready for JSON; `from_dict` takes it back."""
         return {"name": self.name, "min_depth": self.min_depth, "max_depth": self.max_depth}
 
@@ -115,44 +133,54 @@ class Log(Encoding):
 
     def _encode(self, depth: Array) -> Array:
         ratio = depth / self.min_depth
-        log = torch.log(ratio) if isinstance(ratio, Tensor) else np.log(ratio)
+        log = np.log(ratio) if isinstance(ratio, NUMPY) else ratio.log()
         return log / self._span
 
     def _decode(self, value: Array) -> Array:
         log = value * self._span
-        return self.min_depth * (torch.exp(log) if isinstance(log, Tensor) else np.exp(log))
+        return self.min_depth * (np.exp(log) if isinstance(log, NUMPY) else log.exp())
 
     @property
     def _span(self) -> float:
         return math.log(self.max_depth / self.min_depth)
 
 
-def _in_single(function: Callable[[Any], Any], values: Array) -> Array:
-    """Half-precision values go through the function in float32, since max / min may be beyond half's range."""
+def _compute_in_float32(function: Callable[[Any], Any], values: Array) -> Array:
+    """Apply the function in float32 to half-precision values: max / min may overflow half precision."""
     if values.itemsize >= 4:
         return function(values)
-    if isinstance(values, Tensor):
-        return function(values.float()).to(values.dtype)
-    return function(values.astype(np.float32)).astype(values.dtype)
+    if isinstance(values, NUMPY):
+        return function(values.astype(np.float32)).astype(values.dtype)
+    return function(values.float()).to(values.dtype)
 
 
 ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Inverse, InverseNotebook, Linear, Log)}
 """Name → class taking (min_depth, max_depth) in metres."""
 
 
-def decoders(name: str) -> list[str]:
-    """The names in ENCODINGS that encode as `name` does, itself first: what may decode a network taught by it."""
+def list_decoders(name: str) -> list[str]:
+    """Names of the encodings that can decode a network trained with `name`: all that encode alike, `name` first."""
     own = ENCODINGS[name]
-    return sorted((other for other, kind in ENCODINGS.items() if kind._encode is own._encode), key=name.__ne__)
+    alike = [other for other, kind in ENCODINGS.items() if kind._encode is own._encode]
+    return [name, *(other for other in alike if other != name)]
 
 
-def from_dict(fields: Mapping[str, Any]) -> Encoding:
-    """The encoding `Encoding.to_dict` described.
+def from_dict(fields: EncodingFields) -> Encoding:
+    """The encoding that `Encoding.to_dict` described.
 
     Raises:
-        ValueError: no such encoding, or a range that is none.
+        ValueError: an unknown encoding, or an empty range.
     """
     name = fields["name"]
     if name not in ENCODINGS:
         raise ValueError(f"No encoding {name!r}: {nearest(name, list(ENCODINGS))}")
     return ENCODINGS[name](fields["min_depth"], fields["max_depth"])
+
+
+def check_max_depth(max_depth: float | int) -> None:
+    """Raise ValueError unless the end of a depth range is a positive, finite number of metres."""
+    if not (math.isfinite(max_depth) and max_depth > 0):
+        raise ValueError(f"max_depth={max_depth}: expected metres above zero, such as 10 or 80.")
+
+
+__getattr__ = aliases(__name__, {"decoders": "list_decoders"})

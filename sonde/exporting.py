@@ -1,4 +1,4 @@
-"""Take a model out of sonde: merged, in the form that plain transformers or GLPDepth's scripts load, and compared."""
+"""Export a model, with adapters merged, for plain transformers or GLPDepth's scripts, and compare the result."""
 
 import logging
 import shutil
@@ -15,43 +15,40 @@ from transformers import pipeline
 
 from sonde import architectures, cards, models
 from sonde.models import DepthModel
-from sonde.recipes.words import range_of
+from sonde.options import takes
+from sonde.options.export import ExportOptions
+from sonde.recipes.words import read_max_depth
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 from sonde.units import UNITS
 
 log = logging.getLogger("sonde")
 
 TOLERANCE = 1e-4
-"""Largest difference allowed between the written network's raw answer and the original's, as a share of its largest."""
+"""Largest difference allowed between the raw outputs of written network and original, relative to the maximum."""
 
 
-def export(
-    model: str | Path | DepthModel,
-    *,
-    to: str = "hf",
-    out: Path | str | None = None,
-    max_depth: float | int | None = None,
-) -> Path:
-    """Write a model in another format and return where it lies; the folder appears only when it is complete.
+@takes(ExportOptions)
+def export(model: str | Path | DepthModel, *, options: ExportOptions) -> Path:
+    """Write a model in another format and return its folder, which appears only when it is complete.
 
     Args:
-        model: any name `sonde.load` takes, or a loaded model (left as it is).
-        to: a name in EXPORTERS.
-        out: an empty or new folder; `<model>-<to>`, beside a run, by default.
-        max_depth: as `sonde.load` takes it, with a name.
+        model: any name `sonde.load` takes, or a loaded model (it stays unchanged).
+        options: the options below, as one value.
 
     Raises:
-        ValueError: an unknown format or one that cannot hold the model, a folder in use, or a result that differs from
-            the original.
+        ValueError: an unknown format or one that cannot hold the model, a folder that is not empty, or a result that
+            differs from the original.
     """
+    to = options.to
     if to not in EXPORTERS:
         raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
-    folder = Path(out) if out else _beside(model.name if isinstance(model, DepthModel) else str(model), to)
+    folder = options.out or _choose_folder(model.name if isinstance(model, DepthModel) else str(model), to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
-    loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=max_depth)
+    loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=options.max_depth)
     original = loaded.cpu().eval()
-    licence, original.name = cards.licence_of(original.name), folder.name
+    licence, original.name = cards.find_licence(original.name), folder.name
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
     EXPORTERS[to](original, partial, licence)
@@ -60,66 +57,67 @@ def export(
 
 
 def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
-    """A merged network, its image processor, and a card with the few lines that turn its answer into millimetres.
+    """Write the merged network, its image processor, and a card with the code that turns its output into depth.
 
-    The model itself is merged. The bench of a fixed camera goes with it, and the card's lines add it.
+    The given model itself is merged. The bench of a fixed camera is written too, and the card's code adds it.
 
     Raises:
-        ValueError: a network that plain transformers does not have, or one that gives other answers there.
+        ValueError: plain transformers does not have this network, or gives other outputs with it.
     """
     if not type(model.network.config).__module__.startswith("transformers."):
         raise ValueError(
             f"Plain transformers cannot hold this network ({model.network.config.model_type}): use it with sonde.load, "
             "or export a model that is GLPN or Depth Anything throughout."
         )
-    image = _picture(*model.spec.network_size(480, 640))
-    before = _raw(model, image)
+    image = _make_picture(*model.spec.network_size(480, 640))
+    before = _predict_raw(model, image)
     _merge(model)
     models.save(model, folder)
-    (folder / "README.md").write_text(card(model, licence))
+    (folder / "README.md").write_text(render_card(model, licence))
     after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.spec.scale
     _compare(before, after, model.name, folder)
 
 
 def to_glpdepth(model: DepthModel, folder: Path, licence: str) -> None:
-    """A state_dict as GLPDepth's own scripts load it, read back and compared, and a card with the metres it ends at.
+    """Write a state_dict for GLPDepth's own scripts, read it back and compare; and a card that states its depth range.
 
-    The model itself is merged. The file is named after the folder, unless that name says other metres.
+    The given model itself is merged. The file is named after the folder, unless that name suggests another range.
 
     Raises:
-        ValueError: a model that is more, or something else, than such a file can hold.
+        ValueError: such a file cannot hold the model.
     """
-    reason = _beyond_glpdepth(model)
+    reason = _find_obstacle(model)
     if reason is not None:
         raise ValueError(f"--to glpdepth cannot hold this model: {reason}.")
-    metres = models.max_depth_of(model)
+    metres = models.find_max_depth(model)
     assert metres is not None
-    image = _picture(*model.spec.network_size(480, 640))
-    before = _raw(model, image)
+    image = _make_picture(*model.spec.network_size(480, 640))
+    before = _predict_raw(model, image)
     _merge(model)
     folder.mkdir(parents=True)
-    named = range_of(model.name) in (None, metres)
+    named = read_max_depth(model.name) in (None, metres)
     path = folder / f"{model.name if named else 'model'}.ckpt"
     torch.save(architectures.to_glpdepth(model.network.state_dict()), path)
     again = models.load(path, max_depth=metres)
-    after = _raw(again, image)
+    after = _predict_raw(again, image)
     _compare(before, after, model.name, folder)
+    # The renaming must be exact, not only close: every tensor comes back bit for bit.
     written, own = again.network.state_dict(), model.network.state_dict()
     assert all(torch.equal(written[name], value) for name, value in own.items())
-    architectures.as_glpdepth_adds(again.network)
-    apart = float((_raw(again, image) - after).abs().max())
-    (folder / "README.md").write_text(glpdepth_card(model, licence, path.name, apart))
-    changes = architectures.changes_there(model.network.config)
+    architectures.use_glpdepth_norms(again.network)
+    apart = float((_predict_raw(again, image) - after).abs().max())
+    (folder / "README.md").write_text(render_glpdepth_card(model, licence, path.name, apart))
+    changes = architectures.describe_glpdepth_changes(model.network.config)
     if changes is not None:
         log.warning("%s: %s", path.name, changes)
 
 
-def _beyond_glpdepth(model: DepthModel) -> str | None:
-    """Why GLPDepth's scripts would answer otherwise with this model's tensors, and what to do; None: they do not."""
+def _find_obstacle(model: DepthModel) -> str | None:
+    """Why GLPDepth's scripts would give another depth with these tensors, and what to do; None: no reason."""
     kind = model.network.config.model_type
     if kind != "glpn":
         return f"it is a {kind} network, and GLPDepth's code builds GLPN alone; try --to hf"
-    spec, odd = model.spec, architectures.unlike_glpdepth(model.network.config)
+    spec, odd = model.spec, architectures.find_glpdepth_difference(model.network.config)
     found = (
         (spec.background is not None, f"it answers depth above the bench of a fixed camera; {KEPT}"),
         (spec.encoding is not None, f"it answers an encoding of depth, and GLPDepth a share of metres; {ANEW}"),
@@ -132,16 +130,16 @@ def _beyond_glpdepth(model: DepthModel) -> str | None:
     return next((reason for holds, reason in found if holds), None)
 
 
-def glpdepth_card(model: DepthModel, licence: str, file: str, apart: float) -> str:
-    """The card of a GLPDepth file: its licence, the metres that every command must say, and what differs there.
+def render_glpdepth_card(model: DepthModel, licence: str, file: str, apart: float) -> str:
+    """The card of a GLPDepth file: its licence, the depth range that every command needs, and what differs there.
 
     Args:
-        model: the one that was written.
-        licence: of its weights.
-        file: the name of the file beside the card.
-        apart: metres by which GLPDepth's answer to a test picture differs at most.
+        model: the model that was written.
+        licence: the licence of its weights.
+        file: name of the file beside the card.
+        apart: largest difference of GLPDepth's depth on a test picture, in metres.
     """
-    metres, changes = models.max_depth_of(model), architectures.changes_there(model.network.config)
+    metres, changes = models.find_max_depth(model), architectures.describe_glpdepth_changes(model.network.config)
     assert metres is not None
     notes, spec = [] if changes is None else [changes], model.spec
     if not spec.pads:
@@ -160,7 +158,7 @@ def glpdepth_card(model: DepthModel, licence: str, file: str, apart: float) -> s
 
 
 def _merge(model: DepthModel) -> None:
-    """A network without adapters, whose base nobody needs to know."""
+    """Merge the adapters into the network and remove the base from the spec; the model is changed in place."""
     if isinstance(model.network, PeftModel):
         model.network = model.network.merge_and_unload()
     model.spec = replace(model.spec, base=None, fingerprint=None, base_max_depth=None)
@@ -170,16 +168,16 @@ def _compare(before: torch.Tensor, after: torch.Tensor, name: str, folder: Path)
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"{folder} answers otherwise than {name} (by {difference:.2g} of its largest value): it is kept for "
-            "a look, and nothing was exported."
+            f"{folder} gives another output than {name} (different by {difference:.2g} of the largest value): nothing "
+            "was exported, and the folder is kept for inspection."
         )
 
 
-def card(model: DepthModel, licence: str) -> str:
-    """The model card: its licence, what the numbers mean, and how to get them without sonde."""
+def render_card(model: DepthModel, licence: str) -> str:
+    """The model card: its licence, the meaning of its output, and the code to use it without sonde."""
     spec, bench = model.spec, model.background
     focal = spec.canonical_focal
-    answers, lines, answer = _reading(model)
+    answers, lines, answer = _describe_output(model)
     if focal is not None:
         answers += f", as a camera of {focal:g} pixels focal length would see it"
     if model.calibration is not None:
@@ -200,8 +198,8 @@ def card(model: DepthModel, licence: str) -> str:
     )
 
 
-def _reading(model: DepthModel) -> tuple[str, str, str]:
-    """What the network answers, the lines that make depth of it, and their result, in metres where it has a unit."""
+def _describe_output(model: DepthModel) -> tuple[str, str, str]:
+    """The meaning of the network's output, the code that makes depth of it, and an expression for depth in metres."""
     spec = model.spec
     encoding, focal, scale = spec.encoding, spec.canonical_focal, spec.scale
     focal_scale = "" if focal is None else f"focal / {focal:g} * "
@@ -229,18 +227,18 @@ def _reading(model: DepthModel) -> tuple[str, str, str]:
     return answers, lines, answer
 
 
-def _beside(name: str, to: str) -> Path:
-    """Beside a folder or a file; a hub id's folder here."""
+def _choose_folder(name: str, to: str) -> Path:
+    """A folder beside the model's own folder or file; for a hub id, one in the current folder."""
     name = name.rstrip("/").removesuffix(".pth").removesuffix(".pt").removesuffix(".ckpt")
     return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
 
 
-def _picture(height: int, width: int) -> Image.Image:
+def _make_picture(height: int, width: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 @torch.inference_mode()
-def _raw(model: DepthModel, image: Image.Image) -> torch.Tensor:
+def _predict_raw(model: DepthModel, image: Image.Image) -> torch.Tensor:
     rgb = torch.from_numpy(models.as_array(image)).permute(2, 0, 1)[None].float() / 255
     return model.forward_raw(model.network, rgb)[0]
 
@@ -326,3 +324,5 @@ up to {apart:.2g} m.{notes} Exported from sonde.
 """
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face, "glpdepth": to_glpdepth}
+
+__getattr__ = aliases(__name__, {"card": "render_card", "glpdepth_card": "render_glpdepth_card"})

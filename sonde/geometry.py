@@ -1,8 +1,8 @@
-"""Depth, distance, points and the pinhole camera: one image at a time, NumPy arrays in and out.
+"""Depth, distance, points and the pinhole camera, for one image at a time: NumPy arrays in and out.
 
 Camera frame: x right, y down, z forward. Intrinsics are (3, 3) in pixels, without skew; the centre of the top-left
-pixel is (0, 0), so an image of width w spans -½ to w - ½. Sizes are (height, width). Lengths keep the unit and
-dtype they come in. Unknown intrinsics are NaN, and stay NaN.
+pixel is (0, 0), so an image of width w spans -½ to w - ½. Sizes are (height, width). Lengths keep their unit and
+dtype. Unknown intrinsics are NaN and stay NaN.
 """
 
 import numpy as np
@@ -16,8 +16,12 @@ Colours = UInt8[np.ndarray, "n 3"]
 Size = tuple[int, int]
 """Height, width."""
 
+SKY = 999.0
+"""Metres: the depth of the sky in renders by sonde, in the layout `folder`. It lies inside the limits of that layout
+and is farther than anything rendered."""
+
 LEAST_PIXELS = 16
-"""Fewer trusted pixels tell nothing about a camera."""
+"""No camera is fitted to fewer trusted pixels."""
 
 
 def depth_from_xyz(
@@ -25,23 +29,23 @@ def depth_from_xyz(
 ) -> tuple[DepthArray, MaskArray]:
     """Z of an organised cloud, 0 where untrusted, and the mask: finite and min_depth < Z < max_depth."""
     z = xyz[..., 2]
-    mask = (z > min_depth) & (z < max_depth)  # no comparison holds for NaN, nor both for infinity
+    mask = (z > min_depth) & (z < max_depth)  # False for NaN and for infinity
     return np.where(mask, z, z.dtype.type(0)), mask
 
 
 def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray | None:
     """The pinhole camera whose pixel grid an organised cloud lies on: u = fx X/Z + cx, v = fy Y/Z + cy.
 
-    Least squares of X/Z over u and Y/Z over v, since pixels are exact and points are not; then again without
-    the points that lie far off.
+    Least squares of X/Z over u and of Y/Z over v, since pixels are exact and points are not. The fit is repeated
+    without the outliers.
 
     Args:
-        xyz: (h, w, 3) in any unit; NaN where nothing was seen.
-        mask: True where trusted; finite points in front of the camera by default.
+        xyz: (h, w, 3) in any unit; NaN where nothing was measured.
+        mask: True where trusted; None trusts finite points in front of the camera.
 
     Returns:
-        The (3, 3) intrinsics, or None where fewer than 16 pixels are trusted or no pinhole camera at the origin
-        fits: a mirrored axis, all pixels in one column or row, or typically off by 2 % of the longer side.
+        The (3, 3) intrinsics; None if fewer than 16 pixels are trusted, or if no pinhole camera at the origin fits: a
+        mirrored axis, all pixels in one column or row, or a median error above 2 % of the longer side.
     """
     trusted = np.isfinite(xyz).all(-1) & (xyz[..., 2] > 0)
     v, u = np.nonzero(trusted if mask is None else trusted & mask)
@@ -49,7 +53,7 @@ def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray 
         return None
     x, y, z = xyz[v, u].astype(np.float64).T
     largest_miss = 0.02 * max(xyz.shape[:2])
-    across, down = _axis(u, x / z, largest_miss), _axis(v, y / z, largest_miss)
+    across, down = _fit_axis(u, x / z, largest_miss), _fit_axis(v, y / z, largest_miss)
     if across is None or down is None:
         return None
     (fx, cx), (fy, cy) = across, down
@@ -57,22 +61,22 @@ def fit_intrinsics(xyz: XYZArray, mask: MaskArray | None = None) -> MatrixArray 
 
 
 def unproject(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
-    """X, Y, Z of every pixel, (h, w, 3), in depth's unit."""
-    x, y = _slopes(depth.shape, intrinsics, depth.dtype)
+    """X, Y, Z of every pixel, (h, w, 3), in the unit of depth."""
+    x, y = _compute_slopes(depth.shape, intrinsics, depth.dtype)
     return np.stack([x * depth, y * depth, depth], axis=-1)
 
 
 def distance_to_depth(distance: DepthArray, intrinsics: MatrixArray) -> DepthArray:
-    """Depth along the optical axis from Euclidean distance along each pixel's line of sight.
+    """Depth along the optical axis from Euclidean distance along each pixel's ray.
 
-    Hypersim, for one, stores distance: f = 886.81 on 1024x768, principal point (511.5, 383.5).
+    Hypersim stores distance: f = 886.81 on 1024x768, principal point (511.5, 383.5).
     """
-    return distance / _obliquity(distance, intrinsics)
+    return distance / _compute_obliquity(distance, intrinsics)
 
 
 def depth_to_distance(depth: DepthArray, intrinsics: MatrixArray) -> DepthArray:
-    """Euclidean distance along each pixel's line of sight from depth along the optical axis."""
-    return depth * _obliquity(depth, intrinsics)
+    """Euclidean distance along each pixel's ray from depth along the optical axis."""
+    return depth * _compute_obliquity(depth, intrinsics)
 
 
 def scale_intrinsics(intrinsics: MatrixArray, before: Size, after: Size) -> MatrixArray:
@@ -85,34 +89,34 @@ def scale_intrinsics(intrinsics: MatrixArray, before: Size, after: Size) -> Matr
 
 
 def crop_intrinsics(intrinsics: MatrixArray, top: int, left: int) -> MatrixArray:
-    """Intrinsics after cutting off `top` rows and `left` columns; a negative count pads."""
+    """Intrinsics after cutting off `top` rows and `left` columns; a negative number pads."""
     return intrinsics - np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
 
 
 def flip_intrinsics(intrinsics: MatrixArray, width: int) -> MatrixArray:
-    """Intrinsics after mirroring an image of that width left to right: the scene is mirrored, not the lens."""
+    """Intrinsics after mirroring an image of this width left to right. The scene is mirrored, so fx stays positive."""
     flipped = intrinsics.copy()
     flipped[0, 2] = width - 1 - flipped[0, 2]
     return flipped
 
 
 def check_camera(camera: MatrixArray, height: int, width: int) -> None:
-    """Intrinsics can be those of an image of this size.
+    """Check that intrinsics can belong to an image of this size.
 
     Raises:
-        ValueError: their centre lies outside it.
+        ValueError: their principal point lies outside the image.
     """
     if not (0 <= camera[0, 2] < width and 0 <= camera[1, 2] < height):
         raise ValueError(
             f"The intrinsics' centre ({camera[0, 2]:g}, {camera[1, 2]:g}) is outside this image of {width}x{height}: "
-            "they belong to another size; scale them to this one."
+            "the intrinsics belong to another size; scale them to this one."
         )
 
 
 def point_cloud(
     depth: DepthArray, intrinsics: MatrixArray, mask: MaskArray | None = None, rgb: Image | None = None
 ) -> tuple[Points, Colours | None]:
-    """The trusted pixels as points (n, 3) in depth's unit, row by row, and their colours (n, 3) where rgb is given.
+    """The trusted pixels as points (n, 3) in the unit of depth, row by row; and their colours (n, 3) if rgb is given.
 
     Raises:
         ValueError: rgb and depth differ in size.
@@ -126,8 +130,8 @@ def point_cloud(
     return unproject(depth, intrinsics)[keep], None if rgb is None else rgb[keep]
 
 
-def _axis(pixel: np.ndarray, slope: np.ndarray, largest_miss: float) -> tuple[float, float] | None:
-    """Focal length and centre in pixels of slope = (pixel - centre) / focal; None where the median miss is large."""
+def _fit_axis(pixel: np.ndarray, slope: np.ndarray, largest_miss: float) -> tuple[float, float] | None:
+    """Focal length and centre, in pixels, of slope = (pixel - centre) / focal; None if the median error is large."""
     near = np.ones(len(pixel), bool)
     focal = centre = 0.0
     for _ in range(3):
@@ -145,7 +149,7 @@ def _axis(pixel: np.ndarray, slope: np.ndarray, largest_miss: float) -> tuple[fl
     return float(focal), float(centre)
 
 
-def _slopes(shape: tuple[int, ...], intrinsics: MatrixArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _compute_slopes(shape: tuple[int, ...], intrinsics: MatrixArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """X/Z of every column (w,) and Y/Z of every row (h, 1)."""
     height, width = shape
     (fx, _, cx), (_, fy, cy) = intrinsics[:2]
@@ -153,7 +157,7 @@ def _slopes(shape: tuple[int, ...], intrinsics: MatrixArray, dtype: np.dtype) ->
     return x.astype(dtype), y.astype(dtype)[:, None]
 
 
-def _obliquity(values: DepthArray, intrinsics: MatrixArray) -> DepthArray:
-    """Distance per depth of every pixel: 1 on the optical axis, more beside it."""
-    x, y = _slopes(values.shape, intrinsics, values.dtype)
+def _compute_obliquity(values: DepthArray, intrinsics: MatrixArray) -> DepthArray:
+    """Distance divided by depth for every pixel: 1 on the optical axis, larger elsewhere."""
+    x, y = _compute_slopes(values.shape, intrinsics, values.dtype)
     return np.sqrt(1 + x * x + y * y)

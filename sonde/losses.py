@@ -1,10 +1,9 @@
 """What training minimises. A loss maps (prediction, target, mask) to one value per image: (b h w)³ → (b,).
 
-No loss knows its weight or averages the batch. Prediction and target are the same quantity: encoded depth for
-`masked_l1`, `edge_gradient` and `relief`, depth for `silog`, disparity for `ssi`, `gradient_matching` and what is
-`aligned`. Untrusted pixels may hold anything, NaN included: they are replaced before the arithmetic, so they reach
-neither value nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction never
-gives NaN. Half-precision predictions are raised to float32 first.
+No loss knows its weight or averages the batch. Prediction and target are the same quantity, which stands with each
+loss in LOSSES. Untrusted pixels may hold anything, NaN included: they are replaced before the arithmetic, so they
+reach neither value nor gradient. An empty mask gives 0 with a zero gradient; a constant map or a perfect prediction
+never gives NaN. Half-precision predictions are raised to float32 first.
 
 Each loss also takes `trim`: the share of each image's largest errors, by the loss's own error, that it leaves out.
 What a loss normalises or aligns with is still taken from all trusted pixels.
@@ -12,29 +11,54 @@ What a loss normalises or aligns with is still taken from all trusted pixels.
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.maps import high_pass, inside, precise
+from sonde.maps import high_pass, inside, promote
 from sonde.recipes import LossRecipe
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 from sonde.tensors import Depth, Mask, PerImage
 
-Loss = Callable[..., PerImage]
+LossFunction = Callable[..., PerImage]
 """(prediction, target, mask) → one value per image; with `trim`, where a recipe may ask for it."""
+Quantity = Literal["encoded depth", "depth", "disparity"]
+"""What a loss compares: depth as an encoding spreads it, depth above 0, or disparity up to scale and shift."""
 Weights = Mapping[str, float | int | LossRecipe]
 """LOSSES by name, with their weights, or with weight and trim."""
 Tokens = Float[Tensor, "b tokens channels"]
 Map = Literal["ssi", "raw", "log"]
 
 
-def weighted(pred: Depth, target: Depth, mask: Mask, weights: Weights) -> dict[str, PerImage]:
+@dataclass(frozen=True)
+class Loss:
+    """A row of LOSSES: a loss and the quantity for which it is made. Call it as the function itself."""
+
+    function: LossFunction
+    quantity: Quantity
+
+    def __call__(self, pred: Depth, target: Depth, mask: Mask, **options: object) -> PerImage:
+        """One value per image; `options` are the function's own, such as `trim`."""
+        return self.function(pred, target, mask, **options)
+
+
+def needs_depth(name: str) -> bool:
+    """Whether the loss of that name in LOSSES needs depth above 0, so that it cannot score disparity.
+
+    A plain function in LOSSES does not say: it is trusted with any quantity.
+    """
+    loss = LOSSES.get(name)
+    return isinstance(loss, Loss) and loss.quantity == "depth"
+
+
+def weigh(pred: Depth, target: Depth, mask: Mask, weights: Weights) -> dict[str, PerImage]:
     """Each named loss times its weight; their sum, averaged over the batch, is what a step minimises.
 
     Raises:
@@ -42,7 +66,7 @@ def weighted(pred: Depth, target: Depth, mask: Mask, weights: Weights) -> dict[s
     """
     check(weights)
     terms = {name: LossRecipe.model_validate(given) for name, given in weights.items()}
-    return {name: term.weight * LOSSES[name](pred, target, mask, **_options(term)) for name, term in terms.items()}
+    return {name: term.weight * LOSSES[name](pred, target, mask, **_read_options(term)) for name, term in terms.items()}
 
 
 def check(weights: Weights) -> None:
@@ -62,21 +86,26 @@ def check(weights: Weights) -> None:
             continue
         if not 0 <= term.trim < 1:
             raise ValueError(f"loss.{name}.trim={term.trim:g}: expected a share of each image, from 0 to below 1.")
-        if "trim" not in inspect.signature(LOSSES[name]).parameters:
+        if "trim" not in _list_arguments(LOSSES[name]):
             raise ValueError(
                 f"loss.{name}.trim={term.trim:g}: {name} takes no trim; leave it out, or give the function an argument "
                 "`trim`."
             )
 
 
-def _options(term: LossRecipe) -> dict[str, Any]:
+def _list_arguments(loss: Loss | LossFunction) -> Collection[str]:
+    return inspect.signature(loss.function if isinstance(loss, Loss) else loss).parameters
+
+
+def _read_options(term: LossRecipe) -> dict[str, float]:
+    # Without a trim the key is left out, not set to 0: `ssi_trimmed` has a trim of its own, and some losses take none.
     return {} if term.trim is None else {"trim": term.trim}
 
 
 def masked_l1(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
     """Mean |pred - target| over trusted pixels."""
-    error, mask = trimmed(inside(precise(pred) - target, mask), mask, trim)
-    return _absolute_sum(error) / _count(mask)
+    error, mask = trim_largest(inside(promote(pred) - target, mask), mask, trim)
+    return _sum_absolute(error) / _count_pixels(mask)
 
 
 def edge_gradient(
@@ -93,14 +122,14 @@ def edge_gradient(
     For x and for y: Σ M (1 + gamma [|∂target| > tau]) |∂pred - ∂target| / (Σ M + eps), where M asks that both
     neighbours be trusted; the two are added, each trimmed by itself.
     """
-    error = inside(precise(pred) - target, mask)
+    error = inside(promote(pred) - target, mask)
     total = error.new_zeros(len(error))
     for dim in (1, 2):
-        both = _pairs(mask, dim)
+        both = _join_pairs(mask, dim)
         edges = (target.diff(dim=dim).abs_() > tau).logical_and_(both)
         weight = both.to(error.dtype).masked_fill_(edges, 1 + gamma)
-        slope, both = trimmed(error.diff(dim=dim) * weight, both, trim)
-        total = total + _absolute_sum(slope) / (_count(both, 0) + eps)
+        slope, both = trim_largest(error.diff(dim=dim) * weight, both, trim)
+        total = total + _sum_absolute(slope) / (_count_pixels(both, 0) + eps)
     return total
 
 
@@ -118,10 +147,10 @@ def relief(
     Σ M (1 + gamma [|r(target)| > tau]) |r(pred - target)| / Σ M, r being `high_pass`. Ours: for grooves and small
     steps, which `edge_gradient` smooths away, since the likeliest step at any one pixel is none.
     """
-    error = high_pass(precise(pred) - target, mask, share)
+    error = high_pass(promote(pred) - target, mask, share)
     high = high_pass(target, mask, share).abs() > tau
-    error, mask = trimmed(error * (1 + gamma * high), mask, trim)
-    return _absolute_sum(error) / _count(mask)
+    error, mask = trim_largest(error * (1 + gamma * high), mask, trim)
+    return _sum_absolute(error) / _count_pixels(mask)
 
 
 def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5, trim: float = 0.0) -> PerImage:
@@ -133,11 +162,11 @@ def silog(pred: Depth, target: Depth, mask: Mask, lambda_: float = 0.5, trim: fl
     perfect prediction, where the square root is infinitely steep, the gradient is 0. Trimmed by |d|, both means are
     of the pixels that stay.
     """
-    log_ratio, mask = trimmed(_log(pred, mask) - _log(target, mask), mask, trim)
-    mean = log_ratio.sum((1, 2)) / _count(mask)
-    spread = inside(log_ratio - mean[:, None, None], mask).square().sum((1, 2)) / _count(mask)
+    log_ratio, mask = trim_largest(_take_log(pred, mask) - _take_log(target, mask), mask, trim)
+    mean = log_ratio.sum((1, 2)) / _count_pixels(mask)
+    spread = inside(log_ratio - mean[:, None, None], mask).square().sum((1, 2)) / _count_pixels(mask)
     square = spread + (1 - lambda_) * mean.square()
-    flat = square <= 0  # of what is not a number neither: it stays one
+    flat = square <= 0  # False for NaN: a step must not hide it
     return torch.where(flat, 0.0, torch.where(flat, 1.0, square).sqrt())
 
 
@@ -148,8 +177,8 @@ def silog_bts(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerI
 
 def ssi(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
     """Scale-and-shift-invariant error: mean |normalised pred - normalised target| (MiDaS, 2020)."""
-    error, mask = trimmed(normalised(pred, mask) - normalised(target, mask), mask, trim)
-    return _absolute_sum(error) / _count(mask)
+    error, mask = trim_largest(normalise(pred, mask) - normalise(target, mask), mask, trim)
+    return _sum_absolute(error) / _count_pixels(mask)
 
 
 def gradient_matching(
@@ -174,8 +203,8 @@ def gradient_matching(
     total = error.new_zeros(len(error))
     for stride in strides:
         coarse, trusted = error[:, ::stride, ::stride], mask[:, ::stride, ::stride]
-        down, across = (inside(coarse.diff(dim=dim), _pairs(trusted, dim)) for dim in (1, 2))
-        total = total + _slopes(down, across, trusted, trim)
+        down, across = (inside(coarse.diff(dim=dim), _join_pairs(trusted, dim)) for dim in (1, 2))
+        total = total + _average_slopes(down, across, trusted, trim)
     return total
 
 
@@ -185,10 +214,10 @@ def gradient_matching_sobel(pred: Depth, target: Depth, mask: Mask, on: Map = "s
     The kernels are scaled by 1/8, so that the Sobel of a ramp is its slope per pixel. Trimmed by the sum at a pixel.
     """
     error = _MAPS[on](pred, mask) - _MAPS[on](target, mask)
-    whole = _pairs(_pairs(_pairs(_pairs(mask, 1), 1), 2), 2)
-    box = _sums(_sums(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]
-    across, down = (inside(_sums(box, dim).diff(dim=3 - dim), whole) for dim in (1, 2))
-    return _slopes(across, down, whole, trim) / 8
+    whole = _join_pairs(_join_pairs(_join_pairs(_join_pairs(mask, 1), 1), 2), 2)
+    box = _add_pairs(_add_pairs(error, 1), 2)  # Sobel's kernels are products of [1, 1] and [-1, 1]
+    across, down = (inside(_add_pairs(box, dim).diff(dim=3 - dim), whole) for dim in (1, 2))
+    return _average_slopes(across, down, whole, trim) / 8
 
 
 def aligned_l1(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
@@ -196,23 +225,23 @@ def aligned_l1(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> Per
 
     Unlike `ssi` the prediction's own spread is not divided out: an image whose truth is hard to see pulls less.
     """
-    return masked_l1(aligned(pred, target, mask), target, mask, trim)
+    return masked_l1(align_prediction(pred, target, mask), target, mask, trim)
 
 
 def aligned_edge_gradient(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
     """`edge_gradient` of the prediction aligned as in `aligned_l1`."""
-    return edge_gradient(aligned(pred, target, mask), target, mask, trim=trim)
+    return edge_gradient(align_prediction(pred, target, mask), target, mask, trim=trim)
 
 
-def aligned(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth:
+def align_prediction(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth:
     """The prediction scaled and shifted onto the target by least squares over trusted pixels.
 
     A prediction that varies less than `least` times as much as the target is stretched as if it varied that much:
     the gradient of a nearly constant one stays bounded. A perfect prediction stays as it is, to the bit. For both, what
     is fitted here is the error, and not as in `align.fit_affine` the target.
     """
-    pred = precise(pred)
-    count, error = _count(mask), inside(pred - target, mask)
+    pred = promote(pred)
+    count, error = _count_pixels(mask), inside(pred - target, mask)
     offset = error.sum((1, 2)) / count
     centred, wanted = (inside(m - (inside(m, mask).sum((1, 2)) / count)[:, None, None], mask) for m in (pred, target))
     floor = (least**2 * wanted.square().sum((1, 2))).clamp_min(1e-12)
@@ -220,7 +249,7 @@ def aligned(pred: Depth, target: Depth, mask: Mask, least: float = 0.1) -> Depth
     return pred - excess[:, None, None] * centred - offset[:, None, None]
 
 
-def trimmed(error: Depth, mask: Mask, share: float = 0.1) -> tuple[Depth, Mask]:
+def trim_largest(error: Depth, mask: Mask, share: float = 0.1) -> tuple[Depth, Mask]:
     """The error and its mask without the largest `share` of each image's trusted pixels, by size; 0 leaves both alone.
 
     The error is 0 where it is left out, and so is its gradient. Pixels, and per image, are our choice: what Depth
@@ -243,81 +272,84 @@ def feature_alignment(student: Tokens, teacher: Tokens, tolerance: float = 0.85)
     Depth Anything (Yang et al., 2024): near-equal tokens are skipped so that parts of one object may differ
     in depth though their meaning is the same.
     """
-    cosine = F.cosine_similarity(precise(student), precise(teacher.detach()), dim=-1)
+    cosine = F.cosine_similarity(promote(student), promote(teacher.detach()), dim=-1)
     apart = cosine <= tolerance
     return torch.where(apart, 1 - cosine, 0.0).sum(1) / apart.sum(1).clamp_min(1)
 
 
-def normalised(values: Depth, mask: Mask) -> Depth:
+def normalise(values: Depth, mask: Mask) -> Depth:
     """(values - median) / mean absolute deviation, both over trusted pixels; 0 where untrusted or constant.
 
     The median is the lower of the two middle values, as in MiDaS.
     """
-    values = inside(precise(values), mask)
+    values = inside(promote(values), mask)
     median = torch.where(mask, values, torch.nan).flatten(1).nanmedian(1).values
     centred = inside(values - median[:, None, None], mask)
-    deviation = _absolute_sum(centred) / _count(mask)
+    deviation = _sum_absolute(centred) / _count_pixels(mask)
     return centred / deviation.clamp_min(1e-6)[:, None, None]
 
 
-def _log(values: Depth, mask: Mask) -> Depth:
-    return inside(precise(values), mask, 1.0).clamp_min(1e-6).log()
+def _take_log(values: Depth, mask: Mask) -> Depth:
+    return inside(promote(values), mask, 1.0).clamp_min(1e-6).log()
 
 
-def _absolute_sum(values: Depth) -> PerImage:
+def _sum_absolute(values: Depth) -> PerImage:
     return values.abs().sum((1, 2))  # vector_norm would be faster, and wrong in the fourth digit
 
 
-def _count(mask: Mask, least: int = 1) -> PerImage:
+def _count_pixels(mask: Mask, least: int = 1) -> PerImage:
     return mask.sum((1, 2), dtype=torch.int32).clamp_min(least).float()
 
 
-def _pairs(mask: Tensor, dim: int) -> Tensor:
+def _join_pairs(mask: Tensor, dim: int) -> Tensor:
     """Both a pixel and its next along `dim`: the mask of `diff(dim=dim)`."""
     length = mask.shape[dim] - 1
     return mask.narrow(dim, 0, length) & mask.narrow(dim, 1, length)
 
 
-def _slopes(one: Tensor, other: Tensor, mask: Mask, trim: float) -> PerImage:
+def _average_slopes(one: Tensor, other: Tensor, mask: Mask, trim: float) -> PerImage:
     """Mean |slope| along one axis and the other over trusted pixels; those of the last row or column may have none."""
     if not trim:
-        return (_absolute_sum(one) + _absolute_sum(other)) / _count(mask)
+        return (_sum_absolute(one) + _sum_absolute(other)) / _count_pixels(mask)
     height, width = mask.shape[1:]
     one, other = (F.pad(s.abs(), (0, width - s.shape[2], 0, height - s.shape[1])) for s in (one, other))
-    error, mask = trimmed(one + other, mask, trim)
-    return _absolute_sum(error) / _count(mask)
+    error, mask = trim_largest(one + other, mask, trim)
+    return _sum_absolute(error) / _count_pixels(mask)
 
 
-def _sums(values: Tensor, dim: int) -> Tensor:
+def _add_pairs(values: Tensor, dim: int) -> Tensor:
     """A pixel plus its next along `dim`."""
     length = values.shape[dim] - 1
     return values.narrow(dim, 0, length) + values.narrow(dim, 1, length)
 
 
 _MAPS: dict[Map, Callable[[Depth, Mask], Depth]] = {
-    "ssi": normalised,
-    "raw": lambda values, mask: inside(precise(values), mask),
-    "log": _log,
+    "ssi": normalise,
+    "raw": lambda values, mask: inside(promote(values), mask),
+    "log": _take_log,
 }
 
-LOSSES: dict[str, Loss] = {
-    "masked_l1": masked_l1,
-    "edge_gradient": edge_gradient,
-    "relief": relief,
-    "silog": silog,
-    "silog_bts": silog_bts,
-    "ssi": ssi,
-    "ssi_trimmed": partial(ssi, trim=0.1),
-    "aligned_l1": aligned_l1,
-    "aligned_edge_gradient": aligned_edge_gradient,
-    "gradient_matching": gradient_matching,
-    "gradient_matching_raw": partial(gradient_matching, on="raw"),
-    "gradient_matching_log": partial(gradient_matching, on="log"),
-    "gradient_matching_sobel": gradient_matching_sobel,
-    "gradient_matching_sobel_raw": partial(gradient_matching_sobel, on="raw"),
-    "gradient_matching_sobel_log": partial(gradient_matching_sobel, on="log"),
+LOSSES: dict[str, Loss | LossFunction] = {
+    "masked_l1": Loss(masked_l1, "encoded depth"),
+    "edge_gradient": Loss(edge_gradient, "encoded depth"),
+    "relief": Loss(relief, "encoded depth"),
+    "silog": Loss(silog, "depth"),
+    "silog_bts": Loss(silog_bts, "depth"),
+    "ssi": Loss(ssi, "disparity"),
+    "ssi_trimmed": Loss(partial(ssi, trim=0.1), "disparity"),
+    "aligned_l1": Loss(aligned_l1, "disparity"),
+    "aligned_edge_gradient": Loss(aligned_edge_gradient, "disparity"),
+    "gradient_matching": Loss(gradient_matching, "disparity"),
+    "gradient_matching_raw": Loss(partial(gradient_matching, on="raw"), "disparity"),
+    "gradient_matching_log": Loss(partial(gradient_matching, on="log"), "depth"),
+    "gradient_matching_sobel": Loss(gradient_matching_sobel, "disparity"),
+    "gradient_matching_sobel_raw": Loss(partial(gradient_matching_sobel, on="raw"), "disparity"),
+    "gradient_matching_sobel_log": Loss(partial(gradient_matching_sobel, on="log"), "depth"),
 }
-"""Name → loss, as a recipe's `loss:` spells it."""
+"""Name → loss, as a recipe's `loss:` spells it. `LOSSES["mine"] = mine` adds a function of yours, and
+`LOSSES["mine"] = Loss(mine, "depth")` one that a relative model refuses."""
 
-METRIC = ("silog", "silog_bts", "gradient_matching_log", "gradient_matching_sobel_log")
-"""Those that compare logarithms: for depth in metres, not for disparity up to scale and shift."""
+__getattr__ = aliases(
+    __name__,
+    {"weighted": "weigh", "aligned": "align_prediction", "trimmed": "trim_largest", "normalised": "normalise"},
+)

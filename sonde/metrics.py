@@ -25,17 +25,18 @@ trusted pixels has no score: NaN. So has one whose prediction is NaN at a truste
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sonde.align import blocks
+from sonde.align import split_blocks
 from sonde.spelling import nearest
 from sonde.tensors import Depth, Mask, Matrix, PerImage
+from sonde.units import UNITS
 
-Metric = Callable[[Depth, Depth, Mask], PerImage]
+Score = Callable[[Depth, Depth, Mask], PerImage]
 Values = Float[Tensor, "b n"]
 Points = Int[Tensor, "b n 2"]
 """(row, column) of n points in each image."""
@@ -96,19 +97,79 @@ class Pointwise:
         return _pointwise(pred, target, mask, {"": self})[""]
 
 
+@dataclass(frozen=True)
+class Metric:
+    """One row of METRICS: a score and the facts that tables and reports need of it. Call it like its function."""
+
+    function: Score
+    unit: Literal["", "m"] = ""
+    """`m` for a length, which is reported in the unit of the set or the protocol; empty for a number without unit."""
+    better: Literal["smaller", "larger"] = "smaller"
+    heading: str = ""
+    """Its heading in the table of scores, where it has a column there."""
+
+    def __call__(self, pred: Depth, target: Depth, mask: Mask) -> PerImage:
+        """This metric alone."""
+        return self.function(pred, target, mask)
+
+
+def metric(name: str) -> Metric:
+    """The row of a name in METRICS; a plain function there is a metric without unit, better when smaller.
+
+    Raises:
+        ValueError: a name that is not in METRICS.
+    """
+    if name not in METRICS:
+        raise ValueError(f"No metric {name!r}: {nearest(name, list(METRICS))}")
+    found = METRICS[name]
+    return found if isinstance(found, Metric) else Metric(found)
+
+
+def column_of(name: str, unit: str) -> str:
+    """What a metric is called in a row of scores: lengths bear their unit, `mae_mm`."""
+    return f"{name}_{unit}" if metric(name).unit else name
+
+
+def metric_of(column: str) -> str | None:
+    """The metric of a column: of `mae_mm` it is `mae`; None where a column is no metric."""
+    if column in METRICS:
+        return column
+    name, _, unit = column.rpartition("_")
+    return name if unit in UNITS and name in METRICS and metric(name).unit else None
+
+
+def is_better_larger(column: str) -> bool:
+    """Whether more is better; for a column that is no metric, such as a loss, less is."""
+    name = metric_of(column)
+    return name is not None and metric(name).better == "larger"
+
+
+def table_columns(unit: str, lengths: bool = True) -> dict[str, str]:
+    """Heading -> column of the metrics that the table of scores shows, in its order.
+
+    Args:
+        unit: of the lengths, a key of UNITS.
+        lengths: whether to show metrics that are lengths; they mean nothing for a relative model.
+    """
+    columns = {}
+    for name in METRICS:
+        about = metric(name)
+        if about.heading and (lengths or not about.unit):
+            heading = f"{about.heading} ({unit})" if about.unit else about.heading
+            columns[heading] = column_of(name, unit)
+    return columns
+
+
 def score(pred: Depth, target: Depth, mask: Mask, names: Iterable[str] | None = None) -> dict[str, PerImage]:
     """The named metrics, or all of METRICS, in one pass over the maps: far cheaper than one by one.
 
     Raises:
         ValueError: a name that is not in METRICS.
     """
-    chosen = list(METRICS if names is None else names)
-    for name in chosen:
-        if name not in METRICS:
-            raise ValueError(f"No metric {name!r}: {nearest(name, list(METRICS))}")
-    pointwise = {name: metric for name in chosen if isinstance(metric := METRICS[name], Pointwise)}
+    chosen = {name: metric(name).function for name in (METRICS if names is None else names)}
+    pointwise = {name: function for name, function in chosen.items() if isinstance(function, Pointwise)}
     scores = _pointwise(pred, target, mask, pointwise)
-    return {name: scores[name] if name in scores else METRICS[name](pred, target, mask) for name in chosen}
+    return {name: scores[name] if name in scores else function(pred, target, mask) for name, function in chosen.items()}
 
 
 def boundary_f1(pred: Depth, target: Depth, mask: Mask, least: float = 1.05, most: float = 1.25) -> PerImage:
@@ -174,14 +235,13 @@ def _carried(depth: Tensor, there: Tensor, mask: Tensor, move: Tensor, camera: T
 
 
 def _pointwise(pred: Depth, target: Depth, mask: Mask, metrics: dict[str, Pointwise]) -> dict[str, PerImage]:
-    terms: dict[Term, Any] = {term: 0 for metric in metrics.values() for term in metric.terms}
-    for block in blocks(BLOCK, pred, target, mask):
+    zeros = torch.zeros(len(pred), dtype=torch.float64, device=pred.device)
+    terms = {term: zeros for each in metrics.values() for term in each.terms}
+    for block in split_blocks(BLOCK, pred, target, mask):
         pixels = Pixels(*block)
         terms = {term: total + _sum(term(pixels)) for term, total in terms.items()}
     count = mask.sum((1, 2)).double()
-    return {
-        name: metric.finish(count, *(terms[term] / count for term in metric.terms)) for name, metric in metrics.items()
-    }
+    return {name: each.finish(count, *(terms[term] / count for term in each.terms)) for name, each in metrics.items()}
 
 
 def _sum(values: Tensor) -> PerImage:
@@ -280,26 +340,23 @@ def _delta(limit: float) -> Pointwise:
     return Pointwise((misses,), lambda count, missed: 1 - missed)
 
 
-METRICS: dict[str, Metric] = {
-    "abs_rel": Pointwise((_relative,)),
-    "sq_rel": Pointwise((_squared_relative,)),
-    "mae": Pointwise((_absolute,)),
-    "rmse": Pointwise((_squared,), _root),
-    "rmse_log": Pointwise((_log_squared,), _root),
-    "rmse_log10": Pointwise((_log_squared,), lambda count, mean: mean.sqrt() / LN10),
-    "log10": Pointwise((_log_absolute,), lambda count, mean: mean / LN10),
-    "irmse": Pointwise((_inverse_squared,), _root),
-    "delta1": _delta(1.25),
-    "delta2": _delta(1.25**2),
-    "delta3": _delta(1.25**3),
-    "delta105": _delta(1.05),
-    "silog": _silog(100.0),
-    "silog_half": _silog(1.0, share=0.5),
-    "silog_unbiased": _silog(100.0, unbiased=True),
-    "silog_log10": _silog(1 / LN10),
-    "boundary_f1": boundary_f1,
+METRICS: dict[str, Metric | Score] = {
+    "mae": Metric(Pointwise((_absolute,)), "m", heading="MAE"),
+    "abs_rel": Metric(Pointwise((_relative,)), heading="AbsRel"),
+    "sq_rel": Metric(Pointwise((_squared_relative,)), "m"),
+    "rmse": Metric(Pointwise((_squared,), _root), "m", heading="RMSE"),
+    "rmse_log": Metric(Pointwise((_log_squared,), _root)),
+    "rmse_log10": Metric(Pointwise((_log_squared,), lambda count, mean: mean.sqrt() / LN10)),
+    "log10": Metric(Pointwise((_log_absolute,), lambda count, mean: mean / LN10)),
+    "irmse": Metric(Pointwise((_inverse_squared,), _root)),
+    "delta1": Metric(_delta(1.25), better="larger", heading="δ1"),
+    "delta2": Metric(_delta(1.25**2), better="larger"),
+    "delta3": Metric(_delta(1.25**3), better="larger"),
+    "delta105": Metric(_delta(1.05), better="larger", heading="δ<1.05"),
+    "silog": Metric(_silog(100.0)),
+    "silog_half": Metric(_silog(1.0, share=0.5)),
+    "silog_unbiased": Metric(_silog(100.0, unbiased=True)),
+    "silog_log10": Metric(_silog(1 / LN10)),
+    "boundary_f1": Metric(boundary_f1, better="larger"),
 }
-"""Name → metric, as a protocol's `metrics:` spells it."""
-
-LARGER_IS_BETTER = ("delta", "boundary_f1")
-"""How the names begin of those that are better when larger."""
+"""Name → metric, as a protocol's `metrics:` spells it. The table of scores has its columns in this order."""

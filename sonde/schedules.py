@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 from transformers import SchedulerType, TrainingArguments, get_scheduler
 
-from sonde.metrics import LARGER_IS_BETTER, METRICS
+from sonde.metrics import METRICS, is_better_larger
 from sonde.spelling import nearest
 
 Schedule = Callable[..., Any]
@@ -104,7 +104,7 @@ def plateau_mode(metric: str) -> str:
         ValueError: a name that is neither a loss nor in METRICS, with or without `eval_` before and a unit behind it.
     """
     name = metric.removeprefix("eval_")
-    if name.startswith(LARGER_IS_BETTER):
+    if is_better_larger(name):
         return "max"
     if name.endswith("loss") or name in METRICS or name.rpartition("_")[0] in METRICS:
         return "min"

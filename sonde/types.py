@@ -1,8 +1,8 @@
-"""The few types everything speaks: arrays, a prediction, and the space a prediction lives in.
+"""The few types that all modules share: arrays, a prediction, and the space of a prediction.
 
 Camera frame: x right, y down, z forward. Depth is the distance along z, in metres, everywhere inside the
-program; a dataset's own unit (mm for Zivid) is restored on output. No torch is imported here: what writes and reads
-files runs without it.
+program; a dataset's own unit (mm for Zivid) is restored on output. No torch is imported here, so that files are read
+and written without it.
 """
 
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,15 +24,17 @@ SPACES: tuple[str, ...] = get_args(Space)
 
 
 class Prediction(NamedTuple):
-    """What a model answers. From `DepthModel.forward` batched tensors, from `DepthModel.predict` (h, w) arrays."""
+    """The output of a model: batched tensors from `DepthModel.forward`, (h, w) arrays from `DepthModel.predict`."""
 
+    # Any: tensors in one case and arrays in the other. A generic NamedTuple would say it, but beartype, which checks
+    # types in the tests, does not support one.
     depth: Any
-    """The quantity `space` names; in `disparity` larger is nearer. (b, h, w) float32 or (h, w) float32."""
+    """The quantity that `space` names, (b, h, w) or (h, w) float32; in `disparity` larger is nearer."""
     space: Space
     intrinsics: Any = None
-    """(b, 3, 3) or (3, 3), or None when unknown."""
+    """(b, 3, 3) or (3, 3) in pixels; None if unknown."""
     confidence: Any = None
-    """In [0, 1], the depth's shape, or None when the model gives none."""
+    """In [0, 1], the depth's shape; None if the model gives none."""
 
 
 __getattr__ = aliases(

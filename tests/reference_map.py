@@ -25,7 +25,7 @@ from transformers import AutoModelForDepthEstimation, TrainingArguments
 
 from sonde import adapters, align, architectures, augment, encoding, losses, metrics, protocols, recipes, schedules
 from sonde.datasets import hypersim, kitti, pairs, splits, zivid
-from sonde.maps import resized
+from sonde.maps import resize
 from sonde.protocols import windows
 from sonde.recipes import AugmentRecipe, SplitRecipe
 from sonde.training.arguments import DEFAULTS
@@ -262,13 +262,13 @@ def levels(side: int) -> list[int]:
 
 def sides(window: Any, height: int, width: int) -> list[int]:
     """Top, bottom, left, right of a window of windows.SHARES, or of a protocol's."""
-    return list(windows.box(window, (height, width)))
+    return list(windows.find_box(window, (height, width)))
 
 
 def kb_corner(height: int, width: int) -> list[int]:
     """Row and column that KITTI's cut begins at."""
     places = np.indices((height, width)).transpose(1, 2, 0)
-    return kitti.kb_window(places, "a frame")[0, 0].tolist()
+    return kitti.cut_kb_window(places, "a frame")[0, 0].tolist()
 
 
 def sobel(values: Any) -> np.ndarray:
@@ -288,7 +288,7 @@ MODULES = (
     align, architectures, augment, encoding, hypersim, kitti, losses, pairs, protocols, schedules, splits, zivid
 )  # fmt: skip
 HELPERS = (
-    SplitRecipe, decoded, encoded, kb_corner, levels, loss, maps, metric, parameters, rate, resized, sides, sobel,
+    SplitRecipe, decoded, encoded, kb_corner, levels, loss, maps, metric, parameters, rate, resize, sides, sobel,
     strip, value_in, without_top,
 )  # fmt: skip
 WORDS: dict[str, Any] = {"np": np, "torch": torch, "F": F} | {

@@ -191,10 +191,10 @@ def test_transformers_own_taps_are_not_those_of_v2():
 
 
 def test_the_features_verb_reads_what_the_page_calls_taps():
-    model = DepthModel(network("small"), models.spec_of(network("small")), "small").to("meta")
-    maps = features.tapped(model, torch.empty(1, 3, SIDE, SIDE, device="meta"))
+    model = DepthModel(network("small"), models.read_spec(network("small")), "small").to("meta")
+    maps = features.read_taps(model, torch.empty(1, 3, SIDE, SIDE, device="meta"))
     assert [tuple(tap.shape) for tap in maps] == [(1, 384, 37, 37)] * 4
-    assert features.layers(model) == [3, 6, 9, 12]
+    assert features.list_layers(model) == [3, 6, 9, 12]
 
 
 def test_a_metric_head_ends_in_a_sigmoid_times_its_range_and_a_relative_one_in_a_relu():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sonde import background
-from sonde.background import Background, farthest, filled, median, read_background, register
+from sonde.background import Background, fill_holes, find_farthest, find_median, read_background, register
 
 SIZE = (96, 128)
 """(height, width); up to 130 every pixel has its own place in the plate, above it several share one."""
@@ -42,7 +42,7 @@ PLACES = [[(0.1, 0.1), (0.6, 0.5)], [(0.1, 0.6), (0.6, 0.1)], [(0.35, 0.35)], [(
 def test_boxes_that_move_leave_the_bench(size):
     bench = plane(*size)
     depths = np.stack([seen(bench, places) for places in PLACES])
-    found = farthest(depths)
+    found = find_farthest(depths)
     shown = ((depths > 0) & (np.abs(depths - bench) < 1e-6)).sum(0) >= 2
     assert shown.mean() > 0.9
     assert np.abs(found - bench)[shown].max() < 1e-4
@@ -53,7 +53,7 @@ def test_where_a_box_always_lies_the_plate_goes_on():
     bench = plane(*SIZE)
     tops = zip(PLACES, (0.02, 0.03, 0.04, 0.06), strict=True)  # of one height in all captures they would be bench
     depths = np.stack([seen(bench, [*places, (0.4, 0.4)], side=0.15, top=top) for places, top in tops])
-    found = farthest(depths)
+    found = find_farthest(depths)
     under = np.s_[round(0.4 * SIZE[0]) : round(0.55 * SIZE[0]), round(0.4 * SIZE[1]) : round(0.55 * SIZE[1])]
     assert (bench - depths.max(0))[under].min() > 0.015  # nobody shows it
     assert np.abs(found - bench)[under].max() < 1e-3
@@ -63,7 +63,7 @@ def test_a_bench_that_sensors_see_with_noise_is_found_within_it():
     bench, random = plane(*SIZE), np.random.default_rng(5)
     noise = random.normal(0, 2e-4, (len(PLACES), *SIZE)).astype(np.float32)
     depths = np.stack([seen(bench, places) for places in PLACES])
-    found = farthest(np.where(depths > 0, depths + noise, 0).astype(np.float32))
+    found = find_farthest(np.where(depths > 0, depths + noise, 0).astype(np.float32))
     assert np.median(np.abs(found - bench)) < 4e-4 and np.abs(found - bench).max() < 3e-3
 
 
@@ -72,7 +72,7 @@ def test_a_lone_far_speckle_is_not_taken():
     depths = np.stack([seen(bench, places) for places in PLACES])
     for number, (row, column) in enumerate([(20, 20), (50, 70), (80, 100)]):
         depths[number, row, column] = 1.5
-    assert np.abs(farthest(depths) - bench).max() < 1e-3
+    assert np.abs(find_farthest(depths) - bench).max() < 1e-3
 
 
 def test_what_is_seen_beyond_the_plate_is_bench():
@@ -82,12 +82,12 @@ def test_what_is_seen_beyond_the_plate_is_bench():
     depths = np.stack([bench, bench])
     depths[1, 38:62, 48:82] = 0.6
     slope = 0.15 / SIZE[0] + 0.1 / SIZE[1]  # metres a pixel: the nearest of neighbours is taken, against speckle
-    assert np.abs(farthest(depths) - bench)[42:58, 52:78].max() < 1.1 * slope
+    assert np.abs(find_farthest(depths) - bench)[42:58, 52:78].max() < 1.1 * slope
 
 
 def test_one_capture_alone_is_the_bench_itself():
     depth = seen(plane(*SIZE), PLACES[0])
-    found = farthest(depth[None])
+    found = find_farthest(depth[None])
     np.testing.assert_array_equal(found[depth > 0], depth[depth > 0])
     assert (found > 0).all()
 
@@ -96,13 +96,13 @@ def test_the_median_is_the_middle_depth_and_fills_holes():
     bench = plane(*SIZE)
     depths = np.stack([seen(bench, places) for places in PLACES])
     depths[:, 10:14, 10:14] = 0
-    found = median(depths)
+    found = find_median(depths)
     assert found.dtype == np.float32 and np.median(np.abs(found - bench)) < 1e-6
     assert np.abs(found - bench)[10:14, 10:14].max() < 1e-3
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("find", [farthest, median])
+@pytest.mark.parametrize("find", [find_farthest, find_median])
 def test_captures_without_depth_show_no_bench(find, count):
     with pytest.raises(ValueError, match="no trusted depth"):
         find(np.zeros((count, *SIZE), np.float32))
@@ -131,7 +131,7 @@ def hidden(size: tuple[int, int], part: tuple[slice, slice]) -> np.ndarray:
 @pytest.mark.parametrize("size", [SIZE, (97, 131), (600, 960)])
 def test_a_tilted_plane_is_continued_exactly(size, part):
     bench, known = plane(*size), hidden(size, HIDDEN[part])
-    found = filled(np.where(known, bench, 0), known)
+    found = fill_holes(np.where(known, bench, 0), known)
     assert np.abs(found - bench).max() < 5e-5
     np.testing.assert_array_equal(found[known], bench[known])
 
@@ -140,16 +140,16 @@ def test_a_curved_bench_is_continued_smoothly():
     down, across = np.mgrid[-1:1:96j, -1:1:128j]
     bench = (0.8 + 0.01 * down**2 - 0.02 * across * down).astype(np.float32)
     known = hidden(SIZE, HIDDEN["the middle"])
-    assert np.abs(filled(np.where(known, bench, 0), known) - bench).max() < 5e-4
+    assert np.abs(fill_holes(np.where(known, bench, 0), known) - bench).max() < 5e-4
 
 
 def test_a_plate_on_one_point_is_level_and_one_on_all_is_left():
     known = np.zeros(SIZE, bool)
     known[30, 40] = True
-    np.testing.assert_allclose(filled(np.where(known, plane(*SIZE), 0), known), plane(*SIZE)[30, 40], rtol=1e-5)
-    np.testing.assert_array_equal(filled(plane(*SIZE), np.ones(SIZE, bool)), plane(*SIZE))
+    np.testing.assert_allclose(fill_holes(np.where(known, plane(*SIZE), 0), known), plane(*SIZE)[30, 40], rtol=1e-5)
+    np.testing.assert_array_equal(fill_holes(plane(*SIZE), np.ones(SIZE, bool)), plane(*SIZE))
     with pytest.raises(ValueError, match="no bench to find"):
-        filled(plane(*SIZE), np.zeros(SIZE, bool))
+        fill_holes(plane(*SIZE), np.zeros(SIZE, bool))
 
 
 # Colours
@@ -169,7 +169,7 @@ def test_colours_are_those_of_the_bench_and_painted_in_under_what_always_lies_th
     depths = np.stack([seen(bench, [*places, (0.4, 0.4)], side=0.15) for places in PLACES])
     on_top = (depths > 0) & (bench - depths > 0.01)
     images = np.where(on_top[..., None], np.uint8(255), wall)
-    found = background.colours(images, depths, bench)
+    found = background.find_colours(images, depths, bench)
     assert np.abs(found.astype(int) - wall).max() < 5  # the painter rounds
 
 
@@ -188,9 +188,8 @@ def test_a_background_comes_back_as_it_was_written(kind, tmp_path):
     np.testing.assert_array_equal(again.depth, bench.depth)
     np.testing.assert_array_equal(again.image, bench.image)
     assert (again.kind, again.depth.dtype, again.reference) == (kind, np.float32, bench.reference)
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "background.json", "background.npy", "background.png",
-    ]  # fmt: skip
+    names = [path.name for path in (tmp_path / "model").iterdir()]
+    assert sorted(names) == ["background.json", "background.npy", "background.png"]
 
 
 def with_hole(depth: np.ndarray, value: float) -> np.ndarray:
@@ -241,7 +240,7 @@ def test_depth_at_another_scale_is_the_same_bench():
 
 
 def test_depth_at_another_aspect_is_refused():
-    with pytest.raises(ValueError, match=r"The image is 128x128.*bench seen at 128x96") as caught:
+    with pytest.raises(ValueError, match=r"The image is 128x128.*images are 128x96") as caught:
         bench_of().depth_at((128, 128))
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="expected an image of that camera"):
@@ -251,21 +250,21 @@ def test_depth_at_another_aspect_is_refused():
 def test_flattened_depth_keeps_heights_and_what_is_not_trusted():
     bench = bench_of()
     depth = seen(bench.depth, [(0.3, 0.3)], top=0.02)
-    flat = bench.flattened(depth)
+    flat = bench.flatten(depth)
     assert flat.dtype == np.float32 and (flat[depth == 0] == 0).all()
     trusted = depth > 0
     np.testing.assert_allclose((bench.reference - flat)[trusted], (bench.depth - depth)[trusted], atol=1e-6)
-    empty = bench.flattened(bench.depth)
+    empty = bench.flatten(bench.depth)
     np.testing.assert_allclose(empty, bench.reference, atol=1e-6)
     half = cv2.resize(depth, (64, 48), interpolation=cv2.INTER_NEAREST)
-    assert ((half > 0) == (bench.flattened(half) > 0)).all()
+    assert ((half > 0) == (bench.flatten(half) > 0)).all()
 
 
 def test_objects_are_what_is_clearly_above_the_bench():
     bench = bench_of()
     depth = seen(bench.depth, [(0.3, 0.3)], top=0.02)
-    np.testing.assert_array_equal(bench.objects(depth), (depth > 0) & (bench.depth - depth > 0.01 * bench.depth))
-    assert 0.02 < bench.objects(depth).mean() < 0.05 and not bench.objects(bench.depth).any()
+    np.testing.assert_array_equal(bench.mask_objects(depth), (depth > 0) & (bench.depth - depth > 0.01 * bench.depth))
+    assert 0.02 < bench.mask_objects(depth).mean() < 0.05 and not bench.mask_objects(bench.depth).any()
 
 
 # Whether the camera stands
@@ -282,7 +281,7 @@ def test_an_image_shifted_by_12_pixels_is_seen(shift):
     found = register(bench, whole[top : top + WIDE[0], left : left + WIDE[1]])
     assert found.moved and found.agrees is None
     assert found.shift_px == pytest.approx(float(np.hypot(*shift)), abs=3)
-    assert "moved" in found.sentence("c01") and "pixels" in found.sentence("c01")
+    assert "moved" in found.describe("c01") and "pixels" in found.describe("c01")
 
 
 def test_a_camera_that_stands_is_not_taken_to_have_moved():
@@ -304,7 +303,7 @@ def test_depth_of_a_moved_camera_is_seen_though_its_image_shows_nothing():
     found = register(bench, grey, bench.depth + np.float32(0.01))
     assert found.moved and found.shift_px == 0 and found.agrees == 0
     assert found.offset == pytest.approx(0.01, abs=1e-5)
-    assert "10.0 mm in depth" in found.sentence("c02")
+    assert "10.0 mm in depth" in found.describe("c02")
     assert not register(bench, grey, np.zeros(WIDE, np.float32)).moved  # nothing is known
 
 

@@ -219,7 +219,9 @@ def test_captures_without_intrinsics_and_relative_models_are_refused(tmp_path):
     for index in range(5):
         Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(root / "images" / f"c{index}.png")
         np.save(root / "depth" / f"c{index}.npy", np.full((24, 32), 800.0, np.float32))
-    with pytest.raises(ValueError, match=r"holds no intrinsics for c\d, and model.canonical_focal needs"):
+    with pytest.raises(
+        ValueError, match=r"model.canonical_focal needs the intrinsics of every capture, and .* has none for c\d"
+    ):
         training.prepare(settings(tmp_path, f"data.root={root}"))
-    with pytest.raises(ValueError, match="canonical_focal=30 is for metres"):
+    with pytest.raises(ValueError, match="canonical_focal=30 is for metric depth"):
         training.prepare(settings(tmp_path, "model.name=sonde-tiny", "model.encoding=null", "loss={ssi: 1.0}"))

@@ -13,8 +13,8 @@ from PIL import Image
 from small_captures import bench_cloud, picture, write_bench
 
 from sonde import files, scenes
-from sonde.checks import CHECKS, Problem, check, edge_shift, examine
-from sonde.checks.twins import DuplicateIndex, difference_hash, look_at
+from sonde.checks import CHECKS, Problem, check, examine, find_edge_shift
+from sonde.checks.duplicates import DuplicateIndex, compute_difference_hash, look
 from sonde.datasets import DATASETS, Capture, PairSet, open_set
 
 RNG = np.random.default_rng(0)
@@ -50,11 +50,11 @@ def write_folder(root: Path, captures: dict[str, tuple[np.ndarray, np.ndarray]])
 
 def repeated(captures: list[Capture]) -> list[bool]:
     """Whether each is like an earlier one."""
-    twins, answers = DuplicateIndex(), []
+    index, answers = DuplicateIndex(), []
     for capture in captures:
-        look = look_at(ANY_SET, capture)
-        answers.append(bool(twins.like(look)))
-        twins.add(look)
+        digest = look(ANY_SET, capture)
+        answers.append(bool(index.like(digest)))
+        index.add(digest)
     return answers
 
 
@@ -112,7 +112,7 @@ FAULTS: dict[str, tuple[str, Callable[[Capture], Capture], str]] = {
     "flat": ("flat", nearly_one_depth, r"is 0.7 m everywhere, within 0\.\d+%"),
     "empty": ("coverage", hardly_any, r"depth in 0\.\d+% of its pixels"),
     "dark": ("dark", unexposed, r"image of one colour"),
-    "disparity": ("disparity", disparity, r"holds disparity, not depth: in \d+ of \d+ flat tiles"),
+    "disparity": ("disparity", disparity, r"holds disparity, not depth: in \d+ of \d+ flat areas"),
     "a code": ("code", coded, r"is exactly 65.535 m in 2\.\d+% of its trusted pixels"),
     "shifted": ("misaligned", shifted, r"moved by [+]5 pixels to the right and -6 down"),
 }
@@ -146,7 +146,7 @@ def test_a_capture_with_far_less_depth_than_the_others_is_told(tmp_path: Path) -
     pairs["room2"] = image, np.where(np.arange(224) < 20, depth, 0).astype(np.float32)  # a camera inside a cupboard
     problems = told(write_folder(tmp_path, pairs))
     assert list(problems) == [("room2", "coverage")]
-    assert "in 8.9% of its pixels where this set usually has 95%" in problems["room2", "coverage"]
+    assert "in 8.9% of its pixels, and the set usually in 95%" in problems["room2", "coverage"]
 
 
 def test_the_sky_of_a_relative_teacher_is_no_clipping(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_set_that_is_sparse_throughout_is_as_it_should_be(tmp_path: Path) -> N
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_shift_of_depth_is_measured(index: int, down: int, right: int) -> None:
     capture = render(index=index, height=240, width=320)
-    assert edge_shift(capture.image, capture.depth) is None
-    found = edge_shift(capture.image, moved(capture.depth, down, right))
+    assert find_edge_shift(capture.image, capture.depth) is None
+    found = find_edge_shift(capture.image, moved(capture.depth, down, right))
     assert found is not None and np.abs(np.add(found, (down, right))).max() <= 1
 
 
@@ -180,30 +180,33 @@ def test_a_shift_of_large_depth_is_given_in_its_own_pixels() -> None:
     capture = render(index=1, height=480, width=640)
     image = capture.image.repeat(2, 0).repeat(2, 1)
     large = capture.depth.repeat(2, 0).repeat(2, 1)
-    found = edge_shift(image, moved(large, 12, 8))
+    found = find_edge_shift(image, moved(large, 12, 8))
     assert found is not None and np.abs(np.add(found, (12, 8))).max() <= 2
-    assert edge_shift(image, moved(capture.depth, 6, 4)) == (found[0] / 2, found[1] / 2)  # a larger image is no matter
+    assert find_edge_shift(image, moved(capture.depth, 6, 4)) == (
+        found[0] / 2,
+        found[1] / 2,
+    )  # a larger image is no matter
 
 
 @pytest.mark.parametrize("down,right", [(1, 0), (0, -2), (2, 2)])
 def test_a_pixel_or_two_is_what_registration_leaves(down: int, right: int) -> None:
     capture = render(index=1, height=240, width=320)
-    assert edge_shift(capture.image, moved(capture.depth, down, right)) is None
+    assert find_edge_shift(capture.image, moved(capture.depth, down, right)) is None
 
 
 def test_a_picture_of_noise_or_a_smooth_map_says_nothing_of_a_shift() -> None:
     capture = render(index=1)
-    assert edge_shift(picture(0, 168, 224), capture.depth) is None
+    assert find_edge_shift(picture(0, 168, 224), capture.depth) is None
     v, u = np.mgrid[:168, :224]
-    assert edge_shift(capture.image, (1 + 0.001 * u + 0.002 * v).astype(np.float32)) is None
-    assert edge_shift(capture.image[:15, :15], capture.depth[:15, :15]) is None
+    assert find_edge_shift(capture.image, (1 + 0.001 * u + 0.002 * v).astype(np.float32)) is None
+    assert find_edge_shift(capture.image[:15, :15], capture.depth[:15, :15]) is None
 
 
 def test_a_real_capture_shifted_by_hand_is_found(realdata: Path) -> None:
     image = files.read_rgb(realdata / "redwood_synthetic" / "rgb" / "00002.jpg")
     depth = files.read_levels(realdata / "redwood_synthetic" / "depth" / "00002.png").astype(np.float32) / 1000
-    assert edge_shift(image, depth) is None
-    found = edge_shift(image, moved(depth, 6, -5))
+    assert find_edge_shift(image, depth) is None
+    found = find_edge_shift(image, moved(depth, 6, -5))
     assert found is not None and np.abs(np.add(found, (6, -5))).max() <= 1
 
 
@@ -257,7 +260,7 @@ def test_the_next_frame_of_a_real_camera_has_the_hash_of_the_last_but_not_its_de
     for path in sorted((root / "rgb").iterdir()):
         depth = files.read_levels(root / "depth" / f"{path.stem}.png").astype(np.float32) / 1000
         frames.append(Capture(path.stem, files.read_rgb(path), depth, depth > 0))
-    hashes = [difference_hash(frame.image) for frame in frames]
+    hashes = [compute_difference_hash(frame.image) for frame in frames]
     assert (hashes[2] ^ hashes[3]).bit_count() <= 1  # the hash alone would call it a copy
     again = frames[2]._replace(id="again", depth=frames[2].depth * np.float32(1.0005))
     assert repeated([*frames, again]) == [False] * 5 + [True]
@@ -271,10 +274,10 @@ def test_equal_pictures_with_other_depth_are_no_copies(tmp_path: Path) -> None:
 
 def test_the_hash_sees_light_and_not_size() -> None:
     image = render().image
-    assert difference_hash(image) == difference_hash(image.repeat(2, 0).repeat(2, 1))
-    assert 0 < (difference_hash(image) ^ difference_hash(image[:, ::-1])).bit_count() <= 64
+    assert compute_difference_hash(image) == compute_difference_hash(image.repeat(2, 0).repeat(2, 1))
+    assert 0 < (compute_difference_hash(image) ^ compute_difference_hash(image[:, ::-1])).bit_count() <= 64
     ramp = np.broadcast_to(np.arange(90, dtype=np.uint8)[None, :, None], (80, 90, 3))
-    assert difference_hash(np.ascontiguousarray(ramp)) == 2**64 - 1
+    assert compute_difference_hash(np.ascontiguousarray(ramp)) == 2**64 - 1
 
 
 # sound sets are passed over
@@ -419,7 +422,8 @@ def test_a_declared_split_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (root / "captures.csv").write_text("capture,split\nc00,train\n")
     (problem,) = check(open_set("zivid", root))
     assert (
-        problem.message.startswith("The split it declares cannot be read: ") and "lacks 1 captures" in problem.message
+        problem.message.startswith("The declared split of the set cannot be read: ")
+        and "lacks 1 captures" in problem.message
     )
     (root / "captures.csv").write_text("capture,operator\nc00,me\n")  # declares none
     assert not check(open_set("zivid", root))

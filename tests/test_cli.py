@@ -146,7 +146,7 @@ def test_foreign_pairs_become_a_zivid_set(sonde, tmp_path):
     assert files.read_xyz(tmp_path / "out" / "depth" / "left-0.npy").shape == (24, 32, 3)
     assert files.read_xyz(tmp_path / "out" / "depth" / "right-0.npy").shape == (24, 32)
     twice = sonde("data", "convert", tmp_path / "rgb", tmp_path / "depth", tmp_path / "new", *words, *words[2:4])
-    assert twice.code == 2 and "one pattern is given twice" in twice.errors and not (tmp_path / "new").exists()
+    assert twice.code == 2 and "a pattern is given twice" in twice.errors and not (tmp_path / "new").exists()
     figures = sonde("data", "stats", tmp_path / "out", "--json").json
     assert (figures["min"], figures["max"]) == (pytest.approx(300), pytest.approx(900))
 

@@ -1,4 +1,4 @@
-"""A ladder from one evaluation to another gives each setting what it explains, and its steps sum to the difference."""
+"""An ablation from one evaluation to another gives each setting its effect, and the effects sum to the difference."""
 
 import json
 import shutil
@@ -12,8 +12,7 @@ import yaml
 from small_captures import write_bench
 
 from sonde import evaluation, protocols
-from sonde.comparison import Ablation, Comparison, compare
-from sonde.comparison.ladder import differing
+from sonde.comparison import Ablation, Comparison, compare, list_differences
 from sonde.datasets import Capture
 from sonde.evaluation import read_evaluation
 from sonde.types import Prediction
@@ -35,18 +34,22 @@ def scored(root: Path, tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(rules))
         out = tmp_path / name
         evaluation.evaluate(
-            lambda capture: Prediction(answer(capture).astype(np.float32), "metric"), str(tmp_path / f"{name}.yaml"),
-            data, ids=None, out=out, keep=out / "kept" if keep else None,
-        )  # fmt: skip
+            lambda capture: Prediction(answer(capture).astype(np.float32), "metric"),
+            str(tmp_path / f"{name}.yaml"),
+            data,
+            ids=None,
+            out=out,
+            keep=out / "kept" if keep else None,
+        )
         return out
 
     return run
 
 
-def climbed(found: Comparison) -> Ablation:
-    """Its ladder, which must be there."""
-    assert found.ladder is not None
-    return found.ladder
+def ablation_of(found: Comparison) -> Ablation:
+    """Its ablation, which must be there."""
+    assert found.ablation is not None
+    return found.ablation
 
 
 def filled(capture: Capture) -> np.ndarray:
@@ -84,9 +87,9 @@ def test_the_one_setting_that_differs_explains_the_whole_difference(scored, step
     answer, before, after = PLANTED[step]
     found = compare(scored("one", answer, **before), scored("other", answer, **after))
     assert list(found.settings) == [step]
-    first, model = climbed(found).steps
+    first, model = ablation_of(found).steps
     assert (first.name, model.name) == (step, "model")
-    assert first.effect == pytest.approx(climbed(found).total, abs=1e-9) and abs(first.effect) > 0.1
+    assert first.effect == pytest.approx(ablation_of(found).total, abs=1e-9) and abs(first.effect) > 0.1
     assert model.effect == pytest.approx(0, abs=1e-9)
     assert first.interval is not None and first.interval.low <= first.effect <= first.interval.high
 
@@ -94,7 +97,7 @@ def test_the_one_setting_that_differs_explains_the_whole_difference(scored, step
 def test_what_no_setting_explains_is_the_models(scored):
     one = scored("one", lambda capture: filled(capture) + 0.01)
     other = scored("other", lambda capture: filled(capture) + 0.03, window=[12, 24, 0, 32])
-    crop, model = climbed(compare(one, other)).steps
+    crop, model = ablation_of(compare(one, other)).steps
     assert crop.effect == pytest.approx(0, abs=1e-3) and model.effect == pytest.approx(20, abs=1e-3)
 
 
@@ -104,23 +107,23 @@ def test_the_steps_of_many_settings_sum_to_the_difference_in_order(scored):
     changes = {"window": [4, 20, 2, 30], "max_depth": 1.1, "resize": "bilinear", "align_corners": True}
     other = scored("other", wrong_far, **changes, clamp=[0.1, 1.0], align="affine", metrics=["abs_rel", "mae"])
     for metric in ("mae_mm", "abs_rel"):
-        ladder = climbed(compare(one, other, metric=metric))
-        assert [step.name for step in ladder.steps] == ["crop", "range", "resize", "clamp", "alignment", "model"]
+        found = ablation_of(compare(one, other, metric=metric))
+        assert [step.name for step in found.steps] == ["crop", "range", "resize", "clamp", "alignment", "model"]
         whole = read_evaluation(other).metrics[metric] - read_evaluation(one).metrics[metric]
-        assert sum(step.effect for step in ladder.steps) == pytest.approx(whole, abs=1e-9)
-        values = [ladder.start, *(step.value for step in ladder.steps)]
-        assert np.diff(values) == pytest.approx([step.effect for step in ladder.steps], abs=1e-9)
+        assert sum(step.effect for step in found.steps) == pytest.approx(whole, abs=1e-9)
+        values = [found.start, *(step.value for step in found.steps)]
+        assert np.diff(values) == pytest.approx([step.effect for step in found.steps], abs=1e-9)
 
 
-def test_the_last_rung_is_the_firsts_score_under_the_others_rules(scored, root, tmp_path):
+def test_the_last_step_is_the_firsts_score_under_the_others_rules(scored, root, tmp_path):
     one, other = scored("one", wrong_above), scored("other", wrong_far, window=[6, 24, 0, 32], align="median")
     direct = evaluation.evaluate(one / "kept", str(tmp_path / "other.yaml"), root)
     found = compare(one, other)
-    assert climbed(found).steps[-2].value == pytest.approx(direct.metrics["mae_mm"], rel=1e-12)
+    assert ablation_of(found).steps[-2].value == pytest.approx(direct.metrics["mae_mm"], rel=1e-12)
     assert found.means["delta1"][0] == pytest.approx(direct.metrics["delta1"], rel=1e-12)
 
 
-def test_other_ground_truth_is_a_rung(scored, root, tmp_path):
+def test_other_ground_truth_is_a_step(scored, root, tmp_path):
     nearer = shutil.copytree(root, tmp_path / "nearer")
     for path in (nearer / "depth").iterdir():
         np.save(path, np.load(path) * np.float32(0.9))
@@ -129,8 +132,8 @@ def test_other_ground_truth_is_a_rung(scored, root, tmp_path):
     evaluation.evaluate(one / "kept", "zivid-mm", nearer, out=other)
     found = compare(one, other)
     assert list(found.settings) == ["ground truth"] and str(nearer) in found.settings["ground truth"]
-    assert climbed(found).steps[0].effect == pytest.approx(climbed(found).total, abs=1e-9)
-    assert climbed(found).steps[0].effect > 50
+    assert ablation_of(found).steps[0].effect == pytest.approx(ablation_of(found).total, abs=1e-9)
+    assert ablation_of(found).steps[0].effect > 50
 
 
 def test_images_that_are_not_shared_are_a_step_and_are_told(scored, root, tmp_path):
@@ -139,16 +142,16 @@ def test_images_that_are_not_shared_are_a_step_and_are_told(scored, root, tmp_pa
     evaluation.evaluate(one / "kept", "zivid-mm", root, ids=IDS[:4], align="scale", out=other)
     found = compare(one, other)
     assert found.images == 4 and found.alone == (2, 0)
-    images, _alignment, _model = climbed(found).steps
+    images, _alignment, _model = ablation_of(found).steps
     assert images.effect == pytest.approx(1.5 - 2.5, abs=1e-3) and images.interval is None
-    assert sum(step.effect for step in climbed(found).steps) == pytest.approx(climbed(found).total, abs=1e-9)
+    assert sum(step.effect for step in ablation_of(found).steps) == pytest.approx(ablation_of(found).total, abs=1e-9)
     assert any("2 images of the first and 0 of the second are not shared" in note for note in found.notes)
 
 
-def test_under_the_same_rules_the_difference_is_paired_and_has_no_ladder(scored):
+def test_under_the_same_rules_the_difference_is_paired_and_has_no_ablation(scored):
     one, other = scored("one", lambda c: filled(c) + 0.01 * int(c.id[1:])), scored("other", filled)
     same = compare(one, other)  # the rules have other names, and say the same
-    assert same.ladder is None and not same.settings and not same.refused
+    assert same.ablation is None and not same.settings and not same.refused
     values = [row["mae_mm"] for row in read_evaluation(one).rows]
     interval = same.differences["mae_mm"]
     assert interval is not None and interval.mean == pytest.approx(-np.mean(values), rel=1e-9)
@@ -186,10 +189,10 @@ def test_a_folder_moves_with_its_predictions(scored, tmp_path):
     other = scored("other", wrong_above, window=[12, 24, 0, 32])
     moved = (tmp_path / "one").rename(tmp_path / "archive")
     assert json.loads((moved / "metrics.json").read_text())["settings"]["predictions"] == "kept"
-    assert climbed(compare(moved, other)).steps[0].effect < 0
+    assert ablation_of(compare(moved, other)).steps[0].effect < 0
 
 
-def test_the_command_prints_the_ladder_and_writes_it(scored, sonde, tmp_path):
+def test_the_command_prints_the_ablation_and_writes_it(scored, sonde, tmp_path):
     one, other = scored("one", wrong_above), scored("other", filled, window=[12, 24, 0, 32], align="scale")
     said = sonde("compare", one / "metrics.json", other, "-o", tmp_path / "page")
     assert said.code == 0 and "1 crop" in said.text and "2 alignment" in said.text and "3 model" in said.text
@@ -201,7 +204,7 @@ def test_the_command_prints_the_ladder_and_writes_it(scored, sonde, tmp_path):
     assert sonde("compare", one, other, "--json").json["ladder"] == document["ladder"]
 
 
-def test_a_command_on_kept_predictions_can_be_climbed_from(sonde, root, tmp_path):
+def test_a_command_on_kept_predictions_can_be_explained(sonde, root, tmp_path):
     """As a user does it: two alignments of one folder of predictions, by the command line alone."""
     kept, words = tmp_path / "kept", ("eval", "sonde-tiny", "--data", root, "--protocol", "affine-disparity")
     assert sonde(*words, "--keep", kept, "-o", tmp_path / "one").code == 0
@@ -214,9 +217,14 @@ def test_a_command_on_kept_predictions_can_be_climbed_from(sonde, root, tmp_path
     assert model["effect"] == pytest.approx(0, abs=1e-9)
 
 
+def test_the_ablation_answers_to_its_old_name(scored):
+    found = compare(scored("one", filled), scored("other", filled, align="scale"))
+    with pytest.warns(FutureWarning, match=r"Comparison\.ladder is now called Comparison\.ablation"):
+        assert found.ladder is found.ablation
+
+
 def test_what_one_side_does_not_tell_is_taken_from_the_other_whichever_comes_first(root, scored):
     one, other = (read_evaluation(scored(name, filled)) for name in ("one", "other"))
-    del one.settings["format"]  # as in a run's own scores
-    rules = one.settings["protocol"]["name"]
-    other.settings["protocol"]["name"] = rules
-    assert differing(one, other) == differing(other, one) == {}
+    one = one.record(format=None)  # as in a run's own scores
+    other = other.record(protocol=one.settings.protocol)
+    assert list_differences(one, other) == list_differences(other, one) == {}

@@ -8,7 +8,7 @@ from PIL import Image
 from small_captures import INTRINSICS, cloud, picture, plane_depth
 
 from sonde import files
-from sonde.datasets import cameras, convert, open_set
+from sonde.datasets import convert, open_set, read_cameras
 
 
 def write_pair(root: Path, image: str, depth: str, metres: np.ndarray, per_metre: float = 1000) -> None:
@@ -46,7 +46,7 @@ def test_the_first_fitting_pattern_names_the_camera_and_none_leaves_z_alone(tmp_
 
 def test_cameras_are_named_by_file_or_by_pattern_and_file(tmp_path: Path) -> None:
     files.write_intrinsics(tmp_path / "k.txt", INTRINSICS)
-    named = cameras([f"right-*={tmp_path / 'k.txt'}", str(tmp_path / "k.txt")])
+    named = read_cameras([f"right-*={tmp_path / 'k.txt'}", str(tmp_path / "k.txt")])
     assert list(named) == ["right-*", "*"]
     np.testing.assert_array_equal(named["*"], INTRINSICS)
 
@@ -70,11 +70,11 @@ def test_turned_bits_are_turned_back(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
     sources = (tmp_path / "rgb", tmp_path / "depth")
-    with pytest.raises(ValueError, match=r"None of 1 captures could be converted: .*does not say its unit"):
+    with pytest.raises(ValueError, match=r"None of 1 captures could be converted: .*does not state its unit"):
         convert(*sources, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     convert(*sources, tmp_path / "out", depth_scale=0.001)
-    with pytest.raises(ValueError, match="out is not empty: name a new folder"):
+    with pytest.raises(ValueError, match="out is not empty: choose a new folder"):
         convert(*sources, tmp_path / "out", depth_scale=0.001)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "out", "rgb"]
 
@@ -87,7 +87,9 @@ def test_files_left_out_are_listed(tmp_path: Path) -> None:
     done = convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=0.001)
     assert done.captures == ["a"] and len(done.problems) == 2
     assert "c.png has no depth" in done.problems[0] and "b.png cannot be read" in done.problems[1]
-    with pytest.raises(ValueError, match=r"No name in .*rgb \(3 images\) agrees with one in .*nowhere \(0 maps\)"):
+    with pytest.raises(
+        ValueError, match=r"No image in .*rgb \(3 images\) has the name of a depth map in .* \(0 maps\)"
+    ):
         convert(tmp_path / "rgb", tmp_path / "nowhere", tmp_path / "other", depth_scale=0.001)
 
 
@@ -114,10 +116,10 @@ def test_colour_and_depth_in_one_folder_are_told_apart_by_their_names(tmp_path: 
 
 def test_no_file_is_paired_with_itself(tmp_path: Path) -> None:
     same = write_mixed(tmp_path / "same", "0.png", "1.png")
-    way_out = r"no name tells colour from depth: .*'.*/same/\*_color.png' and '.*/same/\*_depth.png'"
-    with pytest.raises(ValueError, match=rf"same and .*same name the same files \(2\), and {way_out}"):
+    way_out = r"their names do not tell colour from depth: .*'.*/same/\*_color.png' and '.*/same/\*_depth.png'"
+    with pytest.raises(ValueError, match=rf"same and .*same are the same 2 files, and {way_out}"):
         convert(same, same, tmp_path / "out", depth_scale=1e-3)
-    with pytest.raises(ValueError, match=rf"name the same files \(1\), and {way_out}"):
+    with pytest.raises(ValueError, match=rf"are the same 1 files, and {way_out}"):
         convert(same / "0.png", same / "0.png", tmp_path / "out", depth_scale=1e-3)
     assert not (tmp_path / "out").exists()
 
@@ -143,7 +145,7 @@ def test_what_a_zivid_set_does_not_give_back_is_said(tmp_path: Path) -> None:
     assert done.captures == ["far", "near"] and len(done.problems) == 2
     some, none = done.problems
     assert "depth/far.png: 384 of 576 trusted pixels lie at 10000 mm or beyond and will not be read" in some
-    assert "depth/sky.png: 768 of 768 trusted pixels" in none and "so it is left out" in none
+    assert "depth/sky.png: 768 of 768 trusted pixels" in none and "so the capture is left out" in none
     assert all("folder layout, with dataset.json" in line for line in done.problems)
     captures = open_set("zivid", tmp_path / "out")
     assert [captures.read(index).mask.sum() for index in range(2)] == [192, 768]
@@ -152,8 +154,8 @@ def test_what_a_zivid_set_does_not_give_back_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("patterns", "said"),
     [
-        (["zz*"], r"intrinsics 'zz\*' fit no capture: expected a pattern of names such as 'a' or 'b'"),
-        (["*", "a*"], r"intrinsics 'a\*' are never used: an earlier pattern fits the same captures; give 'a\*' first"),
+        (["zz*"], r"intrinsics 'zz\*' match no capture: expected a pattern of names such as 'a' or 'b'"),
+        (["*", "a*"], r"intrinsics 'a\*' are never used: an earlier pattern matches the same .*; give 'a\*' first"),
     ],
 )
 def test_intrinsics_that_no_capture_would_use_are_refused(tmp_path: Path, patterns: list[str], said: str) -> None:
@@ -186,10 +188,12 @@ def test_bits_turn_by_0_to_15(tmp_path: Path, bits: int) -> None:
 
 def test_a_map_of_unknown_unit_asks_for_what_its_reader_takes(tmp_path: Path) -> None:
     write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
-    with pytest.raises(ValueError, match=r"a.png does not say its unit: give --depth-scale 0.001.*millimetres") as told:
+    with pytest.raises(
+        ValueError, match=r"does not state its unit: give its metres .*--depth-scale 0.001.*millimetres"
+    ) as told:
         convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out")
     assert "dataset.json" not in str(told.value)
-    with pytest.raises(ValueError, match=r'a.png does not say its unit: write \{"depth_scale": 0.001\}.*dataset.json'):
+    with pytest.raises(ValueError, match=r'does not state its unit: write \{"depth_scale": 0.001\}.*dataset.json'):
         open_set("folder", tmp_path).read(0)
 
 
@@ -221,7 +225,7 @@ FAR = {"tum": 1, "kitti": 1}
 def test_real_captures_of_every_kind_convert(realdata: Path, tmp_path: Path, name: str) -> None:
     (images, depths, scale, bits), (low, high) = REAL[name]
     arc = {"pj_*": "pj_camera-0.intrinsics.txt", "suction_*": "suction_intrinsics.txt"} if name == "arc" else {}
-    known = cameras(f"{pattern}={realdata / name / file}" for pattern, file in arc.items())
+    known = read_cameras(f"{pattern}={realdata / name / file}" for pattern, file in arc.items())
     done = convert(
         *(realdata / name / images, realdata / name / depths, tmp_path / "out"),
         **{"depth_scale": scale, "rotated_bits": bits, "intrinsics": known},

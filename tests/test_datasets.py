@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from small_captures import INTRINSICS, bench_cloud, picture, plane_depth, write_bench
 
-from sonde import evaluation, files
-from sonde.datasets import DATASETS, Joined, depth_range, describe, figures, open_set
+from sonde import files
+from sonde.datasets import DATASETS, JoinedSet, describe, find_depth_range, measure_capture, open_set
 from sonde.recipes import Recipe
+from sonde.runs import open_captures
 
 
 def levels(path: Path, metres: np.ndarray, per_metre: float) -> None:
@@ -154,7 +155,7 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\n", encoding="utf-8-sig")  # as from Excel
     assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
     (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\nc00,winter\n")
-    with pytest.raises(ValueError, match="puts 'c00' into 'summer' and 'winter': keep one"):
+    with pytest.raises(ValueError, match="has two entries for 'c00', 'summer' and 'winter': keep one"):
         captures.groups("tyre")
 
 
@@ -162,10 +163,10 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     ("format_", "folder", "message"),
     [
         ("zivvid", "", "No dataset format 'zivvid'; did you mean 'zivid'?"),
-        ("zivid", "nowhere", "nowhere is no folder"),
+        ("zivid", "nowhere", "nowhere is not a folder"),
         ("zivid", "", r"images does not exist: a Zivid set is .*sonde data convert"),
-        ("folder", "", "expected a folder rgb or images"),
-        ("driving_stereo", "", "no DrivingStereo set: expected left-image-half-size with depth-map-half-size"),
+        ("folder", "", "expected a folder named rgb or images"),
+        ("driving_stereo", "", "not a DrivingStereo set: expected left-image-half-size with depth-map-half-size"),
         ("nyu", "", "holds no captures in the nyu layout"),
     ],
 )
@@ -213,7 +214,7 @@ def test_a_folder_says_its_scale_unit_and_camera(tmp_path: Path) -> None:
     levels(tmp_path / "depth" / "depth_01.png", plane_depth(24, 32), 5000)
     (tmp_path / "rgb").mkdir()
     files.write_rgb(tmp_path / "rgb" / "rgb_01.png", picture(0))
-    with pytest.raises(ValueError, match=r"does not say its unit: write .*depth_scale.* into dataset\.json"):
+    with pytest.raises(ValueError, match=r"does not state its unit: write .*depth_scale.* into dataset\.json"):
         open_set("folder", tmp_path).read_depth(0)
     description = {"depth_scale": 1 / 5000, "unit": "mm", "intrinsics": INTRINSICS.tolist()}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
@@ -241,12 +242,12 @@ def test_every_format_is_opened_by_name() -> None:
 def test_a_set_named_twice_would_train_and_be_judged(tmp_path: Path) -> None:
     part = {"format": "zivid", "root": str(write_bench(tmp_path / "set", 4))}
     for more in ({"also": [part]}, {"measured": {**part, "root": str(tmp_path / "set" / ".." / "set")}}):
-        with pytest.raises(ValueError, match="named twice in data, and 4 captures with it, first 'c00'"):
-            evaluation.open_captures(Recipe.model_validate({"data": part | more}))
+        with pytest.raises(ValueError, match="twice, with 4 shared captures, first 'c00'"):
+            open_captures(Recipe.model_validate({"data": part | more}))
     (tmp_path / "first.txt").write_text("c00\nc01\n")
     (tmp_path / "second.txt").write_text("c02\nc03\n")
     halves = [part | {"only": str(tmp_path / f"{name}.txt")} for name in ("first", "second")]
-    assert len(evaluation.open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
+    assert len(open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
 
 
 def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_intrinsics_of_a_description_are_a_camera(tmp_path: Path, rows: list[lis
 
 def test_joined_sets_keep_every_capture_and_its_own_limits(tmp_path: Path) -> None:
     first, second = write_bench(tmp_path / "a", 2), write_bench(tmp_path / "b", 3)
-    joined = Joined([open_set("zivid", first), open_set("zivid", second, max_depth=850)])
+    joined = JoinedSet([open_set("zivid", first), open_set("zivid", second, max_depth=850)])
     assert len(joined) == len(set(joined.ids)) == 5 and joined.ids[3] == "1-b/c01"
     assert joined.read(3).id == "1-b/c01"
     assert joined.read_depth(3).max() < 0.85 < joined.read_depth(1).max()
@@ -289,9 +290,9 @@ def test_joined_sets_keep_every_capture_and_its_own_limits(tmp_path: Path) -> No
 def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> None:
     captures = open_set("zivid", write_bench(tmp_path / "set", 3))
     z = [bench_cloud(index)[..., 2] for index in range(3)]
-    low, high = depth_range(captures, [0, 2])
+    low, high = find_depth_range(captures, [0, 2])
     assert low == pytest.approx(np.nanmin(z[0]) / 1000) and high == pytest.approx(np.nanmax(z[2]) / 1000)
-    shown = figures(captures, 1)
+    shown = measure_capture(captures, 1)
     assert (shown.id, shown.height, shown.width) == ("c01", 24, 32)
     assert shown.valid == pytest.approx(np.isfinite(z[1]).mean())
     assert (shown.min, shown.median, shown.max) == pytest.approx((np.nanmin(z[1]), np.nanmedian(z[1]), np.nanmax(z[1])))
@@ -301,8 +302,8 @@ def test_ranges_and_figures_are_those_of_the_trusted_depth(tmp_path: Path) -> No
     means = [np.nanmean(each) for each in z]
     assert (whole["mean"], whole["std"]) == pytest.approx((np.mean(means), np.std(means)))
     assert json.loads(json.dumps(whole))["per_capture"][1]["id"] == "c01"
-    with pytest.raises(ValueError, match="No captures"):
-        depth_range(captures, [])
+    with pytest.raises(ValueError, match=r"No depth range: .* has no training captures"):
+        find_depth_range(captures, [])
 
 
 def test_zivids_own_names_pair_by_what_they_share(tmp_path):

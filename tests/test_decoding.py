@@ -15,8 +15,8 @@ from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
 from sonde import evaluation, exporting, load, models, recipes, training
-from sonde.encoding import ENCODINGS, decoders
-from sonde.models import Calibration, DepthModel, ModelSpec, decoded_as
+from sonde.encoding import ENCODINGS, list_decoders
+from sonde.models import Calibration, DepthModel, ModelSpec, decode_as
 
 NEAR, FAR = 0.25174, 3.90745
 PIXELS = np.zeros((64, 96, 3), np.uint8)
@@ -50,42 +50,42 @@ def millimetres(model: DepthModel) -> float:
 def test_the_farthest_depth_is_3892_24_by_the_notebooks_formula_and_3907_45_exactly(kept, tmp_path):
     model = load(answering(0.0, tmp_path, kept))
     assert model.spec.encoding is not None and model.spec.encoding["name"] == kept
-    assert f"{millimetres(decoded_as(model, 'inverse')):.2f}" == "3907.45"
-    assert f"{millimetres(decoded_as(model, 'inverse_notebook')):.2f}" == "3892.24"
+    assert f"{millimetres(decode_as(model, 'inverse')):.2f}" == "3907.45"
+    assert f"{millimetres(decode_as(model, 'inverse_notebook')):.2f}" == "3892.24"
     assert f"{millimetres(model):.2f}" == {"inverse": "3907.45", "inverse_notebook": "3892.24"}[kept]
 
 
 @pytest.mark.parametrize("value", [0.1, 0.5, 0.999])
 def test_every_value_is_decoded_as_the_notebook_decodes_it(value, tmp_path):
     model = load(answering(value, tmp_path))
-    assert millimetres(decoded_as(model, "inverse_notebook")) == pytest.approx(notebook_mm(value), rel=1e-6)
+    assert millimetres(decode_as(model, "inverse_notebook")) == pytest.approx(notebook_mm(value), rel=1e-6)
 
 
 def test_a_model_stays_as_it_is_when_another_decodes_its_answer(tmp_path):
     model = load(answering(0.0, tmp_path))
-    other = decoded_as(model, "inverse_notebook")
+    other = decode_as(model, "inverse_notebook")
     assert other.network is model.network and other.name == model.name and not other.training
     assert model.encoding == ENCODINGS["inverse"](NEAR, FAR)
     assert other.spec == replace(model.spec, encoding=ENCODINGS["inverse_notebook"](NEAR, FAR).to_dict())
 
 
 def test_only_an_encoding_that_encodes_alike_may_decode():
-    assert decoders("inverse") == ["inverse", "inverse_notebook"]
-    assert decoders("inverse_notebook") == ["inverse_notebook", "inverse"]
-    assert decoders("log") == ["log"] and decoders("linear") == ["linear"]
+    assert list_decoders("inverse") == ["inverse", "inverse_notebook"]
+    assert list_decoders("inverse_notebook") == ["inverse_notebook", "inverse"]
+    assert list_decoders("log") == ["log"] and list_decoders("linear") == ["linear"]
 
 
 def test_what_cannot_be_decoded_otherwise_is_said(tmp_path):
     model = load(answering(0.5, tmp_path))
     with pytest.raises(ValueError, match=r"taught inverse, .*expected inverse or inverse_notebook\."):
-        decoded_as(model, "linear")
+        decode_as(model, "linear")
     with pytest.raises(ValueError, match="did you mean 'inverse_notebook'"):
-        decoded_as(model, "inverse_notebok")
+        decode_as(model, "inverse_notebok")
     with pytest.raises(ValueError, match=r"regresses no encoding \(its space is disparity\)"):
-        decoded_as(load("sonde-tiny"), "inverse_notebook")
+        decode_as(load("sonde-tiny"), "inverse_notebook")
     model.calibration = Calibration("scale", "metric", 1.1)
     with pytest.raises(ValueError, match=r"is calibrated .*--undo"):
-        decoded_as(model, "inverse_notebook")
+        decode_as(model, "inverse_notebook")
 
 
 def test_an_evaluation_in_millimetres_is_by_the_formula_that_was_asked_for(tmp_path, sonde):
@@ -102,7 +102,7 @@ def test_an_evaluation_in_millimetres_is_by_the_formula_that_was_asked_for(tmp_p
     found = sonde(*words, "--encoding", "inverse_notebook", "--out", tmp_path / "out").json
     assert found["metrics"]["mae_mm"] == pytest.approx(error(notebook_mm(0.4)), rel=1e-4)
     assert abs(error(exact) - error(notebook_mm(0.4))) > 0.1
-    assert evaluation.read_evaluation(tmp_path / "out").settings["encoding"] == "inverse_notebook"
+    assert evaluation.read_evaluation(tmp_path / "out").settings.encoding == "inverse_notebook"
 
 
 def test_the_card_of_an_export_has_the_notebooks_formula(tmp_path):
@@ -115,7 +115,7 @@ def test_the_card_of_an_export_has_the_notebooks_formula(tmp_path):
         patch.chdir(folder.parent)
         exec(found[1], names)
     model = load(folder)
-    exact = 1000 * decoded_as(model, "inverse").predict(image).depth.astype(np.float64)
+    exact = 1000 * decode_as(model, "inverse").predict(image).depth.astype(np.float64)
     np.testing.assert_allclose(names["depth_mm"].numpy(), 1 / (1 / exact + 1e-6), rtol=1e-5)
     np.testing.assert_allclose(1000 * model.predict(image).depth, 1 / (1 / exact + 1e-6), rtol=1e-5)
 
@@ -123,9 +123,14 @@ def test_the_card_of_an_export_has_the_notebooks_formula(tmp_path):
 def settings(base: Path, root: Path, run: Path, encoding: str) -> list[str]:
     every = ("train.max_steps=2", "train.eval_steps=2", "train.save_steps=2", "train.per_device_train_batch_size=1")
     return [
-        f"model.name={base}", "model.input_size=[32,64]", f"model.encoding={encoding}", f"data.root={root}",
-        "data.cache=null", f"output_dir={run}", *every,
-    ]  # fmt: skip
+        f"model.name={base}",
+        "model.input_size=[32,64]",
+        f"model.encoding={encoding}",
+        f"data.root={root}",
+        "data.cache=null",
+        f"output_dir={run}",
+        *every,
+    ]
 
 
 def test_a_run_that_was_trained_so_speaks_the_notebooks_millimetres_throughout(base, tmp_path):
@@ -133,7 +138,7 @@ def test_a_run_that_was_trained_so_speaks_the_notebooks_millimetres_throughout(b
     run = training.train(FEW, settings(base, root, tmp_path / "run", "inverse_notebook"))
     assert json.loads((run / "best" / "sonde.json").read_text())["encoding"]["name"] == "inverse_notebook"
     model = load(run)
-    exact = 1000 * decoded_as(model, "inverse").predict(PIXELS).depth.astype(np.float64)
+    exact = 1000 * decode_as(model, "inverse").predict(PIXELS).depth.astype(np.float64)
     np.testing.assert_allclose(1000 * model.predict(PIXELS).depth, 1 / (1 / exact + 1e-6), rtol=1e-5)
     own = json.loads((run / "metrics.json").read_text())["metrics"]["mae_mm"]
     assert evaluation.evaluate(run).metrics["mae_mm"] == pytest.approx(own, rel=1e-6)

@@ -13,7 +13,7 @@ def scores(tmp_path_factory) -> dict[str, dict[str, float]]:
     """The table of a short run of the demo's own recipe."""
     output = tmp_path_factory.mktemp("demo")
     root = scenes.synth("bench", output / "bench", demo.CAPTURES, seed=demo.SEED, height=120, width=160)
-    run = training.train("demo", [*demo.settings(root, output, output / "run"), *SHORT])
+    run = training.train("demo", [*demo.list_overrides(root, output, output / "run"), *SHORT])
     parts = json.loads((run / "split.json").read_text())
     assert not set(parts["test"]) & {*parts["train"], *parts["validation"]}
     assert (run / "report.html").is_file()
@@ -48,12 +48,12 @@ def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_ther
     short = ["train.max_steps=2", "train.eval_steps=2", "train.save_steps=2", "train.per_device_train_batch_size=2"]
     told = []
     made = demo.distil(tmp_path, lambda task, *progress: told.append(task), short)
-    assert list(made["table"]) == [demo.TEACHER, demo.ON_SYNTHETIC, demo.ON_LABELS]
-    assert all(0 <= row["δ1"] <= 1 and row["AbsRel"] > 0 for row in made["table"].values())
-    assert made["images"] == 2 and json.loads((tmp_path / "table.json").read_text()) == made
+    assert list(made.table) == [demo.TEACHER, demo.ON_SYNTHETIC, demo.ON_LABELS]
+    assert all(0 <= row["δ1"] <= 1 and row["AbsRel"] > 0 for row in made.table.values())
+    assert made.images == 2 and json.loads((tmp_path / "table.json").read_text()) == made.document()
     height, width = demo.SMALL
     assert files.read_rgb(tmp_path / "comparison.png").shape == (24 + 2 * height, 5 * width, 3)
-    recipes = [training.recipes.load(run) for run in made["runs"].values()]
+    recipes = [training.recipes.load(run) for run in made.runs.values()]
     assert recipes[0].model == recipes[1].model and recipes[0].train == recipes[1].train
     assert recipes[0].data.measured == recipes[1].data.measured and recipes[1].data.format == "pseudo"
     assert "labelling" in told and "rendering synthetic-room" in told

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from sonde import architectures, augment, features, losses, models, training
-from sonde.datasets import Decoded, DepthDataset, collate, open_set
+from sonde.datasets import DecodedSet, DepthDataset, collate, open_set
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe, AugmentRecipe
 from sonde.tensors import Batch
@@ -30,8 +30,12 @@ from sonde.trainer import DepthTrainer, Objective, unit_disparity
 from sonde.trainer.objective import inside_cut, mixed
 
 SHAPE: dict[str, Any] = {
-    "image_size": 56, "patch_size": 14, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4
-}  # fmt: skip
+    "image_size": 56,
+    "patch_size": 14,
+    "hidden_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 4,
+}
 
 
 @pytest.fixture(scope="module", params=["depth_anything", "glpn"])
@@ -56,7 +60,7 @@ def relative(name: str = "small", **changes) -> DepthModel:
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(small_depth_anything(**changes))
     models.reinit_head(network)
-    return DepthModel(network, replace(models.spec_of(network), input_size=(56, 84)), name)
+    return DepthModel(network, replace(models.read_spec(network), input_size=(56, 84)), name)
 
 
 def test_a_cut_rectangle_lies_inside_and_its_area_is_uniform():
@@ -118,9 +122,13 @@ def test_alignment_with_an_encoder_is_zero_at_the_start_and_pulls_back_what_drif
         for value in model.network.backbone.parameters():
             value.add_(0.3 * torch.randn_like(value))
     _, drifted = objective(model.network, batch())
-    expected = [maps.flatten(2).transpose(1, 2) for maps in (
-        features.tapped(model, batch()["image"])[-1], features.tapped(objective.frozen, batch()["image"])[-1]
-    )]  # fmt: skip
+    expected = [
+        maps.flatten(2).transpose(1, 2)
+        for maps in (
+            features.read_taps(model, batch()["image"])[-1],
+            features.read_taps(objective.frozen, batch()["image"])[-1],
+        )
+    ]
     torch.testing.assert_close(drifted["feature_alignment"], 2 * losses.feature_alignment(*expected, tolerance=1.0))
     assert drifted["feature_alignment"].min() > 0.01
     drifted["feature_alignment"].sum().backward()
@@ -160,19 +168,32 @@ def test_an_encoder_with_registers_is_refused(tmp_path):
     network = AutoModelForDepthEstimation.from_config(DEPTH_ANYTHING)
     with pytest.raises(ValueError, match="without registers"):
         architectures.load_encoder(network.backbone, str(tmp_path / "reg"))
-    with pytest.raises(ValueError, match="could not be had"):
+    with pytest.raises(ValueError, match="could not be loaded"):
         architectures.load_encoder(network.backbone, str(tmp_path / "nothing"))
 
 
 def settings(base: Path, root: Path, run: Path, *more: str) -> list[str]:
     """Four steps of every weight, on crops."""
     return [
-        "lora=null", "model.affine_start=false", "model.train_head=false", f"model.name={base}",
+        "lora=null",
+        "model.affine_start=false",
+        "model.train_head=false",
+        f"model.name={base}",
         "model.input_size=[28,28]" if base.name == "depth_anything" else "model.input_size=[32,32]",
-        f"data.root={root}", f"data.cache={run}-cache", "data.fit=crop", "data.split.test=1", "data.split.validation=1",
-        "train.per_device_train_batch_size=2", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2",
-        "train.logging_steps=1", "train.save_total_limit=9", f"output_dir={run}", *more,
-    ]  # fmt: skip
+        f"data.root={root}",
+        f"data.cache={run}-cache",
+        "data.fit=crop",
+        "data.split.test=1",
+        "data.split.validation=1",
+        "train.per_device_train_batch_size=2",
+        "train.max_steps=4",
+        "train.eval_steps=2",
+        "train.save_steps=2",
+        "train.logging_steps=1",
+        "train.save_total_limit=9",
+        f"output_dir={run}",
+        *more,
+    ]
 
 
 def test_every_weight_of_a_whole_network_resumes_exactly_averages_included(base, root, tmp_path):
@@ -233,7 +254,7 @@ def test_the_encoder_learns_at_a_rate_of_its_own(base, root, tmp_path, monkeypat
 
 def test_a_crop_keeps_the_aspect_and_every_depth_value(root):
     captures = open_set("zivid", root)
-    covered = Decoded(captures, (16, 16), None, cover=True)
+    covered = DecodedSet(captures, (16, 16), None, cover=True)
     whole = covered.read(0)
     assert whole.image.shape == (16, 21, 3) and whole.depth.shape == (16, 21)
     fixed = DepthDataset(covered, [0], window=(16, 16))[0]
@@ -256,7 +277,7 @@ def test_sets_of_different_sizes_mix_when_cropped(root, tmp_path):
     sizes = [(24, 32), (48, 40)]
     roots = [write_bench(tmp_path / f"{index}", 2, *size) for index, size in enumerate(sizes)]
     items = [
-        DepthDataset(Decoded(open_set("zivid", one), (14, 28), None, cover=True), [0], window=(14, 28))[0]
+        DepthDataset(DecodedSet(open_set("zivid", one), (14, 28), None, cover=True), [0], window=(14, 28))[0]
         for one in roots
     ]
     assert collate(items)["depth"].shape == (2, 14, 28)

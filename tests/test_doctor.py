@@ -3,11 +3,11 @@
 import json
 
 from sonde import checks, doctor
-from sonde.doctor import machine
+from sonde.doctor import describe_machine
 
 
 def test_the_machine_is_described_in_json() -> None:
-    facts = json.loads(json.dumps(machine()))
+    facts = json.loads(json.dumps(describe_machine().document()))
     assert facts["devices"][-1] == "cpu" and facts["threads"] >= 1 and facts["disk_free_gb"] > 0
     assert facts["codecs"]["jpeg"] and facts["parts"]["torch"].startswith(facts["torch"].split("+")[0])
 

@@ -21,7 +21,18 @@ import pytest
 from small_server import Handler, Served, Server, serving
 
 from sonde import datasets
-from sonde.download import Entry, archives, download, find, known, licence_of, listing, load, manifest, transfer
+from sonde.download import (
+    Entry,
+    archives,
+    download,
+    find,
+    find_licence,
+    format_manifest,
+    list_sets,
+    load,
+    load_known,
+    transfer,
+)
 
 ROOT = Path(__file__).parent.parent
 BODY = np.random.default_rng(3).bytes(300_000)
@@ -95,7 +106,9 @@ def test_a_server_that_is_busy_twice_is_asked_a_third_time(server, tmp_path):
 
 
 def test_a_server_that_stays_busy_is_given_up_and_what_came_is_kept_for_the_next_run(server, tmp_path):
-    with pytest.raises(ValueError, match=r"503.*check the network; what has come is kept in .*photos.bin.part"):
+    with pytest.raises(
+        ValueError, match=r"503.*check the network and run the same command again; .* kept in .*photos.bin.part"
+    ):
         fetched(server, tmp_path, moods=("cut", *["503"] * 5))
     assert (tmp_path / "photos.bin.part").read_bytes() == BODY[: len(BODY) // 2]
     server.asked.clear()
@@ -143,7 +156,7 @@ def test_a_part_longer_than_the_file_is_no_part_of_it(server, tmp_path):
 
 
 def test_corrupted_bytes_never_bear_the_files_name(server, tmp_path):
-    with pytest.raises(ValueError, match=r"photos.bin is not what it should be \(its md5 is .*photos.bin.refused"):
+    with pytest.raises(ValueError, match=r"photos.bin is not the expected file \(its md5 is .*photos.bin.refused"):
         fetched(server, tmp_path, body=BODY[:-1] + b"!", md5=md5(BODY))
     assert names(tmp_path) == {"photos.bin.refused"}
     assert fetched(server, tmp_path, md5=md5(BODY)).read_bytes() == BODY
@@ -162,7 +175,7 @@ def test_a_length_nobody_told_is_noticed_by_the_registered_one(server, tmp_path)
 
 @pytest.mark.parametrize(
     "code,words",
-    [("404", "is not there .* the publisher may have moved it"), ("403", "may want a login"), ("418", "418")],
+    [("404", "does not exist .* the publisher may have moved it"), ("403", "may need a login"), ("418", "418")],
 )
 def test_an_answer_that_will_not_change_is_one_sentence_at_once(server, tmp_path, code, words):
     with pytest.raises(ValueError, match=words):
@@ -172,14 +185,14 @@ def test_an_answer_that_will_not_change_is_one_sentence_at_once(server, tmp_path
 
 def test_a_page_in_place_of_a_file_is_refused(server, tmp_path):
     server.files["photos.zip"] = Served(b"<html>Please log in</html>", kind="text/html")
-    with pytest.raises(ValueError, match="answers with a page instead of the file"):
+    with pytest.raises(ValueError, match="returns a web page instead of the file"):
         download("bench", tmp_path, accept_licence=True, registry=one_set({"url": server.url("photos.zip")}))
     assert names(tmp_path) == set()
 
 
 def test_no_network_is_one_sentence(server, tmp_path):
     registry = one_set({"url": f"http://127.0.0.1:{unused_port()}/photos.bin"})
-    with pytest.raises(ValueError, match=r"cannot be fetched \(.*\): check the network; try again\."):
+    with pytest.raises(ValueError, match=r"cannot be downloaded \(.*\): check the network and try again\."):
         download("bench", tmp_path, accept_licence=True, registry=registry)
 
 
@@ -190,7 +203,7 @@ def unused_port() -> int:
 
 def test_a_licence_not_accepted_asks_nothing_of_the_server(server, tmp_path):
     registry = one_set({"url": server.url("photos.bin")})
-    with pytest.raises(ValueError, match=r"^Bench is under MIT \(Anything\): read the licence and pass --yes\.$"):
+    with pytest.raises(ValueError, match=r"^Bench has the licence MIT \(Anything\): read it and pass --yes .*$"):
         download("bench", tmp_path / "set", registry=registry)
     assert server.asked == [] and not (tmp_path / "set").exists()
 
@@ -209,14 +222,14 @@ def test_a_part_of_a_set_is_fetched_by_a_pattern(server, tmp_path):
     registry = one_set({"url": server.url("{n}.bin"), "each": {"n": ["1..2"]}})
     download("bench", tmp_path, accept_licence=True, only="2*", registry=registry)
     assert [path for path, _, _ in server.asked] == ["/2.bin"]
-    with pytest.raises(ValueError, match="No file of Bench is like 'x'"):
+    with pytest.raises(ValueError, match="No file of Bench matches 'x'"):
         download("bench", tmp_path, dry_run=True, only="x", registry=registry)
 
 
 def test_a_set_behind_a_form_says_where_to_go(tmp_path):
     brings = [{"like": ["\\.tar$"], "do": "keep", "what": "images"}]
     registry = one_set(access="form", steps=["Sign."], brings=brings, given=["a.tar"])
-    with pytest.raises(ValueError, match=r"visit http://bench.invalid and .*`sonde data download bench --from FILES`"):
+    with pytest.raises(ValueError, match=r"from http://bench.invalid, then .*`sonde data download bench --from FILES`"):
         download("bench", tmp_path, accept_licence=True, registry=registry)
 
 
@@ -242,7 +255,7 @@ def test_too_little_disk_is_told_before_the_first_byte(server, tmp_path, monkeyp
 
 
 def test_a_disk_that_fills_keeps_the_part_and_the_next_run_goes_on(server, tmp_path, monkeypatch):
-    honest, room = transfer._writer, 150_000
+    honest, room = transfer._open_part, 150_000
 
     class Full(io.BufferedWriter):
         def write(self, data: Any) -> int:
@@ -250,12 +263,12 @@ def test_a_disk_that_fills_keeps_the_part_and_the_next_run_goes_on(server, tmp_p
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    monkeypatch.setattr(transfer, "_writer", lambda part, start: Full(io.FileIO(part, "ab" if start else "wb")))
-    with pytest.raises(ValueError, match=r"The disk of .* is full: free some, and the same command goes on"):
+    monkeypatch.setattr(transfer, "_open_part", lambda part, start: Full(io.FileIO(part, "ab" if start else "wb")))
+    with pytest.raises(ValueError, match=r"The disk of .* is full: free some space and run the same command again"):
         fetched(server, tmp_path)
     came = (tmp_path / "photos.bin.part").stat().st_size
     assert 0 < came <= room
-    monkeypatch.setattr(transfer, "_writer", honest)
+    monkeypatch.setattr(transfer, "_open_part", honest)
     assert fetched(server, tmp_path).read_bytes() == BODY
     assert server.ranges[-1] == f"bytes={came}-"
 
@@ -275,7 +288,7 @@ def test_without_a_published_checksum_later_runs_are_held_to_the_first(server, t
     state = download("bench", tmp_path, dry_run=True, registry=one_set({"url": server.url("photos.bin")})).files[0]
     assert state.checked == "no published checksum, the first download's digest"
     path.write_bytes(BODY[:-1] + b"!")
-    with pytest.raises(ValueError, match=r"photos.bin is not what it should be .*: move it away"):
+    with pytest.raises(ValueError, match=r"photos.bin is not the expected file .*: move it away"):
         fetched(server, tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match=r"photos.bin.refused"):
@@ -289,7 +302,7 @@ def test_a_file_put_there_by_hand_is_checked_and_not_fetched(server, tmp_path):
     assert server.asked == []
     (tmp_path / "sources.lock.json").unlink()
     (tmp_path / "photos.bin").write_bytes(BODY[::-1])
-    with pytest.raises(ValueError, match="is not what it should be"):
+    with pytest.raises(ValueError, match="is not the expected file"):
         fetched(server, tmp_path, md5=md5(BODY))
     assert (tmp_path / "photos.bin").read_bytes() == BODY[::-1], "a user's file stays where it is"
 
@@ -305,7 +318,7 @@ def test_a_published_list_of_checksums_is_asked_for(server, tmp_path):
 
 def test_a_damaged_record_is_one_sentence(server, tmp_path):
     (tmp_path / "sources.lock.json").write_text('{"files": ')
-    with pytest.raises(ValueError, match=r"sources.lock.json cannot be read .*: it is no record of downloads"):
+    with pytest.raises(ValueError, match=r"sources.lock.json cannot be read .*: it is not a record of downloads"):
         fetched(server, tmp_path)
 
 
@@ -468,7 +481,7 @@ def test_a_broken_archive_is_one_sentence_and_leaves_nothing(server, tmp_path, n
         "tar": b"no tar" * 99,
     }
     body = whole[name.rpartition(".")[2]]
-    with pytest.raises(ValueError, match=r"is kept but cannot be unpacked \(.*\): it may be damaged; fetch it again\."):
+    with pytest.raises(ValueError, match=r"is kept but cannot be unpacked \(.*\): .* damaged; download it again\."):
         unpacked(server, tmp_path, body[: len(body) // 2], name)
     assert names(tmp_path) == {name, "sources.lock.json"}
 
@@ -503,18 +516,18 @@ RECIPE = {
 
 
 def test_every_set_of_the_recipe_is_registered():
-    by_role = {role: {name for name, entry in known().items() if entry.role == role} for role in RECIPE}
+    by_role = {role: {name for name, entry in load_known().items() if entry.role == role} for role in RECIPE}
     assert by_role == RECIPE
 
 
 def test_every_format_is_one_that_a_reader_takes():
-    formats = {entry.format for entry in known().values()} - {None}
+    formats = {entry.format for entry in load_known().values()} - {None}
     assert formats <= set(datasets.DATASETS)
     read = {"hypersim", "vkitti2", "tartanair", "irs", "blendedmvs", "nyu_labeled", "kitti", "driving_stereo"}
     assert read <= formats
 
 
-@pytest.mark.parametrize("entry", known().values(), ids=known().keys())
+@pytest.mark.parametrize("entry", load_known().values(), ids=load_known().keys())
 def test_an_entry_keeps_to_what_it_may_claim(entry):
     assert (entry.size_bytes is None) == (entry.size_is is None)
     assert entry.size_bytes is not None or entry.unverified, "an unknown size is a doubt"
@@ -526,42 +539,44 @@ def test_an_entry_keeps_to_what_it_may_claim(entry):
 
 
 def test_known_counts_of_files():
-    counts = {name: len(known()[name].sources()) for name in ("hypersim", "tartanair", "google-landmarks", "kitti")}
+    counts = {
+        name: len(load_known()[name].sources()) for name in ("hypersim", "tartanair", "google-landmarks", "kitti")
+    }
     assert counts == {"hypersim": 457, "tartanair": 18 * 2 * 2, "google-landmarks": 501, "kitti": 1 + 28 + 5}
-    hypersim = {source.path for source in known()["hypersim"].sources()}
+    hypersim = {source.path for source in load_known()["hypersim"].sources()}
     assert {"ai_001_001.zip", "ai_055_010.zip"} <= hypersim and not {"ai_003_003.zip", "ai_020_001.zip"} & hypersim
 
 
 def test_the_official_split_of_nyu_is_the_one_registered(realdata):
     split = (realdata / "splits" / "nyu_official_splits.mat").read_bytes()
-    source = known()["nyu"].sources()[1]
+    source = load_known()["nyu"].sources()[1]
     assert (source.bytes, source.md5, source.sha256) == (len(split), md5(split), hashlib.sha256(split).hexdigest())
 
 
 def test_the_drives_of_kitti_are_those_of_the_test_list(realdata):
     listed = (realdata / "splits" / "kitti_eigen_test_697.txt").read_text().split("\n")
     drives = {line.split("/")[1] for line in listed if line}
-    assert {Path(source.path).stem for source in known()["kitti"].sources() if "_drive_" in source.path} == drives
+    assert {Path(source.path).stem for source in load_known()["kitti"].sources() if "_drive_" in source.path} == drives
 
 
 def test_the_committed_manifest_is_what_the_registry_gives(capsys):
-    assert (ROOT / "docs" / "data_manifest.json").read_text(encoding="utf-8") == manifest()
+    assert (ROOT / "docs" / "data_manifest.json").read_text(encoding="utf-8") == format_manifest()
     runpy.run_module("sonde.download", run_name="__main__")
-    assert capsys.readouterr().out == manifest()
+    assert capsys.readouterr().out == format_manifest()
 
 
 def test_the_page_for_people_names_every_set_its_licence_and_its_reader():
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    rows = {row["set"]: row for row in listing()}
+    rows = {row["set"]: row for row in list_sets()}
     for name, row in rows.items():
         line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` "))
         assert all(row[key] in line for key in ("images", "licence", "size", "format", "access")), line
 
 
 def test_the_licence_of_a_set_is_found_by_any_spelling_and_none_for_a_stranger():
-    assert licence_of("hypersim") == "CC-BY-SA-3.0"
-    assert licence_of("driving_stereo") == licence_of("Driving-Stereo") == "MIT"
-    assert licence_of("captures") is None
+    assert find_licence("hypersim") == "CC-BY-SA-3.0"
+    assert find_licence("driving_stereo") == find_licence("Driving-Stereo") == "MIT"
+    assert find_licence("captures") is None
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -580,15 +595,15 @@ bench: {title: B, role: evaluation, purpose: p, homepage: h, licence: MIT, allow
     [
         (("licence: MIT, ", ""), "licence"),
         (("role: evaluation", "role: test"), "role"),
-        (("https://h", "ftp://h"), "no http or https address"),
+        (("https://h", "ftp://h"), "not an http or https address"),
         (("a.zip", "a.7z\", extract: true, path: \"a.7z"), "cannot be unpacked"),
-        (("a.zip", "a.zip\", path: \"../a.zip"), "no path below"),
+        (("a.zip", "a.zip\", path: \"../a.zip"), "not a path below"),
         (("a.zip", "a.zip\", md5: \"12"), "md5"),
         (("a.zip", "{n}.zip\", each: {n: [1..2]}, bytes: 3, path: \""), "cannot share a size"),
         (("a.zip", "{m}.zip\", each: {n: [1..2]}, path: \""), "has no 'm'"),
-        (("a.zip", "a.zip\", each: {n: [1..2]}, path: \""), "two files go by one path"),
-        (("files", "access: form, files"), "a form wants steps"),
-        (("bench:", "- bench:"), "no registry of sets"),
+        (("a.zip", "a.zip\", each: {n: [1..2]}, path: \""), "two files have the same path"),
+        (("files", "access: form, files"), "a form needs steps"),
+        (("bench:", "- bench:"), "not a registry of sets"),
     ],
 )  # fmt: skip
 def test_a_registry_with_a_mistake_is_one_sentence(tmp_path, change, words):
@@ -611,8 +626,8 @@ def served(server, monkeypatch) -> Callable[[], Server]:
     def serve() -> Server:
         server.files["photos.bin"] = Served(BODY)
         registry = one_set({"url": server.url("photos.bin")}, doubt="the licence.")
-        monkeypatch.setattr("sonde.download.known", lambda: registry)
-        monkeypatch.setattr("sonde.download.registry.known", lambda: registry)
+        monkeypatch.setattr("sonde.download.load_known", lambda: registry)
+        monkeypatch.setattr("sonde.download.registry.load_known", lambda: registry)
         return server
 
     return serve
@@ -632,7 +647,7 @@ def test_the_command_without_yes_and_without_a_terminal_is_one_sentence(sonde, s
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     said = sonde("data", "download", "bench", "--out", tmp_path / "set")
     assert (said.code, said.text) == (2, "")
-    assert said.errors == "error Bench is under MIT (Anything): read the licence and pass --yes.\n"
+    assert said.errors == "error Bench has the licence MIT (Anything): read it and pass --yes to accept.\n"
     assert server.asked == [] and not (tmp_path / "set").exists()
 
 
@@ -656,10 +671,10 @@ def test_the_command_in_json_is_one_document(sonde, served, tmp_path):
 
 def test_the_command_lists_every_set(sonde):
     listed = sonde("data", "download", "--list").text
-    assert [name for name in known() if f" {name} " not in listed] == []
-    assert sonde("data", "download", "--list", "--json").text == manifest()
+    assert [name for name in load_known() if f" {name} " not in listed] == []
+    assert sonde("data", "download", "--list", "--json").text == format_manifest()
 
 
 def test_the_command_without_a_name_points_to_the_list(sonde):
     said = sonde("data", "download")
-    assert (said.code, said.errors) == (2, "error Which set? `sonde data download --list` names them.\n")
+    assert (said.code, said.errors) == (2, "error No set is named: `sonde data download --list` lists the names.\n")

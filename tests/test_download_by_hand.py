@@ -18,8 +18,8 @@ from PIL import Image
 from small_server import Served, Server, serving
 
 from sonde import datasets, unlabeled
-from sonde.download import DownloadResult, Entry, digests, download, known, registry, transfer
-from sonde.download.gathering import Found, gather
+from sonde.download import DownloadResult, Entry, compute_digests, download, load_known, registry, transfer
+from sonde.download.gathering import FoundFile, gather
 
 DRIVE, TIME = "2018-07-09-16-11-56", "2018-07-09-16-12-01-123"
 TESTED = "2018-07-11-14-48-52_2018-07-11-14-50-08-769"
@@ -122,7 +122,7 @@ def test_a_file_is_copied_where_a_second_name_cannot_be(tars, tmp_path, monkeypa
     assert not (out / "sa_000001.tar").samefile(tars / "sa_000001.tar")
     assert (out / "sa_000001.tar").read_bytes() == (tars / "sa_000001.tar").read_bytes()
     reads = []
-    monkeypatch.setattr("sonde.download.by_hand.digests", lambda *given: reads.append(given))
+    monkeypatch.setattr("sonde.download.by_hand.compute_digests", lambda *given: reads.append(given))
     assert not download("sa-1b", out, brought=[tars]).problems and not reads, "what was copied is known again"
 
 
@@ -130,9 +130,9 @@ def test_a_second_call_reads_nothing_again_and_brings_what_is_new(tars, tmp_path
     out = tmp_path / "out"
     download("sa-1b", out, brought=[tars], only="sa_000000.tar")
     assert set(record(out)) == {"sa_000000.tar"}
-    honest, read = digests, []
+    honest, read = compute_digests, []
     monkeypatch.setattr(
-        "sonde.download.by_hand.digests", lambda path, *rest: read.append(path.name) or honest(path, *rest)
+        "sonde.download.by_hand.compute_digests", lambda path, *rest: read.append(path.name) or honest(path, *rest)
     )
     assert len(download("sa-1b", out, brought=[tars]).files) == 3
     assert sorted(read) == ["sa_000001.tar", "sa_000007.tar"]
@@ -152,7 +152,7 @@ def test_a_tar_that_has_changed_since_is_told(tars, tmp_path):
     tar(tars / "sa_000001.tar", {"sa_3.jpg": photo(99)})
     outcome = download("sa-1b", out, brought=[tars])
     (problem,) = outcome.problems
-    assert "sa_000001.tar is another file than the sa_000001.tar brought before (its sha256 is" in problem
+    assert "sa_000001.tar is another file than the earlier sa_000001.tar (its sha256 is" in problem
     assert len(unlabeled.open_images(out)) == 6, "what was there stays"
 
 
@@ -160,7 +160,7 @@ def test_what_the_set_holds_under_that_name_is_never_replaced(tars, tmp_path):
     tar(tmp_path / "out" / "sa_000000.tar", {"sa_1.jpg": photo(99)})
     before = (tmp_path / "out" / "sa_000000.tar").read_bytes()
     (problem,) = download("sa-1b", tmp_path / "out", brought=[tars]).problems
-    assert "is there already and is another file" in problem
+    assert "exists already and is another file" in problem
     assert (tmp_path / "out" / "sa_000000.tar").read_bytes() == before
 
 
@@ -172,7 +172,7 @@ def test_a_truncated_tar_is_told_and_the_others_are_brought(sonde, tars, tmp_pat
     said = sonde("data", "download", "sa-1b", "--from", tars, "--out", out, "--json")
     assert said.code == 1
     (problem,) = said.json["problems"]
-    assert "sa_000001.tar is cut off or damaged (the last whole member is" in problem and "fetch it again" in problem
+    assert "sa_000001.tar is truncated or damaged (the last complete member is" in problem and "file again" in problem
     assert sorted(path.name for path in out.glob("*.tar")) == ["sa_000000.tar", "sa_000007.tar"]
     assert said.json["held"][0]["images"] == 4
 
@@ -180,7 +180,7 @@ def test_a_truncated_tar_is_told_and_the_others_are_brought(sonde, tars, tmp_pat
 def test_a_tar_cut_between_two_members_is_cut_too(tmp_path):
     path = shard(tmp_path / "some", 0)
     path.write_bytes(path.read_bytes()[: 2 * 1024])
-    with pytest.raises(ValueError, match="is cut off or damaged"):
+    with pytest.raises(ValueError, match="is truncated or damaged"):
         download("sa-1b", tmp_path / "out", brought=[path])
     assert not (tmp_path / "out" / path.name).exists() and path.exists()
 
@@ -194,13 +194,13 @@ def test_a_web_page_in_place_of_a_file_is_told(sonde, tmp_path):
             "data", "download", "sa-1b" if "sa_" in name else "driving-stereo", "--from", path, "-o", tmp_path / "out"
         )
         assert (said.code, said.text) == (2, "") and said.errors.count("\n") == 1
-        assert f"{path.name} is a web page, not the file it is called after" in said.errors
+        assert f"{path.name} is a web page, not the file itself" in said.errors
     assert bytes_below(tmp_path / "out") == {}
 
 
 def test_an_empty_file_is_told(tmp_path):
     (tmp_path / "sa_000000.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match="is empty: fetch it again"):
+    with pytest.raises(ValueError, match="is empty: download the complete file again"):
         download("sa-1b", tmp_path / "out", brought=[tmp_path / "sa_000000.tar"])
 
 
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_is_one_sentence_and_the_same_command_goes_on(tars, tm
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "link", full)
-    with pytest.raises(ValueError, match=r"The disk of .*out is full: free some, and the same command goes on"):
+    with pytest.raises(ValueError, match=r"The disk of .*out is full: free some space and run the same command again"):
         download("sa-1b", tmp_path / "out", brought=[tars])
     monkeypatch.undo()
     assert len(download("sa-1b", tmp_path / "out", brought=[tars]).files) == 3
@@ -250,7 +250,7 @@ def test_names_of_nothing_are_one_sentence(sonde, tmp_path):
     (tmp_path / "cat.jpg").write_bytes(photo())
     said = sonde("data", "download", "sa-1b", "--from", tmp_path / "cat.jpg", "-o", tmp_path / "out")
     assert said.code == 2
-    assert "Nothing of SA-1B" in said.errors and "expected sa_000000.tar (photographs" in said.errors
+    assert "holds nothing of SA-1B" in said.errors and "expected sa_000000.tar (photographs" in said.errors
 
 
 # ── SA-1B: the list of links ──
@@ -297,7 +297,7 @@ def test_links_that_have_expired_say_so_and_a_new_list_goes_on(server, tmp_path)
     outcome = download("sa-1b", tmp_path / "out", brought=[listed])
     (problem,) = outcome.problems
     assert "refuses sa_000001.tar (HTTP 403): the links of" in problem and "expire after some days" in problem
-    assert "fetch a new list from https://ai.meta.com" in problem
+    assert "download a new list from https://ai.meta.com" in problem
     assert here(outcome) == {"sa_000000.tar": "whole"} and len(server.asked) == 2, "the others would be refused too"
     assert len(download("sa-1b", tmp_path / "out", brought=[listed]).files) == 3
 
@@ -306,7 +306,7 @@ def test_a_fetched_file_that_is_no_tar_is_put_aside(server, tmp_path):
     listed = links(server, tmp_path / "list.txt", 0, 1)
     server.files["m1/0.tar?oh=secret"].body = b"no tar at all" * 99
     outcome = download("sa-1b", tmp_path / "out", brought=[listed])
-    assert "is cut off or damaged" in outcome.problems[0] and "sa_000000.tar.refused" in outcome.problems[0]
+    assert "is truncated or damaged" in outcome.problems[0] and "sa_000000.tar.refused" in outcome.problems[0]
     assert here(outcome) == {"sa_000001.tar": "whole"}
 
 
@@ -319,7 +319,7 @@ def test_a_list_in_a_folder_fetches_nothing_unasked(server, tars, tmp_path):
 def test_a_text_without_links_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("sa_000000.tar is on the old disk\n")
     with pytest.raises(
-        ValueError, match=r"notes.txt names no file of SA-1B.* with a link: expected lines of a name such as"
+        ValueError, match=r"notes.txt names no file of SA-1B.* with a link: expected lines with a name such as"
     ):
         download("sa-1b", tmp_path / "out", brought=[tmp_path / "notes.txt"])
 
@@ -444,7 +444,7 @@ def test_a_truncated_zip_is_told_and_nothing_of_it_is_there(drives, tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     out = tmp_path / "out"
     outcome = download("driving-stereo", out, brought=[drives])
-    assert any("is cut off, or no zip: fetch it again" in problem for problem in outcome.problems)
+    assert any("is truncated, or not a zip: download the complete file" in one for one in outcome.problems)
     assert not (out / "train-depth-map").exists() and (out / "train-left-image").is_dir()
 
 
@@ -457,7 +457,7 @@ def test_a_zip_that_reaches_out_is_refused(tmp_path):
 
 # ── every set behind a form, and open sets ──
 
-FORMS = {name: entry for name, entry in known().items() if entry.access == "form"}
+FORMS = {name: entry for name, entry in load_known().items() if entry.access == "form"}
 
 
 @pytest.mark.parametrize("entry", FORMS.values(), ids=FORMS.keys())
@@ -469,7 +469,7 @@ def test_every_example_of_a_form_is_what_it_stands_for(entry, tmp_path):
             path = tmp_path / called
             members = {"a.jpg": photo()}
             (zipped if path.suffix == ".zip" else tar)(path, members)
-            (piece,) = gather(entry, [Found(path, called, True)], "*").pieces
+            (piece,) = gather(entry, [FoundFile(path, called, True)], "*").pieces
             assert piece.kind == kind
 
 
@@ -484,8 +484,8 @@ def test_the_command_says_each_step_and_how_it_goes_on(sonde, name, tmp_path):
 
 
 def test_a_pattern_that_is_none_is_a_mistake_of_the_registry():
-    with pytest.raises(ValueError, match="is no pattern"):
-        registry.Brought.model_validate({"like": ["("], "do": "keep", "what": "x"})
+    with pytest.raises(ValueError, match="is not a regular expression"):
+        registry.BroughtFile.model_validate({"like": ["("], "do": "keep", "what": "x"})
 
 
 def open_registry(*files: dict) -> dict[str, Entry]:
@@ -517,7 +517,7 @@ def test_files_of_an_open_set_are_taken_by_name_checked_and_unpacked(tmp_path):
 def test_a_file_of_an_open_set_that_is_another_never_bears_its_name(tmp_path):
     (tmp_path / "b.bin").write_bytes(b"other")
     entries = open_registry({"url": "http://bench.invalid/b.bin", "md5": hashlib.md5(b"right").hexdigest()})
-    with pytest.raises(ValueError, match=r"b.bin is not what it should be \(its md5 is .*\): fetch it again"):
+    with pytest.raises(ValueError, match=r"b.bin is not the expected file \(its md5 is .*\): download it again"):
         download("bench", tmp_path / "out", brought=[tmp_path / "b.bin"], registry=entries)
     assert not (tmp_path / "out" / "b.bin").exists() and (tmp_path / "b.bin").exists()
 
@@ -531,9 +531,7 @@ def test_names_that_many_files_have_are_told_apart_by_their_folders(tmp_path):
     download("bench", tmp_path / "out", brought=[tmp_path / "some"], registry=entries)
     assert (tmp_path / "out" / "land" / "left.bin").read_bytes() == b"land"
     (tmp_path / "left.bin").write_bytes(b"which")
-    with pytest.raises(
-        ValueError, match=r"could be any of 2 files, such as sea/left.bin: put it into folders like that"
-    ):
+    with pytest.raises(ValueError, match=r"could be any of 2 files, such as sea/left.bin: put it into such folders"):
         download("bench", tmp_path / "out", brought=[tmp_path / "left.bin"], registry=entries)
 
 

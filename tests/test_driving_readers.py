@@ -11,9 +11,10 @@ from scipy.io import loadmat, savemat
 from small_captures import picture, plane_depth, write_bench
 from torch.utils.data import DataLoader
 
-from sonde import evaluation, files, recipes
-from sonde.datasets import Capture, DepthDataset, kb_crop, listed_ids, only, open_set, split
+from sonde import files, recipes
+from sonde.datasets import Capture, DepthDataset, kb_crop, keep_listed, open_set, read_listed_ids, split
 from sonde.recipes import SplitRecipe
+from sonde.runs import open_captures
 
 DAY = "2011_09_26"
 DRIVE = "2011_09_26_drive_0002_sync"
@@ -223,12 +224,12 @@ def test_the_real_list_of_eigen_names_652_annotated_frames(realdata: Path, tmp_p
     source = realdata / "splits" / "kitti_eigen_test_697.txt"
     lines = source.read_text().splitlines()
     assert len(lines) == 697 and not source.read_text().endswith("\n")
-    ids = listed_ids(source)
+    ids = read_listed_ids(source)
     assert len(ids) == len(set(ids)) == 652
     assert ids[0] == f"{FRAME}/0000000069" and ids[-1].endswith("2011_10_03_drive_0047_sync/image_02/0000000768")
     ended = tmp_path / "ended.txt"
     ended.write_text("\n".join(lines) + "\n\n")
-    assert listed_ids(ended) == ids
+    assert read_listed_ids(ended) == ids
 
 
 def test_a_list_keeps_exactly_what_it_names(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_a_list_keeps_exactly_what_it_names(tmp_path: Path) -> None:
     ]
     for text in forms:
         list_.write_text(text)
-        kept = only(captures, list_)
+        kept = keep_listed(captures, list_)
         assert kept.ids == [f"{FRAME}/0000000001", f"{FRAME}/0000000003"], text
         assert kept.read(1).id == kept.ids[1] and kept.key(0) == captures.key(1)
         assert set(kept.groups("folder")) == set(kept.ids)
@@ -259,11 +260,11 @@ def test_a_list_keeps_exactly_what_it_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{FRAME}/0000000000\n{FRAME}/0000000009", r"names 2 captures, of which 1 are not in .*first .*0000000009'"),
+        (f"{FRAME}/0000000000\n{FRAME}/0000000009", r"names 2 captures; 1 of them are not in .*first .*0000000009'"),
         (f"{DAY}/{DRIVE} 0 r", r"image_03/0000000000'"),
         ("\n\n", r"list.txt cannot be read \(it names no capture with ground truth\)"),
         (f"{FRAME}/data/0000000000.png None 721.5377", "names no capture with ground truth"),
-        (f"{FRAME}/0000000000\nother/{FRAME}/0000000000", r"names 2 captures, which are only 1 of"),
+        (f"{FRAME}/0000000000\nother/{FRAME}/0000000000", r"names 2 captures, which match only 1 captures of"),
     ],
 )
 def test_a_list_that_does_not_fit_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -271,17 +272,17 @@ def test_a_list_that_does_not_fit_is_one_sentence(tmp_path: Path, text: str, mes
     annotated(tmp_path, DRIVE, 0)
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
-        only(open_set("kitti", tmp_path), tmp_path / "list.txt")
+        keep_listed(open_set("kitti", tmp_path), tmp_path / "list.txt")
     with pytest.raises(ValueError, match=r"nowhere\.txt does not exist"):
-        only(open_set("kitti", tmp_path), tmp_path / "nowhere.txt")
+        keep_listed(open_set("kitti", tmp_path), tmp_path / "nowhere.txt")
 
 
 def test_the_real_lists_of_nyu_are_the_same_654_frames(realdata: Path) -> None:
-    names = listed_ids(realdata / "splits" / "nyu_test_654.txt")
-    numbers = listed_ids(realdata / "splits" / "nyu_official_splits.mat")
+    names = read_listed_ids(realdata / "splits" / "nyu_test_654.txt")
+    numbers = read_listed_ids(realdata / "splits" / "nyu_official_splits.mat")
     assert len(names) == 654 and names[0] == "bathroom/rgb_00045"
     assert sorted(int(name[-5:]) + 1 for name in names) == [int(number) for number in numbers]  # BTS counts from 0
-    train = listed_ids(realdata / "splits" / "nyu_official_splits.mat", part="train")
+    train = read_listed_ids(realdata / "splits" / "nyu_official_splits.mat", part="train")
     assert len(train) == 795 and sorted(train + numbers) == [f"{number:04}" for number in range(1, 1450)]
 
 
@@ -292,7 +293,7 @@ def test_a_list_of_bts_selects_from_its_own_layout(realdata: Path, tmp_path: Pat
             real = realdata / "nyu" / folder / f"{role}_00000{suffix}"
             (tmp_path / scene / real.name).symlink_to(real)
     (tmp_path / "list.txt").write_text("/kitchen/rgb_00000.jpg /kitchen/sync_depth_00000.png 518.8579")
-    kept = only(open_set("nyu", tmp_path), tmp_path / "list.txt")
+    kept = keep_listed(open_set("nyu", tmp_path), tmp_path / "list.txt")
     assert kept.ids == ["kitchen/rgb_00000"] and kept.read(0).image.shape == (480, 640, 3)
 
 
@@ -339,8 +340,8 @@ def test_the_labeled_file_is_raw_depth_up_to_10_m(labeled: Path) -> None:
 
 def test_the_official_split_is_a_list_and_a_grouping(labeled: Path) -> None:
     captures = open_set("nyu_labeled", labeled)
-    assert only(captures, labeled / "splits.mat").ids == ["0001", "0003"]
-    assert only(captures, labeled / "splits.mat", part="train").ids == ["0002"]
+    assert keep_listed(captures, labeled / "splits.mat").ids == ["0001", "0003"]
+    assert keep_listed(captures, labeled / "splits.mat", part="train").ids == ["0002"]
     assert captures.groups("split") == {"0001": "test", "0002": "train", "0003": "test"}
     assert captures.groups("folder") == captures.groups("scene")
     assert list(captures.groups("scene").values()) == ["kitchen_0004", "kitchen_0004", "office_0002"]
@@ -352,8 +353,8 @@ def test_the_official_split_is_a_list_and_a_grouping(labeled: Path) -> None:
 
 
 def test_the_official_split_of_a_partial_file_names_what_is_missing(labeled: Path, realdata: Path) -> None:
-    with pytest.raises(ValueError, match=r"names 654 captures, of which 652 are not in .*first '0009'"):
-        only(open_set("nyu_labeled", labeled), realdata / "splits" / "nyu_official_splits.mat")
+    with pytest.raises(ValueError, match=r"names 654 captures; 652 of them are not in .*first '0009'"):
+        keep_listed(open_set("nyu_labeled", labeled), realdata / "splits" / "nyu_official_splits.mat")
     assert loadmat(realdata / "splits" / "nyu_official_splits.mat")["testNdxs"][2, 0] == 9
 
 
@@ -381,7 +382,7 @@ def test_a_cut_labeled_file_is_one_sentence(tmp_path: Path, content: bytes) -> N
         open_set("nyu_labeled", tmp_path)
     with h5py.File(path, "w") as file:
         file["images"], file["rawDepths"] = np.zeros((2, 3, 8, 6), np.uint8), np.zeros((2, 6, 8), np.float32)
-    with pytest.raises(ValueError, match=r"its images are of shape \(2, 3, 8, 6\) and its rawDepths of \(2, 6, 8\)"):
+    with pytest.raises(ValueError, match=r"its images have shape \(2, 3, 8, 6\) and its rawDepths \(2, 6, 8\)"):
         open_set("nyu_labeled", tmp_path)
 
 
@@ -455,7 +456,7 @@ def test_each_drive_has_the_camera_of_its_calibration(tmp_path: Path, place: str
 
 def test_a_weather_without_depth_is_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "sunny" / "left-image-half-size" / "a.jpg")
-    with pytest.raises(ValueError, match=r"is no DrivingStereo set: expected .*sunny, cloudy, foggy, rainy"):
+    with pytest.raises(ValueError, match=r"is not a DrivingStereo set: expected .*sunny, cloudy, foggy, rainy"):
         open_set("driving_stereo", tmp_path)
 
 
@@ -463,4 +464,4 @@ def test_a_recipe_takes_only_what_a_list_names(tmp_path):
     write_bench(tmp_path / "set", 5)
     (tmp_path / "few.txt").write_text("c01\nc03")
     recipe = recipes.load({"data": {"root": str(tmp_path / "set"), "only": str(tmp_path / "few.txt")}})
-    assert evaluation.open_captures(recipe).ids == ["c01", "c03"]
+    assert open_captures(recipe).ids == ["c01", "c03"]

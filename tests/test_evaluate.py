@@ -21,10 +21,12 @@ from sonde.evaluation import (
     MEAN_MAP_OF_JUDGES,
     MEDIAN_MAP,
     UNADAPTED,
-    boards,
+    Displacement,
+    Settings,
     score_with_baselines,
     table,
 )
+from sonde.runs import LeftOutRecord
 from sonde.types import Prediction
 
 
@@ -208,7 +210,7 @@ def test_a_folder_for_predictions_may_be_given_as_text(root, tmp_path):
     kept = evaluation.evaluate(
         ten_millimetres_far, data=root, keep=str(tmp_path / "kept"), out=str(tmp_path / "scores")
     )
-    assert (tmp_path / "kept" / "c00.npy").is_file() and kept.settings["predictions"] == str(tmp_path / "kept")
+    assert (tmp_path / "kept" / "c00.npy").is_file() and kept.settings.predictions == str(tmp_path / "kept")
 
 
 def test_a_run_is_scored_on_its_own_test_captures_and_on_all_of_another_set(root, tmp_path):
@@ -236,7 +238,7 @@ def test_the_scoreboard_has_what_does_not_look_at_the_image_the_base_and_the_mod
 
 def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tmp_path, monkeypatch):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], [])
-    monkeypatch.setattr(boards, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
+    monkeypatch.setattr(evaluation.scoreboard, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
     assert list(score_with_baselines(run)) == [UNADAPTED, ADAPTED]
     chosen = make_run(root, tmp_path / "chosen", ["c03", "c04"], ["c02"])
     assert list(score_with_baselines(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]
@@ -244,7 +246,7 @@ def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tm
 
 def test_the_mean_map_is_the_mean_of_what_was_seen_and_elsewhere_of_all(root):
     captures = open_set("zivid", root)
-    answer = baselines.mean_map(captures, [0, 2]).depth
+    answer = baselines.fit_mean_map(captures, [0, 2]).depth
     first, third = captures.read(0), captures.read(2)
     expected = (first.depth + third.depth) / 2
     np.testing.assert_allclose(answer[first.mask], expected[first.mask], rtol=1e-6)
@@ -254,9 +256,9 @@ def test_the_mean_map_is_the_mean_of_what_was_seen_and_elsewhere_of_all(root):
 def test_the_constant_and_the_ramp_are_means_of_the_mean_map(root):
     captures = open_set("zivid", root)
     truth = captures.read(1)
-    rows = baselines.mean_rows(captures, [1]).depth
+    rows = baselines.fit_mean_rows(captures, [1]).depth
     np.testing.assert_allclose(rows[-1, 0], truth.depth[-1].mean(), rtol=1e-6)
-    assert baselines.mean_depth(captures, [1]).depth.item() == pytest.approx(truth.depth[truth.mask].mean())
+    assert baselines.fit_mean_depth(captures, [1]).depth.item() == pytest.approx(truth.depth[truth.mask].mean())
 
 
 def test_captures_of_another_size_enter_the_mean_map_without_mixing_in_untrusted_pixels(root, tmp_path):
@@ -266,7 +268,7 @@ def test_captures_of_another_size_enter_the_mean_map_without_mixing_in_untrusted
     cloud[:, :32] = np.nan
     np.save(root / "depth" / "c01.npy", cloud)
     captures = open_set("zivid", root)
-    answer, first = baselines.mean_map(captures, [0, 1]).depth, captures.read(0)
+    answer, first = baselines.fit_mean_map(captures, [0, 1]).depth, captures.read(0)
     np.testing.assert_allclose(answer[-1, 16:], (first.depth[-1, 16:] + 0.9) / 2, rtol=1e-6)
     np.testing.assert_allclose(answer[-1, :16], first.depth[-1, :16], rtol=1e-6)
 
@@ -275,8 +277,9 @@ def test_groups_are_told_apart_where_the_protocol_says_so(tmp_path):
     for part, error in (("near", 0.01), ("far", 0.03)):
         for name in "ab":
             write_pair(tmp_path, f"{part}/{name}", 1 + error)
-    result = evaluation.evaluate(lambda capture: Prediction(np.ones((4, 5), np.float32), "metric"), "folder", tmp_path,
-                               format="folder")  # fmt: skip
+    result = evaluation.evaluate(
+        lambda capture: Prediction(np.ones((4, 5), np.float32), "metric"), "folder", tmp_path, format="folder"
+    )
     assert list(result.groups) == ["far", "near"]
     assert result.groups["far"]["mae_m"] == pytest.approx(0.03, abs=1e-6) and result.groups["far"]["images"] == 2
     assert [row["scene"] for row in result.rows] == ["far", "far", "near", "near"]
@@ -371,6 +374,28 @@ def test_answers_at_another_input_size_are_not_those_that_were_kept(root, tmp_pa
         evaluation.evaluate(model, "affine-disparity", root, keep=tmp_path / "kept")
     with pytest.raises(ValueError, match="there is nothing to keep"):
         evaluation.evaluate(tmp_path / "kept", "affine-disparity", root, keep=tmp_path / "again")
+
+
+def test_settings_survive_the_disk(root, tmp_path):
+    run = make_run(root, tmp_path / "run", ["c03", "c04"], ["c02"])
+    record = LeftOutRecord("2-fold", [["c00"], ["c01"]], {"steps": 100}, "A sentence.")
+    full = {
+        "moved": {"c03": Displacement(1.5, 2.0)},
+        "encoding": "log",
+        "predictions": "kept",
+        "left_out": record,
+        "headline": "It does not.",
+        "ci": 95,
+    }
+    for scored in (evaluation.evaluate(run), evaluation.evaluate(run).record(**full)):
+        settings = scored.settings
+        document = json.loads(json.dumps(settings.document()))
+        assert Settings.from_document(document, scored.protocol) == settings
+        assert Settings.from_document(settings.document(), scored.protocol) == settings
+        assert Settings.from_document(document | {"of_another_version": 1}, scored.protocol) == settings
+    del document["protocol"]["clamp"]
+    with pytest.raises(ValueError, match="settings of zivid-mm do not fit this sonde at 'clamp': score again"):
+        Settings.from_document(document, "zivid-mm")
 
 
 @pytest.mark.parametrize("level", [0, 100, -5])

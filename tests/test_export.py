@@ -146,13 +146,13 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
     run = adapted("glpn", tmp_path)
     monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: self.unload())  # forgets the adapters
-    with pytest.raises(ValueError, match="answers otherwise"):
+    with pytest.raises(ValueError, match="gives another output"):
         exporting.export(run)
     assert not (tmp_path / "run-hf").exists()
 
 
 def test_the_card_tells_of_images_smaller_than_the_short_side(tmp_path):
-    assert "short side is below 518 pixels" in exporting.card(load(saved("depth_anything", tmp_path)), "mit")
+    assert "short side is below 518 pixels" in exporting.render_card(load(saved("depth_anything", tmp_path)), "mit")
 
 
 # The bench of a fixed camera

@@ -15,7 +15,7 @@ from transformers import (
 
 from sonde import features, files, models
 from sonde.adapters import add_lora
-from sonde.models import DepthModel, spec_of
+from sonde.models import DepthModel, read_spec
 
 NECK = {"neck_hidden_sizes": [8, 12, 16, 24], "fusion_hidden_size": 8}
 
@@ -58,7 +58,7 @@ def built(config, size: tuple[int, int] | None = None) -> DepthModel:
     """A network drawn from a seed, that sees images at `size`."""
     torch.manual_seed(0)
     network = AutoModelForDepthEstimation.from_config(config).eval()
-    spec = models.ModelSpec("disparity", None, 1, *models.PLAIN, input_size=size) if size else spec_of(network)
+    spec = models.ModelSpec("disparity", None, 1, *models.PLAIN, input_size=size) if size else read_spec(network)
     return DepthModel(network, spec, "small")
 
 
@@ -70,9 +70,9 @@ def pixels(size: tuple[int, int] = (56, 84), count: int = 1) -> torch.Tensor:
 def test_a_tap_is_a_map_of_its_layers_tokens(family):
     config, size, shapes, numbers = CONFIGS[family]
     model = built(config(), size)
-    maps = features.tapped(model, pixels(size, 2))
+    maps = features.read_taps(model, pixels(size, 2))
     assert [tuple(tap.shape) for tap in maps] == [(2, *shape) for shape in shapes]
-    assert features.layers(model) == numbers
+    assert features.list_layers(model) == numbers
 
 
 def test_depth_anythings_taps_are_the_normed_hidden_states_on_their_grid():
@@ -81,7 +81,7 @@ def test_depth_anythings_taps_are_the_normed_hidden_states_on_their_grid():
     rgb = pixels()
     backbone = model.network.backbone
     states = backbone(model.prepare(rgb), output_hidden_states=True).hidden_states
-    for tap, state in zip(features.tapped(model, rgb), states[1:], strict=True):
+    for tap, state in zip(features.read_taps(model, rgb), states[1:], strict=True):
         torch.testing.assert_close(tap[:, :, 1, 2], backbone.layernorm(state)[:, 1 + 8])
 
 
@@ -89,13 +89,13 @@ def test_glpns_taps_are_its_encoders_stages():
     model = built(small_glpn(), (64, 96))
     rgb = pixels((64, 96))
     stages = model.network.glpn(model.prepare(rgb), output_hidden_states=True).hidden_states
-    assert all(torch.equal(tap, stage) for tap, stage in zip(features.tapped(model, rgb), stages, strict=True))
+    assert all(torch.equal(tap, stage) for tap, stage in zip(features.read_taps(model, rgb), stages, strict=True))
 
 
 def test_gradients_reach_the_encoder_and_the_decoder_is_not_run():
     model, ran = built(small_depth_anything(), (56, 84)), []
     model.network.neck.register_forward_hook(lambda *_: ran.append("neck"))
-    features.tapped(model, pixels())[-1].square().sum().backward()
+    features.read_taps(model, pixels())[-1].square().sum().backward()
     first = model.network.backbone.embeddings.patch_embeddings.projection.weight.grad
     assert first is not None and first.abs().sum() > 0
     assert not ran
@@ -104,8 +104,8 @@ def test_gradients_reach_the_encoder_and_the_decoder_is_not_run():
 def test_one_pass_gives_depth_and_the_same_taps():
     model = built(small_glpn(), (64, 96))
     rgb = pixels((64, 96))
-    alone, plain = features.tapped(model, rgb), model.forward_raw(model.network, rgb)
-    with features.recording(model) as maps:
+    alone, plain = features.read_taps(model, rgb), model.forward_raw(model.network, rgb)
+    with features.record_taps(model) as maps:
         assert torch.equal(model.forward_raw(model.network, rgb), plain)
     assert all(torch.equal(one, other) for one, other in zip(maps, alone, strict=True))
     model.forward_raw(model.network, pixels((64, 96)) * 0.5)
@@ -117,23 +117,25 @@ def test_one_pass_gives_depth_and_the_same_taps():
 )
 def test_beneath_adapters_the_adapted_layers_are_tapped(config, size, head):
     model, rgb = built(config(), size), pixels(size)
-    before = features.tapped(model, rgb)
+    before = features.read_taps(model, rgb)
     model.network = add_lora(model.network, {"r": 2, "target_modules": ["query", "value"]}, (head,)).eval()
-    for one, other in zip(before, features.tapped(model, rgb), strict=True):
+    for one, other in zip(before, features.read_taps(model, rgb), strict=True):
         torch.testing.assert_close(one, other)  # LoRA starts as the identity
     for name, parameter in model.network.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
-    moved = features.tapped(model, rgb)
+    moved = features.read_taps(model, rgb)
     assert not torch.allclose(before[-1], moved[-1], atol=1e-3)
-    assert features.layers(model) == [1, 2, 3, 4]
+    assert features.list_layers(model) == [1, 2, 3, 4]
 
 
 def test_an_architecture_that_is_not_tapped_is_refused_in_a_sentence():
     model = DepthModel(torch.nn.Identity(), models.ModelSpec("metric", None, 1536), "pro")
     model.network.config = DepthProConfig()
-    for ask in (lambda: features.tapped(model, pixels()), lambda: features.layers(model)):
-        with pytest.raises(ValueError, match="depth_pro networks are not tapped: expected a model of depth_anything"):
+    for ask in (lambda: features.read_taps(model, pixels()), lambda: features.list_layers(model)):
+        with pytest.raises(
+            ValueError, match="sonde does not read the layers of depth_pro networks: expected a model of depth_anything"
+        ):
             ask()
 
 
@@ -148,7 +150,7 @@ def planted(b: int, h: int, w: int, channels: int, seed: int = 0) -> tuple[np.nd
 
 def test_the_planted_components_are_found():
     maps, scores, directions = planted(2, 12, 17, 20)
-    found = features.components(torch.from_numpy(maps).float())
+    found = features.find_components(torch.from_numpy(maps).float())
     signs = np.sign(directions[np.abs(directions).argmax(0), range(3)])
     expected = (scores - scores.mean(0)) * signs
     for index in range(3):
@@ -163,7 +165,7 @@ def test_the_components_are_those_of_a_singular_value_decomposition():
     centred = tokens - tokens.mean(0)
     _, values, rows = np.linalg.svd(centred, full_matrices=False)
     signs = np.sign(rows[range(3), np.abs(rows[:3]).argmax(1)])
-    found = features.components(torch.from_numpy(maps))
+    found = features.find_components(torch.from_numpy(maps))
     np.testing.assert_allclose(found.scores.numpy().reshape(-1, 3), centred @ rows[:3].T * signs, atol=1e-9)
     assert found.share == pytest.approx((values[:3] ** 2).sum() / (values**2).sum())
 
@@ -193,7 +195,7 @@ def test_maps_that_do_not_vary_or_have_few_channels_have_colours_all_the_same():
     colours = features.pca(ramp)
     assert colours[0, 0, 0, 0] == 0 and colours[0, 3, 5, 0] == 1
     assert torch.equal(colours[..., 1:], torch.full((1, 4, 6, 2), 0.5))
-    assert features.components(ramp).share == pytest.approx(1)
+    assert features.find_components(ramp).share == pytest.approx(1)
 
 
 def test_a_layers_picture_has_one_tile_for_each_token_at_the_images_size(tmp_path):
@@ -215,9 +217,9 @@ def test_a_layers_picture_has_one_tile_for_each_token_at_the_images_size(tmp_pat
 def test_a_sheet_of_a_narrow_image_keeps_its_aspect(size):
     height, width = size
     panels = [features.FeaturePicture(f"Layer {index}", "caption", picture(index, *size)) for index in range(5)]
-    sheet = features.sheet(panels, width=280)
-    assert np.array_equal(sheet[16 : 16 + height * 2 // 5, 16 : 16 + width * 2 // 5], files.resize_image(
-        panels[0].picture, (height * 2 // 5, width * 2 // 5)))  # fmt: skip
+    sheet = features.draw_sheet(panels, width=280)
+    shown = files.resize_image(panels[0].picture, (height * 2 // 5, width * 2 // 5))
+    assert np.array_equal(sheet[16 : 16 + height * 2 // 5, 16 : 16 + width * 2 // 5], shown)
 
 
 def test_the_command_writes_pictures_and_says_where(sonde, tmp_path):

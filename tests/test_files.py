@@ -177,7 +177,7 @@ def test_a_relative_map_is_not_taken_for_metres(tmp_path: Path, space: str) -> N
         if space == "metric":
             read()
         else:
-            with pytest.raises(ValueError, match=r"a\.depth\.png says that it holds .*: expected measured depth"):
+            with pytest.raises(ValueError, match=r"a\.depth\.png states that it holds .*: expected measured depth"):
                 read()
 
 
@@ -192,7 +192,7 @@ def test_float_formats_are_exact(tmp_path: Path, suffix: str) -> None:
 def test_a_png_of_unknown_unit_needs_its_scale(tmp_path: Path) -> None:
     levels = (DEPTH * 1000).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "foreign.png")
-    with pytest.raises(ValueError, match=r"foreign.png does not say its unit: .*0.001 for millimetres"):
+    with pytest.raises(ValueError, match=r"foreign.png does not state its unit: .*0.001 for millimetres"):
         files.read_depth(tmp_path / "foreign.png")
     np.testing.assert_allclose(files.read_depth(tmp_path / "foreign.png", 0.001), DEPTH, atol=1e-3)
     np.testing.assert_array_equal(files.read_levels(tmp_path / "foreign.png"), levels)
@@ -207,7 +207,7 @@ def test_a_preview_is_no_depth_map(tmp_path: Path) -> None:
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no depth format '.jpg'; expected one of .png"):
         files.write_depth(tmp_path / "depth.jpg", DEPTH)
-    with pytest.raises(ValueError, match=r"no depth map: expected a 16-bit PNG"):
+    with pytest.raises(ValueError, match=r"not a depth map: expected a 16-bit PNG"):
         files.read_depth(tmp_path / "depth.jpg")
 
 

@@ -15,7 +15,7 @@ from sonde.background import register
 from sonde.cli import app
 from sonde.datasets import open_set
 from sonde.training.arguments import scores_nothing
-from sonde.training.fixed import read_bench, registrations, why_not
+from sonde.training.fixed import explain_no_bench, read_bench, register_captures
 from sonde.training.heads import CapturePixels
 
 
@@ -168,10 +168,16 @@ def test_no_test_and_no_validation_mean_all_captures_and_no_choice(base, root, t
     made = training.train(
         "lora-zivid",
         [
-            f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}", "data.cache=null",
-            "data.split.test=0", "data.split.validation=0", "train.max_steps=2", f"output_dir={tmp_path / 'run'}",
+            f"model.name={base}",
+            "model.input_size=[32,64]",
+            f"data.root={root}",
+            "data.cache=null",
+            "data.split.test=0",
+            "data.split.validation=0",
+            "train.max_steps=2",
+            f"output_dir={tmp_path / 'run'}",
         ],
-    )  # fmt: skip
+    )
     assert len(json.loads((made / "split.json").read_text())["train"]) == 6
     assert models.load(made).space == "metric" and not (made / "metrics.json").exists()
     assert scores_nothing(recipes.load(made))
@@ -206,10 +212,18 @@ def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path)
     made = training.train(
         "fixed-camera",
         words(
-            base, root, tmp_path / "run", "model.head=decoder", "choose=null", "train.max_steps=4",
-            "train.learning_rate=1e-3", "model.background=farthest", "train.save_strategy=steps", "train.save_steps=4",
+            base,
+            root,
+            tmp_path / "run",
+            "model.head=decoder",
+            "choose=null",
+            "train.max_steps=4",
+            "train.learning_rate=1e-3",
+            "model.background=farthest",
+            "train.save_strategy=steps",
+            "train.save_steps=4",
         ),
-    )  # fmt: skip
+    )
     model = models.load(made)
     assert model.background is not None and model.spec.head == "decoder"
     assert models.load(made / "checkpoints" / "checkpoint-4").background is not None
@@ -227,14 +241,15 @@ def test_lora_few_trains_on_all_and_is_loaded_with_its_bench(base, root, tmp_pat
 
 
 def test_the_quick_form_is_what_the_recipe_says(monkeypatch):
-    assert recipes.quick_form("fixed-camera")
+    assert recipes.list_quick_overrides("fixed-camera")
     seen: list[list[str]] = []
-    monkeypatch.setattr(training, "dry_run", lambda recipe, overrides: seen.append(overrides) or {"ok": True})
+    nothing = training.DryRun("none", 0, 0, None, None, None, "runs/none", data_ready=False)
+    monkeypatch.setattr(training, "dry_run", lambda recipe, overrides: seen.append(overrides) or nothing)
     result = CliRunner().invoke(app, ["train", "fixed-camera", "--quick", "--dry-run", "seed=3"])
     assert result.exit_code == 0, result.output
-    assert seen == [[*recipes.quick_form("fixed-camera"), "seed=3"]]
-    with pytest.raises(ValueError, match="no quick form"):
-        recipes.quick_form("lora-zivid")
+    assert seen == [[*recipes.list_quick_overrides("fixed-camera"), "seed=3"]]
+    with pytest.raises(ValueError, match="no quick overrides"):
+        recipes.list_quick_overrides("lora-zivid")
 
 
 def test_predict_says_that_the_camera_has_moved(run, tmp_path):
@@ -252,23 +267,23 @@ def test_predict_says_that_the_camera_has_moved(run, tmp_path):
 def test_a_pixel_seen_has_the_value_of_its_place_mirrored_or_not():
     values = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     seen = CapturePixels(torch.zeros(2, 1), torch.tensor([0, 5]), (3, 4))
-    assert seen.at(values).tolist() == [0.0, 5.0]
-    assert seen.at(values.repeat(2, 0).repeat(2, 1)).tolist() == [0.0, 5.0]
+    assert seen.sample(values).tolist() == [0.0, 5.0]
+    assert seen.sample(values.repeat(2, 0).repeat(2, 1)).tolist() == [0.0, 5.0]
 
 
 def test_a_real_bin_is_one_bench_and_repeats(realdata):
     captures = open_set("zivid", realdata / "phoxi")
     bench = read_bench(captures, captures.ids)
     folds = [[id_] for id_ in captures.ids]
-    assert bench is not None and why_not(bench, folds) is None
-    for found in registrations(bench, folds).values():
+    assert bench is not None and explain_no_bench(bench, folds) is None
+    for found in register_captures(bench, folds).values():
         assert found.shift_px == 0 and (found.offset or 1) < 1e-3 and (found.agrees or 0) > 0.5
     moved = bench.images[0].copy()
     moved[:] = np.roll(moved, (4, 15), (0, 1))
-    known = bench.background("farthest")
+    known = bench.compute_background("farthest")
     assert register(known, moved).moved and not register(known, bench.images[0]).moved
     far = register(known, bench.images[0][::-1, ::-1])
-    assert far.lost and "none of it is recognised" in far.sentence("far.png")
+    assert far.lost and "none of it is recognised" in far.describe("far.png")
 
 
 @pytest.mark.slow
@@ -276,7 +291,7 @@ def test_five_real_captures_beat_every_answer_that_does_not_look(realdata, tmp_p
     """Leaving one out: the farthest, mean and median map err by 15.8, 13.9 and 13.4 mm."""
     root = realdata / "phoxi"
     words = [f"data.root={root}", "data.cache=null", f"output_dir={tmp_path / 'run'}"]
-    made = training.train("fixed-camera", [*recipes.quick_form("fixed-camera"), *words])
+    made = training.train("fixed-camera", [*recipes.list_quick_overrides("fixed-camera"), *words])
     scored = json.loads((made / "metrics.json").read_text())
     assert scored["images"] == 5 and scored["metrics"]["mae_mm"] < 10
     assert "headline" not in scored  # it is the place of the sentence that the model gains nothing

@@ -69,12 +69,12 @@ def as_the_test_script_loads(path: Path) -> dict[str, torch.Tensor]:
 def test_a_checkpoint_ends_where_it_is_told_and_answers_what_its_own_code_does(name, metres, tmp_path):
     path = checkpoint(tmp_path / name)
     model = models.load(path, max_depth=metres)
-    assert (model.space, models.max_depth_of(model)) == ("metric", metres)
+    assert (model.space, models.find_max_depth(model)) == ("metric", metres)
     depth = model.predict(IMAGE).depth
     np.testing.assert_allclose(depth, theirs(official_of(network()), metres, 1e-5), rtol=1e-5)
     models.save(model, tmp_path / "saved")
     again = models.load(tmp_path / "saved", max_depth=metres)
-    assert (again.network.config.max_depth, again.spec.scale) == architectures.held(metres)
+    assert (again.network.config.max_depth, again.spec.scale) == architectures.split_max_depth(metres)
     assert np.array_equal(again.predict(IMAGE).depth, depth)
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_length_is_refused_before_anything_is_read(wrong):
 def test_weights_drawn_anew_end_there_too(tmp_path):
     path = checkpoint(tmp_path / "model.ckpt")
     drawn = models.load(path, init="random", max_depth=10.5)
-    assert models.max_depth_of(drawn) == 10.5 and 0 < drawn.predict(IMAGE).depth.max() < 10.5
+    assert models.find_max_depth(drawn) == 10.5 and 0 < drawn.predict(IMAGE).depth.max() < 10.5
     assert not torch.equal(
         drawn.network.decoder.stages[0].convolution.weight, official_of(network())["decoder.bot_conv.weight"]
     )
@@ -124,7 +124,7 @@ def test_an_adapter_of_a_checkpoint_remembers_its_metres(tmp_path):
     tuned = DepthModel(add_lora(base.network, {"r": 2}), ModelSpec(**{**vars(base.spec), **about}), "run").eval()
     models.save(tuned, tmp_path / "run" / "best")
     again = models.load(tmp_path / "run")
-    assert models.max_depth_of(again) == 80
+    assert models.find_max_depth(again) == 80
     assert np.array_equal(again.predict(IMAGE).depth, tuned.predict(IMAGE).depth)
     # A whole network is what it is, whatever the file it once came from was told.
     models.save(models.load(checkpoint(tmp_path / "model.ckpt"), max_depth=80), tmp_path / "whole")
@@ -135,7 +135,7 @@ def test_an_adapter_of_a_checkpoint_remembers_its_metres(tmp_path):
     about = {"base": str(tmp_path / "whole"), "fingerprint": models.fingerprint(whole.network)}
     upon = DepthModel(add_lora(whole.network, {"r": 2}), ModelSpec(**{**vars(whole.spec), **about}), "upon").eval()
     models.save(upon, tmp_path / "upon")
-    assert models.max_depth_of(models.load(tmp_path / "upon")) == 4
+    assert models.find_max_depth(models.load(tmp_path / "upon")) == 4
 
 
 def test_a_folder_of_a_calibration_alone_hands_the_metres_on(tmp_path):
@@ -177,7 +177,7 @@ def test_a_prefix_of_some_names_alone_is_refused(tmp_path):
     state = official_of(network())
     first = next(iter(state))
     mixed = {(f"module.{key}" if key == first else key): value for key, value in state.items()}
-    with pytest.raises(ValueError, match=r"not an official|not whole"):
+    with pytest.raises(ValueError, match=r"not an official|is incomplete"):
         models.load(checkpoint(tmp_path / "model.ckpt", mixed), max_depth=80)
 
 
@@ -198,7 +198,7 @@ def test_the_names_and_shapes_of_b4_are_those_of_its_own_code():
     written = architectures.to_glpdepth(own.state_dict())
     shapes = {key: (tuple(value.shape), value.dtype) for key, value in code.state_dict().items()}
     assert {key: (tuple(value.shape), value.dtype) for key, value in written.items()} == shapes
-    assert len(shapes) == 890 and architectures.changes_there(own.config) is None
+    assert len(shapes) == 890 and architectures.describe_glpdepth_changes(own.config) is None
 
 
 def test_writing_undoes_reading():
@@ -235,7 +235,7 @@ def test_an_exported_file_answers_the_same_in_its_own_code(tmp_path, caplog):
     apart = np.abs(theirs(state, 10) - depth).max()
     assert 0 < apart < 10 * float(found[1]) and float(found[1]) < 0.01
     own = models.load(folder / "mine.ckpt", max_depth=10)
-    architectures.as_glpdepth_adds(own.network)
+    architectures.use_glpdepth_norms(own.network)
     np.testing.assert_allclose(own.predict(IMAGE).depth, theirs(state, 10), rtol=1e-5)
 
 
@@ -256,7 +256,7 @@ def test_a_name_that_says_other_metres_is_not_given_to_the_file(tmp_path):
     folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "kitti-like")
     assert [path.name for path in folder.glob("*.ckpt")] == ["model.ckpt"]
     folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "nyu-like")
-    assert models.max_depth_of(models.load(folder / "nyu-like.ckpt")) == 10
+    assert models.find_max_depth(models.load(folder / "nyu-like.ckpt")) == 10
 
 
 def test_an_adapter_is_merged_and_left_as_it_is(tmp_path):
@@ -319,6 +319,6 @@ def test_a_file_that_is_read_back_otherwise_is_not_exported(tmp_path, monkeypatc
 
     original = architectures.to_glpdepth
     monkeypatch.setattr(architectures, "to_glpdepth", twisted)
-    with pytest.raises(ValueError, match="answers otherwise"):
+    with pytest.raises(ValueError, match="gives another output"):
         exporting.export(plain(), to="glpdepth", out=tmp_path / "mine")
     assert not (tmp_path / "mine").exists()

@@ -83,10 +83,15 @@ def test_a_range_may_end_anywhere_and_survives_the_disk(family, metres, tmp_path
 def test_a_config_of_transformers_refuses_the_fraction_that_sonde_keeps():
     with pytest.raises(Exception, match="expected int, got float"):
         GLPNConfig(max_depth=10.5)  # pyright: ignore[reportArgumentType]
-    assert [architectures.held(metres) for metres in (80, 80.0, 10.5, 0.8)] == [(80, 1), (80, 1), (1, 10.5), (1, 0.8)]
+    assert [architectures.split_max_depth(metres) for metres in (80, 80.0, 10.5, 0.8)] == [
+        (80, 1),
+        (80, 1),
+        (1, 10.5),
+        (1, 0.8),
+    ]
     for wrong in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="metres above zero"):
-            architectures.held(wrong)
+            architectures.split_max_depth(wrong)
 
 
 @pytest.mark.parametrize("metres", [10.5, 20])
@@ -130,7 +135,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
     network().save_pretrained(tmp_path / "glpn")
     with pytest.raises(ValueError, match="is a glpn network: expected a SegFormer"):
         models.build("b0", max_depth=10, encoder=str(tmp_path / "glpn"))
-    with pytest.raises(ValueError, match="could not be had"):
+    with pytest.raises(ValueError, match="could not be loaded"):
         models.build("b0", max_depth=10, encoder=str(tmp_path / "nothing"))
 
 
@@ -138,7 +143,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
     "words,message",
     [
         (["model.size=b0", "model.init=random", "model.encoding=null"], "needs model.max_depth"),
-        (["model.size=b0", "model.max_depth=10", "model.encoding=null"], "no one release"),
+        (["model.size=b0", "model.max_depth=10", "model.encoding=null"], "no single release"),
         (["model.size=b0", "model.init=random", "model.max_depth=10"], "both say where depth ends"),
         (["model.size=b6"], "model.size"),
         (["model.size=b0", "model.max_depth=-1"], "model.max_depth"),
@@ -344,7 +349,7 @@ def test_labels_of_padded_images_are_their_predictions(tmp_path):
 
 def test_the_short_side_and_a_fixed_size_are_resized_as_before():
     drawn = AutoModelForDepthEstimation.from_config(small_depth_anything())
-    model = DepthModel(drawn, models.spec_of(drawn), "dav2")
+    model = DepthModel(drawn, models.read_spec(drawn), "dav2")
     assert model.prepare(torch.rand(1, 3, 97, 131)).shape == (1, 3, 518, 700)
     fixed = DepthModel(network(small_glpn()), ModelSpec("metric", None, 32, input_size=(64, 96)), "fixed")
     assert fixed.forward_raw(fixed.network, torch.rand(1, 3, 97, 131)).shape == (1, 64, 96)

@@ -126,3 +126,76 @@ def test_a_promised_verb_is_a_function():
     assert all(isfunction(getattr(sonde, verb)) for verb in sonde.VERBS)
     with pytest.raises(AttributeError, match="trayn"):
         getattr(sonde, "trayn")  # noqa: B009
+
+
+TORCH_FREE = (
+    "types",
+    "files",
+    "files.roles",
+    "recipes",
+    "encoding",
+    "geometry",
+    "models",
+    "models.loading",
+    "models.spec",
+    "models.calibration",
+    "models.inputs",
+    "prediction",
+    "prediction.manifest",
+    "prediction.savers",
+    "prediction.sources",
+)
+"""Modules that must import, and work, where torch is not installed: exported models run there."""
+
+
+def test_without_torch_predictions_are_written_recipes_read_and_the_loader_answers(tmp_path):
+    program = f"""
+import sys
+sys.modules["torch"] = None  # every import of it now raises ImportError
+from importlib import import_module
+from pathlib import Path
+import numpy as np
+import sonde
+for module in {TORCH_FREE}:
+    import_module(f"sonde.{{module}}")
+
+out = Path({str(tmp_path)!r})
+depth = np.linspace(0.5, 2, 48, dtype=np.float32).reshape(6, 8)
+camera = sonde.prediction.parse_intrinsics("20,20,3.5,2.5")
+image = np.zeros((6, 8, 3), np.uint8)
+answer = sonde.prediction.PredictedImage(image, depth, "metric", "mm", camera)
+for name in ("png16", "npy", "preview", "ply"):
+    saver = sonde.prediction.SAVERS[name]
+    saver.write(out / ("a" + saver.suffix), answer)
+assert np.allclose(sonde.files.read_depth(out / "a.depth.png"), depth, atol=6e-5)
+assert np.allclose(np.load(out / "a.npy"), 1000 * depth)
+assert list(sonde.prediction.find_images([out / "a.preview.png"], out / "more")) == [out / "a.preview.png"]
+
+inverse = sonde.encoding.ENCODINGS["inverse"](0.4, 3.0)
+assert np.allclose(inverse.decode(inverse.encode(depth)), depth)
+assert np.allclose(sonde.models.Calibration("scale", "metric", 2.0).apply(depth), 2 * depth)
+assert sonde.recipes.load("lora-few").train
+
+for name in ("missing.onnx", "sonde-tny", "sonde-tiny", "owner/network"):
+    try:
+        sonde.load(name)
+    except ValueError as error:
+        print(error)
+try:
+    sonde.prediction.render_relief(answer)
+except ValueError as error:
+    print(error)
+"""
+    unknown, misspelt, known, hub, relief = alone(program).splitlines()
+    assert unknown.startswith("No model 'missing.onnx'") and "did you mean 'sonde-tiny'" in misspelt
+    assert known.startswith("sonde-tiny needs torch") and hub.startswith("owner/network needs torch")
+    assert relief.startswith("A relief needs torch")
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"a.depth.png", "a.npy", "a.preview.png", "a.ply"}
+
+
+def test_the_names_of_models_that_need_torch_are_all_found():
+    from sonde import models
+
+    assert set(models.NEEDS_TORCH) < set(models.__all__)
+    assert all(getattr(models, name) is not None for name in models.__all__)

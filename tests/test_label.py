@@ -23,8 +23,8 @@ from torch import nn
 
 from sonde import files, labelling, models
 from sonde.labelling import quality
-from sonde.labelling.chunks import ready
-from sonde.models import DepthModel, ModelSpec, weights_hash
+from sonde.labelling.chunks import prepare_network
+from sonde.models import DepthModel, ModelSpec, hash_weights
 
 SIZES = [(40, 60), (64, 64), (60, 40), (33, 70)]
 
@@ -94,7 +94,7 @@ def test_labels_are_the_models_own_answers_at_the_images_size(teacher, photos, t
 def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
     outcome = labelling.label(teacher, photos, tmp_path / "out", licence="CC-BY-NC-4.0")
     entry = next(entry for entry in lines(outcome.manifest) if entry["id"] == "day1/03")
-    weights = weights_hash(teacher.network)
+    weights = hash_weights(teacher.network)
     ends = {"max_depth": teacher.network.config.max_depth, "scale": 1.0}
     assert entry["teacher"] == {"name": teacher.name, "weights": weights, "licence": "CC-BY-NC-4.0", "range": ends}
     assert entry["preprocessing"]["short_side"] == 56 and entry["preprocessing"]["mean"] == list(models.IMAGENET[0])
@@ -107,12 +107,12 @@ def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
 
 def test_the_hash_is_of_every_number(folder):
     network = models.load(folder).network
-    before = weights_hash(network)
+    before = hash_weights(network)
     with torch.no_grad():
         list(network.parameters())[3].view(-1)[-1] += 1e-3
-    assert weights_hash(network) != before
-    with ready(red_is_near()) as model:
-        assert len(weights_hash(model.network)) == 64
+    assert hash_weights(network) != before
+    with prepare_network(red_is_near()) as model:
+        assert len(hash_weights(model.network)) == 64
 
 
 def test_labels_may_have_the_networks_size(teacher, photos, tmp_path):
@@ -176,7 +176,7 @@ def test_weights_whose_metres_end_elsewhere_are_another_job(photos, tmp_path):
     teacher = models.load(str(saved("glpn", tmp_path / "weights")))
     labelling.label(teacher, photos, tmp_path / "out", shard=(0, 2))
     models.set_max_depth(teacher.network, 10)
-    with pytest.raises(ValueError, match=r"begun otherwise .a range of .*max_depth': 1.*not .*max_depth': 10"):
+    with pytest.raises(ValueError, match=r"with other settings .a range of .*max_depth': 1.*not .*max_depth': 10"):
         labelling.label(teacher, photos, tmp_path / "out", shard=(1, 2))
 
 
@@ -291,12 +291,12 @@ def test_confidence_is_one_where_the_mirror_agrees_and_nothing_without_relief():
     ramp = torch.linspace(0, 1, 96).expand(1, 3, 64, 96)
     model = red_is_near()
     for pixels, expected in ((rgb, 1.0), (ramp, 0.0), (torch.full_like(ramp, 0.5), 0.0)):
-        raw = quality.answer(model, pixels)
-        assert quality.confidence(model, pixels, raw).item() == pytest.approx(expected, abs=0.06)
-    raw = quality.answer(model, rgb)
-    a, b = quality.confidence(model, rgb, raw), quality.confidence(model, rgb, 7 * raw + 3)
+        raw = quality.predict_raw(model, pixels)
+        assert quality.measure_confidence(model, pixels, raw).item() == pytest.approx(expected, abs=0.06)
+    raw = quality.predict_raw(model, rgb)
+    a, b = quality.measure_confidence(model, rgb, raw), quality.measure_confidence(model, rgb, 7 * raw + 3)
     assert a.item() == pytest.approx(b.item(), abs=1e-4)  # up to scale and shift
-    assert quality.confidence(model, rgb, -raw).item() == 0
+    assert quality.measure_confidence(model, rgb, -raw).item() == 0
 
 
 def test_confidence_is_the_share_of_variance_a_least_squares_fit_explains(teacher):
@@ -304,12 +304,12 @@ def test_confidence_is_the_share_of_variance_a_least_squares_fit_explains(teache
     pixels = model.prepare(torch.rand(1, 3, 224, 308, generator=torch.Generator().manual_seed(0)))
     pixels = torch.nn.functional.interpolate(pixels, (224, 308))
     with torch.inference_mode():
-        raw = quality.answer(model, pixels)
-        found = quality.confidence(model, pixels, raw).item()
-        size = quality.mirror_size(model, 224, 308)
+        raw = quality.predict_raw(model, pixels)
+        found = quality.measure_confidence(model, pixels, raw).item()
+        size = quality.choose_mirror_size(model, 224, 308)
         assert size == (56, 84)  # a quarter, in multiples of 14
         small_pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        mirrored = quality.answer(model, small_pixels.flip(-1)).flip(-1)[0].numpy()
+        mirrored = quality.predict_raw(model, small_pixels.flip(-1)).flip(-1)[0].numpy()
         own = torch.nn.functional.interpolate(raw[:, None], size, mode="bilinear", antialias=True)[0, 0].numpy()
     mirrored, own, v, u = (grid[1:-1, 1:-1].ravel() for grid in (mirrored, own, *np.mgrid[: size[0], : size[1]]))
     plane = np.stack([np.ones(v.size), u, v], 1)
@@ -322,21 +322,42 @@ def test_the_sky_is_the_far_region_at_the_top():
     disparity = np.linspace(1, 3, 50 * 80, dtype=np.float32).reshape(50, 80)
     disparity[:20] = 0.01
     disparity[40:44, 10:20] = 0  # as far, but not at the top
-    assert quality.sky(disparity) == pytest.approx(0.4)
-    assert quality.sky(np.flipud(disparity).copy()) == 0
-    assert quality.sky(np.ones((50, 80), np.float32)) is None
+    assert quality.measure_sky(disparity) == pytest.approx(0.4)
+    assert quality.measure_sky(np.flipud(disparity).copy()) == 0
+    assert quality.measure_sky(np.ones((50, 80), np.float32)) is None
 
 
 def test_a_plan_follows_from_what_it_measured(teacher, photos):
-    plan = labelling.plan(teacher, photos, total=1_000_000, seconds=0.3, price_per_hour=2.0, hours=0.5)
-    assert plan["hours_on_one_machine"] == pytest.approx(1_000_000 / plan["images_per_second"] / 3600)
-    assert plan["machines"] == int(np.ceil(plan["hours_on_one_machine"] / 0.5))
-    assert plan["cost"] == pytest.approx(2 * plan["hours_on_one_machine"])
-    assert plan["storage_tb"] == pytest.approx(plan["bytes_per_label"] * 1e6 / 1e12, rel=1e-3)
-    measured = plan["measured"]
-    assert plan["images_per_second"] == pytest.approx(measured["images"] / measured["seconds"])
-    assert measured["rejected"] > 0 and measured["seconds"] >= 0.3 and measured["device"] == "cpu"
-    assert 64 * 64 * 2 > plan["bytes_per_label"] - 1000 > 500  # a manifest line, and 16-bit noise
+    plan = labelling.plan(teacher, photos, total=1_000_000, seconds=1.0, price_per_hour=2.0, hours=0.5)
+    assert plan.hours_on_one_machine == pytest.approx(1_000_000 / plan.images_per_second / 3600)
+    assert plan.machines == int(np.ceil(plan.hours_on_one_machine / 0.5))
+    assert plan.cost == pytest.approx(2 * plan.hours_on_one_machine)
+    assert plan.storage_tb == pytest.approx(plan.bytes_per_label * 1e6 / 1e12, rel=1e-3)
+    measured = plan.measured
+    assert plan.images_per_second == pytest.approx(measured.images / measured.seconds)
+    assert measured.rejected > 0 and measured.seconds >= 1.0 and measured.device == "cpu"
+    assert 64 * 64 * 2 > plan.bytes_per_label - 1000 > 500  # a manifest line, and 16-bit noise
+
+
+def test_a_plan_as_json_keeps_its_keys(teacher, photos):
+    document = labelling.plan(teacher, photos, total=1000, seconds=0.1, confidence=False, batch_size=2).document()
+    assert list(document) == [
+        "model",
+        "images",
+        "images_per_second",
+        "hours_on_one_machine",
+        "within_hours",
+        "machines",
+        "bytes_per_label",
+        "storage_tb",
+        "cost",
+        "measured",
+    ]
+    assert document["cost"] is None
+    measured = document["measured"]
+    assert isinstance(measured, dict)
+    assert list(measured)[:7] == ["images", "rejected", "seconds", "megapixels", "size", "confidence", "batch_size"]
+    assert (measured["size"], measured["confidence"], measured["batch_size"]) == ("image", False, 2)
 
 
 def test_the_command_tells_of_rejected_images_by_its_exit_code(sonde, folder, photos, tmp_path):

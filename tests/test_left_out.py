@@ -19,11 +19,11 @@ from sonde.evaluation import (
     MEAN_MAP,
     MEDIAN_MAP,
     UNADAPTED,
-    read_run,
     score_with_baselines,
     verdict,
 )
 from sonde.recipes import Recipe
+from sonde.runs import read_run
 from sonde.types import DepthArray, Prediction
 
 ONE_EACH = [["c00"], ["c01"], ["c02"], ["c03"], ["c04"]]
@@ -56,7 +56,7 @@ def test_a_median_and_a_farthest_map_are_those_of_the_captures_that_show_the_pix
         cloud[:, : 8 * number] = np.nan
         cloud[-1] = np.nan
         np.save(root / "depth" / f"c0{number}.npy", cloud)
-    median, far = (make(captures, [0, 1, 2]).depth for make in (baselines.median_map, baselines.far_map))
+    median, far = (make(captures, [0, 1, 2]).depth for make in (baselines.fit_median_map, baselines.fit_farthest_map))
     np.testing.assert_allclose(median[0, [0, 8, 16]], [0.7, 0.8, 0.9])  # of two the middle, of three the second
     np.testing.assert_allclose(far[0, [0, 8, 16]], [0.7, 0.9, 1.0])
     mean = (32 * 0.7 + 24 * 0.9 + 16 * 1.0) / 72
@@ -65,16 +65,21 @@ def test_a_median_and_a_farthest_map_are_those_of_the_captures_that_show_the_pix
 
 
 def test_a_baseline_without_captures_is_refused(root):
-    for make in (baselines.median_map, baselines.far_map, baselines.mean_map, baselines.mean_depth):
+    for make in (
+        baselines.fit_median_map,
+        baselines.fit_farthest_map,
+        baselines.fit_mean_map,
+        baselines.fit_mean_depth,
+    ):
         with pytest.raises(ValueError, match=r"No training captures of .*bench"):
             make(open_set("zivid", root), [])
 
 
 def test_a_median_of_more_than_memory_holds_is_known_before_it_is_made(root, monkeypatch):
     captures = open_set("zivid", root)
-    assert baselines.median_fits(captures, [0, 1])
+    assert baselines.fits_in_memory(captures, [0, 1])
     monkeypatch.setattr(baselines, "MOST_BYTES", 2 * 24 * 32 * 4 - 1)
-    assert not baselines.median_fits(captures, [0, 1]) and baselines.median_fits(captures, [0])
+    assert not baselines.fits_in_memory(captures, [0, 1]) and baselines.fits_in_memory(captures, [0])
 
 
 def test_a_capture_is_answered_by_the_other_folds_and_each_baseline_is_made_once_a_fold(root):
@@ -82,13 +87,13 @@ def test_a_capture_is_answered_by_the_other_folds_and_each_baseline_is_made_once
 
     def make(captures, indices):
         asked.append(list(indices))
-        return baselines.mean_map(captures, indices)
+        return baselines.fit_mean_map(captures, indices)
 
-    predictor = baselines.left_out(make, captures, [["c00", "c03"], ["c01"], ["c04"]])
+    predictor = baselines.fit_left_out(make, captures, [["c00", "c03"], ["c01"], ["c04"]])
     assert asked == [[1, 4], [0, 3, 4], [0, 3, 1]]
     one, other, alone = (predictor(captures.read(index)).depth for index in (0, 3, 1))
     np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(alone, baselines.mean_map(captures, [0, 3, 4]).depth)
+    np.testing.assert_array_equal(alone, baselines.fit_mean_map(captures, [0, 3, 4]).depth)
     with pytest.raises(ValueError, match="c02 is in no fold"):
         predictor(captures.read(2))
 
@@ -108,7 +113,7 @@ def test_larger_folds_leave_more_out(root, tmp_path):
     run = leave_out(root, tmp_path / "run", [["c00", "c04"], ["c01", "c02", "c03"]], off(0.5))
     scoreboard = score_with_baselines(run)
     assert scoreboard[FAR_MAP].rows[0]["mae_mm"] == pytest.approx(3, abs=1e-3)  # c03 against c00
-    assert "2-fold scores" in scoreboard[LEFT_OUT].notes[0] and "(2-fold)" in scoreboard[LEFT_OUT].settings["captures"]
+    assert "2-fold scores" in scoreboard[LEFT_OUT].notes[0] and "(2-fold)" in scoreboard[LEFT_OUT].settings.captures
 
 
 def test_a_finished_run_without_test_captures_has_its_scores_and_its_page(root, tmp_path):
@@ -137,7 +142,7 @@ def test_a_moved_run_is_still_compared_by_its_answers(run, tmp_path):
     report.finish(run)
     moved = run.rename(tmp_path / "moved")
     scored = evaluation.read_evaluation(moved)
-    assert (moved / scored.settings["predictions"]).is_dir() and scored.left_out
+    assert (moved / scored.settings.predictions).is_dir() and scored.left_out
 
 
 def test_the_command_scores_the_answers_to_captures_left_out_and_says_so(sonde, run):
@@ -147,6 +152,11 @@ def test_the_command_scores_the_answers_to_captures_left_out_and_says_so(sonde, 
     (note,) = said["notes"]
     assert note.startswith("These are the leave-one-out scores that the run was chosen by")
     assert "of heads on frozen features that did not see the capture, not of the model that ships" in note
+
+
+def test_one_of_several_sets_is_scored_by_the_answers_too_without_a_map_that_saw_them(run, root):
+    scores = evaluation.evaluate_many(run, [evaluation.On("zivid", root, "zivid-mm")])
+    assert scores == {"zivid-mm on bench": evaluation.evaluate(run, "zivid-mm", root, format="zivid")}
 
 
 def test_other_captures_are_scored_by_the_model_that_ships(sonde, run, tmp_path):

@@ -16,8 +16,8 @@ from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
 from sonde import architectures, evaluation, features, files, labelling, models, training
-from sonde.adapters import QuickDropout, add_lora, freeze_norms, load_adapter, spelled, usual_targets
-from sonde.architectures.lite import LiteForDepthEstimation, _packaged
+from sonde.adapters import QuickDropout, add_lora, choose_targets, freeze_norms, load_adapter, match_targets
+from sonde.architectures.lite import LiteForDepthEstimation, _find_packaged_weights
 from sonde.models import DepthModel
 
 SIZES = list(architectures.LITE_SIZES)
@@ -115,7 +115,7 @@ def test_an_answer_has_the_images_size(height, width):
 
 @cache
 def packaged(size: str) -> dict[str, torch.Tensor]:
-    return torch.load(_packaged(size), weights_only=True)
+    return torch.load(_find_packaged_weights(size), weights_only=True)
 
 
 def refusal(path: Path, content: Any, size: str = "lite0") -> str:
@@ -148,7 +148,7 @@ def test_weights_are_read_strictly(tmp_path):
 def test_a_file_without_weights_is_one_sentence(tmp_path):
     path = tmp_path / "wrong.pth"
     torch.save(packaged("lite0"), tmp_path / "whole.pth")
-    whole, old = (tmp_path / "whole.pth").read_bytes(), _packaged("lite0").read_bytes()
+    whole, old = (tmp_path / "whole.pth").read_bytes(), _find_packaged_weights("lite0").read_bytes()
     for damaged in (b"", b"no weights", whole[: len(whole) // 2], whole[:-9], old[:5000], old[:60000], old[:-1]):
         assert "cannot be read as weights" in refusal(path, damaged)
     assert "holds more than tensors" in refusal(path, Path)  # a pickle that would run something
@@ -215,9 +215,9 @@ def relative(tmp_path_factory) -> Path:
 
 def test_the_taps_are_the_encoders_maps_at_strides_4_8_16_and_32():
     model, rgb = drawn(), torch.rand(2, 3, 64, 96)
-    taps = features.tapped(model, rgb)
+    taps = features.read_taps(model, rgb)
     assert [tuple(tap.shape) for tap in taps] == [(2, 24, 16, 24), (2, 40, 8, 12), (2, 112, 4, 6), (2, 320, 2, 3)]
-    assert features.layers(model) == [1, 2, 3, 4]
+    assert features.list_layers(model) == [1, 2, 3, 4]
     with torch.no_grad():
         assert all(torch.equal(*pair) for pair in zip(taps, model.network.encoder(model.prepare(rgb)), strict=True))
 
@@ -254,7 +254,7 @@ def moved(adapted: torch.nn.Module) -> None:
 
 def test_lora_adapts_the_encoders_pointwise_convolutions():
     network = drawn().network
-    assert usual_targets(network) == ["expand.conv", "project.conv"]
+    assert choose_targets(network) == ["expand.conv", "project.conv"]
     adapted = add_lora(network, {"r": 4})
     places = {name.partition(".lora_")[0] for name, value in adapted.named_parameters() if value.requires_grad}
     blocks = sum(len(stage) for stage in network.encoder.stages)
@@ -272,7 +272,7 @@ def test_lora_adapts_the_encoders_pointwise_convolutions():
 )
 def test_a_target_that_is_none_is_told_the_nearest(target, words):
     with pytest.raises(ValueError, match=f"No layer '{target}'.*{words}"):
-        spelled(drawn().network, [target])
+        match_targets(drawn().network, [target])
 
 
 @pytest.mark.parametrize("lora", [{}, {"use_rslora": True, "target_modules": ["stem.conv", "project.conv", "conv1"]}])

@@ -11,22 +11,24 @@ from torch import Tensor
 from sonde.losses import (
     LOSSES,
     Loss,
-    aligned,
+    LossFunction,
+    align_prediction,
     edge_gradient,
     feature_alignment,
     masked_l1,
+    needs_depth,
     relief,
     silog,
     ssi,
-    trimmed,
-    weighted,
+    trim_largest,
+    weigh,
 )
-from sonde.maps import resized
+from sonde.maps import resize
 from sonde.recipes import LossRecipe
 
 Maps = tuple[Tensor, Tensor, Tensor]
 INVARIANT = ["ssi", "ssi_trimmed", "gradient_matching", "gradient_matching_sobel"]
-EVERY: dict[str, Loss] = {**LOSSES, **{f"{name}, trimmed": partial(LOSSES[name], trim=0.25) for name in LOSSES}}
+EVERY: dict[str, LossFunction] = {**LOSSES, **{f"{name}, trimmed": partial(LOSSES[name], trim=0.25) for name in LOSSES}}
 """All losses, as they are and without the largest quarter of each image's errors."""
 
 
@@ -218,7 +220,7 @@ def test_scale_and_shift_of_the_prediction_cost_nothing(name: str):
 
 def test_aligned_is_the_least_squares_fit():
     pred, target, mask = (m.double() if m.is_floating_point() else m for m in random_maps())
-    for fitted, x, y, inside in zip(aligned(pred, target, mask), pred, target, mask, strict=True):
+    for fitted, x, y, inside in zip(align_prediction(pred, target, mask), pred, target, mask, strict=True):
         columns = np.stack([x[inside].numpy(), np.ones(int(inside.sum()))], 1)
         answer = columns @ np.linalg.lstsq(columns, y[inside].numpy(), rcond=None)[0]
         np.testing.assert_allclose(fitted[inside].numpy(), answer, rtol=1e-12)
@@ -286,7 +288,7 @@ def test_trimming_drops_the_largest_errors_of_each_image():
     mask[0, 0, 9] = False  # nine trusted pixels: a tenth of them is none
     torch.testing.assert_close(mean(0.1), torch.tensor([5.0, 3.0]))
     torch.testing.assert_close(mean(0.34), torch.tensor([3.5, 3.0]))
-    kept, left = trimmed(error, mask, 0.34)
+    kept, left = trim_largest(error, mask, 0.34)
     assert left[0, 0].tolist() == [True] * 6 + [False] * 4 and left[1].all()
     assert (kept[~left] == 0).all() and torch.equal(kept[left], error[left])
 
@@ -383,23 +385,23 @@ def test_feature_alignment_survives_zeros_and_agreement():
 
 def test_resized_reaches_the_ground_truth_and_keeps_a_fitting_map():
     pred = torch.full((1, 4, 6), 0.3, dtype=torch.float16)
-    torch.testing.assert_close(resized(pred, (9, 13)), torch.full((1, 9, 13), 0.3), atol=1e-3, rtol=0)
-    assert resized(pred, (4, 6)) is pred
+    torch.testing.assert_close(resize(pred, (9, 13)), torch.full((1, 9, 13), 0.3), atol=1e-3, rtol=0)
+    assert resize(pred, (4, 6)) is pred
 
 
 def test_weighted_multiplies_and_names():
     maps = random_maps()
-    terms = weighted(*maps, {"masked_l1": 1.0, "edge_gradient": 3.0})
+    terms = weigh(*maps, {"masked_l1": 1.0, "edge_gradient": 3.0})
     torch.testing.assert_close(terms["edge_gradient"], 3 * edge_gradient(*maps))
     assert list(terms) == ["masked_l1", "edge_gradient"]
 
 
 def test_weighted_trims_what_is_asked_to_be_trimmed_and_nothing_else():
     maps = random_maps()
-    terms = weighted(*maps, {"silog": LossRecipe(weight=2.0, trim=0.1), "ssi": 1, "ssi_trimmed": 1.0})
+    terms = weigh(*maps, {"silog": LossRecipe(weight=2.0, trim=0.1), "ssi": 1, "ssi_trimmed": 1.0})
     assert torch.equal(terms["silog"], 2 * silog(*maps, trim=0.1))
     assert torch.equal(terms["ssi"], ssi(*maps)) and torch.equal(terms["ssi_trimmed"], ssi(*maps, trim=0.1))
-    untrimmed = weighted(*maps, {"ssi_trimmed": LossRecipe(weight=1.0, trim=0.0)})
+    untrimmed = weigh(*maps, {"ssi_trimmed": LossRecipe(weight=1.0, trim=0.0)})
     assert torch.equal(untrimmed["ssi_trimmed"], ssi(*maps))
 
 
@@ -409,23 +411,46 @@ def test_a_loss_of_ones_own_needs_no_trim_and_says_so_when_asked_for_one(monkeyp
 
     maps = random_maps()
     monkeypatch.setitem(LOSSES, "mine", mine)
-    assert torch.equal(weighted(*maps, {"mine": 2.0})["mine"], 2 * masked_l1(*maps))
+    assert torch.equal(weigh(*maps, {"mine": 2.0})["mine"], 2 * masked_l1(*maps))
     with pytest.raises(ValueError, match=r"loss\.mine\.trim=0\.1: mine takes no trim; leave it out, or give"):
-        weighted(*maps, {"mine": LossRecipe(weight=2.0, trim=0.1)})
+        weigh(*maps, {"mine": LossRecipe(weight=2.0, trim=0.1)})
     monkeypatch.setitem(LOSSES, "mine", masked_l1)
-    assert torch.equal(weighted(*maps, {"mine": LossRecipe(weight=1, trim=0.1)})["mine"], masked_l1(*maps, trim=0.1))
+    assert torch.equal(weigh(*maps, {"mine": LossRecipe(weight=1, trim=0.1)})["mine"], masked_l1(*maps, trim=0.1))
+
+
+LOGARITHMS = ["silog", "silog_bts", "gradient_matching_log", "gradient_matching_sobel_log"]
+
+
+def test_a_loss_states_its_quantity_and_those_of_logarithms_need_depth_above_0():
+    assert all(isinstance(loss, Loss) for loss in LOSSES.values())
+    assert [name for name in LOSSES if needs_depth(name)] == LOGARITHMS
+    pred, target, mask = random_maps()
+    for name in LOSSES:  # what lies below 0 is all the same to a logarithm: it counts as one micrometre
+        below, further = (LOSSES[name](pred, torch.where(pred > 1, target, depth), mask) for depth in (-1.0, -2.0))
+        assert torch.equal(below, further) == needs_depth(name)
+
+
+def test_a_loss_of_ones_own_is_a_function_or_a_row_with_its_quantity(monkeypatch: pytest.MonkeyPatch):
+    maps = random_maps()
+    monkeypatch.setitem(LOSSES, "mine", masked_l1)
+    monkeypatch.setitem(LOSSES, "mine_of_depth", Loss(masked_l1, "depth"))
+    assert torch.equal(LOSSES["mine"](*maps), LOSSES["mine_of_depth"](*maps))
+    assert torch.equal(LOSSES["mine"](*maps, trim=0.2), LOSSES["mine_of_depth"](*maps, trim=0.2))
+    assert not needs_depth("mine") and needs_depth("mine_of_depth")
+    terms = weigh(*maps, {"mine": 1.0, "mine_of_depth": LossRecipe(weight=2.0, trim=0.1)})
+    assert torch.equal(terms["mine_of_depth"], 2 * masked_l1(*maps, trim=0.1))
 
 
 def test_a_wrong_name_answers_with_the_right_one():
     with pytest.raises(ValueError, match="did you mean 'masked_l1'"):
-        weighted(*random_maps(), {"mask_l1": 1.0})
+        weigh(*random_maps(), {"mask_l1": 1.0})
 
 
 def test_resizing_is_torchs_bicubic_and_so_is_its_gradient():
     pred = torch.rand(2, 13, 29, dtype=torch.float64, requires_grad=True)
     expected = torch.nn.functional.interpolate(pred[:, None], (40, 31), mode="bicubic", align_corners=False)[:, 0]
     weight = torch.rand(2, 40, 31, dtype=torch.float64)
-    ours = resized(pred, (40, 31))
+    ours = resize(pred, (40, 31))
     torch.testing.assert_close(ours, expected)
     gradients = [torch.autograd.grad((answer * weight).sum(), pred)[0] for answer in (ours, expected)]
     torch.testing.assert_close(*gradients)
@@ -435,7 +460,7 @@ def test_a_value_that_is_missing_stays_where_it_is_when_a_map_is_resized():
     pred = torch.rand(2, 24, 32, generator=torch.Generator().manual_seed(0))
     spoiled = pred.clone()
     spoiled[0, 0, 0] = torch.nan
-    found, expected = resized(spoiled, (48, 64)), resized(pred, (48, 64))
+    found, expected = resize(spoiled, (48, 64)), resize(pred, (48, 64))
     assert found[0, :6, :6].isnan().any() and found.isnan().sum() < 40
     torch.testing.assert_close(found[0, 6:], expected[0, 6:])
     torch.testing.assert_close(found[1], expected[1])
@@ -444,6 +469,6 @@ def test_a_value_that_is_missing_stays_where_it_is_when_a_map_is_resized():
 def test_resizing_for_inference_first_does_not_spoil_a_gradient():
     pred = torch.rand(1, 7, 9)
     with torch.inference_mode():
-        resized(pred, (13, 17))
-    resized(pred.requires_grad_(), (13, 17)).sum().backward()
+        resize(pred, (13, 17))
+    resize(pred.requires_grad_(), (13, 17)).sum().backward()
     assert pred.grad is not None

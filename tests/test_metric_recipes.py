@@ -43,11 +43,20 @@ def test_the_documentation_maps_every_name_of_the_reference():
 def test_metric_driving_runs_on_renders_in_the_same_layout(tmp_path):
     root = scenes.synth("road", tmp_path / "roads", 8, height=48, width=96, workers=1)
     settings = [
-        *SMALL, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", f"output_dir={tmp_path / 'run'}",
-        "crop_h=32", "crop_w=64", "batch_size=2", "data.split={test: 2, validation: 2, group: null}",
-        "train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2",
+        *SMALL,
+        f"data.root={root}",
+        f"data.cache={tmp_path / 'cache'}",
+        f"output_dir={tmp_path / 'run'}",
+        "crop_h=32",
+        "crop_w=64",
+        "batch_size=2",
+        "data.split={test: 2, validation: 2, group: null}",
+        "train.eval_strategy=steps",
+        "train.eval_steps=2",
+        "train.save_strategy=steps",
+        "train.save_steps=2",
         "save_result=true",
-    ]  # fmt: skip
+    ]
     run = training.train("metric-driving", settings)
     model = models.load(run)
     assert model.space == "metric" and model.network.config.max_depth == 80
@@ -59,9 +68,15 @@ def test_metric_driving_runs_on_renders_in_the_same_layout(tmp_path):
 def test_metric_indoor_learns_rooms_up_to_ten_metres(tmp_path):
     root = scenes.synth("room", tmp_path / "rooms", 6, height=48, width=64, workers=1)
     settings = [
-        *SMALL, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", f"output_dir={tmp_path / 'run'}",
-        "crop_h=32", "crop_w=32", "batch_size=2", "data.split={test: 1, validation: 1, group: null}",
-    ]  # fmt: skip
+        *SMALL,
+        f"data.root={root}",
+        f"data.cache={tmp_path / 'cache'}",
+        f"output_dir={tmp_path / 'run'}",
+        "crop_h=32",
+        "crop_w=32",
+        "batch_size=2",
+        "data.split={test: 1, validation: 1, group: null}",
+    ]
     plan = training.prepare(recipes.load("metric-indoor", settings))
     assert plan.captures.limits[1] == 10 and plan.model.network.config.max_depth == 10
     assert plan.samples("train", augment=True)[0]["image"].shape == (3, 32, 32)
@@ -70,10 +85,18 @@ def test_metric_indoor_learns_rooms_up_to_ten_metres(tmp_path):
 
 def test_metric_road_renders_its_own_set_by_one_camera(tmp_path):
     settings = [
-        f"data.root={tmp_path / 'roads'}", "data.render.road=6", "data.render_size=[32,64]", "model.input_size=[32,64]",
-        f"data.cache={tmp_path / 'cache'}", f"output_dir={tmp_path / 'run'}", "train.max_steps=2", "train.eval_steps=2",
-        "train.save_steps=2", "train.per_device_train_batch_size=2", "data.split={test: 2, validation: 2, group: null}",
-    ]  # fmt: skip
+        f"data.root={tmp_path / 'roads'}",
+        "data.render.road=6",
+        "data.render_size=[32,64]",
+        "model.input_size=[32,64]",
+        f"data.cache={tmp_path / 'cache'}",
+        f"output_dir={tmp_path / 'run'}",
+        "train.max_steps=2",
+        "train.eval_steps=2",
+        "train.save_steps=2",
+        "train.per_device_train_batch_size=2",
+        "data.split={test: 2, validation: 2, group: null}",
+    ]
     run = training.train("metric-road", settings)
     assert json.loads((tmp_path / "roads" / "render.json").read_text())["rigs"] == 1
     assert models.load(run).spec.canonical_focal == 219

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from skimage.metrics import mean_squared_error
 from torch import Tensor
 
-from sonde import align, bench, metrics
+from sonde import align, metrics
+from sonde.bench.inputs import make_maps
+from sonde.bench.plain import score_in_numpy
 from sonde.metrics import METRICS, boundary_f1, ordinal, score
 
 GOLDEN = {
@@ -142,10 +144,10 @@ def one_pixel(p: np.ndarray, g: np.ndarray) -> dict[str, Any]:
 
 
 def test_the_plain_side_of_the_bench_scores_the_same():
-    maps = bench._maps((330, 640))  # with edges
+    maps = make_maps((330, 640))  # with edges
     pred, target, mask = (torch.from_numpy(array)[None] for array in maps)
     scores = score(align.affine(pred.double(), target, mask), target, mask)
-    plain = bench.plain_scores(*maps)
+    plain = score_in_numpy(*maps)
     assert plain["boundary_f1"] > 0.5 and set(plain) == set(METRICS)
     for name, value in plain.items():
         assert scores[name].item() == pytest.approx(value, rel=1e-9, abs=1e-9)

@@ -1,5 +1,6 @@
 """Any network of any name answers at the image's size, in a space it can keep."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,9 +14,11 @@ from small_networks import small_depth_anything, small_glpn
 from transformers import AutoModelForDepthEstimation, DPTConfig
 
 from sonde import architectures, models
-from sonde.adapters import QuickDropout, add_lora, load_adapter, spelled
+from sonde.adapters import QuickDropout, add_lora, load_adapter, match_targets
+from sonde.background import Background
 from sonde.encoding import ENCODINGS
-from sonde.models import DepthModel, ModelSpec
+from sonde.models import Calibration, DepthModel, ModelSpec
+from sonde.types import Space
 
 
 def small_dpt() -> DPTConfig:
@@ -231,7 +234,7 @@ def test_a_metric_checkpoint_of_unknown_range_is_told_it(tmp_path):
     network = built(architectures.depth_anything("small", max_depth=20))
     torch.save({"model": official_of(network), "epoch": 3}, tmp_path / "my_metric_vits.pth")
     model = models.load(tmp_path / "my_metric_vits.pth", max_depth=10.5)
-    assert (model.space, models.max_depth_of(model)) == ("metric", 10.5)
+    assert (model.space, models.find_max_depth(model)) == ("metric", 10.5)
     image = torch.rand(1, 3, 56, 56)
     torch.testing.assert_close(model.read(model.network(image), 56), network(image).predicted_depth * 10.5 / 20)
     torch.save(official_of(network), tmp_path / "depth_anything_v2_vits.pth")
@@ -249,10 +252,10 @@ def test_a_pickled_program_is_never_run(tmp_path):
 
 
 def test_targets_are_found_in_either_spelling():
-    assert spelled(built(small_depth_anything()), ["query", "v_proj"]) == ["q_proj", "v_proj"]
-    assert spelled(built(small_glpn()), ["q_proj", "value"]) == ["query", "value"]
+    assert match_targets(built(small_depth_anything()), ["query", "v_proj"]) == ["q_proj", "v_proj"]
+    assert match_targets(built(small_glpn()), ["q_proj", "value"]) == ["query", "value"]
     with pytest.raises(ValueError, match="nosuch"):
-        spelled(built(small_glpn()), ["nosuch"])
+        match_targets(built(small_glpn()), ["nosuch"])
 
 
 def test_an_adapter_saved_under_transformers_4s_names_loads(tmp_path):
@@ -322,7 +325,7 @@ def test_a_hybrid_dpt_is_read_and_answers():
         },
     )  # fmt: skip
     network = built(config)
-    spec = models.spec_of(network)  # pyright: ignore[reportArgumentType]
+    spec = models.read_spec(network)  # pyright: ignore[reportArgumentType]
     assert spec.input_size == (64, 64)
     answer = DepthModel(network, spec, "hybrid").predict(np.zeros((40, 60, 3), np.uint8)).depth
     assert answer.shape == (40, 60) and np.isfinite(answer).all()
@@ -331,7 +334,7 @@ def test_a_hybrid_dpt_is_read_and_answers():
 def test_a_sigmoid_follows_a_metric_depth_anything_and_not_a_relative_one():
     for kind, follows in (("metric", True), ("relative", False)):
         network = built(small_depth_anything(depth_estimation_type=kind, max_depth=20))
-        spec = models.spec_of(network)  # pyright: ignore[reportArgumentType]
+        spec = models.read_spec(network)  # pyright: ignore[reportArgumentType]
         assert DepthModel(network, spec, "it").sigmoid == follows
 
 
@@ -369,7 +372,7 @@ def test_a_revived_head_answers_and_learns():
 def test_a_deepened_network_answers_as_before_and_its_new_blocks_learn():
     network: Any = built(small_glpn()).eval()
     before = network.config.depths
-    larger: Any = models.deepened(network, [before[0], *(n + 2 for n in before[1:])])
+    larger: Any = models.deepen(network, [before[0], *(n + 2 for n in before[1:])])
     image = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(larger(pixel_values=image).predicted_depth, network(pixel_values=image).predicted_depth)
@@ -381,9 +384,9 @@ def test_a_deepened_network_answers_as_before_and_its_new_blocks_learn():
 @pytest.mark.parametrize("depths", [[1, 1, 1], [0, 2, 2, 2]])
 def test_a_network_is_not_deepened_to_fewer_stages_or_blocks(depths):
     with pytest.raises(ValueError, match=r"model\.depths.*at least"):
-        models.deepened(built(small_glpn()), depths)
+        models.deepen(built(small_glpn()), depths)
     with pytest.raises(ValueError, match="GLPN"):
-        models.deepened(built(small_depth_anything()), depths)
+        models.deepen(built(small_depth_anything()), depths)
 
 
 @pytest.mark.parametrize("name,words", [("sonde-tny", "sonde-tiny"), ("nothing.pth", "official"), ("", "sonde-tiny")])
@@ -394,7 +397,7 @@ def test_a_wrong_name_says_what_would_work(name, words, tmp_path, monkeypatch):
 
 
 def test_without_a_hub_the_local_alternatives_are_named(monkeypatch):
-    monkeypatch.setattr(models, "_hub_answers", lambda: False)
+    monkeypatch.setattr("sonde.models.reading._is_hub_reachable", lambda: False)
     with pytest.raises(ValueError, match=r"cannot be reached.*sonde-tiny"):
         models.load("depth-anything/Depth-Anything-V2-Small-hf")
 
@@ -446,8 +449,156 @@ def test_a_small_network_drawn_anew_answers_above_zero_everywhere(seed):
 def test_a_size_asks_for_what_it_can_have():
     with pytest.raises(ValueError, match="never released"):
         models.build("giant", init="pretrained")
-    with pytest.raises(ValueError, match="drawn anew"):
+    with pytest.raises(ValueError, match="need random weights"):
         models.build("small", init="pretrained", max_depth=20)
     with torch.device("meta"):
         config = architectures.depth_anything("base", max_depth=20)
     assert config.depth_estimation_type == "metric" and config.max_depth == 20
+
+
+def damage(path: Path, how: str) -> None:
+    """Break a file as a full disk, a broken copy or an editor does."""
+    whole = path.read_bytes()
+    broken = {
+        "empty": b"",
+        "half": whole[: len(whole) // 2],
+        "foreign": b"\x93\x00<html>",
+        "list": b"[]",
+        "object": b"{}",
+    }
+    path.write_bytes(broken[how])
+
+
+def complete_model(folder: Path) -> Path:
+    """A whole network with all that may lie beside it: a bench, a calibration."""
+    network = built(small_glpn())
+    spec = ModelSpec("metric", 64, 32, background=2.0)
+    model = DepthModel(network, spec, "complete")
+    model.background = Background(np.full((64, 96), 2, np.float32), np.zeros((64, 96, 3), np.uint8), "median")
+    model.calibration = Calibration("scale", "metric", 2.0)
+    models.save(model, folder)
+    return folder
+
+
+def adapter_model(folder: Path) -> Path:
+    """An adapter and its base."""
+    network = built(small_glpn())
+    base = folder.with_name("base")
+    network.save_pretrained(base)  # pyright: ignore[reportCallIssue]
+    spec = ModelSpec("metric", 64, 32, base=str(base), fingerprint=models.fingerprint(network))
+    models.save(DepthModel(add_lora(network, {"r": 2}), spec, "adapter"), folder)
+    return folder
+
+
+def older_model(folder: Path) -> Path:
+    """A whole network as torch pickles it."""
+    network = built(small_glpn())
+    network.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    (folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+def older_adapter(folder: Path) -> Path:
+    """An adapter as torch pickles it."""
+    from safetensors.torch import load_file
+
+    path = adapter_model(folder) / "adapter_model.safetensors"
+    torch.save(load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+    return folder
+
+
+JSON = ("empty", "half", "foreign", "list", "object")
+BYTES = ("empty", "half", "foreign")
+
+
+@pytest.mark.parametrize(
+    "make,name,how",
+    [
+        (make, name, how)
+        for make, name, ways in [
+            (complete_model, "config.json", JSON),
+            (complete_model, "model.safetensors", BYTES),
+            (complete_model, "calibration.json", JSON),
+            (complete_model, "background.npy", BYTES),
+            (complete_model, "background.png", BYTES),
+            (complete_model, "background.json", JSON),
+            (adapter_model, "sonde.json", JSON),
+            (adapter_model, "adapter_config.json", JSON),
+            (adapter_model, "adapter_model.safetensors", BYTES),
+            (older_model, "pytorch_model.bin", BYTES),
+            (older_adapter, "adapter_model.bin", BYTES),
+        ]
+        for how in ways
+    ],
+)
+def test_a_broken_file_of_a_model_folder_is_named_in_one_sentence(make, name, how, tmp_path):
+    folder = make(tmp_path / "model")
+    models.load(folder)
+    damage(folder / name, how)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")) as caught:
+        models.load(folder)
+    message = str(caught.value)
+    assert str(folder / name) in message and "\n" not in message and len(message) < 400, message
+
+
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"space": "metres"}, "its space is 'metres'"),
+        ({"multiple": None}, "its multiple is None"),
+        ({"encoding": {"name": "invers", "min_depth": 1, "max_depth": 2}}, "did you mean 'inverse'"),
+        ({"encoding": {"name": "inverse"}}, "min_depth"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_told_with_its_file(change, words, tmp_path):
+    path = adapter_model(tmp_path / "model") / "sonde.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=words) as caught:
+        models.load(tmp_path / "model")
+    assert str(path) in str(caught.value)
+
+
+def test_tensors_of_another_config_are_told_with_their_file(tmp_path):
+    folder = complete_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"decoder_hidden_size": 16}))
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read") as caught:
+        models.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_added_reader_is_asked_before_all_others(tmp_path, monkeypatch):
+    def read(source: models.Source) -> DepthModel:
+        return models.load("sonde-tiny", init=source.init)
+
+    monkeypatch.setitem(models.READERS, "mine", models.Reader(lambda source: source.path.suffix == ".mine", read))
+    assert models.load(tmp_path / "a.mine").name == str(tmp_path / "a.mine")
+    monkeypatch.chdir(tmp_path)
+    assert models.load("some/network.mine").name == "some/network.mine"  # and not an id of the hub
+
+
+def test_the_former_names_still_work_with_one_warning():
+    from sonde import renamed
+
+    renamed._WARNED.clear()
+    model = models.load("sonde-tiny")
+    with pytest.warns(FutureWarning, match=r"DepthModel\.meaning is now called DepthModel\.spec"):
+        assert model.meaning is model.spec
+    with pytest.warns(FutureWarning, match="find_max_depth"):
+        assert models.max_depth_of(model) is None  # pyright: ignore[reportCallIssue]
+    with pytest.raises(AttributeError, match="nothing"):
+        models.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_calibration_gives_arrays_what_it_gives_tensors():
+    answers = np.linspace(0.05, 4, 50, dtype=np.float32).reshape(1, 5, 10)
+    cases: list[tuple[str, Space]] = [("scale", "metric"), ("scale-shift", "disparity"), ("log-affine", "disparity")]
+    for kind, space in cases:
+        calibration = Calibration(kind, space, -0.5 if kind == "log-affine" else 0.5, 0.1, (0.2, 3.0))
+        theirs = calibration.apply(torch.from_numpy(answers)).numpy()
+        ours = calibration.apply(answers)
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)

@@ -17,7 +17,7 @@ from sonde.encoding import ENCODINGS
 def folder(tmp_path_factory) -> Path:
     """A small Depth Anything as the hub has it: network and image processor."""
     folder = saved("depth_anything", tmp_path_factory.mktemp("hub") / "small")
-    models.image_processor(models.load(folder).spec).save_pretrained(folder)
+    models.make_image_processor(models.load(folder).spec).save_pretrained(folder)
     return folder
 
 
@@ -35,7 +35,7 @@ def test_networks_of_other_sizes_and_of_an_encoding_are_taken_as_they_are(tmp_pa
     encoding = ENCODINGS["inverse"](0.5, 4.0).to_dict()
     network.spec = replace(network.spec, space="metric", encoding=encoding)
     models.save(network, tmp_path / "encoded")
-    checks = online.first_day(str(tmp_path / "encoded"))
+    checks = online.check_model(str(tmp_path / "encoded"))
     assert [check.outcome for check in checks] == ["ok"] * 4, checks
 
 
@@ -44,21 +44,21 @@ def test_another_preprocessing_is_not_taken_for_ours(folder, tmp_path, change):
     other = shutil.copytree(folder, tmp_path / "other")
     path = other / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    ours, theirs = (online.agreement(models.load(folder), str(place)) for place in (folder, other))
+    ours, theirs = (online.compare_with_transformers(models.load(folder), str(place)) for place in (folder, other))
     assert ours.close and not theirs.close and theirs.mean > 10 * ours.mean
 
 
 def test_a_step_that_fails_is_told_and_the_others_are_still_taken(folder, tmp_path, monkeypatch):
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "preprocessor_config.json").unlink()
-    monkeypatch.setattr(online, "_adapted", lambda model, name: "adapted")
+    monkeypatch.setattr(online, "_adapt", lambda model, name: "adapted")
     told: list[online.OnlineStep] = []
-    checks = online.first_day(str(other), told.append)
+    checks = online.check_model(str(other), told.append)
     assert [check.outcome for check in checks] == ["ok", "ok", "failed", "ok"] and told == checks
 
 
 def test_without_the_hub_nothing_is_claimed(monkeypatch, sonde):
-    monkeypatch.setattr("sonde.models._hub_answers", lambda: False)
+    monkeypatch.setattr("sonde.models.reading._is_hub_reachable", lambda: False)
     said = sonde("doctor", "--online", "--model", "nobody/has-this-model", "--json")
     assert said.code == 1 and "it cannot be reached" in said.json["fetch"]
     assert all(said.json[step].startswith("not checked: ") for step in ("predict", "compare", "adapt"))

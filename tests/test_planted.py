@@ -11,10 +11,10 @@ from small_captures import write_bench
 
 from sonde import files, scenes
 from sonde.checks import CHECKS, Check, Problem, check, examine
-from sonde.checks.edges import Overlay, breaks, overlay
-from sonde.checks.maps import clipped, code
-from sonde.checks.pairing import swapped
-from sonde.checks.planes import disparity_votes, distance_votes
+from sonde.checks.edges import Overlay, find_breaks, overlay
+from sonde.checks.maps import check_clipped, check_code
+from sonde.checks.pairing import find_swapped
+from sonde.checks.planes import vote_on_disparity, vote_on_distance
 from sonde.datasets import Capture, PairSet
 from sonde.datasets.pairs import ImageDepthPair
 from sonde.geometry import depth_to_distance
@@ -83,25 +83,25 @@ def plane() -> np.ndarray:
 
 def test_every_tile_of_a_plane_tells_depth_from_disparity_and_from_distance() -> None:
     depth, far = plane(), depth_to_distance(plane(), CAMERA)
-    for votes in (disparity_votes(depth), *distance_votes(depth, [CAMERA])):
+    for votes in (vote_on_disparity(depth), *vote_on_distance(depth, [CAMERA])):
         assert votes[0] > 100 and votes[1] == 0
-    for votes in (disparity_votes(1 / depth), disparity_votes(5 / depth + 3), *distance_votes(far, [CAMERA])):
+    for votes in (vote_on_disparity(1 / depth), vote_on_disparity(5 / depth + 3), *vote_on_distance(far, [CAMERA])):
         assert votes[0] == 0 and votes[1] > 100
 
 
 def test_a_plane_in_steps_of_a_centimetre_tells_nothing() -> None:
     depth = (np.rint(plane() * 20) / 20).astype(np.float32)
-    assert sum(disparity_votes(depth)) == sum(distance_votes(depth, [CAMERA])[0]) == 0
+    assert sum(vote_on_disparity(depth)) == sum(vote_on_distance(depth, [CAMERA])[0]) == 0
 
 
 def test_depth_breaks_at_steps_and_on_no_plane() -> None:
     depth = plane()
-    assert not breaks(depth).any()
+    assert not find_breaks(depth).any()
     depth[40:80, 100:140] *= 0.8
-    found = np.argwhere(breaks(depth))
+    found = np.argwhere(find_breaks(depth))
     assert found.min(0).tolist() == [39, 99] and found.max(0).tolist() == [80, 140]
     depth[40:80, 94:100] = 0  # the shadow beside the nearer thing belongs to the farther
-    assert breaks(depth)[41:79, 99:101].all() and not breaks(depth)[41:79, 95:99].any()
+    assert find_breaks(depth)[41:79, 99:101].all() and not find_breaks(depth)[41:79, 95:99].any()
 
 
 # whole sets
@@ -178,15 +178,17 @@ def test_a_board_seen_nearly_head_on_in_steps_is_not_clipped_and_a_clipped_one_i
     u = np.broadcast_to(np.arange(224), (168, 224))
     scoreboard = (np.rint((1 + 0.1 * u / 224) / step) * step).astype(np.float32)
     one = captures_of("bench")[0]._replace(depth=scoreboard, mask=scoreboard > 0)
-    assert clipped(set_of([one]), one) is None
-    assert clipped(set_of([one]), one._replace(depth=np.minimum(scoreboard, np.float32(1.06)))) is not None
+    assert check_clipped(set_of([one]), one) is None
+    assert check_clipped(set_of([one]), one._replace(depth=np.minimum(scoreboard, np.float32(1.06)))) is not None
 
 
 def test_the_first_levels_of_a_coarse_map_are_no_code() -> None:
     one = captures_of("bench")[0]
     levels = np.broadcast_to(1 + np.arange(224) // 2, (168, 224)).astype(np.float32)  # 1 and 2 are far apart by ratio
-    assert code(set_of([one]), one._replace(depth=levels, mask=levels > 0)) is None
-    assert code(set_of([one]), one._replace(depth=np.where(levels < 3, 2550, levels).astype(np.float32))) is not None
+    assert check_code(set_of([one]), one._replace(depth=levels, mask=levels > 0)) is None
+    assert (
+        check_code(set_of([one]), one._replace(depth=np.where(levels < 3, 2550, levels).astype(np.float32))) is not None
+    )
 
 
 # pairs
@@ -214,19 +216,19 @@ def test_a_list_that_slipped_by_one_names_every_partner() -> None:
 
 def test_a_pair_is_wrong_only_where_both_its_halves_fit_elsewhere() -> None:
     own = np.full((4, 4), 0.5) + 9.5 * np.eye(4)
-    assert swapped(own) == []
+    assert find_swapped(own) == []
     traded = own[[1, 0, 2, 3]]
-    assert [pair[:2] for pair in swapped(traded)] == [(0, 1), (1, 0)]
+    assert [pair[:2] for pair in find_swapped(traded)] == [(0, 1), (1, 0)]
     twice = own.copy()
     twice[0, 1] = 25  # the image fits another's depth, which fits its own image as well: a copy, say
     twice[1, 1] = 24
-    assert swapped(twice) == []
-    assert swapped(np.eye(4)) == []
+    assert find_swapped(twice) == []
+    assert find_swapped(np.eye(4)) == []
 
 
 def test_one_capture_has_no_other_to_be_taken_for() -> None:
     diagnosis = examine(set_of(captures_of("room")[:1]))
-    assert diagnosis.problems == [] and diagnosis.answers["swapped"].note == "Needs two captures with edges."
+    assert diagnosis.problems == [] and diagnosis.answers["swapped"].note == "This check needs two captures with edges."
 
 
 # two sides of a split, two sets
@@ -251,7 +253,7 @@ def test_one_depth_under_two_lights_is_a_copy_across_a_split_alone() -> None:
     assert check(set_of([one, two, lit._replace(id="c9")])) == []
     split = [one._replace(id="train/a"), two._replace(id="train/b"), lit._replace(id="val/a")]
     problems = check(set_of(split))
-    assert checks_of(problems) == [("val/a", "duplicate")] and "has the very depth of train/a" in problems[0].message
+    assert checks_of(problems) == [("val/a", "duplicate")] and "has exactly the depth of train/a" in problems[0].message
 
 
 def test_captures_that_another_set_holds_are_told(sonde, tmp_path: Path) -> None:
@@ -296,9 +298,9 @@ def test_a_published_map_of_distance_is_told_and_its_depth_is_not(realdata: Path
 
     with h5py.File(realdata / "hypersim" / "frame.0000.depth_meters.hdf5") as file:
         stored = np.asarray(file["dataset"]).astype(np.float32)
-    depth, other = distance_votes(stored, [HYPERSIM])[0]
+    depth, other = vote_on_distance(stored, [HYPERSIM])[0]
     assert other > 40 and depth < 0.1 * other
-    depth, other = distance_votes(distance_to_depth(stored, HYPERSIM), [HYPERSIM])[0]
+    depth, other = vote_on_distance(distance_to_depth(stored, HYPERSIM), [HYPERSIM])[0]
     assert depth > 40 and other < 0.1 * depth
 
 

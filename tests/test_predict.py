@@ -13,7 +13,7 @@ from torch import nn
 
 from sonde import files, models, prediction
 from sonde.models import DepthModel, ModelSpec
-from sonde.prediction import find_images, outputs_of, parse_intrinsics
+from sonde.prediction import find_images, name_outputs, parse_intrinsics
 from sonde.types import Space
 
 CAMERA = (20.0, 20.0, 3.5, 2.5)
@@ -149,7 +149,7 @@ def test_output_names_never_collide(tmp_path, names):
 
 def test_names_stay_short_where_nothing_clashes(tmp_path):
     images = {Path(name): Path(name) for name in ("a/x.png", "b/x.png", "b/y.png", "b/y.jpg")}
-    assert [path.as_posix() for path in outputs_of(images, Path("out")).values()] == [
+    assert [path.as_posix() for path in name_outputs(images, Path("out")).values()] == [
         "out/a/x",
         "out/b/x",
         "out/b/y.png",
@@ -279,10 +279,10 @@ def test_a_relief_shows_a_groove_that_a_preview_cannot(space, unit):
     ramp = np.linspace(0.6, 1.4, 160, dtype=np.float32)[:, None].repeat(200, axis=1)
     ramp[:, 100:104] *= 1.008 if space == "metric" else 1 / 1.008  # 8 mm deeper at 1 m
     answer = prediction.PredictedImage(None, ramp, space, unit, None)
-    picture = prediction.relief(answer)[:160]
+    picture = prediction.render_relief(answer)[:160]
     slope, groove = picture[20:140, 20:80].astype(int), picture[20:140, 101:103]
     assert abs(slope - 127).max() <= 2  # a slope alone stands out nowhere
-    preview = prediction.preview(answer)[20:140].astype(int)
+    preview = prediction.render_preview(answer)[20:140].astype(int)
     assert abs(preview[:, 102] - preview[:, 80]).max() < 20 < 40 < 127 - groove.max()
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
         (tmp_path / "depth").mkdir(exist_ok=True)
         measured = tmp_path / "depth" / name
         measured.write_bytes(b"measured")
-        with pytest.raises(ValueError, match=rf"{name} is there already and is no prediction .*: give another folder"):
+        with pytest.raises(ValueError, match=rf"{name} exists and is not a prediction .*: give another folder"):
             prediction.predict(paint(tmp_path / "a.png"), model(), tmp_path / "depth", save=["npy"], sheet=True)
         assert [path.name for path in (tmp_path / "depth").iterdir()] == [name] and measured.read_bytes() == b"measured"
         measured.unlink()

@@ -107,13 +107,13 @@ def test_a_label_all_beyond_the_limits_is_passed_over_and_told(tmp_path):
     nearest_of = {index: float(whole.read_depth(index).min()) for index in range(5)}
     farthest = max(nearest_of, key=lambda index: nearest_of[index])
     captures = datasets.open_set("pseudo", whole.root, max_depth=nearest_of[farthest])
-    low, high = datasets.depth_range(captures, range(5))
+    low, high = datasets.find_depth_range(captures, range(5))
     assert low == min(nearest_of.values()) and low <= high < nearest_of[farthest]
-    with pytest.raises(ValueError, match="none with depth in its limits"):
-        datasets.depth_range(captures, [farthest])
+    with pytest.raises(ValueError, match="none with depth inside its limits"):
+        datasets.find_depth_range(captures, [farthest])
     said = f"{captures.ids[farthest]} has no depth between 0 and "
     with pytest.raises(ValueError, match=said):
-        datasets.figures(captures, farthest)
+        datasets.measure_capture(captures, farthest)
     assert [problem.message.startswith(said) for problem in checks.check(captures) if problem.check == "files"] == [
         True
     ]
@@ -122,9 +122,9 @@ def test_a_label_all_beyond_the_limits_is_passed_over_and_told(tmp_path):
 def test_confidence_is_asked_of_what_a_list_leaves(tmp_path):
     captures = opened(labelled(tmp_path))
     datasets.write_rejects(tmp_path / "list.jsonl", [(captures.ids[0], "dark", "it is dark")])
-    kept = datasets.without(captures, tmp_path / "list.jsonl")
+    kept = datasets.drop_rejected(captures, tmp_path / "list.jsonl")
     middle = sorted(captures.confidences[1:].tolist())[2]
-    assert datasets.confident(kept, middle).ids == [
+    assert datasets.keep_confident(kept, middle).ids == [
         name for index, name in enumerate(captures.ids) if index and captures.confidences[index] >= middle
     ]
 

@@ -15,7 +15,7 @@ from sonde.recipes import Recipe
 DOCS = Path(__file__).parents[1] / "docs" / "recipes.md"
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_names())
 def test_every_packaged_recipe_comes_back_from_its_own_dump(name, tmp_path):
     recipe = recipes.load(name)
     path = tmp_path / "again.yaml"
@@ -24,7 +24,7 @@ def test_every_packaged_recipe_comes_back_from_its_own_dump(name, tmp_path):
     assert recipes.load(recipe) == recipe
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_names())
 def test_a_packaged_recipe_is_a_page_that_names_its_own_folder(name):
     text = (Path(str(recipes.RECIPES)) / f"{name}.yaml").read_text()
     assert len(text.splitlines()) <= 36
@@ -242,6 +242,6 @@ def test_the_documentation_explains_every_field_as_the_schema_does():
     )
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_names())
 def test_the_documentation_names_every_packaged_recipe(name):
     assert f"| `{name}` |" in DOCS.read_text()

@@ -137,7 +137,7 @@ def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(s
     said = sonde("train", FEW, *words)
     run = Path(words[-2].partition("=")[2])
     assert said.code == 2 and "3 steps in a row" in said.errors and "logarithm of depth that is 0" in said.errors
-    assert "--resume goes on from the newest checkpoint" in said.errors and "best checkpoint" not in said.errors
+    assert "--resume continues from the newest checkpoint" in said.errors and "best checkpoint" not in said.errors
     explained = sonde("doctor", run, "--json").json
     assert list(explained) == ["step-000001", "step-000002", "step-000003"]
     first = explained["step-000001"]
@@ -173,7 +173,7 @@ def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(setting
 
 def test_a_learning_rate_too_high_is_told_by_the_norms_of_the_last_good_steps(settings, tmp_path):
     hot = ("train.learning_rate=1e14", "train.max_grad_norm=0", "train.warmup_steps=0", "train.save_strategy=epoch")
-    told = r"learning rate of 1e\+14 is too high: the norm of the weights grew .* begin again in another output_dir"
+    told = r"learning rate of 1e\+14 is too high: the norm of the weights grew .* start again with a new output_dir"
     with pytest.raises(Stopped, match=told):
         training.train(FEW, settings(*hot, "train.eval_strategy=epoch"))
     box = boxes(tmp_path / "run")[0]

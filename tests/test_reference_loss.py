@@ -15,7 +15,7 @@ from small_networks import saved, small_depth_anything
 from transformers import AutoModelForDepthEstimation
 
 from sonde import labelling, models, recipes, training
-from sonde.losses import feature_alignment, weighted
+from sonde.losses import feature_alignment, weigh
 from sonde.recipes import Recipe
 
 Array = Any
@@ -133,7 +133,7 @@ def test_ours_is_their_formula(theirs: str, seed: int):
         assert recipe is not None
         found = recipe.weight * feature_alignment(pred, target, recipe.tolerance)
     else:
-        found = sum(weighted(pred, target, torch.ones_like(pred, dtype=torch.bool), Recipe(loss=ours).loss).values())
+        found = sum(weigh(pred, target, torch.ones_like(pred, dtype=torch.bool), Recipe(loss=ours).loss).values())
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
@@ -210,12 +210,12 @@ def test_the_second_phase_starts_from_the_first_as_the_documentation_writes_it(r
     own = [word for word in words(room) if not word.startswith("model.name") and not word.startswith("model.init")]
     more = [f"model.name={run}", "train.learning_rate=5e-5", "train.num_train_epochs=15", "output_dir=elsewhere"]
     plan = training.prepare(recipes.load("student-reference", [*own, *more]))
-    assert models.weights_hash(plan.model.network) == models.weights_hash(models.load(run).network)
+    assert models.hash_weights(plan.model.network) == models.hash_weights(models.load(run).network)
     assert plan.model.space == "metric" and plan.recipe.loss["silog"].trim == 0.1
 
 
 def test_a_run_cannot_go_on_under_another_trim(run, room):
-    with pytest.raises(ValueError, match=r"began with loss=\{'silog': \{'weight': 1\.0, 'trim': 0\.1\}"):
+    with pytest.raises(ValueError, match=r"loss changed from \{'silog': \{'weight': 1\.0, 'trim': 0\.1\}"):
         training.train("student-reference", words(room, "train.max_steps=30", "loss.silog.trim=0.2"), resume=True)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sonde import exporting, models, recipes, scenes, training
-from sonde.cli.words import for_scoring, for_training
+from sonde.cli.words import translate_scoring, translate_training
 
 TRAIN = "--max_depth 80.0 --max_depth_eval 80.0 --crop_h 352 --crop_w 704 --workers 4 --lr 0.00015 --epochs 8"
 SWITCHES = "--save_model --save_result"
@@ -77,7 +77,7 @@ def test_their_training_line_is_ours_with_dashes_and_without(roads):
     flags = f"--dataset DrivingStereo --data_path {roads} {TRAIN} {SWITCHES}".split()
     bare = ["dataset=DrivingStereo", f"data_path={roads}", *"max_depth=80.0 max_depth_eval=80.0 crop_h=352".split()]
     bare += "crop_w=704 workers=4 lr=0.00015 epochs=8 save_model save_result".split()
-    lines = [for_training(["metric-driving", *words]) for words in (flags, bare)]
+    lines = [translate_training(["metric-driving", *words]) for words in (flags, bare)]
     assert lines[0] == lines[1] and lines[0][0] == "metric-driving"
     recipe = recipes.load(lines[0][0], lines[0][1:])
     assert (recipe.data.format, recipe.data.root) == ("driving_stereo", str(roads / "DrivingStereo"))
@@ -85,24 +85,24 @@ def test_their_training_line_is_ours_with_dashes_and_without(roads):
     assert recipe.model.input_size == (352, 704) and recipe.train["dataloader_num_workers"] == 4
     assert (recipe.train["learning_rate"], recipe.train["num_train_epochs"]) == (1.5e-4, 8)
     assert recipe.save_model and recipe.save_result and recipe.output_dir == "./logs"
-    assert for_training(flags)[0] == "metric-driving"  # the line as it is, after `sonde train`
+    assert translate_training(flags)[0] == "metric-driving"  # the line as it is, after `sonde train`
 
 
 def test_the_last_of_a_repeated_option_counts_and_options_of_ours_stay():
-    line = for_training("metric-driving --workers 1 --lr=0.00015 --workers 4 --dry-run seed=3".split())
+    line = translate_training("metric-driving --workers 1 --lr=0.00015 --workers 4 --dry-run seed=3".split())
     assert line[:3] == ["metric-driving", "--dry-run", "seed=3"]
     assert [word for word in line if "workers" in word] == ["train.dataloader_num_workers=4"]
 
 
 def test_other_sets_and_crops_have_their_layouts_and_protocols(tmp_path):
-    assert for_training(["--dataset", "nyudepthv2", "--exp_name", "mine"]) == [
+    assert translate_training(["--dataset", "nyudepthv2", "--exp_name", "mine"]) == [
         "metric-indoor", "data.format=nyu", f"output_dir={Path('logs/mine')}",
     ]  # fmt: skip
     (tmp_path / "kitti").mkdir()
     words = ["best.ckpt", "--dataset", "kitti", "--data_path", str(tmp_path), "--kitti_crop", "garg_crop"]
     expected = ["--format", "kitti", "--protocol", "kitti-garg-kb", "--data", str(tmp_path / "kitti"), "best.ckpt"]
-    assert for_scoring(words) == expected
-    assert for_training(["--dataset", "kitti", "--do_kb_crop", "0"])[1:3] == [
+    assert translate_scoring(words) == expected
+    assert translate_training(["--dataset", "kitti", "--do_kb_crop", "0"])[1:3] == [
         "data.format=kitti_kb",
         "data.format=kitti",
     ]
@@ -139,7 +139,7 @@ def test_their_test_line_prints_the_metrics_and_writes_the_pictures(sonde, roads
 
 def test_what_each_option_became_is_told_once(roads, checkpoint, caplog):
     with caplog.at_level("INFO", "sonde"):
-        for_scoring([str(checkpoint), "--dataset", "DrivingStereo", "--do_evaluate", "--max_depth", "80.0"])
+        translate_scoring([str(checkpoint), "--dataset", "DrivingStereo", "--do_evaluate", "--max_depth", "80.0"])
     assert caplog.messages == [
         "--dataset DrivingStereo is --format driving_stereo --protocol driving-stereo",
         "--do_evaluate has no effect here: sonde eval always scores",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_captures import write_bench
 
-from sonde.datasets import Decoded, DepthSet, Joined, open_set, read_rejects, without, write_rejects
+from sonde.datasets import DecodedSet, DepthSet, JoinedSet, drop_rejected, open_set, read_rejects, write_rejects
 
 
 def listed(path: Path, *names: str) -> Path:
@@ -18,7 +18,7 @@ def listed(path: Path, *names: str) -> Path:
 def test_listed_captures_are_gone_and_the_others_are_as_they_were(tmp_path: Path) -> None:
     whole = open_set("zivid", write_bench(tmp_path / "set", 5))
     (whole.root / "captures.csv").write_text("capture,tyre\n" + "".join(f"c{i:02},t{i % 2}\n" for i in range(5)))
-    kept = without(whole, listed(tmp_path / "rejected.jsonl", "c01", "c04"))
+    kept = drop_rejected(whole, listed(tmp_path / "rejected.jsonl", "c01", "c04"))
     assert isinstance(kept, DepthSet) and kept.ids == ["c00", "c02", "c03"] and len(kept) == 3
     for own, before in enumerate((0, 2, 3)):
         assert kept.read(own).id == whole.ids[before] and kept.key(own) == whole.key(before)
@@ -32,23 +32,23 @@ def test_listed_captures_are_gone_and_the_others_are_as_they_were(tmp_path: Path
 
 def test_what_is_left_can_be_joined_decoded_and_sifted_again(tmp_path: Path) -> None:
     whole = open_set("zivid", write_bench(tmp_path / "set", 4))
-    kept = without(whole, listed(tmp_path / "first.jsonl", "c00"))
-    again = without(kept, listed(tmp_path / "second.jsonl", "c02"))
+    kept = drop_rejected(whole, listed(tmp_path / "first.jsonl", "c00"))
+    again = drop_rejected(kept, listed(tmp_path / "second.jsonl", "c02"))
     assert again.ids == ["c01", "c03"] and again.read(1).id == "c03"
-    joined = Joined([again, whole])
+    joined = JoinedSet([again, whole])
     assert len(joined) == 6 and joined.read(1).id == "0-set/c03"
-    decoded = Decoded(again, (12, 16), tmp_path / "cache")
+    decoded = DecodedSet(again, (12, 16), tmp_path / "cache")
     assert decoded.read(0).id == decoded.read(0).id == "c01"
 
 
 def test_an_empty_list_rejects_nothing(tmp_path: Path) -> None:
     whole = open_set("zivid", write_bench(tmp_path / "set", 2))
-    assert without(whole, listed(tmp_path / "rejected.jsonl")).ids == whole.ids
+    assert drop_rejected(whole, listed(tmp_path / "rejected.jsonl")).ids == whole.ids
 
 
 def test_a_list_of_a_larger_set_serves_its_part(tmp_path: Path) -> None:
     whole = open_set("zivid", write_bench(tmp_path / "set", 3))
-    assert without(whole, listed(tmp_path / "rejected.jsonl", "c01", "c77")).ids == ["c00", "c02"]
+    assert drop_rejected(whole, listed(tmp_path / "rejected.jsonl", "c01", "c77")).ids == ["c00", "c02"]
 
 
 def test_a_capture_is_listed_once_with_its_first_fault(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_a_list_that_cannot_serve_is_one_sentence(tmp_path: Path, content: str, 
     path = tmp_path / "rejected.jsonl"
     path.write_text(content)
     with pytest.raises(ValueError, match=message) as caught:
-        without(whole, path)
+        drop_rejected(whole, path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     whole = open_set("zivid", write_bench(tmp_path / "set", 2))
     with pytest.raises(ValueError, match=r"nowhere.jsonl does not exist"):
-        without(whole, tmp_path / "nowhere.jsonl")
+        drop_rejected(whole, tmp_path / "nowhere.jsonl")

@@ -2,35 +2,35 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from small_captures import write_bench
+from torch import Tensor
 from trained_runs import make_run
 
 from sonde import evaluation, protocols, recipes, report
 from sonde.datasets import Capture
-from sonde.evaluation import ADAPTED, CONSTANT, MEAN_MAP, TRIVIAL, UNADAPTED, Evaluation, read_run
+from sonde.evaluation import ADAPTED, CONSTANT, MEAN_MAP, TRIVIAL, UNADAPTED, Evaluation, Settings
+from sonde.metrics import METRICS, Metric
 from sonde.report import Curves, Gallery
+from sonde.runs import read_run
 from sonde.types import Prediction
 
-SETTINGS = {
-    "protocol": {"name": "zivid-mm", "space": "metric", "max_depth": 10.0},
-    "model": "runs/x",
-    "data": "bench",
-    "captures": "test captures",
-    "versions": {"torch": "2.13.0"},
-}
+SETTINGS = Settings(protocols.load("zivid-mm"), "runs/x", "bench", "test captures", [], {"torch": "2.13.0"})
 VOID = ("meta", "img", "br", "link", "input")
 
 
-def make_evaluation(mae: float, ids: list[str], **more: object) -> Evaluation:
+def make_evaluation(mae: float, ids: list[str], **more: Any) -> Evaluation:
     scores = {"mae_mm": mae, "abs_rel": mae / 1000, "rmse_mm": 2 * mae, "delta1": 1 - mae / 1e3, "delta105": 0.5}
     rows = [{"id": id_, "pixels": 9, **scores} for id_ in ids]
-    return Evaluation("zivid-mm", scores, rows, {}, {**SETTINGS, "ids": ids, **more})
+    return Evaluation("zivid-mm", scores, rows, {}, replace(SETTINGS, ids=ids, **more))
 
 
 def capture(id_: str, height: int = 24, width: int = 32) -> Capture:
@@ -157,14 +157,14 @@ def test_the_sample_of_errors_is_bounded_and_signed():
 
 def test_bins_hold_the_errors_of_their_depth():
     depth = np.linspace(1, 3, 10_001)
-    middles, held = report.binned(np.stack([depth, -depth], axis=1))
+    middles, held = report.bin_errors(np.stack([depth, -depth], axis=1))
     means = [values.mean() for values in held]
     np.testing.assert_allclose(means, middles, atol=0.05)
 
 
 def test_bins_of_the_logarithm_hold_the_errors_of_their_depth():
     depth = np.geomspace(0.1, 900, 20_001)
-    middles, held = report.binned(np.stack([depth, -depth], axis=1), logarithmic=True)
+    middles, held = report.bin_errors(np.stack([depth, -depth], axis=1), logarithmic=True)
     np.testing.assert_allclose([values.mean() for values in held], middles, rtol=0.05)
     assert max(map(len, held)) - min(map(len, held[:-1])) < 20  # as many in each, of depths spread in this way
 
@@ -220,24 +220,24 @@ def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
     ],
 )
 def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):
-    assert words in report.caution(read_run(run), make_evaluation(1.0, ids))
+    assert words in report.describe_caution(read_run(run), make_evaluation(1.0, ids))
 
 
 def test_without_a_step_no_capture_chose_the_checkpoint(run):
     parts = {"train": ["t0"], "validation": [], "test": IDS}
     (run / "split.json").write_text(json.dumps(parts))
-    assert "also chose" in report.caution(read_run(run), make_evaluation(1.0, IDS))
+    assert "also chose" in report.describe_caution(read_run(run), make_evaluation(1.0, IDS))
     settings = ["train.max_steps=0", "model.size=lite2", "model.init=random", "lora=null"]
     (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, settings)))
-    assert report.caution(read_run(run), make_evaluation(1.0, IDS)) == ""
+    assert report.describe_caution(read_run(run), make_evaluation(1.0, IDS)) == ""
     text = report.write(run, score_with_baselines(IDS), gallery(IDS)).with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith("# lite2 on ") and "- trained: the head, on frozen features" in text
 
 
 def test_a_range_of_all_captures_is_told_beside_the_numbers(run):
-    assert "data.range: all" not in report.caution(read_run(run), make_evaluation(1.0, IDS))
+    assert "data.range: all" not in report.describe_caution(read_run(run), make_evaluation(1.0, IDS))
     (run / "recipe.yaml").write_text(recipes.dump(recipes.load(run, ["data.range=all"])))
-    said = report.caution(read_run(run), make_evaluation(1.0, ["v0", *IDS]))
+    said = report.describe_caution(read_run(run), make_evaluation(1.0, ["v0", *IDS]))
     assert said.startswith("The range of the encoding is of all captures") and "also chose the checkpoint" in said
 
 
@@ -245,7 +245,7 @@ def test_a_fit_that_runs_the_other_way_is_cautioned_of_any_row(run):
     backwards = make_evaluation(64.0, IDS)
     for scores in backwards.rows[:2]:
         scores["fitted_scale"] = -0.5
-    backwards.settings["protocol"] = {**SETTINGS["protocol"], "align": "affine"}
+    backwards = backwards.record(protocol=protocols.load("zivid-mm", "affine"))
     html = report.write(
         run, {**score_with_baselines(IDS), UNADAPTED: backwards, ADAPTED: make_evaluation(6.25, IDS)}, gallery(IDS)
     ).read_text()
@@ -283,18 +283,18 @@ def test_the_line_stands_at_the_checkpoint_that_the_recipe_keeps(settings: dict,
     series: dict[str, dict[int, float]] = {"loss": {1500: 1.0, 1600: 0.9}}
     for name, values in scores.items():
         series[name] = dict(zip((500, 1000, 1500), map(float, values), strict=True))
-    assert Curves(series).kept(recipes.load(settings)) == step
+    assert Curves(series).find_kept_step(recipes.load(settings)) == step
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(1133.4, "1133"), (12345.6, "12346"), (0.2, "0.2000"), (0.013514, "0.01351"), (0.0, "0.000")]
 )
 def test_numbers_have_four_digits_and_no_exponent(value, text):
-    assert report.number(value) == text
+    assert report.format_number(value) == text
 
 
 def test_the_headline_compares_and_does_not_boast():
-    sentences = report.headline(
+    sentences = report.compose_headline(
         {
             MEAN_MAP: make_evaluation(50.0, IDS),
             UNADAPTED: make_evaluation(5.0, IDS),
@@ -310,10 +310,15 @@ def test_the_headline_names_the_best_trivial_answer_alone_and_begins_with_what_s
         MEAN_MAP: make_evaluation(50.0, IDS),
         UNADAPTED: make_evaluation(5.0, IDS),
     }
-    (first, second) = report.headline({**rows, ADAPTED: make_evaluation(10.0, IDS)})
+    (first, second) = report.compose_headline({**rows, ADAPTED: make_evaluation(10.0, IDS)})
     assert first.endswith(f"lower than that of the {MEAN_MAP} (50.0 mm).") and UNADAPTED in second
-    against = report.headline({**rows, ADAPTED: make_evaluation(49.0, IDS, headline="It does not beat it.")})
+    against = report.compose_headline({**rows, ADAPTED: make_evaluation(49.0, IDS, headline="It does not beat it.")})
     assert against == ["It does not beat it.", against[1]] and UNADAPTED in against[1]
+
+
+def test_old_names_still_answer():
+    with pytest.warns(FutureWarning, match=r"sonde\.report\.number is now called sonde\.report\.format_number"):
+        assert report.number is report.format_number
 
 
 @pytest.mark.parametrize("held", ["test", "validation"])
@@ -334,6 +339,55 @@ def test_a_run_that_held_nothing_out_gets_no_score(tmp_path):
     run = make_run(write_bench(tmp_path / "bench", 3), tmp_path / "run", test=[], validation=[])
     assert report.finish(run) is None
     assert not (run / "metrics.json").exists()
+
+
+def farthest_off(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The largest error of an image, metres."""
+    return torch.where(mask, (pred - target).abs(), 0).amax((1, 2)).double()
+
+
+def test_a_metric_added_by_one_assignment_is_in_every_table(tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "mine", Metric(farthest_off, unit="m", heading="Mine"))
+    monkeypatch.setitem(
+        METRICS, "nearness", Metric(lambda *maps: -farthest_off(*maps), better="larger", heading="Near")
+    )
+    monkeypatch.setitem(METRICS, "plain", farthest_off)
+    root = write_bench(tmp_path / "bench", 3)
+    names = ["mae", "mine", "nearness", "plain"]
+    rules = protocols.load("zivid-mm").model_dump(mode="json") | {"name": "my-rules", "metrics": names}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(rules))
+    scoreboard, gallery = {}, report.Gallery()
+    for label, off in (("far", 0.02), ("near", 0.01)):
+        scoreboard[label] = evaluation.evaluate(
+            lambda capture, off=off: Prediction(capture.depth + np.float32(off), "metric"),
+            str(tmp_path / "mine.yaml"),
+            root,
+            out=tmp_path / label,
+            watch=gallery.add,
+        )
+    expected = {"mae_mm": 10, "mine_mm": 10, "nearness": -0.01, "plain": 0.01}
+    assert scoreboard["near"].metrics == pytest.approx(expected, abs=1e-4)
+    header = (tmp_path / "near" / "per_image.csv").read_text().splitlines()[0]
+    assert header.startswith("id,pixels,mae_mm,mine_mm,nearness,plain,")
+    assert list(evaluation.table(scoreboard)["near"]) == ["MAE (mm)", "Mine (mm)", "Near"]
+    html = report.write(tmp_path / "near", scoreboard, gallery).read_text(encoding="utf-8")
+    lines = (tmp_path / "near" / "report.md").read_text(encoding="utf-8").splitlines()
+    assert "| far | 20.00 | 20.00 | -0.02000 |" in lines
+    assert "| near | **10.00** | **10.00** | **-0.01000** |" in lines
+    assert "Near: higher is better." in html and "Mine: higher" not in html
+    assert evaluation.read_evaluation(tmp_path / "far") == scoreboard["far"]
+
+
+def test_a_main_metric_that_is_better_larger_is_compared_so():
+    scores = {name: Evaluation("mine", {"delta1": value}, [], {}, SETTINGS) for name, value in FEW_WITHIN.items()}
+    assert evaluation.best_trivial(scores) == MEAN_MAP
+    assert report.compose_headline(scores) == [
+        f"The mean delta1 of the {ADAPTED} is not higher than that of the {MEAN_MAP} (0.800).",
+        f"The mean delta1 of the {ADAPTED} is higher than that of the {UNADAPTED} (0.600).",
+    ]
+
+
+FEW_WITHIN = {CONSTANT: 0.5, MEAN_MAP: 0.8, UNADAPTED: 0.6, ADAPTED: 0.7}
 
 
 def test_a_protocol_of_few_metrics_has_its_table_and_its_page(tmp_path):

@@ -13,7 +13,7 @@ from small_captures import picture, plane_depth
 from small_networks import saved
 
 from sonde import datasets, download, evaluation, protocols, reproduction
-from sonde.evaluation import LENGTHS
+from sonde.metrics import METRICS, column_of
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +50,16 @@ def truth(nyu: Path, network: Path) -> dict[str, float]:
 
 def planted(path: Path, metrics: dict[str, float], **changes: Any) -> Path:
     """A file of one row, `dav2-small-nyu` with other numbers, on two images."""
-    row = reproduction.rows()["dav2-small-nyu"].model_dump()
+    row = reproduction.read_rows()["dav2-small-nyu"].model_dump()
     row |= {"images": 2, "metrics": metrics, "tolerance": dict.fromkeys(metrics, 0.01)} | changes
     path.write_text(yaml.safe_dump({"mine": row}))
     return path
 
 
 def test_every_packaged_row_is_of_sets_protocols_and_metrics_that_are_there():
-    for name, row in reproduction.rows().items():
+    for name, row in reproduction.read_rows().items():
         rules = protocols.load(row.protocol, row.align)
-        named = {f"{metric}_m" if metric in LENGTHS else metric for metric in rules.metrics}
+        named = {column_of(metric, "m") if metric in METRICS else metric for metric in rules.metrics}
         assert set(row.metrics) == set(row.tolerance) and set(row.metrics) <= named, name
         assert download.find(row.set).title
         assert row.format is None or row.format in datasets.DATASETS
@@ -105,20 +105,20 @@ def test_what_is_missing_is_named_with_its_place_and_its_remedy(tmp_path, monkey
 
 
 def test_only_what_is_missing_is_asked_for(nyu, network, tmp_path):
-    row = reproduction.rows()["dav2-small-nyu"]
-    assert reproduction.sources(row, nyu, str(network)).missing == []
-    (asked,) = reproduction.sources(row, nyu, str(network), tmp_path / "other.mat").missing
+    row = reproduction.read_rows()["dav2-small-nyu"]
+    assert reproduction.find_sources(row, nyu, str(network)).missing == []
+    (asked,) = reproduction.find_sources(row, nyu, str(network), tmp_path / "other.mat").missing
     assert str(tmp_path / "other.mat") in asked
-    pairs = reproduction.rows()["dav2-small-da2k"]
-    (asked,) = reproduction.sources(pairs, tmp_path, str(network)).missing
+    pairs = reproduction.read_rows()["dav2-small-da2k"]
+    (asked,) = reproduction.find_sources(pairs, tmp_path, str(network)).missing
     assert asked.startswith("annotations.json of da-2k")
 
 
 def test_weights_that_the_hub_does_not_give_are_told_after_the_data_are_there(nyu, tmp_path, monkeypatch):
-    monkeypatch.setattr("sonde.models._hub_answers", lambda: False)
+    monkeypatch.setattr("sonde.models.reading._is_hub_reachable", lambda: False)
     made = reproduction.reproduce("dav2-small-nyu", data=nyu)
     assert not made.reproduced and len(made.missing) == 2
-    assert "could not be had from the Hugging Face hub" in made.missing[1]
+    assert "could not be downloaded from the Hugging Face hub" in made.missing[1]
 
 
 def test_pairs_of_points_are_found_below_the_sets_folder_and_scored(network, tmp_path):
@@ -130,7 +130,7 @@ def test_pairs_of_points_are_found_below_the_sets_folder_and_scored(network, tmp
     points = [{"point1": [row, 9], "point2": [50, 60], "closer_point": "point1"} for row in (2, 20, 40)]
     (place / "annotations.json").write_text(json.dumps({"images/indoor/a.png": points}))
     direct = evaluation.evaluate(str(network), "da2k", place).metrics["ordinal_accuracy"]
-    row = reproduction.rows()["dav2-small-da2k"].model_dump() | {"metrics": {"ordinal_accuracy": direct}}
+    row = reproduction.read_rows()["dav2-small-da2k"].model_dump() | {"metrics": {"ordinal_accuracy": direct}}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump({"mine": row}))
     made = reproduction.reproduce(
         "mine", data=tmp_path / "da-2k", model=str(network), path=tmp_path / "rows.yaml", out=tmp_path / "out"
@@ -146,7 +146,7 @@ def test_an_unknown_row_and_a_file_without_rows_are_one_sentence(sonde, tmp_path
 
 
 def test_the_list_names_every_row(sonde):
-    assert [row["name"] for row in sonde("reproduce", "--list", "--json").json] == list(reproduction.rows())
+    assert [row["name"] for row in sonde("reproduce", "--list", "--json").json] == list(reproduction.read_rows())
     assert "zoedepth-kitti" in sonde("reproduce", "--list").text
 
 

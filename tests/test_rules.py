@@ -10,32 +10,43 @@ from sonde.recipes import rules
 from sonde.training.rendering import render_missing
 
 BROKEN = {
-    "_one_input_size": ("metric-road", ["model.input_pixels=20000"], "model.input_pixels both say"),
-    "_encoder_of_a_size": ("metric-road", ["model.encoder=nvidia/mit-b0"], "is for a model.size"),
-    "_depths_of_a_name": ("teacher-lite", ["model.depths=[3,3,3,3]"], "cannot be combined with model.size=lite2"),
-    "_one_end_of_depth": (
+    "_check_one_input_size": ("metric-road", ["model.input_pixels=20000"], "model.input_pixels both say"),
+    "_check_encoder_has_size": ("metric-road", ["model.encoder=nvidia/mit-b0"], "is for a model.size"),
+    "_check_depths_have_name": ("teacher-lite", ["model.depths=[3,3,3,3]"], "cannot be combined with model.size=lite2"),
+    "_check_one_depth_limit": (
         "teacher-lite",
         ["model.max_depth=10", "model.encoding=inverse"],
         "both say where depth ends",
     ),
-    "_end_of_a_metric_size": ("teacher-lite", ["model.size=b0", "model.encoder=null"], "needs model.max_depth"),
-    "_size_of_a_window": ("metric-road", ["data.fit=window", "model.input_size=null"], "needs model.input_size"),
-    "_start_of_a_trained_head": (
+    "_check_metric_size_has_limit": ("teacher-lite", ["model.size=b0", "model.encoder=null"], "needs model.max_depth"),
+    "_check_window_has_size": ("metric-road", ["data.fit=window", "model.input_size=null"], "needs model.input_size"),
+    "_check_start_trains_head": (
         "metric-road",
         ["model.affine_start=true", "model.train_head=false"],
         "set model.train_head=true",
     ),
-    "_adapter_keeps_no_base": ("teacher-lite", ["lora={r: 8}"], "model.init=random cannot be combined with lora"),
-    "_bench_of_a_metric_model": ("teacher-lite", ["model.background=median"], "is for metric depth from one camera"),
-    "_head_of_pixels_learns_metres": ("teacher-lite", ["model.head=pixels"], "needs metric depth"),
-    "_labels_do_not_judge": ("student-distill", ["data.measured=null"], "not judged by its teacher's labels"),
-    "_judged_depth_is_read": ("metric-road", ["data.max_depth=50", "data.max_depth_eval=80"], "is larger than"),
-    "_exact_beside_a_bench": ("lora-few", ["model.encoding=inverse_notebook"], "needs an exact decoding"),
-    "_stopping_needs_judges": ("metric-road", ["early_stopping=2", "train.eval_strategy=no"], "needs validations"),
-    "_fold_of_folds": ("metric-road", ["data.split.folds=3", "data.split.fold=3"], "from 0 to 2"),
-    "_whole_weights": ("metric-road", ["train.fsdp=full_shard", "train.optim=muon"], "train.fsdp cuts them"),
+    "_check_adapter_base_loads_again": (
+        "teacher-lite",
+        ["lora={r: 8}"],
+        "model.init=random cannot be combined with lora",
+    ),
+    "_check_bench_is_metric": ("teacher-lite", ["model.background=median"], "is for metric depth from one camera"),
+    "_check_pixel_head_is_metric": ("teacher-lite", ["model.head=pixels"], "needs metric depth"),
+    "_check_labels_do_not_judge": ("student-distill", ["data.measured=null"], "not judged by its teacher's labels"),
+    "_check_judged_depth_is_read": ("metric-road", ["data.max_depth=50", "data.max_depth_eval=80"], "is larger than"),
+    "_check_bench_decodes_exactly": ("lora-few", ["model.encoding=inverse_notebook"], "needs an exact decoding"),
+    "_check_stopping_has_validations": (
+        "metric-road",
+        ["early_stopping=2", "train.eval_strategy=no"],
+        "needs validations",
+    ),
+    "_check_fold_is_in_folds": ("metric-road", ["data.split.folds=3", "data.split.fold=3"], "from 0 to 2"),
+    "_check_weights_can_shard": ("metric-road", ["train.fsdp=full_shard", "train.optim=muon"], "train.fsdp cuts them"),
 }
 """Rule → a packaged recipe, the overrides that break the rule, and words of its sentence."""
+
+COMMON = ["model", "trainable_parameters", "total_parameters", "steps", "learning_rate", "split", "output_dir"]
+"""Keys of every dry run, in their order."""
 
 
 def test_every_rule_has_its_case():
@@ -72,23 +83,26 @@ def test_other_settings_are_refused_before_a_render_too(setting, tmp_path, monke
 def test_a_dry_run_counts_weights_without_their_memory(size, parameters, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = training.dry_run("teacher-synthetic", [f"model.size={size}"])
-    assert told["total_parameters"] == told["trainable_parameters"] == parameters
-    assert [(part["family"], part["count"]) for part in told["render"]] == [
+    assert told.total_parameters == told.trainable_parameters == parameters
+    assert [(part.family, part.count) for part in told.render] == [
         ("room", 2200),
         ("bench", 1000),
         ("road", 1500),
     ]
-    assert all(part["seconds"] > 0 for part in told["render"])
-    assert told["split"] == {"train": 4500, "validation": 100, "test": 100} and told["steps"] == 9000
+    assert all(part.seconds > 0 for part in told.render)
+    assert told.split == {"train": 4500, "validation": 100, "test": 100} and told.steps == 9000
+    assert list(told.document()) == [*COMMON[:-1], "render", "missing", COMMON[-1]]
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("recipe", [name for name in recipes.names() if name != "lora-zivid"])  # its base is on the hub
+@pytest.mark.parametrize(
+    "recipe", [name for name in recipes.list_names() if name != "lora-zivid"]
+)  # its base is on the hub
 def test_every_packaged_recipe_has_a_dry_run_in_a_fresh_folder(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sonde.training.rendering._seconds_each", lambda family, size: 0.1)
+    monkeypatch.setattr("sonde.training.rendering._measure_seconds", lambda family, size: 0.1)
     told = training.dry_run(recipe)
-    assert told["total_parameters"] > 0 and (told["render"] or "is missing" in told["missing"])
+    assert told.total_parameters > 0 and (told.render or "is missing" in str(told.missing))
     assert not list(tmp_path.iterdir())
 
 

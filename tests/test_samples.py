@@ -10,7 +10,7 @@ from small_captures import INTRINSICS, bench_cloud, write_bench
 from torch.utils.data import DataLoader
 
 from sonde import files
-from sonde.datasets import Decoded, DepthDataset, collate, open_set
+from sonde.datasets import DecodedSet, DepthDataset, collate, open_set
 from sonde.datasets import cache as cache_module
 from sonde.recipes import AugmentRecipe
 
@@ -33,7 +33,7 @@ def equal(one: dict, other: dict) -> bool:
 def test_a_record_is_the_capture_resized(bench: Path, tmp_path: Path) -> None:
     captures = open_set("zivid", bench)
     plain = captures.read(1)
-    decoded = Decoded(captures, SIZE, tmp_path / "kept")
+    decoded = DecodedSet(captures, SIZE, tmp_path / "kept")
     for _ in range(3):
         kept = decoded.read(1)
         np.testing.assert_array_equal(kept.image, files.resize_image(plain.image, SIZE))
@@ -48,27 +48,27 @@ def test_records_are_read_without_touching_the_capture(
     bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captures = open_set("zivid", bench)
-    Decoded(captures, SIZE, tmp_path / "kept").read(0)
+    DecodedSet(captures, SIZE, tmp_path / "kept").read(0)
     monkeypatch.setattr(type(captures), "read", lambda *_: pytest.fail("decoded again"))
-    assert Decoded(captures, SIZE, tmp_path / "kept").read(0).image.shape == (*SIZE, 3)
+    assert DecodedSet(captures, SIZE, tmp_path / "kept").read(0).image.shape == (*SIZE, 3)
 
 
 def test_a_changed_file_size_or_limit_is_another_record(bench: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    before = Decoded(open_set("zivid", bench), SIZE, kept).read(0)
-    Decoded(open_set("zivid", bench), (28, 28), kept).read(0)
-    Decoded(open_set("zivid", bench, max_depth=850), SIZE, kept).read(0)
+    before = DecodedSet(open_set("zivid", bench), SIZE, kept).read(0)
+    DecodedSet(open_set("zivid", bench), (28, 28), kept).read(0)
+    DecodedSet(open_set("zivid", bench, max_depth=850), SIZE, kept).read(0)
     assert len(records(kept)) == 3
     np.save(bench / "depth" / "c00.npy", bench_cloud(7))
     os.utime(bench / "depth" / "c00.npy", ns=(1, 1))
-    after = Decoded(open_set("zivid", bench), SIZE, kept).read(0)
+    after = DecodedSet(open_set("zivid", bench), SIZE, kept).read(0)
     assert after.depth.max() > before.depth.max()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "empty", "pickled"])
 def test_a_damaged_record_is_rebuilt(bench: Path, tmp_path: Path, damage: str) -> None:
     captures = open_set("zivid", bench)
-    sound = Decoded(captures, SIZE, tmp_path / "kept").read(0)
+    sound = DecodedSet(captures, SIZE, tmp_path / "kept").read(0)
     (record,) = records(tmp_path / "kept")
     content = record.read_bytes()
     if damage == "truncated":
@@ -81,14 +81,14 @@ def test_a_damaged_record_is_rebuilt(bench: Path, tmp_path: Path, damage: str) -
         np.save(record, np.array([{}]), allow_pickle=True)
     else:
         record.write_bytes(b"")
-    rebuilt = Decoded(captures, SIZE, tmp_path / "kept").read(0)
+    rebuilt = DecodedSet(captures, SIZE, tmp_path / "kept").read(0)
     np.testing.assert_array_equal(rebuilt.depth, sound.depth)
     np.testing.assert_array_equal(rebuilt.image, sound.image)
     assert record.read_bytes() == content
 
 
 def test_what_is_done_to_a_sample_does_not_reach_the_record(bench: Path, tmp_path: Path) -> None:
-    decoded = Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept")
+    decoded = DecodedSet(open_set("zivid", bench), SIZE, tmp_path / "kept")
     samples = DepthDataset(decoded, [0])
     first = {name: value.clone() for name, value in samples[0].items()}  # type: ignore[union-attr]
     for value in samples[0].values():
@@ -100,15 +100,15 @@ def test_a_full_disk_is_one_warning_and_training_goes_on(
     bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "RESERVE_BYTES", 2**80)
-    decoded = Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept")
-    with pytest.warns(UserWarning, match=r"cannot be kept in .*kept .No space.*data.cache"):
+    decoded = DecodedSet(open_set("zivid", bench), SIZE, tmp_path / "kept")
+    with pytest.warns(UserWarning, match=r"cannot be cached in .*kept .No space.*data.cache"):
         assert decoded.read(0).id == "c00"
     assert decoded.read(1).id == "c01"
     assert not list((tmp_path / "kept").iterdir())
 
 
 def test_a_deleted_source_is_one_sentence(bench: Path, tmp_path: Path) -> None:
-    decoded = Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept")
+    decoded = DecodedSet(open_set("zivid", bench), SIZE, tmp_path / "kept")
     (bench / "depth" / "c00.npy").unlink()
     with pytest.raises(ValueError, match=r"c00.npy does not exist"):
         decoded.read(0)
@@ -134,7 +134,7 @@ def test_unknown_cameras_are_nan_and_still_collate(bench: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_differ_and_are_the_same_in_any_process(bench: Path, tmp_path: Path, workers: int) -> None:
     recipe = AugmentRecipe(flip=0.5, brightness=0.3)
-    samples = DepthDataset(Decoded(open_set("zivid", bench), SIZE, tmp_path / "kept"), [0, 1, 2], recipe, seed=3)
+    samples = DepthDataset(DecodedSet(open_set("zivid", bench), SIZE, tmp_path / "kept"), [0, 1, 2], recipe, seed=3)
     loader = DataLoader(samples, 1, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0)
     seen = []
     for epoch in (0, 1, 0):
@@ -158,7 +158,8 @@ def test_a_crop_has_one_size_in_a_batch_and_others_in_the_next(tmp_path: Path, w
 
 def test_depth_goes_on_behind_a_border(bench: Path) -> None:
     captures, size = open_set("zivid", bench), (60, 80)
-    plain, framed = (DepthDataset(Decoded(captures, size), range(3), AugmentRecipe(border=share)) for share in (0, 1))
+    decoded = DecodedSet(captures, size)
+    plain, framed = (DepthDataset(decoded, range(3), AugmentRecipe(border=share)) for share in (0, 1))
     before = [plain[index]["image"].clone() for index in range(3)]
     for index in range(3):
         one, other = plain[index], framed[index]

@@ -28,7 +28,7 @@ def test_parts_are_disjoint_complete_and_never_without_training(
     try:
         parts = split(ids, recipe)
     except ValueError as error:
-        assert "leave none to train on" in str(error)
+        assert "leave none for training" in str(error)
         return
     assert sorted(parts["train"] + parts["validation"] + parts["test"]) == sorted(ids)
     assert parts["train"]
@@ -71,7 +71,7 @@ def test_folds_validate_every_capture_once() -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (SplitRecipe(test=0, folds=9), "folds=9, but only 5 .* use 5 or fewer"),
+        (SplitRecipe(test=0, folds=9), "folds=9, but only 5 .* use 5 folds or fewer"),
         (SplitRecipe(test=0, folds=2, fold=2), "fold=2: folds are counted from 0 to 1"),
         (SplitRecipe(test=1.5), "expected a count such as 12, or a share such as 0.2"),
         (SplitRecipe(test=-1), "test=-1: expected a count"),

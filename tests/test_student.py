@@ -11,8 +11,9 @@ from small_captures import picture, write_bench
 from small_networks import saved
 from small_recipes import FEW
 
-from sonde import cards, datasets, evaluation, labelling, models, training
+from sonde import cards, datasets, labelling, models, training
 from sonde.datasets import open_set
+from sonde.runs import open_captures
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,22 @@ def words(base, labels, judges, tmp_path):
 
     def make(*more: str) -> list[str]:
         return [
-            f"model.name={base}", "model.init=random", "model.input_size=[28,42]", f"data.root={labels}",
-            f"data.measured.root={judges}", "data.measured.format=zivid", f"data.cache={tmp_path / 'cache'}",
-            "train.logging_steps=1", "train.max_steps=2", "train.eval_steps=2", "train.save_steps=2",
-            "train.warmup_steps=0", "train.per_device_train_batch_size=3", f"output_dir={tmp_path / 'run'}", *more,
-        ]  # fmt: skip
+            f"model.name={base}",
+            "model.init=random",
+            "model.input_size=[28,42]",
+            f"data.root={labels}",
+            f"data.measured.root={judges}",
+            "data.measured.format=zivid",
+            f"data.cache={tmp_path / 'cache'}",
+            "train.logging_steps=1",
+            "train.max_steps=2",
+            "train.eval_steps=2",
+            "train.save_steps=2",
+            "train.warmup_steps=0",
+            "train.per_device_train_batch_size=3",
+            f"output_dir={tmp_path / 'run'}",
+            *more,
+        ]
 
     return make
 
@@ -89,7 +101,7 @@ def test_a_student_of_a_non_commercial_teacher_says_so(words):
         (["model.encoding=inverse"], "trains metric depth"),
         (["loss.silog=1.0"], "compares logarithms"),
         (["data.measured=null"], "not judged by its teacher"),
-        (["data.root=nowhere"], "nowhere is no folder"),
+        (["data.root=nowhere"], "nowhere is not a folder"),
         (["data.fit=crop", "model.input_size=null"], "needs model.input_size"),
         (["model.encoder=facebook/dinov2-small"], "model.size"),
     ],
@@ -122,13 +134,13 @@ def test_unsure_labels_are_left_out(labels):
     entries = [json.loads(line) for line in (copy / "manifest.jsonl").read_text().splitlines()]
     lines = [json.dumps(entry | {"confidence": 0.2 * number}) + "\n" for number, entry in enumerate(entries)]
     (copy / "manifest.jsonl").write_text("".join(lines))
-    assert datasets.confident(open_set("pseudo", copy), 0.4).ids == ["2", "3", "4"]
+    assert datasets.keep_confident(open_set("pseudo", copy), 0.4).ids == ["2", "3", "4"]
     with pytest.raises(ValueError, match="leaves none"):
-        datasets.confident(open_set("pseudo", copy), 0.9)
+        datasets.keep_confident(open_set("pseudo", copy), 0.9)
 
 
 def test_rejected_captures_take_no_part(words, judges, tmp_path):
     rejected = tmp_path / "reject.jsonl"
     rejected.write_text(json.dumps({"capture": "c02", "check": "flat", "reason": "flat"}) + "\n")
     recipe = training.recipes.load(FEW, [f"data.root={judges}", f"data.reject={rejected}"])
-    assert evaluation.open_captures(recipe).ids == ["c00", "c01", "c03", "c04", "c05"]
+    assert open_captures(recipe).ids == ["c00", "c01", "c03", "c04", "c05"]

@@ -10,8 +10,8 @@ from PIL import Image
 from small_captures import picture, plane_depth
 
 from sonde import files
-from sonde.datasets import Capture, DepthSet, Joined, open_set
-from sonde.datasets.hypersim import tone_mapped
+from sonde.datasets import Capture, DepthSet, JoinedSet, open_set
+from sonde.datasets.hypersim import tone_map
 from sonde.geometry import depth_to_distance, distance_to_depth
 from sonde.types import MaskArray
 
@@ -286,24 +286,24 @@ def test_a_view_without_mesh_is_named(tmp_path: Path) -> None:
 def test_linear_colour_shows_its_90th_percentile_as_80_percent() -> None:
     grey = np.linspace(0, 10, 101, dtype=np.float32)  # the percentile is 9
     colour = np.repeat(grey[None, :, None], 3, axis=2)
-    shown = tone_mapped(colour, np.ones((1, 101), bool))
+    shown = tone_map(colour, np.ones((1, 101), bool))
     np.testing.assert_array_equal(shown[0, 90], np.rint(0.8 * 255))
     np.testing.assert_array_equal(shown[0, 45], np.rint(0.8 * 0.5 ** (1 / 2.2) * 255))
     np.testing.assert_array_equal(shown[0, 0], 0)
-    np.testing.assert_array_equal(tone_mapped(colour * 7, np.ones((1, 101), bool)), shown)  # exposure does not matter
+    np.testing.assert_array_equal(tone_map(colour * 7, np.ones((1, 101), bool)), shown)  # exposure does not matter
     surface = np.arange(101)[None] <= 50  # the percentile is 4.5
-    np.testing.assert_array_equal(tone_mapped(colour, surface)[0, 45], np.rint(0.8 * 255))
+    np.testing.assert_array_equal(tone_map(colour, surface)[0, 45], np.rint(0.8 * 255))
 
 
 def test_linear_colour_without_light_or_numbers_is_black() -> None:
     colour = np.full((4, 4, 3), 1e-6, np.float32)
     everywhere = np.ones((4, 4), bool)
-    assert not tone_mapped(colour, everywhere).any()
+    assert not tone_map(colour, everywhere).any()
     colour[:] = 1
     colour[0, 0], colour[0, 1] = np.nan, np.inf
-    shown = tone_mapped(colour, everywhere)
+    shown = tone_map(colour, everywhere)
     assert (shown[0, 0] == 0).all() and (shown[0, 1] == 255).all() and (shown[1:] == 204).all()
-    assert (tone_mapped(np.ones((4, 4, 3), np.float32), ~everywhere) == 255).all()  # no surface: as it is
+    assert (tone_map(np.ones((4, 4, 3), np.float32), ~everywhere) == 255).all()  # no surface: as it is
 
 
 def test_hypersim_prefers_linear_colour_over_the_preview(tmp_path: Path) -> None:
@@ -315,21 +315,21 @@ def test_hypersim_prefers_linear_colour_over_the_preview(tmp_path: Path) -> None
     entities[:, :4] = -1
     linear = write_hdf5(scene / "scene_cam_00_final_hdf5" / "frame.0000.color.hdf5", colour)
     captures = open_set("hypersim", tmp_path)
-    everywhere = tone_mapped(colour.astype(np.float32), np.ones((HEIGHT, WIDTH), bool))
+    everywhere = tone_map(colour.astype(np.float32), np.ones((HEIGHT, WIDTH), bool))
     np.testing.assert_array_equal(first(captures).image, everywhere)
     key = captures.key(0)
     beside = write_hdf5(scene / "scene_cam_00_geometry_hdf5" / "frame.0000.render_entity_id.hdf5", entities)
-    surfaces = tone_mapped(colour.astype(np.float32), entities != -1)
+    surfaces = tone_map(colour.astype(np.float32), entities != -1)
     assert np.median(surfaces) > np.median(everywhere) + 50
     np.testing.assert_array_equal(first(captures).image, surfaces)
     assert captures.key(0) != key
     assert captures.read(1).image.std() > 20  # a preview of noise
     np.testing.assert_array_equal(captures.read_depth(0), first(captures).depth)
     write_hdf5(beside, entities[1:])
-    with pytest.raises(ValueError, match=r"render_entity_id.hdf5 is of another size than frame.0000.color.hdf5"):
+    with pytest.raises(ValueError, match=r"render_entity_id.hdf5 has another size than frame.0000.color.hdf5"):
         first(captures)
     write_hdf5(linear, colour[..., 0])
-    with pytest.raises(ValueError, match=r"color.hdf5 cannot be read \(its array is of shape \(24, 32\)\)"):
+    with pytest.raises(ValueError, match=r"color.hdf5 cannot be read \(its array has shape \(24, 32\)\)"):
         first(captures)
 
 
@@ -364,10 +364,10 @@ def test_five_sets_are_concatenated_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "irs" / "Home" / "ArchVizInterior03Data" / "l_00057.png").unlink()
     (tmp_path / "irs" / "Home" / "ArchVizInterior03Data" / "d_00057.exr").unlink()
     parts = {name: open_set(SETS[name][0], tmp_path / name) for name in names}
-    joined = Joined(list(parts.values()))
+    joined = JoinedSet(list(parts.values()))
     assert [len(part) for part in parts.values()] == [2, 2, 2, 1, 2] and len(joined) == len(set(joined.ids)) == 9
     assert joined.space == "scale"
-    assert Joined([part for name, part in parts.items() if name != "blendedmvs"]).space == "metric"
+    assert JoinedSet([part for name, part in parts.items() if name != "blendedmvs"]).space == "metric"
     start = 0
     for part in parts.values():
         for own in range(len(part)):

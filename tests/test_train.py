@@ -13,7 +13,7 @@ from small_recipes import FEW
 from trained_runs import killed_at
 
 from sonde import maps, models, recipes, training
-from sonde.adapters import affine_start, fit_start
+from sonde.adapters import fit_start, fold_affine
 from sonde.trainer import DepthTrainer
 
 
@@ -80,11 +80,11 @@ def test_a_run_goes_on_with_the_captures_it_began_with_or_not_at_all(base, setti
     words = settings(f"data.root={root}", "train.max_steps=2")
     run = training.train(FEW, words)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=r"finished after 2 steps.*larger train.max_steps"):
+    with pytest.raises(ValueError, match=r"finished after 2 steps.*Raise train.max_steps"):
         training.train(FEW, [*words, "train.learning_rate=0.5"], resume=True)
     for file in root.glob("*/c00*"):
         file.unlink()
-    with pytest.raises(ValueError, match=r"began with other captures.*5 captures.*another output_dir"):
+    with pytest.raises(ValueError, match=r"the captures or their split have changed.*5 captures.*new output_dir"):
         training.train(run, resume=True)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -127,35 +127,38 @@ def test_a_run_folder_is_never_overwritten(settings, tmp_path):
 def test_a_fitted_start_is_refused_where_the_layer_would_not_be_saved(settings, monkeypatch):
     assert [name for name, family in models.FAMILIES.items() if not family.ends_in_head] == ["zoedepth"]
     monkeypatch.setitem(models.FAMILIES, "glpn", models.FAMILIES["glpn"]._replace(head=("decoder",)))
-    with pytest.raises(ValueError, match=r"affine_start sets head.head.2, which .* set it to false"):
+    with pytest.raises(ValueError, match=r"affine_start sets head.head.2, which .* set model.affine_start=false"):
         training.prepare(recipes.load(FEW, settings()))
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path):
     plan = training.dry_run(FEW, settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
-    network = models.load(plan["model"]).network
+    network = models.load(plan.model).network
     widths = [8, 16, 24, 32]  # one attention block each, query, key and value: r (in + out)
-    assert plan["trainable_parameters"] == sum(3 * 2 * (width + width) for width in widths)
-    assert plan["total_parameters"] == plan["trainable_parameters"] + sum(p.numel() for p in network.parameters())
-    assert plan["steps"] == 6
-    assert plan["split"] == {"train": 6, "validation": 2, "test": 2}
-    assert plan["learning_rate"]["highest"] <= 1e-3
-    assert plan["unit"] == "mm"
-    assert plan["range"][0] < plan["range"][1]
+    assert plan.trainable_parameters == sum(3 * 2 * (width + width) for width in widths)
+    assert plan.total_parameters == plan.trainable_parameters + sum(p.numel() for p in network.parameters())
+    assert plan.steps == 6
+    assert plan.split == {"train": 6, "validation": 2, "test": 2}
+    assert plan.learning_rate is not None and plan.learning_rate.highest <= 1e-3
+    assert plan.unit == "mm"
+    assert plan.range is not None and plan.range[0] < plan.range[1]
+    facts = ["model", "trainable_parameters", "total_parameters", "steps", "learning_rate", "split"]
+    assert list(plan.document()) == [*facts, "chosen_by", "range", "unit", "output_dir"]
     assert not (tmp_path / "run").exists()
 
 
 def test_the_published_recipe_counts_its_steps_and_parts(root, base, tmp_path):
     plan = training.dry_run("lora-zivid", [f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}"])
-    assert plan["steps"] == 15  # eight captures, accumulated to one step, in each of 15 epochs
-    assert plan["split"] == {"train": 8, "validation": 0, "test": 2}
-    assert plan["chosen_by"] == "test"
+    assert plan.steps == 15  # eight captures, accumulated to one step, in each of 15 epochs
+    assert plan.split == {"train": 8, "validation": 0, "test": 2}
+    assert plan.chosen_by == "test"
 
 
 def test_the_range_is_of_the_training_captures_unless_asked(settings, root):
-    ours = training.dry_run(FEW, settings())["range"]
-    every = training.dry_run(FEW, settings("data.range=all"))["range"]
-    given = training.dry_run(FEW, settings("data.range=[251.74,3907.45]"))["range"]
+    ours = training.dry_run(FEW, settings()).range
+    every = training.dry_run(FEW, settings("data.range=all")).range
+    given = training.dry_run(FEW, settings("data.range=[251.74,3907.45]")).range
+    assert ours is not None and every is not None
     assert every[0] <= ours[0] < ours[1] <= every[1]
     assert given == pytest.approx([251.74, 3907.45])
 
@@ -197,7 +200,7 @@ def test_memory_that_does_not_suffice_is_answered_with_what_to_change(settings, 
         ("loss.masked_l2=1", "masked_l1"),
         ("model.input_size=[30,64]", r"\[32, 64\]"),
         ("model.train_head=false", "set model.train_head=true"),
-        ("data.split.test=10", "leave none to train on"),
+        ("data.split.test=10", "leave none for training"),
         ("model.input_size=[0,0]", r"\[32, 32\]"),
         ("train.per_device_train_batch_size=0", "train.per_device_train_batch_size=0: expected"),
         ("train.per_device_train_batch_size=-2", "train.per_device_train_batch_size=-2: expected"),
@@ -226,7 +229,7 @@ def test_the_fitted_start_is_the_least_squares_line():
     layer = torch.nn.Conv2d(4, 1, 1)
     image = torch.rand(1, 4, 5, 5)
     before = layer(image)
-    affine_start(layer, scale, shift)
+    fold_affine(layer, scale, shift)
     torch.testing.assert_close(layer(image), 0.3 * before + 0.2)
 
 
@@ -237,7 +240,7 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
 
     def error(plan) -> float:
         item = plan.samples("train")[0]
-        answer = maps.resized(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
+        answer = maps.resize(plan.model.eval()(item["image"][None]).depth, item["depth"].shape)[0]
         return float((answer.detach() - item["depth"])[item["mask"]].abs().mean())
 
     assert error(fitted) < 0.7 * error(plain)
@@ -260,8 +263,9 @@ def test_an_adapter_is_no_start_for_training(settings, base, tmp_path):
     plan = training.prepare(recipes.load(FEW, settings()))
     models.save(plan.model, tmp_path / "adapter")
     whole = ["lora=null", "model.train_head=false", "model.affine_start=false"]
-    for more, words in ((whole, "is an adapter already"), ([], "is an adapter already"),
-                        ([*whole, "model.init=random"], f"drawn anew: .*model.name={base}")):  # fmt: skip
+    refused = "is an adapter, which training cannot start from"
+    random = [*whole, "model.init=random"]
+    for more, words in ((whole, refused), ([], refused), (random, f"does not fit random weights: .*model.name={base}")):
         with pytest.raises(ValueError, match=words):
             training.prepare(recipes.load(FEW, settings(f"model.name={tmp_path / 'adapter'}", *more)))
 
@@ -344,13 +348,9 @@ def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tm
 
 
 def test_validation_and_checkpoints_keep_their_pace_and_the_best_is_saved(settings, tmp_path):
-    training.train(
-        FEW,
-        settings(
-            "train.max_steps=-1", "train.num_train_epochs=5", "train.eval_strategy=epoch", "train.save_strategy=epoch",
-            "val_freq=2", "save_freq=4",
-        ),
-    )  # fmt: skip
+    by_epoch = ["train.max_steps=-1", "train.num_train_epochs=5"]
+    by_epoch += ["train.eval_strategy=epoch", "train.save_strategy=epoch"]
+    training.train(FEW, settings(*by_epoch, "val_freq=2", "save_freq=4"))
     logs = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses_by_epoch = {round(log["epoch"]): log["eval_loss"] for log in logs if "eval_loss" in log}
     assert list(losses_by_epoch) == [2, 4, 5]

@@ -34,7 +34,7 @@ def dying(after: int) -> Callable[[Capture], Prediction]:
             raise Killed
         return guess(capture)
 
-    prediction.__name__ = guess.__name__
+    predict.__name__ = guess.__name__
     return predict
 
 

@@ -114,13 +114,13 @@ def test_a_cut_tar_names_itself_and_its_last_whole_member(tmp_path, share):
     (tmp_path / "a.tar").write_bytes(whole[: int(share * len(whole))])
     said = refusal(tmp_path / "a.tar")
     last = int(share * 4) - 1
-    assert "a.tar is cut off" in said and (f"{last}.jpg)" if last >= 0 else "none)") in said and "again" in said
+    assert "a.tar is truncated" in said and (f"{last}.jpg)" if last >= 0 else "none)") in said and "again" in said
 
 
 def test_a_tar_cut_between_two_members_is_cut_too(tmp_path):
     path = pack(tmp_path / "a.tar", "0.jpg", "1.jpg")
     path.write_bytes(path.read_bytes()[: 2 * (512 + 1536)])  # two whole members, and no end
-    assert "last whole member is 1.jpg" in refusal(path)
+    assert "last complete member is 1.jpg" in refusal(path)
 
 
 def test_a_damaged_header_is_told(tmp_path):
@@ -128,7 +128,7 @@ def test_a_damaged_header_is_told(tmp_path):
     data = bytearray(path.read_bytes())
     data[2048:2148] = b"\xff" * 100
     path.write_bytes(data)
-    assert "last whole member is 0.jpg" in refusal(path)
+    assert "last complete member is 0.jpg" in refusal(path)
 
 
 def test_what_cannot_be_a_source_is_told_in_one_sentence(tmp_path):
@@ -139,12 +139,12 @@ def test_what_cannot_be_a_source_is_told_in_one_sentence(tmp_path):
     assert "does not exist" in refusal(tmp_path / "nowhere")
     assert "does not exist" in refusal(str(tmp_path / "sa_{000..002}.tar"))
     assert "No images" in refusal(tmp_path / "empty")
-    assert "unpack it to a plain .tar" in refusal(tmp_path / "zipped")
+    assert "decompress it to a plain .tar" in refusal(tmp_path / "zipped")
     assert "both tars" in refusal(tmp_path / "both")
     assert "'b.doc'" in refusal(tmp_path / "names.txt")
     assert "No images" in refusal(pack(tmp_path / "t" / "texts.tar", "a.json"))
     assert "points outside" in refusal(pack(tmp_path / "t" / "evil.tar", "../../a.jpg"))
-    assert "there twice" in refusal(pack(tmp_path / "t" / "twice.tar", "a.jpg", "a.jpg"))
+    assert "occurs twice" in refusal(pack(tmp_path / "t" / "twice.tar", "a.jpg", "a.jpg"))
 
 
 def test_linked_folders_are_images_too_once(tmp_path):
@@ -265,13 +265,13 @@ def test_depth_maps_in_tars_are_passed_over_too(tmp_path):
 def test_depth_maps_alone_are_refused(tmp_path):
     assert "only 1 depth maps" in refusal(paint(tmp_path / "a", {"1.png": LEVELS}) / "1.png")
     said = refusal(paint(tmp_path / "b", {"1.png": LEVELS, "2.png": LEVELS}))
-    assert "only 2 depth maps, first" in said and "16-bit grey must be saved with 8 bits" in said
+    assert "only 2 depth maps, first" in said and "Save 16-bit grey photographs with 8 bits" in said
 
 
 def test_headers_are_read_of_png_and_tiff_alone_and_of_names_that_say_depth(tmp_path, monkeypatch):
     looked = []
-    honest = unlabeled._mode
-    monkeypatch.setattr(unlabeled, "_mode", lambda path, span=None: looked.append(path.name) or honest(path, span))
+    honest = unlabeled._read_mode
+    monkeypatch.setattr(unlabeled, "_read_mode", lambda path, span=None: looked.append(path.name) or honest(path, span))
     images = {"a.jpg": COLOUR, "b.png": COLOUR, "c.webp": COLOUR, "d.tif": COLOUR, "e_depth.jpg": COLOUR}
     open_images(paint(tmp_path, images | {"f.jpg": COLOUR, "f_depth.png": LEVELS}))
     assert sorted(looked) == ["b.png", "d.tif", "e_depth.jpg"]

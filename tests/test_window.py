@@ -12,9 +12,9 @@ from small_networks import saved
 from small_recipes import FEW
 from transformers import DPTConfig, DPTForDepthEstimation
 
-from sonde import evaluation, files, models, recipes, training
+from sonde import files, models, recipes, runs, training
 from sonde.augment import strip
-from sonde.datasets import Decoded, DepthDataset, collate, open_set
+from sonde.datasets import DecodedSet, DepthDataset, collate, open_set
 from sonde.datasets.zivid import open_zivid
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
@@ -38,16 +38,26 @@ def settings(base: Path, root: Path, tmp_path: Path):
 
     def make(*more: str) -> list[str]:
         return [
-            f"model.name={base}", f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "data.fit=window",
-            "model.input_size=[32,64]", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "ema=0.5",
-            "train.per_device_train_batch_size=2", "train.use_cpu=true", f"output_dir={tmp_path / 'run'}", *more,
-        ]  # fmt: skip
+            f"model.name={base}",
+            f"data.root={root}",
+            f"data.cache={tmp_path / 'cache'}",
+            "data.fit=window",
+            "model.input_size=[32,64]",
+            "train.max_steps=4",
+            "train.eval_steps=2",
+            "train.save_steps=2",
+            "ema=0.5",
+            "train.per_device_train_batch_size=2",
+            "train.use_cpu=true",
+            f"output_dir={tmp_path / 'run'}",
+            *more,
+        ]
 
     return make
 
 
 def windows(root: Path, size: tuple[int, int] = SIZE, cache: Path | None = None) -> DepthDataset:
-    return DepthDataset(Decoded(open_set("zivid", root), None, cache), range(8), AugmentRecipe(), 1, size)
+    return DepthDataset(DecodedSet(open_set("zivid", root), None, cache), range(8), AugmentRecipe(), 1, size)
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -101,7 +111,7 @@ def test_an_image_of_twice_the_depths_size_is_cut_on_whole_depth_pixels(tmp_path
 )
 def test_a_capture_that_no_window_fits_is_one_sentence(root: Path, monkeypatch, image, size, words: str) -> None:
     seen = picture(0, *image), np.ones((48, 80), np.float32), None
-    monkeypatch.setattr(Decoded, "view", lambda self, index: seen)  # some labels are smaller than their images
+    monkeypatch.setattr(DecodedSet, "view", lambda self, index: seen)  # some labels are smaller than their images
     with pytest.raises(ValueError, match=words):
         windows(root, size)[0]
 
@@ -140,8 +150,8 @@ def test_depth_that_is_not_metric_or_has_no_end_is_not_shown(settings, root: Pat
         DepthDataset(open_set("zivid", root, max_depth=np.inf), [0], AugmentRecipe(cut_depth=0.5))
     base = saved("depth_anything", tmp_path / "relative")
     words = settings(f"model.name={base}", "model.encoding=null", "augment.cut_depth=1", "model.affine_start=false")
-    monkeypatch.setattr(evaluation, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
-    with pytest.raises(ValueError, match=r"augment.cut_depth shows metric depth, .*holds depth without a unit"):
+    monkeypatch.setattr(runs, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
+    with pytest.raises(ValueError, match=r"augment.cut_depth needs metric depth, .*holds depth without a unit"):
         training.prepare(recipes.load(FEW, words))
 
 

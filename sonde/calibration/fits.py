@@ -1,4 +1,7 @@
-"""Which of a few formulas turns a model's answer into metres, judged by points it was not fitted to."""
+"""Choose the formula that turns a model's prediction into metres, judged by points it was not fitted to.
+
+Errors are ln(prediction / depth), so that 0.05 is about 5 %.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,52 +21,55 @@ Values = Float[np.ndarray, " n"]
 Rows = Int[np.ndarray, " _"]
 
 NOISE = 0.05
-"""Relative error from which on a point pulls by its size, not by its square."""
+"""The loss is squared below this error and linear above it."""
 REACH = 10.0
-"""Answers end at a tenth of the nearest point and at ten times the farthest."""
+"""Predictions are clamped to a tenth of the nearest point and ten times the farthest."""
 PER_PARAMETER, SPREAD = 3, 1.25
-"""Asked of the points for a formula of two numbers: how many for each, and how far the farthest over the nearest."""
+"""Least number of points per parameter, and least ratio of the farthest to the nearest, for a formula of two."""
 PER_PARAMETER_LEFT, SPREAD_LEFT = 2, 1.1
-"""The same of what is left when a part of them is left out: its error then tells the rest."""
+"""The same for the points that remain when a part is left out."""
 ALONE = 50
-"""Up to so many points of one image are left out one by one; more in ten bands of rows, as neighbours are alike."""
+"""Up to this number, points of one image are left out one by one; more are left out in ten bands of rows.
+
+A neighbour predicts a point nearly as well as the point itself: without bands, the error would be too small.
+"""
 PAIRED = 300
-"""Points among which slopes are taken two by two."""
+"""Largest number of points among which all pairs give a slope."""
 NEGLIGIBLE = 1e-6
-"""Errors that differ by less are equal: float32."""
+"""Errors that differ by less are equal: predictions are float32."""
 
 
 class PointSet(NamedTuple):
     """Points, in the order of images and rows."""
 
     answer: Values
-    """The model's."""
+    """The model's prediction."""
     depth: Values
     """Metres."""
     image: Int[np.ndarray, " n"]
     """Number of its image."""
 
     def at(self, rows: np.ndarray) -> "PointSet":
-        """Some of them."""
+        """The points of these row numbers."""
         return PointSet(self.answer[rows], self.depth[rows], self.image[rows])
 
 
 class Score(NamedTuple):
-    """How a kind did on points left out."""
+    """The errors of a kind at points left out."""
 
     errors: Values
-    """Mean |ln(answer / depth)| of each part left out."""
+    """Mean absolute error of each part left out."""
     residuals: Values
-    """ln(answer / depth) of each point when it was left out."""
+    """Error of each point when it was left out."""
 
     @property
     def mean(self) -> float:
-        """Over the parts."""
+        """Mean error over the parts."""
         return float(self.errors.mean())
 
     @property
     def standard_error(self) -> float:
-        """Of the mean."""
+        """Standard error of the mean; NaN for a single part."""
         return float(self.errors.std(ddof=1) / np.sqrt(len(self.errors)))
 
 
@@ -72,61 +78,83 @@ class KindChoice(NamedTuple):
 
     calibration: Calibration
     scores: dict[str, Score]
+    """Kind → its score; empty for a single point."""
     refused: dict[str, str]
-    """Kind → what it lacks."""
+    """Kind → what the points lack for it."""
     method: str
     """How points were left out, in words."""
     constant: Score | None
-    """Of the other points' median depth, which looks at nothing: what a model must beat to be worth calibrating."""
+    """The score of the other points' median depth, which ignores the image: a useful model is better."""
 
 
 def choose(space: Space, sample: PointSet, kind: str | None = None) -> KindChoice:
-    """The simplest kind whose error on points left out is within one standard error of the best kind's.
+    """The simplest kind whose error at points left out is within one standard error of the best kind's.
 
-    Of two kinds as simple, the better; see Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 7.10.
+    Of two equally simple kinds it takes the better one. The rule is that of Hastie, Tibshirani and Friedman, The
+    Elements of Statistical Learning, 7.10.
 
     Args:
-        space: what the model claims.
+        space: the space of the model's predictions.
         sample: the points.
-        kind: a name in KINDS, to have that one.
+        kind: a name in KINDS, to fit that one.
 
     Raises:
-        ValueError: too few points for any kind (or for `kind`), or a model that runs against them.
+        ValueError: too few points for any kind (or for `kind`), or predictions that fall where depth rises.
     """
     names = CANDIDATES[space]
     if kind is not None and kind not in names:
-        raise ValueError(f"No kind {kind!r} for a model that answers {space}: expected {', '.join(names)}.")
-    method, parts = _parts(sample)
-    fitted, scores, refused = {}, {}, {}
+        raise ValueError(f"No kind {kind!r} for a model that predicts {space}: expected {', '.join(names)}.")
+    method, parts = _split_points(sample)
+    fitted: dict[str, Calibration] = {}
+    scores: dict[str, Score] = {}
+    refused: dict[str, str] = {}
     for name in names:
         try:
             fitted[name] = fit(name, space, sample)
             if parts:
-                scores[name] = _judged(partial(_fit_rest, name, space), sample, parts)
+                scores[name] = _cross_validate(partial(_fit_rest, name, space), sample, parts)
         except ValueError as error:
             refused[name] = str(error)
     if kind is None:
-        backwards = [why for name, why in refused.items() if name not in fitted and BACKWARDS in why]
-        if backwards and not any(KINDS[name] > 1 for name in fitted):
-            raise ValueError(f"Nothing was calibrated: {backwards[0]}.")
-        kind = _simplest(scores) if scores else next((name for name in ("scale", *fitted) if name in fitted), names[0])
+        _refuse_backwards(fitted, refused)
+        kind = _choose_simplest(scores) if scores else _choose_unjudged(fitted, names)
     if kind not in fitted:
-        raise ValueError(f"No {kind} from these points: {refused[kind]}.")
-    return KindChoice(fitted[kind], scores, refused, method, _judged(_constant, sample, parts) if parts else None)
+        raise ValueError(f"Cannot fit {kind} to these points: {refused[kind]}.")
+    constant = _cross_validate(_fit_constant, sample, parts) if parts else None
+    return KindChoice(fitted[kind], scores, refused, method, constant)
+
+
+def _refuse_backwards(fitted: dict[str, Calibration], refused: dict[str, str]) -> None:
+    """Refuse points against which a kind of two numbers runs backwards.
+
+    A scale alone may still fit them, but it would hide that x and y are swapped or that depth is disparity.
+    """
+    backwards = [why for name, why in refused.items() if name not in fitted and BACKWARDS in why]
+    if backwards and not any(KINDS[name] > 1 for name in fitted):
+        raise ValueError(f"Nothing was calibrated: {backwards[0]}.")
 
 
 def fit(
     kind: str, space: Space, sample: PointSet, per_parameter: int = PER_PARAMETER, spread: float = SPREAD
 ) -> Calibration:
-    """The formula of least relative error, ln(answer / depth): squared below 5 %, as it is above (soft L1).
+    """The formula of least error, squared below 5 % and linear above (soft L1).
 
-    `sonde.align` fits thousands of exact pixels by squares of depth or disparity, where the far or the near ones rule
-    and one mistyped value of ten would decide. So here; from Theil and Sen's median of slopes, which it cannot move.
+    `sonde.align` minimises squares of depth or disparity over thousands of exact pixels. Here there are few points, and
+    with squares one mistyped value would decide the fit. The search starts at Theil and Sen's median of slopes, which
+    one wrong point does not move either.
+
+    Args:
+        kind: a name in KINDS.
+        space: the space of the model's predictions.
+        sample: the points.
+        per_parameter: least number of points for each number of the formula.
+        spread: least ratio of the farthest point to the nearest.
 
     Raises:
-        ValueError: too few points, or too much alike; or farther would become nearer.
+        ValueError: too few points, points too much alike, or predictions that fall where depth rises.
     """
-    if lack := lacking(kind, sample, per_parameter, spread):
+    lack = describe_lack(kind, sample, per_parameter, spread)
+    if lack:
         raise ValueError(lack)
     bounded = KINDS[kind] > 1 or space == "disparity"
     limits = (float(sample.depth.min() / REACH), float(sample.depth.max() * REACH))
@@ -138,8 +166,8 @@ def fit(
         return replace(start, scale=float(numbers[0]), shift=float(numbers[1]) if len(numbers) > 1 else 0.0)
 
     found = least_squares(
-        lambda numbers: residuals(formula(numbers), sample),
-        _median_line(kind, space, sample)[: KINDS[kind]],
+        lambda numbers: compute_residuals(formula(numbers), sample),
+        _fit_median_line(kind, space, sample)[: KINDS[kind]],
         loss="soft_l1",
         f_scale=NOISE,
         x_scale="jac",
@@ -148,13 +176,14 @@ def fit(
         gtol=1e-9,
     )
     result = formula(found.x)
+    # The scale must be above 0, except in log-affine from a disparity: there nothing but its sign inverts.
     if (result.scale > 0) == (kind == "log-affine" and space == "disparity"):
         raise ValueError(f"where the model sees nearer, the points are farther ({BACKWARDS})")
     return result
 
 
-def _median_line(kind: str, space: Space, sample: PointSet) -> tuple[float, float]:
-    """Scale and shift that half of the points agree with."""
+def _fit_median_line(kind: str, space: Space, sample: PointSet) -> tuple[float, float]:
+    """Scale and shift by medians, which fewer than a quarter of wrong points cannot move far."""
     step = -(-len(sample.depth) // PAIRED)
     x, target = sample.answer[::step], sample.depth[::step]
     if kind == "log-affine":
@@ -167,8 +196,8 @@ def _median_line(kind: str, space: Space, sample: PointSet) -> tuple[float, floa
     return float(slope), float(shift)
 
 
-def lacking(kind: str, sample: PointSet, per_parameter: int, spread: float) -> str:
-    """What the points lack for a kind, in words; empty where they will do."""
+def describe_lack(kind: str, sample: PointSet, per_parameter: int, spread: float) -> str:
+    """What the points lack for a kind, in words that calibration.json keeps; empty where they suffice."""
     count, numbers = len(sample.depth), KINDS[kind]
     least = numbers if numbers < 2 else per_parameter * numbers
     if count < least:
@@ -183,19 +212,19 @@ def lacking(kind: str, sample: PointSet, per_parameter: int, spread: float) -> s
     return ""
 
 
-def residuals(calibration: Calibration, sample: PointSet) -> Values:
-    """ln(answer / depth) of each point; an answer below a micrometre counts as one."""
+def compute_residuals(calibration: Calibration, sample: PointSet) -> Values:
+    """ln(prediction / depth) of each point; predictions below a micrometre count as one."""
     answer = calibration.apply(torch.from_numpy(sample.answer)[None, None])[0, 0].numpy()
     return np.log(answer.clip(1e-6) / sample.depth)
 
 
-def _judged(fitted: Callable[[PointSet], Calibration], sample: PointSet, parts: list[Rows]) -> Score:
-    """Each part by what the rest gives."""
-    found = np.empty(len(sample.depth))
+def _cross_validate(fit_to: Callable[[PointSet], Calibration], sample: PointSet, parts: list[Rows]) -> Score:
+    """The errors of each part when the formula is fitted to the others."""
+    residuals = np.empty(len(sample.depth))
     for part in parts:
-        rest = np.setdiff1d(np.arange(len(found)), part)
-        found[part] = residuals(fitted(sample.at(rest)), sample.at(part))
-    return Score(np.array([np.abs(found[part]).mean() for part in parts]), found)
+        rest = np.setdiff1d(np.arange(len(residuals)), part)
+        residuals[part] = compute_residuals(fit_to(sample.at(rest)), sample.at(part))
+    return Score(np.array([np.abs(residuals[part]).mean() for part in parts]), residuals)
 
 
 def _fit_rest(kind: str, space: Space, rest: PointSet) -> Calibration:
@@ -205,12 +234,12 @@ def _fit_rest(kind: str, space: Space, rest: PointSet) -> Calibration:
         raise ValueError(f"it cannot be judged by points left out: without one part, {error}") from None
 
 
-def _constant(rest: PointSet) -> Calibration:
+def _fit_constant(rest: PointSet) -> Calibration:
     return Calibration("scale-shift", "metric", 0.0, float(np.median(rest.depth)))
 
 
-def _parts(sample: PointSet) -> tuple[str, list[Rows]]:
-    """What is left out in turn."""
+def _split_points(sample: PointSet) -> tuple[str, list[Rows]]:
+    """How points are left out, in words, and the parts that are left out in turn."""
     count, images = len(sample.depth), np.unique(sample.image)
     if count == 1:
         return "one point, and nothing to judge it by", []
@@ -221,7 +250,12 @@ def _parts(sample: PointSet) -> tuple[str, list[Rows]]:
     return "one of ten bands of rows left out at a time", np.array_split(np.arange(count), 10)
 
 
-def _simplest(scores: dict[str, Score]) -> str:
+def _choose_unjudged(fitted: dict[str, Calibration], names: tuple[str, ...]) -> str:
+    """The kind to take where no points could be left out: a scale if there is one."""
+    return next((name for name in ("scale", *fitted) if name in fitted), names[0])
+
+
+def _choose_simplest(scores: dict[str, Score]) -> str:
     best = min(scores.values(), key=lambda score: score.mean)
     limit = best.mean + best.standard_error + NEGLIGIBLE
     allowed = [name for name, score in scores.items() if score.mean <= limit]

@@ -1,7 +1,7 @@
 """Pixels whose depth is known: from a tape measure, a sparse depth map, or a plane at a known place.
 
-x is the column counted from the left and y the row from the top, both from 0, in the image as it is meant to be seen.
-Depth is along the optical axis, in metres once read.
+x is the column from the left and y the row from the top, both from 0, in the upright image. Depth is along the optical
+axis, in metres after reading.
 """
 
 import csv
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sonde import files
-from sonde.datasets.pairs import listed, paired, without_role
+from sonde.datasets.pairs import list_files, match_pairs, strip_roles
 from sonde.files.depths import READERS
 from sonde.geometry import check_camera
 from sonde.spelling import nearest
@@ -20,11 +20,11 @@ from sonde.types import MatrixArray
 from sonde.units import UNITS
 
 MOST = 2000
-"""Points taken from one image: a map or a plane of more gives every n-th."""
+"""Most points of one image; a larger map or plane gives every n-th."""
 
 
 class Measured(NamedTuple):
-    """What is known of one image."""
+    """The known points of one image."""
 
     image: Path
     x: Int[np.ndarray, " n"]
@@ -34,22 +34,22 @@ class Measured(NamedTuple):
     source: Path | str
     """The file it was read from, or the plane in words."""
     intrinsics: MatrixArray | None = None
-    """Of the image's pixels; a model with a canonical focal needs them."""
+    """(3, 3), of the image's pixels; a model with a canonical focal needs them."""
 
 
 def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | None = None) -> list[Measured]:
-    """The rows of a CSV under image,x,y,depth; images as seen from the CSV's folder.
+    """The points of a CSV file with the header image,x,y,depth; paths of images are relative to its folder.
 
     Args:
-        path: the CSV. In place of `depth` it may have `distance`, from the camera to the point in a straight line, as
-            a tape measure gives it.
+        path: the CSV. Instead of `depth` it may hold `distance`, from the camera to the point in a straight line, as a
+            tape measure gives it.
         unit: of the lengths: m, cm or mm.
-        intrinsics: of the images' pixels, (3, 3); distances need it, and a model with a canonical focal.
+        intrinsics: (3, 3), of the images' pixels; distances and models with a canonical focal need them.
 
     Raises:
-        ValueError: another header, no rows, or a row that is no point; it names the line.
+        ValueError: another header, no rows, or a row that is not a point; the message names the line.
     """
-    path, metres = Path(path), _metres(unit)
+    path, metres = Path(path), _metres_per(unit)
     with files.reading(path, HEADER):
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     header = [name.strip().lower() for name in rows[0]] if rows else []
@@ -57,51 +57,51 @@ def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | 
         raise ValueError(f"{path} begins with {','.join(header)!r}: {HEADER}.")
     if "distance" in header and intrinsics is None:
         raise ValueError(
-            f"{path} holds distances: give the camera's --intrinsics fx,fy,cx,cy, or depth in their place."
+            f"{path} holds distances: give the camera's --intrinsics fx,fy,cx,cy, or replace the distances by depth."
         )
     found: dict[Path, list[tuple[int, int, float]]] = {}
     for line, row in enumerate(rows[1:], start=2):
         if any(cell.strip() for cell in row):
             cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
-            point = _point(cells, metres, intrinsics, f"{path} line {line}")
+            point = _parse_point(cells, metres, intrinsics, f"{path} line {line}")
             found.setdefault(path.parent / cells["image"], []).append(point)
     if not found:
         raise ValueError(f"{path} has no points below its header: {HEADER}.")
     if intrinsics is not None:
         for image in found:
             check_camera(intrinsics, *files.image_size(image))
-    return [Measured(image, *_columns(points), path, intrinsics) for image, points in found.items()]
+    return [Measured(image, *_split_columns(points), path, intrinsics) for image, points in found.items()]
 
 
 def read_maps(
     depth: Path | str, image: Path | str, *, scale: float | None = None, intrinsics: MatrixArray | None = None
 ) -> list[Measured]:
-    """The pixels of a sparse depth map that have depth, or of a folder of maps named as the images are.
+    """The pixels with depth of a sparse map, or of every map in a folder whose names match those of the images.
 
     Args:
-        depth: .png, .tif, .npy, .exr or .pfm of the image's size; 0 or NaN where nothing is known.
-        image: the photograph, or the folder of them.
-        scale: metres per level, for files that do not say it.
-        intrinsics: of the images' pixels, (3, 3), for a model with a canonical focal.
+        depth: .png, .tif, .npy, .exr or .pfm of the image's size; 0 or NaN where depth is unknown.
+        image: the photograph, or the folder of photographs.
+        scale: metres per level, for files that do not state it.
+        intrinsics: (3, 3), of the images' pixels, for a model with a canonical focal.
 
     Raises:
-        ValueError: sizes that differ, no pair, two files of one name, or a map without depth.
+        ValueError: different sizes, no pair, two files of one name, or a map without depth.
     """
     depth, image = Path(depth), Path(image)
     if not depth.is_dir() and not image.is_dir():
-        return [_of_map(image, depth, scale, intrinsics)]
+        return [_read_map(image, depth, scale, intrinsics)]
     if not (depth.is_dir() and image.is_dir()):
         raise ValueError(f"{depth} and {image}: expected two files, or two folders whose files agree in name.")
-    (photos, twice), (maps, again) = listed(image, files.IMAGE_SUFFIXES), listed(depth, READERS)
+    (photos, twice), (maps, again) = list_files(image, files.IMAGE_SUFFIXES), list_files(depth, READERS)
     if twice or again:
         raise ValueError([*twice, *again][0])
-    pairs = paired(photos, maps)[0] or paired(without_role(photos), without_role(maps))[0]
+    pairs = match_pairs(photos, maps)[0] or match_pairs(strip_roles(photos), strip_roles(maps))[0]
     if not pairs:
         raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
-    return [_of_map(pair.image, pair.depth, scale, intrinsics) for pair in pairs]
+    return [_read_map(pair.image, pair.depth, scale, intrinsics) for pair in pairs]
 
 
-def on_plane(
+def sample_plane(
     plane: str,
     image: Path | str,
     region: tuple[int, int, int, int],
@@ -112,18 +112,18 @@ def on_plane(
     """The pixels of a rectangle that shows a plane.
 
     Args:
-        plane: `wall,distance=2.0`: everything there has that depth. `ground,height=1.52,pitch=8`: a level ground that
-            far below a camera that looks down by pitch degrees (0 by default), without roll.
+        plane: `wall,distance=2.0`: every pixel has that depth. `ground,height=1.52,pitch=8`: level ground, `height`
+            below a camera that looks down by `pitch` degrees (0 by default) and has no roll.
         image: the photograph.
-        region: x0, y0, x1, y1, both corners inside.
-        unit: of the lengths.
-        intrinsics: of the image's pixels, (3, 3); the ground needs it, and a model with a canonical focal.
+        region: x0, y0, x1, y1; both corners belong to it.
+        unit: of the lengths: m, cm or mm.
+        intrinsics: (3, 3), of the image's pixels; the ground and models with a canonical focal need them.
 
     Raises:
-        ValueError: a plane that is none, a rectangle outside the image or one that reaches the horizon.
+        ValueError: an unknown plane, a rectangle outside the image, or one that reaches the horizon.
     """
     image, (x0, y0, x1, y1) = Path(image), region
-    kind, numbers = _parsed(plane)
+    kind, numbers = _parse_plane(plane)
     height, width = files.image_size(image)
     if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
         raise ValueError(f"Region {x0},{y0},{x1},{y1} is not inside {image} of {width}x{height}: {REGION}.")
@@ -131,26 +131,27 @@ def on_plane(
         check_camera(intrinsics, height, width)
     y, x = (axis.ravel() for axis in np.mgrid[y0 : y1 + 1, x0 : x1 + 1])
     if kind == "wall":
-        depth = np.full(len(x), numbers["distance"] * _metres(unit))
+        depth = np.full(len(x), numbers["distance"] * _metres_per(unit))
     elif intrinsics is None:
         raise ValueError(f"The ground's depth needs the camera's --intrinsics fx,fy,cx,cy in pixels of {image}.")
     else:
+        # A ray falls `drop` below the camera for each metre along the optical axis.
         pitch = np.radians(numbers["pitch"])
         drop = (y - intrinsics[1, 2]) / intrinsics[1, 1] * np.cos(pitch) + np.sin(pitch)
         if drop.min() <= 0:
             raise ValueError(
-                f"Region {x0},{y0},{x1},{y1} of {image} reaches the horizon, where no ground is: lower y0."
+                f"Region {x0},{y0},{x1},{y1} of {image} reaches the horizon, where no ground is visible: increase y0."
             )
-        depth = numbers["height"] * _metres(unit) / drop
+        depth = numbers["height"] * _metres_per(unit) / drop
     source = f"{plane} ({unit}) at {x0},{y0},{x1},{y1}"
-    return [_thinned(Measured(image, x, y, depth, source, intrinsics))]
+    return [_thin(Measured(image, x, y, depth, source, intrinsics))]
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
-    """`x0,y0,x1,y1` in pixels.
+    """Parse `x0,y0,x1,y1`, in pixels.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the text has another form.
     """
     try:
         x0, y0, x1, y1 = map(int, text.split(","))
@@ -159,14 +160,16 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def _metres(unit: str) -> float:
+def _metres_per(unit: str) -> float:
     if unit not in LENGTH_UNITS:
         raise ValueError(f"No unit {unit!r} of length: expected {', '.join(LENGTH_UNITS)}.")
     return UNITS[unit]
 
 
-def _point(cells: dict[str, str], metres: float, intrinsics: MatrixArray | None, where: str) -> tuple[int, int, float]:
-    """Column, row and depth of one line."""
+def _parse_point(
+    cells: dict[str, str], metres: float, intrinsics: MatrixArray | None, where: str
+) -> tuple[int, int, float]:
+    """Column, row and depth in metres of one line."""
     length = "depth" if "depth" in cells else "distance"
     try:
         x, y, value = (float(cells[name]) for name in ("x", "y", length))
@@ -174,7 +177,7 @@ def _point(cells: dict[str, str], metres: float, intrinsics: MatrixArray | None,
         if not cells["image"]:
             raise ValueError
     except (KeyError, ValueError, OverflowError):
-        raise ValueError(f"{where} is no point ({','.join(cells.values())!r}): {HEADER}.") from None
+        raise ValueError(f"{where} is not a point ({','.join(cells.values())!r}): {HEADER}.") from None
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{where} has {length} {value:g}: expected a length above 0; correct or remove the line.")
     if length == "distance":
@@ -184,12 +187,12 @@ def _point(cells: dict[str, str], metres: float, intrinsics: MatrixArray | None,
     return column, row, float(value * metres)
 
 
-def _columns(points: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _split_columns(points: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, y, depth = zip(*points, strict=True)
     return np.array(x), np.array(y), np.array(depth, dtype=np.float64)
 
 
-def _of_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArray | None) -> Measured:
+def _read_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArray | None) -> Measured:
     depth = files.read_depth(path, scale, metric=True).astype(np.float64)
     height, width = files.image_size(image)
     if depth.shape != (height, width):
@@ -202,20 +205,24 @@ def _of_map(image: Path, path: Path, scale: float | None, intrinsics: MatrixArra
     y, x = np.nonzero(np.nan_to_num(depth) > 0)
     if not len(x):
         raise ValueError(f"{path} has no pixel with depth above 0.")
-    return _thinned(Measured(image, x, y, depth[y, x], path, intrinsics))
+    return _thin(Measured(image, x, y, depth[y, x], path, intrinsics))
 
 
-def _thinned(measured: Measured) -> Measured:
+def _thin(measured: Measured) -> Measured:
     step = -(-len(measured.depth) // MOST)
     return measured._replace(x=measured.x[::step], y=measured.y[::step], depth=measured.depth[::step])
 
 
-def _parsed(plane: str) -> tuple[str, dict[str, float]]:
+def _parse_plane(plane: str) -> tuple[str, dict[str, float]]:
+    """Kind, and name → number, with defaults filled in."""
     kind, *words = (word.strip() for word in plane.split(","))
     if kind not in PLANES:
         raise ValueError(f"No plane {kind!r}: {nearest(kind, list(PLANES))} {PLANE}.")
+    numbers = dict(PLANES[kind])
     try:
-        numbers = PLANES[kind] | {name.strip(): float(value) for name, value in (word.split("=") for word in words)}
+        for word in words:
+            name, value = word.split("=")
+            numbers[name.strip()] = float(value)
     except ValueError:
         raise ValueError(f"Plane {plane!r}: {PLANE}.") from None
     length = next(iter(PLANES[kind]))
@@ -227,10 +234,10 @@ def _parsed(plane: str) -> tuple[str, dict[str, float]]:
 LENGTHS = ("depth", "distance")
 LENGTH_UNITS = ("m", "cm", "mm")
 PLANES: dict[str, dict[str, float]] = {"wall": {"distance": 0.0}, "ground": {"height": 0.0, "pitch": 0.0}}
-"""Kind → what is to be known of it; the first is a length that must be given."""
+"""Kind → its numbers and their defaults; the first is a length that must be given."""
 HEADER = (
-    "expected the header image,x,y,depth (or distance, from the camera in a straight line), with x the column from the "
-    "left and y the row from the top, from 0"
+    "expected the header image,x,y,depth (or distance, from the camera in a straight line); x is the column from the "
+    "left and y the row from the top, both from 0"
 )
 PLANE = "expected wall,distance=2.0 or ground,height=1.52,pitch=8 (degrees that the camera looks down)"
 REGION = "expected x0,y0,x1,y1 in pixels, the top left and the bottom right corner"

@@ -1,8 +1,8 @@
-"""What is wrong with a set of captures: each is read once and asked every question of CHECKS, then the set is judged.
+"""What is wrong with a set of captures: every check of CHECKS looks at each capture once, then judges the set.
 
-A check answers in lines that name the capture and the remedy, or says nothing. It must find what it is made for and
-be silent about sound captures, real or rendered, dense or sparse; where it cannot tell, it says so and claims nothing.
-Your own question is one line: `CHECKS["mine"] = Check("what it finds", look)`.
+A check returns lines that name the capture and the remedy, or nothing. It must find its fault and stay silent about
+sound captures, real or rendered, dense or sparse. If it cannot decide, it says so and claims nothing. Your own check is
+one line: `CHECKS["mine"] = Check("what it finds", look)`.
 """
 
 import os
@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sonde.checks import edges, maps, pairing, planes, twins, units
+from sonde.checks import duplicates, edges, maps, pairing, planes, units
 from sonde.checks.answers import Check, CheckResult, Fault
-from sonde.checks.edges import edge_shift
-from sonde.checks.profile import Profile, profile
-from sonde.checks.twins import DuplicateIndex
-from sonde.datasets import DepthSet
-from sonde.datasets.statistics import empty
+from sonde.checks.duplicates import CaptureDigest, DuplicateIndex
+from sonde.checks.edges import find_edge_shift
+from sonde.checks.profile import Profile, measure_profile
+from sonde.datasets import Capture, DepthSet
+from sonde.datasets.statistics import explain_empty
+from sonde.renamed import aliases
 
 __all__ = [
     "CHECKS",
@@ -30,18 +31,19 @@ __all__ = [
     "Problem",
     "Profile",
     "check",
-    "edge_shift",
     "examine",
+    "find_edge_shift",
 ]
 
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 class Problem(NamedTuple):
-    """One fault of a dataset."""
+    """One fault of a set."""
 
     capture: str
-    """Its id; empty where the fault is the set's."""
+    """Id of the capture; empty for a fault of the whole set."""
     check: str
     message: str
     """What is wrong and what to do, one line."""
@@ -52,43 +54,58 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything the checks said of a set."""
+    """The results of all checks of a set."""
 
     answers: dict[str, CheckResult]
-    """By check: its faults, how many captures could tell, and why it could not."""
+    """By check: its faults, the number of captures it could judge, and a note if it could not decide."""
     profiles: dict[str, Profile]
-    """Of every capture that could be read, by its id."""
+    """By capture id, for every capture that could be read."""
 
     @property
     def problems(self) -> list[Problem]:
-        """Every fault: the set's first, then capture by capture."""
-        found = (Problem(one.capture, name, one.message) for name, each in self.answers.items() for one in each.faults)
+        """All faults: first those of the whole set, then capture by capture."""
+        found = [Problem(one.capture, name, one.message) for name, each in self.answers.items() for one in each.faults]
         return sorted(found, key=lambda problem: problem.capture)
 
 
+class Looked(NamedTuple):
+    """What the checks keep of one capture."""
+
+    kept: dict[str, object]
+    """By check."""
+    profile: Profile
+
+
+class Unread(NamedTuple):
+    """A capture that cannot be read, or holds no depth."""
+
+    reason: str
+
+
 def check(captures: DepthSet, progress: Progress | None = None) -> list[Problem]:
-    """Every fault of a set; see `examine`."""
+    """All faults of a set; see `examine`."""
     return examine(captures, progress).problems
 
 
 def examine(captures: DepthSet, progress: Progress | None = None, against: Sequence[DepthSet] = ()) -> Diagnosis:
-    """What every check says of a set.
+    """Run every check on a set.
 
     Args:
-        captures: the set, opened with `strict=False` so that its missing partners are told too.
+        captures: the set, opened with `strict=False`, so that missing partners are reported too.
         progress: called with the number of captures done.
         against: sets that must share no capture with this one.
     """
-    asked = CHECKS | {"profile": Check("", profile)}
-    seen: dict[str, dict[str, Any]] = {name: {} for name in asked}
+    seen: dict[str, dict[str, object]] = {name: {} for name in CHECKS}
+    profiles: dict[str, Profile] = {}
     unread = []
-    for index, found in enumerate(_looks(captures, asked)):
+    for index, found in enumerate(_look_at_all(captures)):
         name = captures.ids[index]
-        if isinstance(found, str):
-            unread.append(Fault(name, found))
+        if isinstance(found, Unread):
+            unread.append(Fault(name, found.reason))
         else:
-            for known, kept in found.items():
-                seen[known][name] = kept
+            profiles[name] = found.profile
+            for check_name, kept in found.kept.items():
+                seen[check_name][name] = kept
         if progress:
             progress(index + 1)
     answers = {
@@ -97,58 +114,85 @@ def examine(captures: DepthSet, progress: Progress | None = None, against: Seque
         **{name: each.judge(captures, seen[name]) for name, each in CHECKS.items()},
     }
     if against:
-        copies = {str(other.root): _copies(other) for other in against}
-        answers["shared"] = twins.across(seen["duplicate"], {name: kept for name, (kept, _) in copies.items()})
-        answers["shared"].faults.extend(lost for _, unread in copies.values() for lost in unread)
-    return Diagnosis(answers, seen["profile"])
+        digests = {name: kept for name, kept in seen["duplicate"].items() if isinstance(kept, CaptureDigest)}
+        answers["shared"] = _compare_sets(digests, against)
+    return Diagnosis(answers, profiles)
 
 
-def _looks(captures: DepthSet, asked: dict[str, Check]) -> Iterator[dict[str, Any] | str]:
-    """What each check keeps of every capture, in order, or why one cannot be read; read ahead by a few threads."""
+def _look_at_all(captures: DepthSet) -> Iterator[Looked | Unread]:
+    """What each check keeps of every capture, in order."""
+    steps = {name: 1 if each.most is None else -(-len(captures) // each.most) for name, each in CHECKS.items()}
+
+    def look(index: int, capture: Capture) -> Looked:
+        due = {name: each for name, each in CHECKS.items() if index % steps[name] == 0}
+        kept = {name: each.look(captures, capture) for name, each in due.items()}
+        return Looked(kept, measure_profile(captures, capture))
+
+    return _read_ahead(captures, look)
+
+
+def _read_ahead(captures: DepthSet, look: Callable[[int, Capture], T]) -> Iterator[T | Unread]:
+    """`look` of every capture, in order, or why it cannot be read; a few threads read ahead."""
     workers = min(8, os.cpu_count() or 1)
-    steps = {name: 1 if each.most is None else -(-len(captures) // each.most) for name, each in asked.items()}
 
-    def look(index: int) -> dict[str, Any] | str:
+    def read(index: int) -> T | Unread:
         try:
             capture = captures.read(index)
         except ValueError as error:
-            return str(error)
-        if not capture.mask.any():
-            return empty(captures, index)
-        return {name: each.look(captures, capture) for name, each in asked.items() if index % steps[name] == 0}
+            return Unread(str(error))
+        return look(index, capture) if capture.mask.any() else Unread(explain_empty(captures, index))
 
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[dict[str, Any] | str]] = deque()
+        ahead: deque[Future[T | Unread]] = deque()
         for index in range(len(captures)):
-            ahead.append(pool.submit(look, index))
+            ahead.append(pool.submit(read, index))
+            # A bounded queue: captures that are read too early would fill the memory.
             if len(ahead) > 2 * workers:
                 yield ahead.popleft().result()
         yield from (future.result() for future in ahead)
 
 
-def _copies(captures: DepthSet) -> tuple[dict[str, Any], list[Fault]]:
-    """What tells the captures of another set; and a fault where some of them could not be compared."""
-    looks = dict(zip(captures.ids, _looks(captures, {"duplicate": CHECKS["duplicate"]}), strict=True))
-    kept = {name: found["duplicate"] for name, found in looks.items() if not isinstance(found, str)}
-    lost = [*captures.problems, *(found for found in looks.values() if isinstance(found, str))]
-    text = f"{len(lost)} captures of {captures.root} could not be compared, first: {lost[0]}" if lost else ""
-    return kept, [Fault("", text)] if lost else []
+def _compare_sets(digests: dict[str, CaptureDigest], against: Sequence[DepthSet]) -> CheckResult:
+    """Captures that other sets hold too; and a fault for each other set that could not be compared completely."""
+    others: dict[str, dict[str, CaptureDigest]] = {}
+    unread: list[Fault] = []
+    for other in against:
+        others[str(other.root)], lost = _digest_set(other)
+        unread += lost
+    result = duplicates.find_shared(digests, others)
+    result.faults.extend(unread)
+    return result
 
 
-CHECKS: dict[str, Check] = {
-    "flat": Check("a map of hardly any variation", maps.flat),
-    "clipped": Check("many pixels at exactly the nearest or farthest depth", maps.clipped),
-    "code": Check("a mark for invalid pixels that was read as depth", maps.code),
-    "unit": Check("millimetres for metres and the like, in the set or in single captures", units.look, units.judge),
-    "camera": Check("intrinsics of another size", units.camera),
-    "coverage": Check("hardly any depth, or far less than the set's", maps.coverage, maps.sparse),
-    "dark": Check("an image of one colour", maps.dark),
+def _digest_set(captures: DepthSet) -> tuple[dict[str, CaptureDigest], list[Fault]]:
+    """Fingerprints of the captures of another set; and a fault if some captures could not be compared."""
+    looks = _read_ahead(captures, lambda index, capture: duplicates.look(captures, capture))
+    found = dict(zip(captures.ids, looks, strict=True))
+    digests = {name: one for name, one in found.items() if not isinstance(one, Unread)}
+    lost = [*captures.problems, *(one.reason for one in found.values() if isinstance(one, Unread))]
+    if not lost:
+        return digests, []
+    text = f"{len(lost)} captures of {captures.root} could not be compared, first: {lost[0]}"
+    return digests, [Fault("", text)]
+
+
+# What a check keeps of a capture is its own affair: only its `look` and its `judge` agree on the type.
+CHECKS: dict[str, Check[Any]] = {
+    "flat": Check("a map with almost no variation", maps.check_flat),
+    "clipped": Check("many pixels at exactly the nearest or farthest depth", maps.check_clipped),
+    "code": Check("a code for invalid pixels that was read as depth", maps.check_code),
+    "unit": Check("a wrong unit, such as millimetres for metres, of the set or of captures", units.look, units.judge),
+    "camera": Check("intrinsics of another size", units.check_intrinsics),
+    "coverage": Check("almost no depth, or far less than usual in the set", maps.measure_coverage, maps.judge_coverage),
+    "dark": Check("an image of one colour", maps.check_dark),
     "disparity": Check("disparity instead of depth", planes.look_for_disparity, planes.judge_disparity),
     "distance": Check(
         "distance along the line of sight instead of depth", planes.look_for_distance, planes.judge_distance
     ),
-    "misaligned": Check("depth that lies beside its image", edges.look, edges.judge),
+    "misaligned": Check("depth that is shifted against its image", edges.look, edges.judge),
     "swapped": Check("the depth of another capture", pairing.look, pairing.judge),
-    "duplicate": Check("a capture that is there twice, or on two sides of a split", twins.look_at, twins.judge),
+    "duplicate": Check("a duplicate capture, in the set or across a split", duplicates.look, duplicates.judge),
 }
-"""Every question by name; `pairs`, `files` and `shared` are `examine`'s own."""
+"""Every check by name; `pairs`, `files` and `shared` are checks of `examine` itself."""
+
+__getattr__ = aliases(__name__, {"edge_shift": "find_edge_shift", "twins": "duplicates"})

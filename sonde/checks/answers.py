@@ -1,50 +1,49 @@
-"""What a check is and what it answers: faults, each of one capture or of the whole set, or why it cannot tell."""
+"""What a check is and what it returns: faults of single captures or of the set, or why it could not decide."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from sonde.datasets import Capture, DepthSet
+from sonde.renamed import aliases
+
+Kept = TypeVar("Kept")
+"""What one check keeps of a capture."""
 
 
 class Fault(NamedTuple):
-    """One line about a capture, or about the set where `capture` is empty."""
+    """One line about a capture; about the whole set if `capture` is empty."""
 
     capture: str
     message: str
-    """What was found, with figures, and what to do."""
+    """What was found, with numbers, and what to do."""
 
 
 class CheckResult(NamedTuple):
-    """What a check says of a set."""
+    """The result of one check of a set."""
 
     faults: list[Fault]
     asked: int
-    """Captures that could tell."""
+    """Number of captures that the check could judge."""
     note: str = ""
-    """Why it says nothing, where it cannot tell."""
+    """Why the check could not decide; empty if it could."""
 
 
-Seen = Mapping[str, Any]
-"""Capture id -> what a check kept of it."""
+def judge_each(captures: DepthSet, seen: Mapping[str, object]) -> CheckResult:
+    """The judge of checks of single captures: `look` has returned the line of a fault, or None."""
+    return CheckResult([Fault(name, str(line)) for name, line in seen.items() if line], len(seen))
 
 
-def one_by_one(captures: DepthSet, seen: Seen) -> CheckResult:
-    """The judge of checks that look at single captures: what was kept is the line, or None."""
-    return CheckResult([Fault(name, line) for name, line in seen.items() if line], len(seen))
-
-
-class Check(NamedTuple):
-    """One question. Each capture is looked at once, in any order; then the set is judged by what was kept."""
+class Check(NamedTuple, Generic[Kept]):
+    """One check. It looks at each capture once, in any order; then it judges the set by what it kept."""
 
     finds: str
     """The fault, in a few words."""
-    look: Callable[[DepthSet, Capture], Any]
-    """What to keep of a capture, small; None where it tells nothing."""
-    judge: Callable[[DepthSet, Seen], CheckResult] = one_by_one
+    look: Callable[[DepthSet, Capture], Kept]
+    """What to keep of a capture, small; None if the capture cannot be judged."""
+    judge: Callable[[DepthSet, Mapping[str, Kept]], CheckResult] = judge_each
+    """(set, capture id -> what `look` kept) -> the result."""
     most: int | None = None
-    """How many captures are looked at, evenly spread; None for all."""
+    """Largest number of captures to look at, evenly spread; None: all."""
 
 
-def shown(names: list[str]) -> str:
-    """The first three of some names."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+__getattr__ = aliases(__name__, {"one_by_one": "judge_each"})

@@ -1,4 +1,4 @@
-"""What a page shows of a capture's depth: its range, its histogram, and how much of the map has any."""
+"""The depth of a capture as a page shows it: its range, its histogram, and the share of pixels with depth."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,14 @@ import numpy as np
 from jaxtyping import Int
 
 from sonde.datasets import Capture, DepthSet
+from sonde.renamed import aliases
 
 BINS = np.logspace(-3, 4, 281)
-"""Metres: 40 to a decade, from a millimetre to ten kilometres."""
+"""Bin edges in metres: 40 bins per decade, from a millimetre to ten kilometres."""
 
 
 class Profile(NamedTuple):
-    """Of one capture; metres."""
+    """Depth statistics of one capture, in metres."""
 
     low: float
     """5th percentile."""
@@ -22,15 +23,15 @@ class Profile(NamedTuple):
     valid: float
     """Share of pixels with depth."""
     size: tuple[int, int]
-    """Height and width of the depth map."""
+    """(height, width) of the depth map."""
     camera: bool
     """Whether its intrinsics are known."""
     counts: Int[np.ndarray, "280"]
-    """Pixels in each step of BINS."""
+    """Number of pixels in each bin of BINS, of a sample of the map."""
 
 
-def profile(captures: DepthSet, capture: Capture) -> Profile:
-    """Measured once, when the capture is read."""
+def measure_profile(captures: DepthSet, capture: Capture) -> Profile:
+    """The profile of a capture with depth."""
     depth = capture.depth[capture.mask]
     low, median, high = (float(value) for value in np.percentile(depth, [5, 50, 95]))
     height, width = capture.depth.shape
@@ -38,3 +39,6 @@ def profile(captures: DepthSet, capture: Capture) -> Profile:
     return Profile(
         low, median, high, depth.size / capture.depth.size, (height, width), capture.intrinsics is not None, counts
     )
+
+
+__getattr__ = aliases(__name__, {"profile": "measure_profile"})

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -20,8 +20,32 @@ FORMATS = (
     "zivid, folder, nyu, nyu_labeled, kitti, kitti_kb, driving_stereo, hypersim, vkitti2, tartanair, irs, blendedmvs, "
     "eth3d, diode, sintel, ibims, pseudo"
 )
-"""The names in `datasets.DATASETS`, which are not imported for a help text."""
+"""The names in `datasets.DATASETS`. Importing them for a help text would take seconds."""
 Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
+
+
+class FolderReport(NamedTuple):
+    """What a set's own reader finds in a folder."""
+
+    root: str
+    unit: str
+    """`captures`, or `images` for a set without depth."""
+    count: int
+    problems: int
+    sentence: str
+    """The same in words."""
+    next: str | None
+    """The command that uses the folder; None if the reader finds nothing."""
+
+    def document(self) -> dict[str, object]:
+        """The report as `--json` prints it."""
+        return {
+            "root": self.root,
+            self.unit: self.count,
+            "problems": self.problems,
+            "sentence": self.sentence,
+            "next": self.next,
+        }
 
 
 @data_app.command("check")
@@ -29,21 +53,22 @@ def check(
     root: Root,
     data_format: Format = "zivid",
     reject: Annotated[
-        Path | None, typer.Option(help="List the captures with a problem there, as JSON lines for data.reject.")
+        Path | None, typer.Option(help="Write the captures with a problem to this file, as JSON lines for data.reject.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write a page of thumbnails and histograms there: FILE.html.")
+        Path | None, typer.Option(help="Write a page of thumbnails and histograms to this file: FILE.html.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="A set of the same layout that must share no capture with it; repeatable.")
+        list[Path] | None,
+        typer.Option(help="A set of the same layout that must share no capture with this one; repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read every capture and report what is wrong: one line each, naming the file and the remedy."""
+    """Read every capture and report each problem in one line, with the file and the remedy."""
     from sonde import checks, datasets
 
     if reject is not None and reject.exists():
-        datasets.read_rejects(reject)  # a list is replaced, any other file is not
+        datasets.read_rejects(reject)  # refuses a file that is not such a list: it would be replaced
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--page {page}: expected a name that ends in .html.")
     captures = datasets.open_set(data_format, root, strict=False)
@@ -68,34 +93,36 @@ def check(
 
 @data_app.command("stats")
 def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> None:
-    """Depth range, valid share and sizes of a set, in its own unit."""
+    """Depth range, share of valid pixels and sizes of a set, in its own unit."""
     from sonde import datasets
 
-    summary = datasets.describe(datasets.open_set(data_format, root))
-    each = summary.pop("per_capture")
-    print_result(summary | ({"each": each} if as_json else {}), as_json)
+    found = datasets.describe(datasets.open_set(data_format, root))
+    summary = {name: value for name, value in found.items() if name != "per_capture"}
+    if as_json:
+        summary["each"] = found["per_capture"]
+    print_result(summary, as_json)
 
 
 @data_app.command("convert")
 def convert(
     images: Annotated[Path, typer.Argument(help="Folder, file or pattern of colour images.")],
-    depth: Annotated[Path, typer.Argument(help="Likewise of depth maps, matched by name.")],
-    out: Annotated[Path, typer.Argument(help="New folder in the Zivid layout.")],
+    depth: Annotated[Path, typer.Argument(help="Folder, file or pattern of depth maps, matched by name.")],
+    out: Annotated[Path, typer.Argument(help="New folder, in the Zivid layout.")],
     depth_scale: Annotated[float | None, typer.Option(help="Metres per level of the depth: 1e-3, 1e-4 …")] = None,
     intrinsics: Annotated[
         list[str] | None,
-        typer.Option(help="fx,fy,cx,cy or a file of the matrix; PATTERN=… for captures of that name; repeatable."),
+        typer.Option(help="fx,fy,cx,cy or a file of the matrix; PATTERN=… for captures with such names; repeatable."),
     ] = None,
-    rotated_bits: Annotated[int, typer.Option(help="3 for SUN RGB-D, whose levels are stored turned.")] = 0,
+    rotated_bits: Annotated[int, typer.Option(help="3 for SUN RGB-D, which stores levels with rotated bits.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Bring RGB + depth images into the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
+    """Convert images and depth maps to the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
     from sonde import datasets, prediction
 
     words = [text.rpartition("=") for text in intrinsics or []]
     cameras = {pattern or "*": prediction.parse_intrinsics(camera) for pattern, _, camera in words}
     if len(cameras) < len(words):
-        raise ValueError(f"--intrinsics {' '.join(intrinsics or [])}: one pattern is given twice.")
+        raise ValueError(f"--intrinsics {' '.join(intrinsics or [])}: a pattern is given twice; keep one.")
     done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
     print_result({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
     if done.problems:
@@ -104,47 +131,59 @@ def convert(
 
 @data_app.command("download")
 def download_set(
-    name: Annotated[str | None, typer.Argument(help="A name that --list gives.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A name from --list.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The set's folder; data/NAME by default.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="You have read the licence and accept it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
-    only: Annotated[str, typer.Option(help="A pattern of files, such as 'ai_001_*', where a part is enough.")] = "*",
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm that you have read the licence and accept it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be downloaded, and download nothing.")
+    ] = False,
+    only: Annotated[str, typer.Option(help="A pattern of files, such as 'ai_001_*', for a part of the set.")] = "*",
     brought: Annotated[
         list[str] | None,
-        typer.Option("--from", help="A folder, file or pattern of files that you have fetched yourself; repeatable."),
+        typer.Option(
+            "--from", help="A folder, file or pattern of files that you have downloaded yourself; repeatable."
+        ),
     ] = None,
-    list_sets: Annotated[bool, typer.Option("--list", help="Every set, its size and its licence.")] = False,
+    list_sets: Annotated[bool, typer.Option("--list", help="List every set with its size and licence.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a public data set by name: resumed where it stopped, checked, unpacked.
+    """Download a public data set by name: resume, check and unpack.
 
-    Of a set behind a form it says each step, and goes on with what you have fetched: --from FILES.
+    For a set behind a form, print each step, and continue with the files that you have downloaded: --from FILES.
     """
     from sonde import download
 
     if list_sets:
-        return print(download.manifest(), end="") if as_json else print_rows(download.listing())
+        return print(download.format_manifest(), end="") if as_json else print_rows(download.list_sets())
     if name is None:
-        raise ValueError("Which set? `sonde data download --list` names them.")
+        raise ValueError("No set is named: `sonde data download --list` lists the names.")
     entry = download.find(name)
     if entry.access == "form" and not brought:
         print_result(entry.guide(), as_json)
-        raise typer.Exit(0 if dry_run else 1)  # nothing has come
+        raise typer.Exit(0 if dry_run else 1)  # nothing was downloaded
     terms = f"{entry.title}: {entry.licence}. {entry.allows}"
-    accepted = entry.access == "open" and not dry_run and not brought and _accepts(terms, yes)
+    accepted = entry.access == "open" and not dry_run and not brought and _accept(terms, yes)
     place = out or Path("data") / entry.name
     with bar("MB", quiet=as_json) as show:
         outcome = download.download(
-            name, place, accept_licence=accepted, dry_run=dry_run, only=only, brought=brought or (),
+            name,
+            place,
+            accept_licence=accepted,
+            dry_run=dry_run,
+            only=only,
+            brought=brought or (),
             progress=lambda done, total, path: show(done >> 20, (total or done) >> 20, {}),
-        )  # fmt: skip
-    held = [_held(entry, root) for root in outcome.roots if not dry_run]
+        )
+    held = [_inspect_folder(entry, root) for root in outcome.roots if not dry_run]
     if as_json:
-        print_result(outcome.document() | ({"held": held} if held else {}), True)
+        print_result(outcome.document() | ({"held": [each.document() for each in held]} if held else {}), True)
     else:
-        found = {"found": [each["sentence"] for each in held], "next": [each["next"] for each in held if each["next"]]}
-        print_result(outcome.summary() | (found if held else {}), False)
-    if outcome.problems or not all(each["next"] for each in held):
+        summary = outcome.summary()
+        if held:
+            summary["found"] = [each.sentence for each in held]
+            summary["next"] = [each.next for each in held if each.next is not None]
+        print_result(summary, False)
+    if outcome.problems or not all(each.next for each in held):
         raise typer.Exit(1)
 
 
@@ -156,34 +195,41 @@ def synth(
             help="bench, room, road, highway, indoor, street, outdoor, objects, abstract, handheld or bins."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The folder; renders already there are kept.")],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
+    out: Annotated[Path, typer.Argument(help="The output folder; existing renders are kept.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of renders.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="height,width in pixels.")] = "168,224",
     layout: Annotated[
-        str | None, typer.Option(help="zivid, nyu, driving_stereo or folder; the family's own by default.")
+        str | None, typer.Option(help="zivid, nyu, driving_stereo or folder; by default the family's own layout.")
     ] = None,
     rigs: Annotated[
-        int, typer.Option(min=0, help="Cameras of a bench, road or highway; 0: a new one for every image.")
+        int, typer.Option(min=0, help="Number of cameras of a bench, road or highway; 0: a new camera for every image.")
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Render scenes with exact depth in the layout of the real set they stand for."""
+    """Render scenes with exact depth, in the layout of the real set that they imitate."""
     from sonde import scenes
 
-    height, width = _size(size)
+    height, width = _parse_size(size)
     start = time.perf_counter()
     with bar("rendering", quiet=as_json) as show:
         scenes.synth(
-            family, out, count, seed=seed, height=height, width=width, layout=layout, rigs=rigs,
+            family,
+            out,
+            count,
+            seed=seed,
+            height=height,
+            width=width,
+            layout=layout,
+            rigs=rigs,
             progress=lambda done: show(done, count, {}),
-        )  # fmt: skip
+        )
     seconds = round(time.perf_counter() - start, 2)
     print_result({"written": str(out), "captures": count, "seconds": seconds}, as_json)
 
 
-def _held(entry: "Entry", root: Path) -> dict[str, Any]:
-    """What the set's own reader finds in a folder, and the command that takes it; none where the reader refuses."""
+def _inspect_folder(entry: "Entry", root: Path) -> FolderReport:
+    """What the set's own reader finds in a folder, and the command that uses it."""
     from sonde import datasets, unlabeled
 
     count, problems, unit = 0, 0, "captures" if entry.format else "images"
@@ -197,18 +243,18 @@ def _held(entry: "Entry", root: Path) -> dict[str, Any]:
     except ValueError as error:
         sentence = f"{root}: no {unit} yet. {error}"
     command = entry.next(str(root)) if count else None
-    return {"root": str(root), unit: count, "problems": problems, "sentence": sentence, "next": command}
+    return FolderReport(str(root), unit, count, problems, sentence, command)
 
 
-def _accepts(licence: str, yes: bool) -> bool:
-    """Shows a licence to who accepts it unasked, and to who is there to be asked."""
+def _accept(licence: str, yes: bool) -> bool:
+    """Whether the user accepts a licence: with --yes, or by answering at a terminal. Both cases show the licence."""
     asked = not yes and sys.stdin.isatty()
     if yes or asked:
         Console(stderr=True, highlight=False).print(escape(licence), soft_wrap=True)
     return yes or (asked and typer.confirm("Do you accept?", err=True))
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     sides = [int(side) for side in text.split(",") if side.strip().isdecimal()]
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"Size {text!r}: expected height,width in pixels, such as 168,224.")

@@ -1,16 +1,18 @@
-"""What a verb prints: a bar while it works, then a table, lines or one JSON document."""
+"""Print what a verb reports: a bar while it works, then a table, lines or one JSON document."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from sonde.renamed import aliases
 
 if TYPE_CHECKING:
     from sonde.comparison import Comparison
@@ -19,14 +21,11 @@ if TYPE_CHECKING:
     from sonde.training import RatePlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
-MaxDepth = Annotated[
-    float | None, typer.Option("--max-depth", "--max_depth", help="Metres at which a GLPDepth .ckpt ends.")
-]
 
 
 @contextmanager
 def bar(task: str, quiet: bool = False) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """A progress bar with the time left and the newest numbers, on stderr; where that is no terminal, a few lines."""
+    """Show a progress bar with the time left and the newest numbers on stderr; if that is no terminal, a few lines."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, quiet=quiet)
@@ -54,7 +53,7 @@ def bar(task: str, quiet: bool = False) -> Iterator[Callable[[int, int, dict[str
 
 @contextmanager
 def stages(quiet: bool = False) -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
-    """A bar for each task in turn, told (task, done, of, newest numbers)."""
+    """Show a bar for each task in turn; call it with (task, done, total, newest numbers)."""
     with ExitStack() as stack:
         running: dict[str, Callable[[int, int, dict[str, float]], None]] = {}
 
@@ -68,20 +67,20 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str, int, int, dict[str, f
         yield show
 
 
-def print_result(document: dict[str, Any], as_json: bool) -> None:
-    """A document as JSON, or as lines of name and value."""
+def print_result(document: Mapping[str, object], as_json: bool) -> None:
+    """Print a document as JSON, or as lines of name and value."""
     if as_json:
         return print(json.dumps(document, indent=2, default=str))
-    lines = list(_flat(document))
+    lines = list(_flatten(document))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}".rstrip())
 
 
-def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in document.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
             yield f"{prefix}{name}", str(len(value))
             yield from (("", item) for item in value)
@@ -90,19 +89,21 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def print_run(run: Path, as_json: bool) -> None:
-    """What speaks against the run, its folder, then its table of scores; nothing after."""
-    from sonde.report import Curves, told
+    """Print the warning about a run, if there is one, its folder, and its table of scores last."""
+    from sonde.report import Curves, describe_training
 
     path = run / "metrics.json"
     scores = json.loads(path.read_text()) if path.is_file() else {}
-    training = Curves.read(run / "metrics.jsonl").training()
+    training = Curves.read(run / "metrics.jsonl").summarize_training()
     if as_json:
-        return print_result({"run": str(run), **scores, "training": training}, True)
+        return print_result(
+            {"run": str(run), **scores, "training": {} if training is None else training.document()}, True
+        )
     if scores.get("headline"):
         print(scores["headline"])
     print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
-    if training:
-        print(f"steps   {told(training)}")
+    if training is not None:
+        print(f"steps   {describe_training(training)}")
     if "table" in scores:
         kept = "left-out" if scores["settings"].get("left_out") else "held-out"
         return print_table(f"{scores['images']} {kept} captures", scores["table"])
@@ -111,10 +112,10 @@ def print_run(run: Path, as_json: bool) -> None:
 
 
 def print_rates(plan: "RatePlan", as_json: bool) -> None:
-    """A run's learning rate: its chart, then the numbers."""
+    """Print a run's learning rate: its chart, then the numbers."""
     from sonde import schedules
 
-    summary = plan.summary()
+    summary = plan.document()
     if as_json:
         return print_result(summary, True)
     print(schedules.draw(plan.rates), end="\n\n")
@@ -124,16 +125,17 @@ def print_rates(plan: "RatePlan", as_json: bool) -> None:
 
 
 def print_evaluation(scored: "Evaluation", as_json: bool) -> None:
-    """What speaks against it, the means, what weakens them, and the errors by range and by height."""
+    """Print the warnings, the means, the notes, and the errors by range and by height."""
     from sonde.evaluation import height_table, range_table
 
     summary = scored.summary()
     if as_json:
         return print_result(summary, True)
     if scored.intervals:
-        summary["ci"] |= told_intervals(scored)
+        summary["ci"] = scored.interval_bounds() | describe_intervals(scored)
+    found = {} if scored.heights is None else scored.heights.document()
     summary["spread"] = {name: value for name, value in scored.spread.items() if name == scored.main.metric}
-    summary["heights"] = {name: value for name, value in scored.heights.items() if name != "spans"}
+    summary["heights"] = {name: value for name, value in found.items() if name != "spans"}
     print_result({name: value for name, value in summary.items() if name != "ranges"}, False)
     for title, rows in (("by true depth", range_table(scored)), ("by height above the bench", height_table(scored))):
         if rows:
@@ -141,13 +143,13 @@ def print_evaluation(scored: "Evaluation", as_json: bool) -> None:
             print_table(f"{title}, mean over the images that have some", rows)
 
 
-def told_intervals(scored: "Evaluation") -> dict[str, str]:
+def describe_intervals(scored: "Evaluation") -> dict[str, str]:
     """Each metric's interval in words."""
     return {name: f"{found.low:.4g} to {found.high:.4g}" for name, found in scored.intervals.items()}
 
 
 def print_board(scoreboard: "dict[str, Evaluation]", as_json: bool) -> None:
-    """A row for each set, with the median ratio of true to predicted depth; then the errors by range, by height."""
+    """Print a row for each set, with the median ratio of true to predicted depth; then errors by range and height."""
     from sonde.evaluation import height_table, range_table, table
 
     if as_json:
@@ -162,7 +164,7 @@ def print_board(scoreboard: "dict[str, Evaluation]", as_json: bool) -> None:
     for row, scored in scoreboard.items():
         if scored.intervals:
             print()
-            print_result({f"{row}, {scored.settings['ci']:g} %": told_intervals(scored)}, False)
+            print_result({f"{row}, {scored.settings.ci:g} %": describe_intervals(scored)}, False)
     for title, lines in (("by true depth", range_table), ("by height above the bench", height_table)):
         found = {
             f"{row}, {span}": values for row, scored in scoreboard.items() for span, values in lines(scored).items()
@@ -172,7 +174,7 @@ def print_board(scoreboard: "dict[str, Evaluation]", as_json: bool) -> None:
 
 
 def print_comparison(found: "Comparison", as_json: bool) -> None:
-    """What weakens it, the settings that differ, then its tables."""
+    """Print the notes and the settings that differ, then the tables."""
     if as_json:
         return print_result(found.document(), True)
     if found.refused:
@@ -184,7 +186,7 @@ def print_comparison(found: "Comparison", as_json: bool) -> None:
 
 
 def print_reproduction(made: "Reproduction", as_json: bool) -> None:
-    """The paper's numbers beside ours, or what is missing."""
+    """Print the paper's numbers beside those of sonde, or what is missing."""
     if as_json:
         return print_result(made.document(), True)
     print(f"{made.name}: {made.row.paper}, {made.row.table}")
@@ -195,26 +197,30 @@ def print_reproduction(made: "Reproduction", as_json: bool) -> None:
 
 
 def print_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
-    """Row -> heading -> number or words; rows need not share all their headings."""
+    """Print a table of row -> heading -> number or words; rows need not share all headings."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
         table.add_column(name, justify="right")
     for row, values in rows.items():
-        table.add_row(row, *(_cell(values.get(name)) for name in names))
+        table.add_row(row, *(_format_cell(values.get(name)) for name in names))
+    # A row that runs over a narrow terminal is easier to read than one that is broken.
     needed = Console(width=1000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)  # rather run over a narrow terminal than break a row
+    Console(width=max(Console().width, needed)).print(table)
 
 
-def _cell(value: int | float | str | None) -> str:
+def _format_cell(value: int | float | str | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def print_rows(rows: list[dict[str, str]]) -> None:
-    """Rows of words under the keys of the first."""
+    """Print rows of words under the keys of the first row."""
     table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in rows:
         table.add_row(*map(escape, row.values()))
     Console(width=max(Console().width, 120), highlight=False).print(table)
+
+
+__getattr__ = aliases(__name__, {"told_intervals": "describe_intervals"})

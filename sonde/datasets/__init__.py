@@ -1,8 +1,8 @@
-"""Captures on disk, whatever their layout, as one contract: `open_set(format, root)` -> DepthSet.
+"""Captures on disk, in any layout, behind one interface: `open_set(format, root)` -> DepthSet.
 
 captures = open_set("zivid", "data")
 parts = split(captures.ids, SplitRecipe())
-samples = DepthDataset(Decoded(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
+samples = DepthDataset(DecodedSet(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sonde.datasets.blendedmvs import open_blendedmvs
-from sonde.datasets.cache import Decoded
+from sonde.datasets.cache import DecodedSet
 from sonde.datasets.contract import Capture, DepthSet
-from sonde.datasets.convert import cameras, convert
+from sonde.datasets.convert import convert, read_cameras
 from sonde.datasets.diode import open_diode
 from sonde.datasets.driving_stereo import open_driving_stereo
 from sonde.datasets.eth3d import open_eth3d
@@ -20,18 +20,18 @@ from sonde.datasets.folder import open_folder
 from sonde.datasets.hypersim import open_hypersim
 from sonde.datasets.ibims import open_ibims
 from sonde.datasets.irs import open_irs
-from sonde.datasets.joined import Joined
+from sonde.datasets.joined import JoinedSet
 from sonde.datasets.kitti import kb_crop, open_kitti, open_kitti_kb
-from sonde.datasets.lists import listed_ids, only
+from sonde.datasets.lists import keep_listed, read_listed_ids
 from sonde.datasets.nyu import open_nyu
 from sonde.datasets.nyu_labeled import LabeledSet, open_nyu_labeled
 from sonde.datasets.pairs import PairSet
 from sonde.datasets.pseudo import PseudoSet, open_pseudo
-from sonde.datasets.rejects import confident, read_rejects, without, write_rejects
+from sonde.datasets.rejects import drop_rejected, keep_confident, read_rejects, write_rejects
 from sonde.datasets.samples import DepthDataset, Sample, check_window, collate
 from sonde.datasets.sintel import open_sintel
 from sonde.datasets.splits import split
-from sonde.datasets.statistics import Figures, depth_range, describe, figures
+from sonde.datasets.statistics import CaptureStatistics, describe, find_depth_range, measure_capture
 from sonde.datasets.tartanair import open_tartanair
 from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
@@ -41,30 +41,30 @@ from sonde.spelling import nearest
 __all__ = [
     "DATASETS",
     "Capture",
-    "Decoded",
+    "CaptureStatistics",
+    "DecodedSet",
     "DepthDataset",
     "DepthSet",
-    "Figures",
-    "Joined",
+    "JoinedSet",
     "LabeledSet",
     "PairSet",
     "PseudoSet",
     "Sample",
-    "cameras",
     "check_window",
     "collate",
-    "confident",
     "convert",
-    "depth_range",
     "describe",
-    "figures",
+    "drop_rejected",
+    "find_depth_range",
     "kb_crop",
-    "listed_ids",
-    "only",
+    "keep_confident",
+    "keep_listed",
+    "measure_capture",
     "open_set",
+    "read_cameras",
+    "read_listed_ids",
     "read_rejects",
     "split",
-    "without",
     "write_rejects",
 ]
 
@@ -81,19 +81,19 @@ def open_set(
 
     Args:
         format: a name in DATASETS.
-        root: the folder its layout describes.
-        min_depth: depths at or below are not trusted, in the set's unit; None takes the layout's own limit.
-        max_depth: depths at or above are not trusted, in the set's unit; None takes the layout's own limit.
-        strict: refuse a set with problems such as a missing partner, rather than leave captures out unseen.
-            When False they are listed in `problems` and the sound pairs are there.
+        root: the folder of the set, in this layout.
+        min_depth: depths at or below it are not trusted, in the set's unit; None uses the layout's own limit.
+        max_depth: depths at or above it are not trusted, in the set's unit; None uses the layout's own limit.
+        strict: refuse a set with problems, such as a missing partner. If False, the set holds the complete pairs, and
+            `problems` lists the rest.
 
     Raises:
-        ValueError: an unknown format, no such folder, no captures, or (strict) problems, with the remedy.
+        ValueError: an unknown format, no such folder, no captures, or problems with `strict`; with the remedy.
     """
     if format not in DATASETS:
         raise ValueError(f"No dataset format {format!r}; {nearest(format, list(DATASETS))}")
     if not Path(root).is_dir():
-        raise ValueError(f"{root} is no folder: data.root names the folder of a {format} set.")
+        raise ValueError(f"{root} is not a folder: set data.root to the folder of a {format} set.")
     found = DATASETS[format](Path(root))
     low, high = found.limits
     low, high = low if min_depth is None else min_depth, high if max_depth is None else max_depth
@@ -124,6 +124,21 @@ DATASETS: dict[str, Callable[[Path], PairSet | LabeledSet | PseudoSet]] = {
     "ibims": open_ibims,
     "pseudo": open_pseudo,
 }
-"""Opener by name; each takes the root and gives every sound pair and a list of problems."""
+"""Opener by name: root -> a set of all complete pairs, with a list of problems."""
 
-__getattr__ = aliases(__name__, {"Samples": "DepthDataset"})
+__getattr__ = aliases(
+    __name__,
+    {
+        "Decoded": "DecodedSet",
+        "Figures": "CaptureStatistics",
+        "Joined": "JoinedSet",
+        "Samples": "DepthDataset",
+        "cameras": "read_cameras",
+        "confident": "keep_confident",
+        "depth_range": "find_depth_range",
+        "figures": "measure_capture",
+        "listed_ids": "read_listed_ids",
+        "only": "keep_listed",
+        "without": "drop_rejected",
+    },
+)

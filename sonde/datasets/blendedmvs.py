@@ -1,12 +1,12 @@
 """BlendedMVS and BlendedMVG (Yao et al., 2020): photographs blended with renders of their own reconstruction.
 
-    root/…/PID/blended_images/00000000.jpg       768x576 or 2048x1536; 00000000_masked.jpg is left alone
+    root/…/PID/blended_images/00000000.jpg       768x576 or 2048x1536; 00000000_masked.jpg is ignored
     root/…/PID/rendered_depth_maps/00000000.pfm  float32, 0 where the mesh has a hole or ends, as in the sky
     root/…/PID/cams/00000000_cam.txt             optional: "extrinsic" and 4 rows, "intrinsic" and 3 rows, depth range
 
-A reconstruction from photographs knows no metre: depth is right up to a scale of each project (`space` is `scale`, the
-unit only nominal), so only losses that ignore scale may learn from it. The mesh may be missing from a whole view: such
-a map has no depth, and `sonde data check` names it.
+A reconstruction from photographs has no metric scale: depth is correct up to one scale per project (`space` is `scale`,
+the unit is only nominal), so train on it only with losses that ignore scale. The mesh may be missing from a whole view:
+such a map has no depth, and `sonde data check` names it.
 """
 
 import math
@@ -14,42 +14,38 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, pair_by_name
 from sonde.files import read_depth, reading
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, math.inf)
-"""In units that differ from project to project."""
+"""In the unit of each project."""
 
 
 def open_blendedmvs(root: Path) -> PairSet:
-    """The unmasked pictures of every project below `root`."""
+    """The unmasked images of every project below `root`."""
     blended = (path for path in root.glob("**/blended_images/*.jpg") if not path.stem.endswith("_masked"))
-    images, twice = named(blended, _name)
-    depths, again = named(root.glob("**/rendered_depth_maps/*.pfm"), _name)
-    pairs, problems = paired(images, depths)
-    faults = [*twice, *again, *problems]
+    pairs, problems = pair_by_name(blended, root.glob("**/rendered_depth_maps/*.pfm"), _name_capture)
     return PairSet(
-        "blendedmvs", root, pairs, decode_rendered, "m", LIMITS, faults,
-        space="scale", beside=_beside,
-    )  # fmt: skip
+        "blendedmvs", root, pairs, decode_rendered, "m", LIMITS, problems, space="scale", beside=_list_beside
+    )
 
 
 def decode_rendered(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
-    """Depth in the project's unit, 0 where there is no mesh, and the intrinsics where its camera file is there."""
-    camera = _camera_of(path)
+    """Depth in the project's unit, 0 where there is no mesh; and the intrinsics if the camera file exists."""
+    camera = _camera_path(path)
     return read_depth(path), _read_camera(camera) if camera.is_file() else None
 
 
-def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
-    return (_camera_of(pair.depth),)
+def _list_beside(pair: ImageDepthPair) -> tuple[Path, ...]:
+    return (_camera_path(pair.depth),)
 
 
-def _camera_of(depth: Path) -> Path:
+def _camera_path(depth: Path) -> Path:
     return depth.parents[1] / "cams" / f"{depth.stem}_cam.txt"
 
 
-def _name(path: Path) -> str:
+def _name_capture(path: Path) -> str:
     return f"{path.absolute().parents[1].name}/{path.stem}"
 
 

@@ -1,4 +1,4 @@
-"""What every set of captures answers, whatever its layout on disk."""
+"""The interface of every set of captures, whatever its layout on disk."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -7,21 +7,21 @@ from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray, Space
 
 
 class Capture(NamedTuple):
-    """One image and its depth, as read."""
+    """One image and its depth."""
 
     id: str
     image: RGBArray
     depth: DepthArray
     """float32 metres, 0 where untrusted; its size may differ from the image's."""
     mask: MaskArray
-    """True where depth is trusted: finite, inside the set's limits. The same as depth > 0."""
+    """True where depth is trusted: finite and inside the set's limits. The same as depth > 0."""
     intrinsics: MatrixArray | None = None
-    """For the depth's pixels."""
+    """For the depth's pixels; None if unknown."""
 
 
 @runtime_checkable
 class DepthSet(Protocol):
-    """A set of captures, read one at a time. Faults of a file are ValueErrors naming it and the remedy."""
+    """A set of captures, read one at a time. A bad file raises a ValueError with its name and the remedy."""
 
     @property
     def root(self) -> Path:
@@ -40,15 +40,15 @@ class DepthSet(Protocol):
 
     @property
     def space(self) -> Space:
-        """What the depth is: `metric`, `scale` where a reconstruction's unit is unknown, or `disparity`.
+        """What the depth is: `metric`; `scale` for a reconstruction without a known unit; or `disparity`.
 
-        The last are a relative teacher's pseudo-labels: 1 / depth is the label, up to scale and shift.
+        `disparity` is for pseudo-labels of a relative teacher: 1 / depth is the label, up to scale and shift.
         """
         ...
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Depth is trusted strictly between these two, in the set's unit."""
+        """Depth is trusted strictly between these two values, in the set's unit."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class DepthSet(Protocol):
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong at first sight, such as a missing partner: one line each, with the remedy."""
+        """Problems that are visible without reading, such as a missing partner: one line each, with the remedy."""
         ...
 
     def __len__(self) -> int: ...
@@ -68,13 +68,13 @@ class DepthSet(Protocol):
         ...
 
     def read_depth(self, index: int) -> DepthArray:
-        """The depth of `read` alone, without decoding the image."""
+        """Only the depth of `read`, without decoding the image."""
         ...
 
     def key(self, index: int) -> str:
-        """What reading this capture depends on, as text: layout, limits, files with their sizes and times."""
+        """Everything that this capture depends on, as text: layout, limits, files with their sizes and times."""
         ...
 
     def groups(self, by: str) -> dict[str, str]:
-        """Capture id -> group: by `folder`, by what the layout knows, or by a column of captures.csv in the root."""
+        """Capture id -> group: by `folder`, by a grouping of the layout, or by a column of captures.csv in the root."""
         ...

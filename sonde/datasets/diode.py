@@ -1,10 +1,10 @@
-"""DIODE (Vasiljevic et al., 2019): a laser's depth of rooms and streets, with a mask of what it truly measured.
+"""DIODE (Vasiljevic et al., 2019): laser depth of rooms and streets, with a mask of the measured pixels.
 
     root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010.png             1024x768; also outdoor
     root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010_depth.npy       (768, 1024, 1) float32 metres
     root/…/indoors/scene_00019/scan_00183/00019_00183_indoors_000_010_depth_mask.npy  (768, 1024), 1 where measured
 
-Depth without its mask is wrong at every edge, where two returns were averaged: the mask must be there. Published
+Depth without its mask is wrong at every edge, where the laser averaged two returns, so the mask is required. Published
 code disagrees about the camera, so none is given. Ids are indoors/scene_00019/scan_00183/NAME; `part` groups into
 indoors and outdoor, `folder` by scan.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, pair_by_name
 from sonde.files import reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -24,37 +24,33 @@ PARTS = ("indoors", "outdoor")
 
 
 def open_diode(root: Path) -> PairSet:
-    """The captures of both parts, or of the one that is there."""
+    """The captures of both parts, or of the part that is present."""
     files = [path for path in root.glob("**/scene_*/scan_*/*") if path.absolute().parts[-4] in PARTS]
-    images, twice = named((path for path in files if path.suffix == ".png"), lambda path: _name(path, ".png"))
-    depths, again = named(
-        (path for path in files if path.name.endswith("_depth.npy")), lambda p: _name(p, "_depth.npy")
-    )
-    pairs, problems = paired(images, depths)
-    parts = {pair.id: pair.id.partition("/")[0] for pair in pairs}
-    faults = [*twice, *again, *problems]
+    images = [path for path in files if path.suffix == ".png"]
+    depths = [path for path in files if path.name.endswith("_depth.npy")]
+    pairs, problems = pair_by_name(images, depths, _name_capture)
+    groupings = {"part": {pair.id: pair.id.partition("/")[0] for pair in pairs}}
     return PairSet(
-        "diode", root, pairs, decode_measured, "m", LIMITS, faults,
-        groupings={"part": parts}, beside=_beside,
-    )  # fmt: skip
+        "diode", root, pairs, decode_measured, "m", LIMITS, problems, groupings=groupings, beside=_list_beside
+    )
 
 
 def decode_measured(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
-    """Depth in metres, 0 where the mask says that nothing was measured; no camera."""
-    mask = _mask(path)
+    """Depth in metres, 0 where the mask says that nothing was measured; no intrinsics."""
+    mask = _mask_path(path)
     with reading(path, "download it again; expected a float map of shape (h, w, 1)"):
         depth = np.load(path).reshape(size)
-    with reading(mask, "every depth map of DIODE has a mask beside it; download it too"):
+    with reading(mask, "every depth map of DIODE has a mask beside it; download the mask too"):
         return np.where(np.load(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
 
 
-def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
-    return (_mask(pair.depth),)
+def _list_beside(pair: ImageDepthPair) -> tuple[Path, ...]:
+    return (_mask_path(pair.depth),)
 
 
-def _mask(depth: Path) -> Path:
+def _mask_path(depth: Path) -> Path:
     return depth.with_name(depth.name.replace("_depth.npy", "_depth_mask.npy"))
 
 
-def _name(path: Path, ending: str) -> str:
-    return "/".join([*path.absolute().parts[-4:-1], path.name.removesuffix(ending)])
+def _name_capture(path: Path) -> str:
+    return "/".join([*path.absolute().parts[-4:-1], path.stem.removesuffix("_depth")])

@@ -2,13 +2,14 @@
 
     root/…/ai_001_001/images/scene_cam_00_geometry_hdf5/frame.0000.depth_meters.hdf5      768x1024 float16
     root/…/ai_001_001/images/scene_cam_00_geometry_hdf5/frame.0000.render_entity_id.hdf5  -1: no surface; optional
-    root/…/ai_001_001/images/scene_cam_00_final_hdf5/frame.0000.color.hdf5                linear, tone-mapped here
-    root/…/ai_001_001/images/scene_cam_00_final_preview/frame.0000.tonemap.jpg            where there is no color.hdf5
+    root/…/ai_001_001/images/scene_cam_00_final_hdf5/frame.0000.color.hdf5                linear; tone-mapped here
+    root/…/ai_001_001/images/scene_cam_00_final_preview/frame.0000.tonemap.jpg            used if there is no color.hdf5
 
 Every HDF5 file holds one array, `dataset`. `depth_meters` is the Euclidean distance to the camera, NaN where a ray
-left the scene (through a window, say): such pixels are not trusted. It becomes depth by the pinhole camera the field
-uses for all scenes. Over half of the scenes were rendered with a more or less shifted lens, for which that is an
-approximation: by the published camera parameters, of 0.3 % at the worst pixel of the median scene, 3 % in every tenth.
+left the scene, for example through a window: such pixels are not trusted. This reader converts distance to depth with
+the pinhole camera that the field uses for all scenes. More than half of the scenes were rendered with a shifted lens,
+so this is an approximation: by the published camera parameters, the error at the worst pixel is 0.3 % in the median
+scene and 3 % in one scene of ten.
 
 Ids are SCENE/cam_00_0000, so that splitting by folder keeps a scene on one side.
 """
@@ -19,59 +20,67 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
-from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, named, paired
+from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, index_by_name, match_pairs
 from sonde.files import image_size, read_rgb, reading
 from sonde.geometry import distance_to_depth, scale_intrinsics
+from sonde.renamed import aliases
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
 
 LIMITS = (0.0, 1000.0)
 """Metres."""
 
 SIZE = (768, 1024)
-"""The published size, which CAMERA is for."""
+"""(height, width) of the published images, to which CAMERA belongs."""
 CAMERA = np.array([[886.81, 0, 511.5], [0, 886.81, 383.5], [0, 0, 1]])
-"""60 degrees across, pixels."""
+"""Intrinsics in pixels; the field of view is 60 degrees wide."""
 
 REMEDY = "download it again; expected HDF5 with one array named dataset"
 
 LUMA = np.array([0.3, 0.59, 0.11], np.float32)
-"""Brightness of linear RGB, as Hypersim's tone-mapping weighs it."""
+"""Weights of the brightness of linear RGB in Hypersim's tone mapping."""
 
 
 def open_hypersim(root: Path) -> PairSet:
     """The frames of every scene below `root`."""
-    depths, twice = named(root.glob("**/images/scene_*_geometry_hdf5/frame.*.depth_meters.hdf5"), _name)
-    colours, again = named(root.glob("**/images/scene_*_final_hdf5/frame.*.color.hdf5"), _name)
-    previews, thrice = named(root.glob("**/images/scene_*_final_preview/frame.*.tonemap.jpg"), _name)
-    pairs, problems = paired(previews | colours, depths)
-    faults = [*twice, *again, *thrice, *problems]
+    depths, twice = index_by_name(root.glob("**/images/scene_*_geometry_hdf5/frame.*.depth_meters.hdf5"), _name_capture)
+    colours, again = index_by_name(root.glob("**/images/scene_*_final_hdf5/frame.*.color.hdf5"), _name_capture)
+    previews, thrice = index_by_name(root.glob("**/images/scene_*_final_preview/frame.*.tonemap.jpg"), _name_capture)
+    pairs, problems = match_pairs(previews | colours, depths)
     return PairSet(
-        "hypersim", root, pairs, decode_distance, "m", LIMITS, faults,
-        read_image=read_colour, size_of=colour_size, beside=_beside,
-    )  # fmt: skip
+        "hypersim",
+        root,
+        pairs,
+        decode_distance,
+        "m",
+        LIMITS,
+        [*twice, *again, *thrice, *problems],
+        read_image=read_colour,
+        size_of=read_colour_size,
+        beside=_list_beside,
+    )
 
 
 def decode_distance(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
-    """Depth in metres from distance, not finite where nothing was hit, and the camera at the map's size."""
-    distance = _array(path, 2).astype(np.float32)
+    """Depth in metres from distance, not finite where no surface was hit; and the intrinsics at the map's size."""
+    distance = _read_array(path, 2).astype(np.float32)
     camera = scale_intrinsics(CAMERA, SIZE, distance.shape)
     return distance_to_depth(distance, camera), camera
 
 
 def read_colour(path: Path) -> RGBArray:
-    """The preview as it is, or linear colour tone-mapped over the pixels that show a surface."""
+    """The preview as it is; or linear colour, tone-mapped by the brightness of the pixels that show a surface."""
     if path.suffix != ".hdf5":
         return read_rgb(path)
-    colour = _array(path, 3).astype(np.float32)
-    entities = _entities(path)
-    surface = np.ones(colour.shape[:2], bool) if not entities.is_file() else _array(entities, 2) != -1
+    colour = _read_array(path, 3).astype(np.float32)
+    entities = _entities_path(path)
+    surface = np.ones(colour.shape[:2], bool) if not entities.is_file() else _read_array(entities, 2) != -1
     if surface.shape != colour.shape[:2]:
-        raise ValueError(f"{entities} is of another size than {path.name}: download both again.")
-    return tone_mapped(colour, surface)
+        raise ValueError(f"{entities} has another size than {path.name}: download both again.")
+    return tone_map(colour, surface)
 
 
-def colour_size(path: Path) -> Size:
-    """Height and width of what `read_colour` gives."""
+def read_colour_size(path: Path) -> Size:
+    """(height, width) of what `read_colour` returns."""
     if path.suffix != ".hdf5":
         return image_size(path)
     with reading(path, REMEDY), h5py.File(path) as file:
@@ -79,42 +88,47 @@ def colour_size(path: Path) -> Size:
         return int(height), int(width)
 
 
-def tone_mapped(colour: Float[np.ndarray, "h w 3"], surface: MaskArray) -> RGBArray:
-    """Linear colour scaled so that the 90th percentile of brightness shows as 0.8, then gamma 1/2.2.
+def tone_map(colour: Float[np.ndarray, "h w 3"], surface: MaskArray) -> RGBArray:
+    """Linear colour, scaled so that the 90th percentile of brightness becomes 0.8 after gamma 1/2.2.
 
-    Hypersim's own (`scene_generate_images_tonemap.py`), which Marigold follows: black where that percentile is
-    below 1e-4, unscaled where no surface is seen.
+    This is Hypersim's own tone mapping (`scene_generate_images_tonemap.py`), which Marigold uses too. The image is
+    black if the percentile is below 1e-4, and not scaled if no surface is visible.
     """
     brightness = (colour @ LUMA)[surface & np.isfinite(colour).all(-1)]
-    linear = np.nan_to_num(colour, nan=0.0, posinf=65504.0) * np.float32(_exposure(brightness))  # float16's largest
+    linear = np.nan_to_num(colour, nan=0.0, posinf=65504.0) * np.float32(
+        _choose_exposure(brightness)
+    )  # float16's largest
     return np.rint(np.clip(linear, 0, 1) ** np.float32(1 / 2.2) * 255).astype(np.uint8)
 
 
-def _exposure(brightness: np.ndarray) -> float:
+def _choose_exposure(brightness: np.ndarray) -> float:
     if not brightness.size:
         return 1.0
     bright = float(np.percentile(brightness, 90))
     return 0.8**2.2 / bright if bright >= 1e-4 else 0.0
 
 
-def _name(path: Path) -> str:
-    """`ai_001_001/cam_00_0000` for any file of that frame."""
+def _name_capture(path: Path) -> str:
+    """`ai_001_001/cam_00_0000` for every file of that frame."""
     _, camera, number, *_ = path.parent.name.split("_")
     return f"{path.parents[2].name}/{camera}_{number}_{path.name.split('.')[1]}"
 
 
-def _beside(pair: ImageDepthPair) -> tuple[Path, ...]:
-    return (_entities(pair.image),)
+def _list_beside(pair: ImageDepthPair) -> tuple[Path, ...]:
+    return (_entities_path(pair.image),)
 
 
-def _entities(colour: Path) -> Path:
+def _entities_path(colour: Path) -> Path:
     folder = colour.parent.with_name(colour.parent.name.replace("_final_", "_geometry_"))
     return folder / colour.name.replace(".color.", ".render_entity_id.")
 
 
-def _array(path: Path, ranks: int) -> np.ndarray:
+def _read_array(path: Path, ranks: int) -> np.ndarray:
     with reading(path, REMEDY), h5py.File(path) as file:
         values = np.asarray(file["dataset"])
         if values.ndim != ranks or (ranks == 3 and values.shape[2] != 3):
-            raise ValueError(f"its array is of shape {values.shape}")
+            raise ValueError(f"its array has shape {values.shape}")
         return values
+
+
+__getattr__ = aliases(__name__, {"colour_size": "read_colour_size", "tone_mapped": "tone_map"})

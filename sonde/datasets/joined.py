@@ -1,4 +1,4 @@
-"""Several sets as one, concatenated without re-balancing."""
+"""Several sets as one: concatenated, not re-balanced."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,13 +6,15 @@ from itertools import accumulate
 from pathlib import Path
 
 from sonde.datasets.contract import Capture, DepthSet
+from sonde.renamed import aliases
 from sonde.types import DepthArray, Space
 
 
-class Joined:
-    """A DepthSet of sets. Unit, limits and root are the first's; each part is read within its own limits.
+class JoinedSet:
+    """A DepthSet of several sets.
 
-    Captures are named PART/ID, where PART is the position and folder name of their set.
+    Unit, limits and root are those of the first set. Each part is read within its own limits.
+    Captures are named PART/ID. PART is the position and the folder name of their set.
     """
 
     def __init__(self, parts: Sequence[DepthSet]) -> None:
@@ -38,7 +40,7 @@ class Joined:
 
     @property
     def space(self) -> Space:
-        """`metric` where every part is; else that of the first part that is not."""
+        """`metric` if all parts are metric; else the space of the first part that is not."""
         others: list[Space] = [part.space for part in self.parts if part.space != "metric"]
         return others[0] if others else "metric"
 
@@ -49,29 +51,29 @@ class Joined:
 
     @property
     def problems(self) -> list[str]:
-        """Every part's."""
+        """The problems of all parts."""
         return [problem for part in self.parts for problem in part.problems]
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def read(self, index: int) -> Capture:
-        """The whole capture, under its id here."""
-        part, own = self._at(index)
+        """The whole capture, under its id in this set."""
+        part, own = self._locate(index)
         return part.read(own)._replace(id=self.ids[index])
 
     def read_depth(self, index: int) -> DepthArray:
-        """Its depth, metres."""
-        part, own = self._at(index)
+        """Only the depth, in metres."""
+        part, own = self._locate(index)
         return part.read_depth(own)
 
     def key(self, index: int) -> str:
-        """As in its own set."""
-        part, own = self._at(index)
+        """The key in its own set."""
+        part, own = self._locate(index)
         return part.key(own)
 
     def groups(self, by: str) -> dict[str, str]:
-        """Each part's groups; groups of different parts are different groups."""
+        """Capture id -> group in its own part. Groups of different parts are different groups."""
         return {
             f"{name}/{id_}": f"{name}/{group}"
             for name, part in zip(self._names, self.parts, strict=True)
@@ -79,10 +81,14 @@ class Joined:
         }
 
     def roots(self, ids: Sequence[str]) -> list[Path]:
-        """The folders that captures of these ids lie in."""
+        """The roots of the parts to which these captures belong."""
         names = {id_.partition("/")[0] for id_ in ids}
         return [part.root for name, part in zip(self._names, self.parts, strict=True) if name in names]
 
-    def _at(self, index: int) -> tuple[DepthSet, int]:
+    def _locate(self, index: int) -> tuple[DepthSet, int]:
+        """The part that holds a capture, and the capture's position in it."""
         part = bisect_right(self._starts, index) - 1
         return self.parts[part], index - self._starts[part]
+
+
+__getattr__ = aliases(__name__, {"Joined": "JoinedSet"})

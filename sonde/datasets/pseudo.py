@@ -1,7 +1,8 @@
-"""Pseudo-labels as a training set: the folder `sonde label` left, images read from where they were labelled.
+"""Pseudo-labels as a training set: a folder that `sonde label` wrote, with the images where they were labelled.
 
-A relative teacher's label is the student's truth up to scale and shift. Its capture's depth is therefore the inverse of
-the label brought into (0, 1]: of its 16-bit code / 65535. Metric labels are metres, as in any other set.
+The label of a relative teacher is the student's ground truth up to scale and shift. The depth of such a capture is
+therefore the inverse of the label in (0, 1], which is its 16-bit code / 65535. Metric labels are metres, as in any
+other set.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,85 +29,117 @@ LIMITS: dict[str, tuple[float, float]] = {
     "metric": (0.0, 1000.0),
     "scale": (0.0, 1e9),
 }
-"""By space: where depth is trusted. A relative label's depth lies in [1, 65535]."""
+"""Limits of trusted depth by space. The depth of a relative label lies in [1, 65535]."""
 SAME = b', "teacher": '
-"""Where a line begins to be the same as all others: parsed once."""
+"""Start of the part of a line that all lines share; it is parsed once."""
 HEAD = re.compile(rb'\{"id": "([^"\\]*)", [^\n]*"confidence": (null|[0-9.e-]+), "sky": (?:null|[0-9.e-]+)')
-"""What comes before it, as `sonde label` writes it: a tenth of the time of parsing it, and sets have many lines."""
+"""The part before `SAME`, as `sonde label` writes it. Matching takes a tenth of the time of parsing, and sets have many
+lines."""
 AGAIN = "label the images again into another folder"
+
+
+class LabelTeacher(TypedDict):
+    """The model that labelled the images, as the manifest states it."""
+
+    name: str
+    weights: str
+    """A hash over every tensor."""
+    licence: str | None
+
+
+class SharedFields(TypedDict):
+    """The fields that are equal in all lines of one teacher."""
+
+    teacher: LabelTeacher
+    space: Space
+
+
+class ManifestLine(TypedDict):
+    """The fields of a manifest line that reading a capture needs; docs/labels.md describes all fields."""
+
+    id: str
+    image: str
+    """The file, or `shard.tar#member`; relative to the folder of the labels."""
+    image_span: list[int] | None
+    """Offset and size in bytes in the tar; None for a file."""
+    image_sha256: str
+    label: str
+    label_span: list[int] | None
+    confidence: float | None
 
 
 @dataclass(frozen=True)
 class PseudoSet:
-    """A DepthSet of labels by one teacher. Only ids, confidences and places of lines are held; lines are read again."""
+    """A DepthSet of labels by one teacher. It holds ids, confidences and line positions; lines are read on demand."""
 
     root: Path
     manifests: Sequence[Path]
     ids: list[str]
     lines: Int[np.ndarray, "n 3"]
-    """Manifest, offset and length in bytes of each capture's line."""
+    """Index of the manifest, offset and length in bytes of each capture's line."""
     confidences: Float[np.ndarray, " n"]
-    """NaN where there is none."""
+    """NaN if a label has none."""
     space: Space
     limits: tuple[float, float]
-    teachers: list[dict[str, Any]]
-    """What labelled the images: name, weights, licence."""
+    teachers: list[LabelTeacher]
+    """The model that labelled the images."""
     unit: str = "m"
     problems: list[str] = field(default_factory=list)
 
     @property
     def unit_m(self) -> float:
-        """Metres per unit; of a relative label neither means anything."""
+        """Metres per unit; without meaning for relative labels."""
         return UNITS[self.unit]
 
     @property
     def licences(self) -> list[str]:
-        """Licences of the teachers, where known."""
-        return sorted({teacher["licence"] for teacher in self.teachers if teacher.get("licence")})
+        """Licences of the teachers, as far as they are known."""
+        licences = {teacher.get("licence") for teacher in self.teachers}
+        return sorted(licence for licence in licences if licence)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def confidence(self, index: int) -> float | None:
-        """Agreement with the mirrored image in [0, 1], or None where it was not asked for."""
+        """Agreement with the prediction for the mirrored image, in [0, 1]; None if it was not computed."""
         value = float(self.confidences[index])
         return None if np.isnan(value) else value
 
     def read(self, index: int) -> Capture:
-        """The whole capture; the image's bytes must be those that were labelled."""
-        line = self._line(index)
-        data = _bytes(self.root, line["image"], line["image_span"], "image")
+        """The whole capture. The bytes of the image must be the bytes that were labelled."""
+        line = self._read_line(index)
+        place = self._locate(line["image"])
+        data = _read_bytes(self.root, line["image"], line["image_span"], "image")
         if hashlib.sha256(data).hexdigest() != line["image_sha256"]:
-            raise ValueError(f"{self._place(line['image'])} has changed since it was labelled: restore it, or {AGAIN}.")
-        image = decode_rgb(data, str(self._place(line["image"])))
-        depth = self._depth(line)
+            raise ValueError(f"{place} has changed since it was labelled: restore it, or {AGAIN}.")
+        image = decode_rgb(data, str(place))
+        depth = self._read_label(line)
         return Capture(self.ids[index], image, depth, depth > 0)
 
     def read_depth(self, index: int) -> DepthArray:
-        """The depth alone."""
-        return self._depth(self._line(index))
+        """Only the depth."""
+        return self._read_label(self._read_line(index))
 
     def key(self, index: int) -> str:
-        """Layout, limits, the image's hash, and the state of the label's file."""
-        line = self._line(index)
-        path = self._place(line["label"].partition(".tar#")[0] + (".tar" if line["label_span"] else ""))
+        """Layout, limits, the hash of the image, and size and time of the label's file."""
+        line = self._read_line(index)
+        path = _find_file(self.root, line["label"], line["label_span"])
         state = path.stat() if path.is_file() else None
         about = None if state is None else (state.st_mtime_ns, state.st_size)
-        return json.dumps(
-            ["pseudo", self.limits, line["image_sha256"], str(path.absolute()), line["label_span"], about]
-        )
+        made_from = ["pseudo", self.limits, line["image_sha256"], str(path.absolute()), line["label_span"], about]
+        return json.dumps(made_from)
 
     def groups(self, by: str) -> dict[str, str]:
         """Capture id -> its folder or shard.
 
         Raises:
-            ValueError: anything but `folder`.
+            ValueError: `by` is anything but `folder`.
         """
         if by != "folder":
             raise ValueError(f"data.split.group={by}: pseudo-labels are grouped by folder only.")
         return {name: name.rpartition("/")[0] for name in self.ids}
 
-    def _line(self, index: int) -> dict[str, Any]:
+    def _read_line(self, index: int) -> ManifestLine:
         manifest, offset, length = (int(value) for value in self.lines[index])
         with self.manifests[manifest].open("rb") as file:
             file.seek(offset)
@@ -118,59 +151,61 @@ class PseudoSet:
                 f"{self.manifests[manifest]} has changed since the set was opened: open it again."
             ) from None
 
-    def _depth(self, line: dict[str, Any]) -> DepthArray:
-        place = str(self._place(line["label"]))
-        codes, notes = decode_levels_png(_bytes(self.root, line["label"], line["label_span"], "label"), place)
+    def _read_label(self, line: ManifestLine) -> DepthArray:
+        place = str(self._locate(line["label"]))
+        codes, notes = decode_levels_png(_read_bytes(self.root, line["label"], line["label_span"], "label"), place)
         if self.space == "disparity":
             depth = np.divide(np.float32(LEVELS), codes, out=np.zeros(codes.shape, np.float32), where=codes > 0)
         else:
             if "Scale" not in notes:
-                raise ValueError(f"{place} does not say its scale, so it is no label of sonde: {AGAIN}.")
+                raise ValueError(f"{place} does not state its scale, so sonde did not write it: {AGAIN}.")
             depth = np.where(codes > 0, codes * float(notes["Scale"]) + float(notes["Offset"]), 0).astype(np.float32)
         low, high = self.limits
         return np.where((depth > max(low, 0)) & (depth < high), depth, 0).astype(np.float32)
 
-    def _place(self, where: str) -> Path:
+    def _locate(self, where: str) -> Path:
         return self.root / where
 
 
 def open_pseudo(root: Path) -> PseudoSet:
-    """The labels of a folder, by all of its manifests.
+    """The labels in a folder, from all of its manifests.
 
     Raises:
-        ValueError: no manifest, an unfinished or cut one, an image labelled twice, or labels of several kinds.
+        ValueError: no manifest, an unfinished or truncated one, an image labelled twice, or labels of several kinds.
     """
-    manifests = _manifests(root)
+    manifests = _find_manifests(root)
     ids: list[str] = []
-    confidences, lines, kinds = array("f"), array("q"), dict[bytes, dict[str, Any]]()
+    # Arrays, not lists: a set may have millions of lines.
+    confidences, lines = array("f"), array("q")
+    kinds: dict[bytes, SharedFields] = {}
     for number, path in enumerate(manifests):
         offset = 0
         with path.open("rb") as file:
             for line in file:
-                entry = _parsed(line, path, len(ids), kinds)
-                ids.append(entry["id"])
-                confidences.append(float("nan") if entry["confidence"] is None else entry["confidence"])
+                id_, confidence = _parse_line(line, path, len(ids), kinds)
+                ids.append(id_)
+                confidences.append(float("nan") if confidence is None else confidence)
                 lines.extend((number, offset, len(line)))
                 offset += len(line)
-    space, teachers = _one_kind(root, list(kinds.values()))
+    space, teachers = _require_one_kind(root, list(kinds.values()))
     order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
     names = [ids[index] for index in order]
     twice = next((name for name, following in pairwise(names) if name == following), None)
     if twice is not None:
         raise ValueError(
-            f"{root} has two labels of {twice!r}: its manifests belong to different runs, keep one of them."
+            f"{root} has two labels of {twice!r}: its manifests belong to different runs; keep one of them."
         )
     where = np.frombuffer(lines, np.int64).reshape(-1, 3)[order]
     scores = np.frombuffer(confidences, np.float32)[order]
     return PseudoSet(root, manifests, names, where, scores, space, LIMITS[space], teachers)
 
 
-def _manifests(root: Path) -> list[Path]:
+def _find_manifests(root: Path) -> list[Path]:
     if any((root / "parts").glob("*.jsonl")):
-        raise ValueError(f"{root}: labelling is unfinished: run `sonde label` again, with each --shard there is.")
+        raise ValueError(f"{root}: labelling is unfinished: run `sonde label` again, with every --shard of the job.")
     found = sorted(root.glob("manifest*.jsonl"))
     if not found:
-        raise ValueError(f"{root} holds no pseudo-labels: expected manifest.jsonl, as `sonde label` writes it.")
+        raise ValueError(f"{root} holds no pseudo-labels: expected a manifest.jsonl that `sonde label` wrote.")
     for path in found:
         count = path.stem.rpartition("-of-")[2]
         if count.isdecimal() and len(found) != int(count):
@@ -180,53 +215,62 @@ def _manifests(root: Path) -> list[Path]:
     return found
 
 
-def _parsed(line: bytes, path: Path, number: int, kinds: dict[bytes, dict[str, Any]]) -> dict[str, Any]:
-    """What differs in a line; what it shares with others goes to `kinds`, parsed once."""
+def _parse_line(line: bytes, path: Path, number: int, kinds: dict[bytes, SharedFields]) -> tuple[str, float | None]:
+    """Id and confidence of a line; the part it shares with other lines is parsed once and kept in `kinds`."""
     own, mark, shared = line.partition(SAME)
     known = HEAD.fullmatch(own) if shared in kinds else None
     if known:
-        return {"id": known[1].decode(), "confidence": None if known[2] == b"null" else float(known[2])}
+        return known[1].decode(), None if known[2] == b"null" else float(known[2])
     try:
         if not line.endswith(b"\n"):
             raise ValueError
-        if mark and shared not in kinds:
+        if not mark:  # another program wrote the line: keys in another order, or no spaces
+            whole = json.loads(line)
+            kinds.setdefault(json.dumps(whole["teacher"]).encode(), whole)
+            return whole["id"], whole["confidence"]
+        if shared not in kinds:
             kinds[shared] = json.loads(b'{"teacher": ' + shared)
-        elif not mark:  # written by others: keys in another order, or without spaces
-            entry = json.loads(line)
-            kinds.setdefault(json.dumps(entry["teacher"]).encode(), entry)
-            return {"id": entry["id"], "confidence": entry["confidence"]}
-        return json.loads(own + b"}")
+        fields = json.loads(own + b"}")
+        return fields["id"], fields["confidence"]
     except (ValueError, LookupError):
         raise ValueError(
-            f"{path} ends or breaks in the middle of line {number + 1}: copy it again whole, or remove it and the "
-            "labels beside it and run `sonde label` again."
+            f"{path} ends or breaks in the middle of line {number + 1}: copy the complete file again, or remove it and "
+            "its labels and run `sonde label` again."
         ) from None
 
 
-def _one_kind(root: Path, kinds: list[dict[str, Any]]) -> tuple[Space, list[dict[str, Any]]]:
+def _require_one_kind(root: Path, kinds: list[SharedFields]) -> tuple[Space, list[LabelTeacher]]:
+    """Space and teacher of all labels; a ValueError if they have several, or a space without limits."""
     if not kinds:
-        raise ValueError(f"{root} holds no label: its manifest is empty, see rejected.jsonl.")
-    spaces = sorted({kind["space"] for kind in kinds})
+        raise ValueError(f"{root} holds no label: its manifest is empty. See rejected.jsonl for the reasons.")
+    spaces: list[Space] = sorted({kind["space"] for kind in kinds})
     teachers = {kind["teacher"]["weights"]: kind["teacher"] for kind in kinds}
     if len(spaces) > 1 or len(teachers) > 1:
         names = ", ".join(sorted(str(teacher["name"]) for teacher in teachers.values()))
         raise ValueError(
-            f"{root} mixes labels of {len(teachers)} teachers ({names}) in {' and '.join(spaces)}: keep each "
-            "teacher's labels in a folder of their own."
+            f"{root} mixes labels of {len(teachers)} teachers ({names}) in {' and '.join(spaces)}: keep the labels of "
+            "each teacher in their own folder."
         )
     if spaces[0] not in LIMITS:
-        raise ValueError(f"{root} holds labels in space {spaces[0]}, which nothing trains on: {', '.join(LIMITS)} do.")
+        raise ValueError(
+            f"{root} holds labels in space {spaces[0]}, which training does not support: expected {', '.join(LIMITS)}."
+        )
     return spaces[0], list(teachers.values())
 
 
-def _bytes(root: Path, where: str, span: list[int] | None, what: str) -> bytes:
-    """A file's bytes, or those of a tar's member."""
-    path = root / (where if span is None else where.partition(".tar#")[0] + ".tar")
+def _find_file(root: Path, where: str, span: list[int] | None) -> Path:
+    """The file at `where`, or the tar of `shard.tar#member`."""
+    return root / (where if span is None else where.partition(".tar#")[0] + ".tar")
+
+
+def _read_bytes(root: Path, where: str, span: list[int] | None, what: str) -> bytes:
+    """The bytes of a file, or of a member of a tar."""
+    path = _find_file(root, where, span)
     try:
         with path.open("rb") as file:
             file.seek(span[0] if span else 0)
             return file.read(span[1] if span else -1)
     except FileNotFoundError:
         raise ValueError(
-            f"{path} does not exist: the {what} was moved or deleted after labelling; images and labels move together."
+            f"{path} does not exist: the {what} was moved or deleted after labelling. Move images and labels together."
         ) from None

@@ -1,8 +1,8 @@
-"""Captures that a check rejected: a list beside the set, so that no file is ever deleted.
+"""Captures that a check rejected: a list beside the set, so no file is deleted.
 
     {"capture": "c02", "check": "clipped", "reason": "c02 is exactly 655.35 m in 31% of its pixels: …"}
 
-One line of JSON for each rejected capture, as `sonde data check ROOT --reject FILE` writes it.
+`sonde data check ROOT --reject FILE` writes one line of JSON for each rejected capture.
 """
 
 import json
@@ -12,19 +12,20 @@ from pathlib import Path
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.datasets.pseudo import PseudoSet
 from sonde.files import atomic_write, reading
+from sonde.renamed import aliases
 from sonde.types import DepthArray, Space
 
 REMEDY = (
-    'expected lines such as {"capture": "c02", "check": "clipped", "reason": "…"}, as `sonde data check` writes them'
+    'expected lines such as {"capture": "c02", "check": "clipped", "reason": "…"}, as written by `sonde data check`'
 )
 
 
-class Kept:
-    """A DepthSet without some of its captures; all else is the set's own.
+class DepthSubset:
+    """Some captures of a DepthSet; everything else is as in the whole set.
 
     Args:
         captures: the whole set.
-        indices: positions of those that stay, ascending.
+        indices: positions of the captures to keep, ascending.
     """
 
     def __init__(self, captures: DepthSet, indices: Sequence[int]) -> None:
@@ -71,68 +72,76 @@ class Kept:
         return self.captures.read(self._indices[index])
 
     def read_depth(self, index: int) -> DepthArray:
-        """Its depth, metres."""
+        """Only the depth, in metres."""
         return self.captures.read_depth(self._indices[index])
 
     def key(self, index: int) -> str:
-        """As in the whole set, so that what is cached of it serves."""
+        """As in the whole set, so its cache records remain valid."""
         return self.captures.key(self._indices[index])
 
     def confidence(self, index: int) -> float | None:
-        """That of a pseudo-label; None where there is none."""
-        return self.captures.confidence(self._indices[index]) if isinstance(self.captures, PseudoSet | Kept) else None
+        """The confidence of a pseudo-label; None if there is none."""
+        if isinstance(self.captures, PseudoSet | DepthSubset):
+            return self.captures.confidence(self._indices[index])
+        return None
 
     def groups(self, by: str) -> dict[str, str]:
-        """The groups of those that stay."""
+        """Capture id -> group, for the captures that stay."""
         every = self.captures.groups(by)
         return {name: every[name] for name in self.ids}
 
 
-def without(captures: DepthSet, rejected: Path) -> DepthSet:
-    """The set without the captures that a list names; names the set does not have are passed over.
+def drop_rejected(captures: DepthSet, rejected: Path) -> DepthSet:
+    """The set without the captures that a list names; names that the set does not have are ignored.
 
     Raises:
-        ValueError: no such list, or no such lines; it names captures, but none of this set; or nothing is left.
+        ValueError: no such list, a file that is not such a list, a list that names no capture of this set, or one that
+            leaves no capture.
     """
     names = read_rejects(rejected)
     indices = [index for index, name in enumerate(captures.ids) if name not in names]
     if names and len(indices) == len(captures):
         raise ValueError(
             f"{rejected} names {len(names)} captures, first {min(names)!r}, and none of them is in {captures.root}: "
-            "it belongs to another set; write it anew with `sonde data check --reject`."
+            "it belongs to another set; write it again with `sonde data check --reject`."
         )
     if not indices:
         raise ValueError(f"{rejected} rejects every capture of {captures.root}: nothing is left to train on.")
-    return Kept(captures, indices)
+    return DepthSubset(captures, indices)
 
 
-def confident(captures: DepthSet, minimum: float) -> DepthSet:
+def keep_confident(captures: DepthSet, minimum: float) -> DepthSet:
     """The pseudo-labels whose confidence is at least `minimum`.
 
     Raises:
-        ValueError: a set without confidences, or none that reaches so far.
+        ValueError: the set has no confidences, or no label reaches the minimum.
     """
-    labels = isinstance(captures, PseudoSet | Kept)
+    labels = isinstance(captures, PseudoSet | DepthSubset)
     if not labels or all(captures.confidence(index) is None for index in range(len(captures))):
-        raise ValueError(f"data.min_confidence: {captures.root} states no confidences; label without --no-confidence.")
+        raise ValueError(
+            f"data.min_confidence={minimum}: the labels of {captures.root} have no confidence: run `sonde label` "
+            "without --no-confidence."
+        )
     indices = [index for index in range(len(captures)) if (captures.confidence(index) or 0) >= minimum]
     if not indices:
-        raise ValueError(f"data.min_confidence={minimum} leaves none of {len(captures)} labels of {captures.root}.")
-    return Kept(captures, indices)
+        raise ValueError(
+            f"data.min_confidence={minimum} leaves none of the {len(captures)} labels of {captures.root}: lower it."
+        )
+    return DepthSubset(captures, indices)
 
 
 def read_rejects(path: Path) -> set[str]:
-    """Ids of the captures a list names."""
+    """Ids of the captures that a list names."""
     with reading(path, REMEDY):
         return {str(json.loads(line)["capture"]) for line in path.read_text().splitlines() if line.strip()}
 
 
 def write_rejects(path: Path, problems: Iterable[tuple[str, str, str]]) -> int:
-    """Writes a line for each capture that has problems, with the first of them, and answers how many.
+    """Write a line for each capture with a problem, about its first problem; return the number of captures.
 
     Args:
-        path: the list; replaced as a whole.
-        problems: (capture, check, reason); those without a capture concern the whole set and are left out.
+        path: the list; an existing one is replaced.
+        problems: (capture, check, reason). Problems of the whole set have no capture and are left out.
     """
     first: dict[str, str] = {}
     for capture, check, reason in problems:
@@ -141,3 +150,6 @@ def write_rejects(path: Path, problems: Iterable[tuple[str, str, str]]) -> int:
     with atomic_write(path) as tmp_path:
         tmp_path.write_text("".join(line + "\n" for line in first.values()))
     return len(first)
+
+
+__getattr__ = aliases(__name__, {"Kept": "DepthSubset", "confident": "keep_confident", "without": "drop_rejected"})

@@ -1,4 +1,4 @@
-"""What a training loop draws from: captures as tensors, augmented by a function of (seed, epoch, index)."""
+"""Training samples: captures as tensors, augmented by a function of (seed, epoch, index)."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from torch.utils.data import Dataset, default_collate
 
 from sonde.augment import augmented, border, cut, cut_depth, window
 from sonde.background import Background
-from sonde.datasets.cache import Decoded, unknown
+from sonde.datasets.cache import DecodedSet, make_unknown_camera
 from sonde.datasets.contract import DepthSet
 from sonde.recipes import AugmentRecipe
 from sonde.tensors import Batch
 
 
 class Sample(TypedDict):
-    """One Sample before it is batched."""
+    """One capture as tensors, before batching."""
 
     image: Float[Tensor, "3 h w"]
     """RGB in [0, 1]."""
@@ -27,30 +27,30 @@ class Sample(TypedDict):
     """Metres, 0 where untrusted; its own size, never resampled."""
     mask: Bool[Tensor, "H W"]
     intrinsics: Float[Tensor, "3 3"]
-    """For the depth's pixels; NaN where unknown, so that batches always collate."""
+    """For the depth's pixels; NaN if unknown, so that every batch can be collated."""
     cut: NotRequired[Float[Tensor, "4"]]
-    """CutMix's rectangle, where the recipe mixes."""
+    """CutMix's rectangle, if the recipe uses CutMix."""
     origin: Int64[Tensor, "2"]
-    """(epoch, index): with the seed, all that this is a function of."""
+    """(epoch, index). With the seed, they determine the sample."""
 
 
 class DepthDataset(Dataset[Sample]):
-    """The captures at `indices`, in that order, each augmented anew in every epoch.
+    """The captures at `indices`, in this order; the augmentation differs in every epoch.
 
     Args:
-        captures: usually `Decoded(open_set(...), image_size, cache)`.
-        indices: which of them, by position in the set.
-        augment: what is varied; None varies nothing.
-        seed: with the epoch and the capture's index (for a crop's shape, the index of its batch's first), decides
-            every draw.
-        window: (height, width) to cut from captures that cover it: at random where something is varied, else central.
-        max_depth: metres; depths at or beyond are not trusted, though the set trusts them.
-        background: the bench of a fixed camera; depth is then flattened by it, as a network learns it.
+        captures: usually `DecodedSet(open_set(...), image_size, cache)`.
+        indices: positions of the captures in the set.
+        augment: the augmentation; None applies none.
+        seed: with the epoch and the capture's index, determines every random draw. The shape of a crop uses the index
+            of the first capture of the batch.
+        window: (height, width) of a crop from captures that cover it: random with augmentation, else central.
+        max_depth: metres; depths at or beyond it are not trusted, even if the set trusts them.
+        background: the bench of a fixed camera; depth is then flattened by it, as the network learns it.
     """
 
     def __init__(
         self,
-        captures: DepthSet | Decoded,
+        captures: DepthSet | DecodedSet,
         indices: Sequence[int],
         augment: AugmentRecipe | None = None,
         seed: int = 0,
@@ -59,7 +59,7 @@ class DepthDataset(Dataset[Sample]):
         max_depth: float = math.inf,
         background: Background | None = None,
     ) -> None:
-        self.captures = captures if isinstance(captures, Decoded) else Decoded(captures)
+        self.captures = captures if isinstance(captures, DecodedSet) else DecodedSet(captures)
         self.indices = list(indices)
         self.augment = augment or AugmentRecipe()
         self.varies = augment is not None
@@ -69,37 +69,38 @@ class DepthDataset(Dataset[Sample]):
         self.background = background
         if self.augment.cut_depth and not math.isfinite(self.captures.far):
             raise ValueError(
-                "augment.cut_depth shows depth as a share of the set's limit, and it has none: set data.max_depth."
+                "augment.cut_depth shows depth as a share of the set's far limit, and this set has none: set "
+                "data.max_depth."
             )
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers already running
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that already run see a change
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws anew; the same epoch gives the same samples, in any process."""
+        """Choose the epoch of the augmentation; the same epoch gives the same samples, in any process."""
         self._epoch.fill_(epoch)
 
     def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
-        """The batch of the captures at positions of the set (not of `indices`) as it was in an epoch."""
+        """The batch of these captures in an epoch; `indices` are positions in the set, not in `self.indices`."""
         self.set_epoch(epoch)
-        return collate([self._item(index, indices[0]) for index in indices])
+        return collate([self._draw(index, indices[0]) for index in indices])
 
     def __getitem__(self, position: int) -> Sample:
-        return self._item(self.indices[position], self.indices[position])
+        return self._draw(self.indices[position], self.indices[position])
 
     def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
-        """What torch's DataLoader asks for: all of a batch, whose crops then have one size."""
-        return [self._item(self.indices[position], self.indices[positions[0]]) for position in positions]
+        """All samples of a batch, for torch's DataLoader; their crops have one size."""
+        return [self._draw(self.indices[position], self.indices[positions[0]]) for position in positions]
 
-    def _item(self, index: int, leader: int) -> Sample:
+    def _draw(self, index: int, leader: int) -> Sample:
         image, depth, camera = self.captures.view(index)
-        intrinsics = unknown() if camera is None else camera
+        intrinsics = make_unknown_camera() if camera is None else camera
         key = (self.seed, int(self._epoch), index)
         if self.max_depth < math.inf:
             depth = np.where(depth < self.max_depth, depth, np.float32(0))
         if self.background is not None:
-            depth = self.background.flattened(depth)
+            depth = self.background.flatten(depth)
         if self.window is not None:
             check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
             image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
@@ -108,7 +109,7 @@ class DepthDataset(Dataset[Sample]):
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
         if self.augment.border:
             pixels = border(pixels, self.augment, key)
-        item: Sample = {
+        sample: Sample = {
             "image": pixels,
             "depth": torch.from_numpy(depth),
             "mask": torch.from_numpy(mask),
@@ -116,15 +117,15 @@ class DepthDataset(Dataset[Sample]):
             "origin": torch.tensor(key[1:]),
         }
         if self.augment.cutmix:
-            item["cut"] = torch.from_numpy(cut(self.augment, key))
-        return item
+            sample["cut"] = torch.from_numpy(cut(self.augment, key))
+        return sample
 
 
 def collate(items: Sequence[Sample]) -> Batch:
-    """A batch, (b, ...).
+    """Stack samples to a batch, (b, ...).
 
     Raises:
-        ValueError: images or depth maps of different sizes, and what to do.
+        ValueError: images or depth maps differ in size; the message has the remedy.
     """
     alone, steps = "train.per_device_eval_batch_size=1", "train.gradient_accumulation_steps"
     for name, remedy in (
@@ -139,16 +140,16 @@ def collate(items: Sequence[Sample]) -> Batch:
 
 
 def check_window(id_: str, image: tuple[int, ...], depth: tuple[int, ...], size: tuple[int, int]) -> None:
-    """A window lies inside the image and on whole depth pixels.
+    """Check that a window fits into the image and covers whole depth pixels.
 
     Args:
-        id_: the capture's, for the message.
-        image: its (height, width), pixels.
-        depth: the (height, width) of its depth, pixels.
-        size: the (height, width) of the window.
+        id_: the capture's id, for the message.
+        image: (height, width) of the image, in pixels.
+        depth: (height, width) of the depth map, in pixels.
+        size: (height, width) of the window, in pixels.
 
     Raises:
-        ValueError: it does not; the message has both sizes.
+        ValueError: it does not fit; the message has both sizes.
     """
     found, asked = f"{id_} is {image[1]}x{image[0]}", f"data.fit=window cuts {size[1]}x{size[0]} (crop_h, crop_w)"
     if image[0] < size[0] or image[1] < size[1]:

@@ -1,11 +1,12 @@
-"""MPI Sintel (Butler et al., 2012) with depth: an animated film, rendered again with what its artists knew.
+"""MPI Sintel (Butler et al., 2012) with depth: an animated film, rendered again with its true geometry.
 
-    root/…/training/final/alley_1/frame_0001.png          1024x436, with blur and haze
+    root/…/training/final/alley_1/frame_0001.png          1024x436, with motion blur and haze
     root/…/training/depth/alley_1/frame_0001.dpt          a tag, width, height, float32 metres
     root/…/training/camdata_left/alley_1/frame_0001.cam   optional: a tag, 3x3 float64 intrinsics, 3x4 extrinsics
 
-The archives of film, depth and cameras may be unpacked side by side. Frames of the test set have no depth and are no
-captures. Skies and backdrops are painted kilometres away: score nothing beyond some 70 m. Ids are alley_1/frame_0001.
+The archives of film, depth and cameras may be unpacked side by side. Frames of the test set have no depth and are
+ignored. Skies and backdrops are painted kilometres away: do not score depth beyond about 70 m. Ids are
+alley_1/frame_0001.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.datasets.pairs import PairSet, Size, pair_by_name
 from sonde.files import reading
 from sonde.types import DepthArray, MatrixArray
 
@@ -22,7 +23,7 @@ LIMITS = (0.0, 1000.0)
 """Metres."""
 
 TAG = np.float32(202021.25)
-"""The first number of each of the set's binary files."""
+"""The first number of every binary file of the set."""
 
 REMEDY = "download it again; expected the tag 202021.25 and what the set's sintel_io.py reads"
 
@@ -30,25 +31,23 @@ REMEDY = "download it again; expected the tag 202021.25 and what the set's sinte
 def open_sintel(root: Path) -> PairSet:
     """The final pass of every training scene below `root`."""
     frames = (path for path in root.glob("**/final/*/frame_*.png") if path.absolute().parts[-4] != "test")
-    images, twice = named(frames, _name)
-    depths, again = named(root.glob("**/depth/*/frame_*.dpt"), _name)
-    pairs, problems = paired(images, depths)
-    cameras = {_name(path): path for path in root.glob("**/camdata_left/*/frame_*.cam")}
+    pairs, problems = pair_by_name(frames, root.glob("**/depth/*/frame_*.dpt"), _name_capture)
+    cameras = {_name_capture(path): path for path in root.glob("**/camdata_left/*/frame_*.cam")}
     decode = partial(decode_frame, cameras=cameras)
-    return PairSet("sintel", root, pairs, decode, "m", LIMITS, [*twice, *again, *problems], tuple(cameras.values()))
+    return PairSet("sintel", root, pairs, decode, "m", LIMITS, problems, tuple(cameras.values()))
 
 
 def decode_frame(path: Path, size: Size, *, cameras: Mapping[str, Path]) -> tuple[DepthArray, MatrixArray | None]:
-    """Depth in metres, and the camera where its file is among `cameras`: id -> file."""
-    camera = cameras.get(_name(path))
+    """Depth in metres, and the intrinsics if `cameras`, id -> file, has the frame."""
+    camera = cameras.get(_name_capture(path))
     return read_dpt(path), None if camera is None else read_cam(camera)
 
 
 def read_dpt(path: Path) -> DepthArray:
-    """Depth in metres.
+    """Depth in metres, (h, w) float32.
 
     Raises:
-        ValueError: absent, or other than the set's form.
+        ValueError: the file is missing or of another format.
     """
     with reading(path, REMEDY):
         content = path.read_bytes()
@@ -58,10 +57,10 @@ def read_dpt(path: Path) -> DepthArray:
 
 
 def read_cam(path: Path) -> MatrixArray:
-    """The intrinsics, pixels.
+    """The intrinsics, (3, 3) in pixels.
 
     Raises:
-        ValueError: absent, or other than the set's form.
+        ValueError: the file is missing or of another format.
     """
     with reading(path, REMEDY):
         content = path.read_bytes()
@@ -74,5 +73,5 @@ def _check_tag(content: bytes) -> None:
         raise ValueError("it does not begin with the tag")
 
 
-def _name(path: Path) -> str:
+def _name_capture(path: Path) -> str:
     return f"{path.parts[-2]}/{path.stem}"

@@ -1,4 +1,4 @@
-"""Which captures train, which choose the checkpoint, and which are kept for the score."""
+"""Split captures into train, validation (chooses the checkpoint) and test (held out for the final score)."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from sonde.recipes import SplitRecipe
 
 Blocks = list[list[str]]
-"""Captures that must stay together: one each, or one group each."""
+"""Captures that stay together: a block is one capture, or one group."""
 
 
 def split(
@@ -14,29 +14,35 @@ def split(
 ) -> dict[str, list[str]]:
     """Three disjoint lists that cover `ids`: train, validation and test, each in the order of `ids`.
 
-    The captures (or whole groups) are shuffled by the seed; the test set is cut first, then validation: 58
-    captures with test=12 and validation=0 give 46 and 12. A share above zero takes at least one capture.
-    Groups are taken whole until the count is reached, so a set may come out larger than asked. With `folds`,
-    what is not test is dealt into that many parts and part `fold` validates. An empty validation list means
-    that the test set chooses. With `whole`, a set that only judges, the training list may be empty.
+    Captures, or whole groups, are shuffled by the seed. The test list is taken first, then the validation list: 58
+    captures with test=12 and validation=0 give 46 and 12. A share above zero takes at least one capture. Groups are
+    taken whole until the count is reached, so a list may be longer than requested. An empty validation list means that
+    the test set chooses the checkpoint.
+
+    Args:
+        ids: names of the captures, each once.
+        recipe: counts, seed and folds. With `folds`, the captures outside test are divided into this many parts, and
+            part `fold` validates.
+        groups: capture -> group; None: every capture is its own group.
+        whole: the set only validates and tests, so the training list may be empty.
 
     Raises:
-        ValueError: too few captures or groups for the recipe; the message says what would work.
+        ValueError: too few captures or groups for the recipe; the message says what works.
     """
-    blocks = _shuffled(ids, recipe.seed, groups)
-    test, rest = _cut(blocks, _count(recipe.test, len(ids), "test"))
+    blocks = _shuffle(ids, recipe.seed, groups)
+    test, rest = _cut(blocks, _resolve_count(recipe.test, len(ids), "test"))
     if recipe.folds:
         validation, train = _fold(rest, recipe.folds, recipe.fold or 0)
     else:
-        validation, train = _cut(rest, _count(recipe.validation, len(ids), "validation"))
+        validation, train = _cut(rest, _resolve_count(recipe.validation, len(ids), "validation"))
     if not train and not whole:
-        raise ValueError(_too_few(len(ids), len(blocks), recipe))
+        raise ValueError(_explain_too_few(len(ids), len(blocks), recipe))
     parts = {"train": train, "validation": validation, "test": test}
     chosen = {name: {capture for block in part for capture in block} for name, part in parts.items()}
     return {name: [capture for capture in ids if capture in part] for name, part in chosen.items()}
 
 
-def _shuffled(ids: Sequence[str], seed: int, groups: Mapping[str, str] | None) -> Blocks:
+def _shuffle(ids: Sequence[str], seed: int, groups: Mapping[str, str] | None) -> Blocks:
     together: dict[str, list[str]] = {}
     for capture in sorted(ids):
         together.setdefault(capture if groups is None else groups[capture], []).append(capture)
@@ -45,7 +51,8 @@ def _shuffled(ids: Sequence[str], seed: int, groups: Mapping[str, str] | None) -
     return blocks
 
 
-def _count(wanted: int | float, total: int, name: str) -> int:
+def _resolve_count(wanted: int | float, total: int, name: str) -> int:
+    """A count as given, or a share of `total`: at least 1 for any share above 0."""
     if wanted < 0 or (wanted > 1 and wanted != int(wanted)):
         raise ValueError(f"data.split.{name}={wanted}: expected a count such as 12, or a share such as 0.2.")
     if wanted == 0 or wanted >= 1:
@@ -54,6 +61,7 @@ def _count(wanted: int | float, total: int, name: str) -> int:
 
 
 def _cut(blocks: Blocks, count: int) -> tuple[Blocks, Blocks]:
+    """The first blocks that together hold at least `count` captures, and the rest."""
     taken = 0
     size = 0
     while size < count and taken < len(blocks):
@@ -65,18 +73,18 @@ def _cut(blocks: Blocks, count: int) -> tuple[Blocks, Blocks]:
 def _fold(blocks: Blocks, folds: int, fold: int) -> tuple[Blocks, Blocks]:
     if folds > len(blocks):
         raise ValueError(
-            f"data.split.folds={folds}, but only {len(blocks)} captures or groups are not test: "
-            f"use {len(blocks)} or fewer."
+            f"data.split.folds={folds}, but only {len(blocks)} captures or groups are outside test: use {len(blocks)} "
+            "folds or fewer."
         )
     if fold >= folds:
         raise ValueError(f"data.split.fold={fold}: folds are counted from 0 to {folds - 1}.")
     return blocks[fold::folds], [block for index, block in enumerate(blocks) if index % folds != fold]
 
 
-def _too_few(captures: int, blocks: int, recipe: SplitRecipe) -> str:
+def _explain_too_few(captures: int, blocks: int, recipe: SplitRecipe) -> str:
     held = f"{captures} captures" if blocks == captures else f"{captures} captures in {blocks} groups"
     return (
-        f"{held} leave none to train on with test={recipe.test}, validation={recipe.validation}: add captures "
-        "(three, or three groups, are the least for train, validation, test), hold fewer back, or set "
-        "data.split.validation=0, and the test set chooses the checkpoint."
+        f"{held} leave none for training with test={recipe.test}, validation={recipe.validation}: add captures (train, "
+        "validation and test need at least three captures, or three groups), hold out fewer, or set "
+        "data.split.validation=0, so that the test set chooses the checkpoint."
     )

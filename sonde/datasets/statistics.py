@@ -1,15 +1,16 @@
-"""Ranges and per-capture figures of a set, read one capture at a time."""
+"""Depth range and statistics of a set, read one capture at a time."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from sonde.datasets.contract import DepthSet
+from sonde.renamed import aliases
 
 
-class Figures(NamedTuple):
-    """Of one capture; depths in the set's unit."""
+class CaptureStatistics(NamedTuple):
+    """Statistics of one capture; depths in the set's unit."""
 
     id: str
     height: int
@@ -22,11 +23,32 @@ class Figures(NamedTuple):
     mean: float
 
 
-def depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, float]:
-    """Smallest and largest trusted depth of these captures, metres.
+class SetStatistics(TypedDict):
+    """Statistics of a set, ready for JSON; depths in the set's unit."""
+
+    captures: int
+    unit: str
+    sizes: list[str]
+    """WIDTHxHEIGHT of the depth maps, each size once."""
+    valid: float
+    """Mean share of trusted pixels."""
+    min: float
+    median: float
+    """Median of the captures' medians."""
+    max: float
+    mean: float
+    """Mean of the captures' means, so that every capture has the same weight."""
+    std: float
+    """Standard deviation of the captures' means."""
+    per_capture: list[dict[str, str | float]]
+    """A `CaptureStatistics` as a dict, for every capture."""
+
+
+def find_depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, float]:
+    """Smallest and largest trusted depth of these captures, in metres.
 
     Raises:
-        ValueError: a capture that cannot be read, or no depth at all.
+        ValueError: a capture cannot be read, or there is no depth at all.
     """
     low, high = np.inf, 0.0
     for index in indices:
@@ -35,31 +57,32 @@ def depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, floa
         low, high = min(low, float(trusted.min(initial=np.inf))), max(high, float(trusted.max(initial=0.0)))
     if low > high:
         raise ValueError(
-            f"No captures of {captures.root} to take the depth range of, or none with depth in its limits."
+            f"No depth range: {captures.root} has no training captures, or none with depth inside its limits. Check "
+            "data.split, data.min_depth and data.max_depth."
         )
     return low, high
 
 
-def figures(captures: DepthSet, index: int) -> Figures:
-    """The figures of one capture, from its depth alone.
+def measure_capture(captures: DepthSet, index: int) -> CaptureStatistics:
+    """The statistics of one capture; only its depth is read.
 
     Raises:
-        ValueError: it cannot be read, or has no depth within the set's limits.
+        ValueError: it cannot be read, or has no depth inside the set's limits.
     """
     depth = captures.read_depth(index)
     trusted = depth[depth > 0] / captures.unit_m
     if not trusted.size:
-        raise ValueError(empty(captures, index))
+        raise ValueError(explain_empty(captures, index))
     low, median, high = np.percentile(trusted, [0, 50, 100])
     height, width = depth.shape
     share = trusted.size / depth.size
-    return Figures(
+    return CaptureStatistics(
         captures.ids[index], height, width, share, float(low), float(median), float(high), float(trusted.mean())
     )
 
 
-def empty(captures: DepthSet, index: int) -> str:
-    """What to say of a capture without depth, which only sets of labels let through: all of it may be too far."""
+def explain_empty(captures: DepthSet, index: int) -> str:
+    """The message for a capture without depth. Only sets of pseudo-labels return such a capture: all may be too far."""
     low, high = captures.limits
     return (
         f"{captures.ids[index]} has no depth between {low:g} and {high:g} {captures.unit}: check data.max_depth, or "
@@ -67,15 +90,13 @@ def empty(captures: DepthSet, index: int) -> str:
     )
 
 
-def describe(captures: DepthSet) -> dict[str, Any]:
-    """The figures of the whole set and of every capture, in the set's unit, ready for JSON.
-
-    `mean` and `std` are of the means of the captures, so that each counts alike.
+def describe(captures: DepthSet) -> SetStatistics:
+    """The statistics of the whole set and of every capture, in the set's unit.
 
     Raises:
-        ValueError: a capture that cannot be read.
+        ValueError: a capture cannot be read.
     """
-    rows = [figures(captures, index) for index in range(len(captures))]
+    rows = [measure_capture(captures, index) for index in range(len(captures))]
     return {
         "captures": len(rows),
         "unit": captures.unit,
@@ -88,3 +109,14 @@ def describe(captures: DepthSet) -> dict[str, Any]:
         "std": float(np.std([row.mean for row in rows])),
         "per_capture": [row._asdict() for row in rows],
     }
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "Figures": "CaptureStatistics",
+        "depth_range": "find_depth_range",
+        "empty": "explain_empty",
+        "figures": "measure_capture",
+    },
+)

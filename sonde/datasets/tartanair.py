@@ -4,13 +4,13 @@
     root/…/ENV/Easy/P000/depth_left/000000_left_depth.npy  float32
 
     root/…/ENV/Data_easy/P000/image_lcam_front/000000_lcam_front.png        640x640; six directions of lcam and rcam
-    root/…/ENV/Data_easy/P000/depth_lcam_front/000000_lcam_front_depth.png  the four bytes BGRA are one float32
+    root/…/ENV/Data_easy/P000/depth_lcam_front/000000_lcam_front_depth.png  its four bytes BGRA are one float32
 
-Both see 90 degrees across: focal length and centre are half the picture's width, and half its width and height
-(`data_type.md` of tartanair_tools; "Modalities" in V2's documentation). The sky is a sphere some 10 km off: whatever
-lies beyond 1000 m is not trusted.
+The field of view of both is 90 degrees wide: the focal length is half the image's width, and the principal point is at
+half its width and height (`data_type.md` of tartanair_tools; "Modalities" in V2's documentation). The sky is a sphere
+at about 10 km: depth beyond 1000 m is not trusted.
 
-Ids are ENV/…/P000/000000_left, so that splitting by folder keeps the cameras of one flight on one side.
+Ids are ENV/…/P000/000000_left, so splitting by folder keeps the cameras of one flight in the same part.
 """
 
 from collections.abc import Iterator
@@ -19,41 +19,41 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sonde.datasets.pairs import PairSet, Size, named, paired
+from sonde.datasets.pairs import PairSet, Size, pair_by_name
 from sonde.files import read_depth, reading
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 1000.0)
-"""Metres; the sky lies beyond."""
+"""Metres; the sky is farther."""
 
 DIRECTIONS = ("front", "back", "left", "right", "top", "bottom")
 CAMERAS = ("left", "right", *(f"{side}cam_{direction}" for side in "lr" for direction in DIRECTIONS))
-"""The pinhole cameras; V2's fisheye and panoramas are left alone."""
+"""The pinhole cameras; V2's fisheye and panoramic images are ignored."""
 
 
 def open_tartanair(root: Path) -> PairSet:
     """The frames of every flight and camera below `root`."""
-    images, twice = named(_files(root, "image", (".png",)), lambda path: _name(root, path))
-    depths, again = named(_files(root, "depth", (".npy", ".png")), lambda path: _name(root, path))
-    pairs, problems = paired(images, depths)
-    return PairSet("tartanair", root, pairs, decode_metres, "m", LIMITS, [*twice, *again, *problems])
+    images = _list_files(root, "image", (".png",))
+    depths = _list_files(root, "depth", (".npy", ".png"))
+    pairs, problems = pair_by_name(images, depths, lambda path: _name_capture(root, path))
+    return PairSet("tartanair", root, pairs, decode_metres, "m", LIMITS, problems)
 
 
 def decode_metres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
-    """Depth in metres, and the camera at the map's size."""
+    """Depth in metres, and the intrinsics at the map's size."""
     depth = read_depth(path) if path.suffix == ".npy" else _read_packed(path)
     height, width = depth.shape
     focal = width / 2
     return depth, np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
-def _files(root: Path, role: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def _list_files(root: Path, role: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for folder in root.glob(f"**/{role}_*"):
         if folder.name.removeprefix(f"{role}_") in CAMERAS:
             yield from (path for path in folder.glob("[0-9]*") if path.suffix in suffixes)
 
 
-def _name(root: Path, path: Path) -> str:
+def _name_capture(root: Path, path: Path) -> str:
     return (path.relative_to(root).parents[1] / path.stem.removesuffix("_depth")).as_posix()
 
 

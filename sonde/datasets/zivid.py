@@ -1,11 +1,11 @@
 """Zivid and other structured-light captures: images/*.png and depth/*.npy, X, Y, Z in millimetres.
 
-    root/images/NAME.png   RGB, also .jpg; of the depth's size, or a whole multiple of it
-    root/depth/NAME.npy    (H, W, 3) float32 or float64, NaN where nothing was seen; also Z alone, (H, W),
+    root/images/NAME.png   RGB, also .jpg; as large as the depth map, or larger by a whole factor
+    root/depth/NAME.npy    (H, W, 3) float32 or float64, NaN where nothing was measured; also only Z, (H, W),
                            and organised .npz, .ply and .pcd
 
-Names may also end in what the file is, as Zivid's samples do: NAME_color.png belongs to NAME_rawDepth.npy.
-Subfolders are kept: images/day1/NAME.png belongs to depth/day1/NAME.npy.
+Names may end in the role of the file, as in Zivid's samples: NAME_color.png belongs to NAME_rawDepth.npy. Subfolders
+count: images/day1/NAME.png belongs to depth/day1/NAME.npy.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.datasets.pairs import PairSet, Size, listed, paired
+from sonde.datasets.pairs import PairSet, Size, list_files, match_pairs
 from sonde.files import IMAGE_SUFFIXES, read_xyz, reading
 from sonde.files.clouds import CLOUDS
-from sonde.files.roles import without_role
+from sonde.files.roles import strip_role
 from sonde.geometry import fit_intrinsics
 from sonde.types import DepthArray, MatrixArray, XYZArray
 
@@ -24,51 +24,56 @@ LIMITS = (0.0, 10_000.0)
 """Millimetres."""
 
 FIT_PIXELS = 10_000
-"""About how many pixels the intrinsics are fitted to: a clean grid needs no more."""
+"""Approximate number of pixels that intrinsics are fitted to: a clean grid needs no more."""
 
 
 def open_zivid(root: Path) -> PairSet:
     """The captures below `root`.
 
     Raises:
-        ValueError: no such folders, or no pair in them; the message shows the layout.
+        ValueError: no such folders; the message shows the layout.
     """
     for folder in (root / "images", root / "depth"):
         if not folder.is_dir():
             raise ValueError(
                 f"{folder} does not exist: a Zivid set is images/NAME.png with depth/NAME.npy in mm; "
-                "`sonde data convert` makes one of other layouts."
+                "`sonde data convert` makes one from other layouts."
             )
-    images, twice = listed(root / "images", IMAGE_SUFFIXES)
-    depths, again = listed(root / "depth", CLOUDS)
-    pairs, problems = paired(*_under_one_name(images, depths))
+    images, twice = list_files(root / "images", IMAGE_SUFFIXES)
+    depths, again = list_files(root / "depth", CLOUDS)
+    pairs, problems = match_pairs(*_unify_names(images, depths))
     return PairSet("zivid", root, pairs, read_millimetres, "mm", LIMITS, [*twice, *again, *problems])
 
 
-def _under_one_name(images: dict[str, Path], depths: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Files without a partner of their own name, under their name without its role, where that is another's alone."""
-    alone = [{name: without_role(name) for name in files if name not in other} for files, other in
-             ((images, depths), (depths, images))]  # fmt: skip
-    counts = [Counter(names.values()) for names in alone]
-    shared = {name for name in counts[0] if counts[0][name] == counts[1][name] == 1} - (images.keys() & depths.keys())
-    renamed = [
-        {names[name] if names.get(name) in shared else name: path for name, path in files.items()}
-        for names, files in zip(alone, (images, depths), strict=True)
-    ]
-    return renamed[0], renamed[1]
+def _unify_names(images: dict[str, Path], depths: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The same files; a file whose name has no partner goes by its name without role words if that gives it one.
+
+    The short name must be clear: exactly one such image, one such depth map, and no pair that has the name already.
+    """
+    short_images = {name: strip_role(name) for name in images if name not in depths}
+    short_depths = {name: strip_role(name) for name in depths if name not in images}
+    image_counts, depth_counts = Counter(short_images.values()), Counter(short_depths.values())
+    shared = {name for name, count in image_counts.items() if count == depth_counts[name] == 1}
+    shared -= images.keys() & depths.keys()
+    return _rename(images, short_images, shared), _rename(depths, short_depths, shared)
+
+
+def _rename(files: dict[str, Path], short: dict[str, str], shared: set[str]) -> dict[str, Path]:
+    """Files under their short name if it is one of `shared`, else under their own."""
+    return {short[name] if short.get(name) in shared else name: path for name, path in files.items()}
 
 
 def read_millimetres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
-    """Z in mm and, from a full cloud, the intrinsics of its grid."""
+    """Z in mm; and, from a full cloud, the intrinsics of its pixel grid."""
     xyz = read_xyz(path, size)
     if xyz.ndim == 2:
         return xyz.astype(np.float32), None
     with reading(path, "export the capture again"):
-        return np.ascontiguousarray(xyz[..., 2], dtype=np.float32), _grid_intrinsics(xyz)
+        return np.ascontiguousarray(xyz[..., 2], dtype=np.float32), _fit_grid_intrinsics(xyz)
 
 
-def _grid_intrinsics(xyz: XYZArray) -> MatrixArray | None:
-    """Fitted to every n-th row and column, so that a mapped file is hardly read; None where it cannot be."""
+def _fit_grid_intrinsics(xyz: XYZArray) -> MatrixArray | None:
+    """Intrinsics fitted to every n-th row and column, so little of a mapped file is read; None if no camera fits."""
     stride = max(1, int((xyz.shape[0] * xyz.shape[1] / FIT_PIXELS) ** 0.5))
     grid = np.array(xyz[::stride, ::stride], dtype=np.float64)
     matrix = fit_intrinsics(grid)

@@ -1,11 +1,11 @@
-"""Public data sets by name: their licences, sizes and files, fetched so that nothing is lost or taken on trust.
+"""Public data sets by name: their licences, sizes and files; downloads that resume and are checked.
 
     sonde data download --list
     sonde data download nyu --out data/nyu --yes
     sonde data download sa-1b --from ~/Downloads/sa-1b-links.txt
 
-A file bears its name only once it is whole and its checksum agrees. Where nobody has published a checksum, the digest
-of the first download is written to `sources.lock.json` beside the data, and later runs are checked against that. The
+A file gets its name only when it is complete and its checksum agrees. If no checksum is published, the digest of the
+first download is written to `sources.lock.json` beside the data, and later downloads are checked against it. The
 registry is registry.yaml; `python -m sonde.download` prints docs/data_manifest.json.
 """
 
@@ -14,51 +14,62 @@ import shutil
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sonde.download.archives import extract, refuse_broken
-from sonde.download.by_hand import bring, put, roots
-from sonde.download.gathering import found_in, matched, strangers
-from sonde.download.record import Lock, Progress, State, checked, digests, fault, readable, stamp
-from sonde.download.registry import Entry, Source, find, known, licence_of, load, manifest
-from sonde.download.transfer import bytes_of, fetch, text, version_of, writing
+from sonde.download.by_hand import bring, find_roots, put
+from sonde.download.gathering import explain_strangers, find_files, match_sources
+from sonde.download.record import (
+    FileRecord,
+    Lock,
+    Progress,
+    State,
+    compute_digests,
+    describe_check,
+    find_fault,
+    format_bytes,
+    read_stamp,
+)
+from sonde.download.registry import Entry, Source, find, find_licence, format_manifest, load, load_known
+from sonde.download.transfer import count_bytes, fetch, read_text, version_path, writing
+from sonde.renamed import aliases
 
 __all__ = [
     "DownloadResult",
     "Entry",
     "Source",
     "State",
-    "digests",
+    "compute_digests",
     "download",
     "find",
-    "known",
-    "licence_of",
-    "listing",
+    "find_licence",
+    "format_manifest",
+    "list_sets",
     "load",
-    "manifest",
+    "load_known",
 ]
 
 
 class DownloadResult(NamedTuple):
-    """A set on this disk: as it would be fetched (dry run), or as it was."""
+    """A set on this disk: after a download, or as planned by a dry run."""
 
     entry: Entry
     out: Path
     files: list[State]
     to_fetch: int | None
-    """Bytes still missing, as published; None where the sizes are not known."""
+    """Missing bytes, by the published sizes; None if the sizes are unknown."""
     free: int
     """Bytes free on the disk of `out`."""
     roots: Sequence[Path] = ()
-    """Of files that the user brings: the folders that a reader takes each by itself."""
+    """For the user's files: the folders that are each a root for a reader."""
     left_out: Sequence[str] = ()
-    """Of files that the user brings: a line for each kind that is not taken."""
+    """For the user's files: a line for each kind that is not taken."""
     problems: Sequence[str] = ()
-    """Of files that the user brings: a line for each that should be taken and cannot."""
+    """For the user's files: a line for each file that should be taken and cannot."""
 
-    def document(self) -> dict[str, Any]:
-        """For other programs: names, numbers and nulls."""
-        facts = self.entry.model_dump(mode="json", exclude={"files"})
+    def document(self) -> dict[str, object]:
+        """The result for other programs: names, numbers and nulls."""
+        facts: dict[str, object] = self.entry.model_dump(mode="json", exclude={"files"})
         files = [state._asdict() | {"path": str(state.path)} for state in self.files]
         brought = {
             "roots": [str(root) for root in self.roots],
@@ -68,22 +79,25 @@ class DownloadResult(NamedTuple):
         here = {"out": str(self.out), "to_fetch": self.to_fetch, "free": self.free}
         return facts | here | {"files": files} | brought
 
-    def summary(self) -> dict[str, Any]:
-        """For people: the same, readable."""
+    def summary(self) -> dict[str, str | list[str]]:
+        """The result for people."""
         entry = self.entry
-        return {
+        lines: dict[str, str | list[str]] = {
             "set": f"{entry.name}: {entry.title}",
             "licence": f"{entry.licence}: {entry.allows}",
             "to": str(self.out),
-            "to fetch": readable(self.to_fetch),
-            "free": readable(self.free),
+            "to fetch": format_bytes(self.to_fetch),
+            "free": format_bytes(self.free),
             "data.format": entry.format or "no reader",
             "unverified": entry.doubt or "nothing",
             "left to do": entry.then or "nothing",
             "files": [state.line() for state in self.files],
-            **({"left out": [*self.left_out]} if self.left_out else {}),
-            **({"problems": [*self.problems]} if self.problems else {}),
         }
+        if self.left_out:
+            lines["left out"] = [*self.left_out]
+        if self.problems:
+            lines["problems"] = [*self.problems]
+        return lines
 
 
 def download(
@@ -97,61 +111,63 @@ def download(
     progress: Progress | None = None,
     registry: Mapping[str, Entry] | None = None,
 ) -> DownloadResult:
-    """Fetches a set into a folder, goes on where an earlier call stopped, checks every file and unpacks archives.
+    """Download a set into a folder, resume earlier downloads, check every file and unpack archives.
 
-    With `brought` it takes files that the user has fetched, and asks no server but for what a list of links names.
+    With `brought` it takes files that the user has downloaded; then it only downloads the files of a list of links.
 
     Args:
         name: a name in the registry.
         out: the set's folder.
-        accept_licence: the user has read the licence; without it nothing is asked of any server.
-        dry_run: only say what would be fetched.
-        only: a pattern of paths, such as `ai_001_*`, where a part of the set is enough.
-        brought: a folder, a file or a pattern of files that the user has fetched, or several; they stay as they are.
-        progress: told after every chunk.
-        registry: other entries than the packaged ones.
+        accept_licence: the user has read and accepts the licence; without it nothing is downloaded.
+        dry_run: only report what would be done.
+        only: a pattern of paths, such as `ai_001_*`, for a part of the set.
+        brought: a folder, a file or a pattern of files that the user has downloaded, or several. They are not changed.
+        progress: called after every chunk.
+        registry: entries to use instead of the packaged ones.
 
     Raises:
-        ValueError: an unknown name, a set that only a person can fetch, a licence not accepted, too little disk, a file
-            that cannot be had or is not what it should be, an archive that is refused. What has come is kept. Where the
-            user brings several files and some can be taken, those that cannot are the outcome's `problems`.
+        ValueError: an unknown name, a set that only a person can download, a licence not accepted, a disk that is too
+            small, a file that cannot be downloaded or has a wrong checksum, or an archive that is refused. Downloaded
+            bytes are kept. With several files of the user, those that cannot be taken become the result's `problems`,
+            if at least one can.
     """
     entry, out = find(name, registry), Path(out)
     lock = Lock(out, {"set": entry.name, "licence": entry.licence, "homepage": entry.homepage})
     tell: Progress = progress or (lambda done, total, path: None)
     if brought:
-        take = _by_hand if entry.access == "form" else _from_elsewhere
+        take = _bring_form_set if entry.access == "form" else _bring_open_set
         given = [brought] if isinstance(brought, str | Path) else brought
         return take(entry, given, out, lock, tell, only, dry_run)
     if entry.access == "form":
         raise ValueError(entry.by_hand)
     sources = [source for source in entry.sources() if fnmatch(source.path, only)]
     if not sources:
-        raise ValueError(f"No file of {entry.title} is like {only!r}: `--dry-run` shows all of them.")
-    plan = _outcome(entry, sources, out, lock)
+        raise ValueError(f"No file of {entry.title} matches {only!r}: `--dry-run` lists all of them.")
+    plan = _inspect_all(entry, sources, out, lock)
     if dry_run:
         return plan
     if not accept_licence:
         raise ValueError(
-            f"{entry.title} is under {entry.licence} ({entry.allows.rstrip('.')}): read the licence and pass --yes."
+            f"{entry.title} has the licence {entry.licence} ({entry.allows.rstrip('.')}): read it and pass --yes to "
+            "accept."
         )
     if plan.to_fetch is not None and plan.to_fetch > plan.free:
-        need = f"{readable(plan.to_fetch)} are missing, but its disk has {readable(plan.free)} free"
-        raise ValueError(f"{entry.title} does not fit into {out}: {need}; free some, or choose another --out.")
+        need = f"{format_bytes(plan.to_fetch)} are missing, but its disk has {format_bytes(plan.free)} free"
+        raise ValueError(f"{entry.title} does not fit into {out}: {need}; free some space, or choose another --out.")
     for source in sources:
         _obtain(source, out, lock, tell)
-    return _outcome(entry, sources, out, lock)
+    return _inspect_all(entry, sources, out, lock)
 
 
-def listing(registry: Mapping[str, Entry] | None = None) -> list[dict[str, str]]:
-    """One row for each set, for a table."""
-    entries = known() if registry is None else registry
+def list_sets(registry: Mapping[str, Entry] | None = None) -> list[dict[str, str]]:
+    """One row per set, for a table."""
+    entries = load_known() if registry is None else registry
     return [
         {
             "set": entry.name,
             "role": entry.role,
             "images": f"{entry.images:,}",
-            "size": readable(entry.size_bytes) if entry.size_is else "unknown",
+            "size": format_bytes(entry.size_bytes) if entry.size_is else "unknown",
             "licence": entry.licence,
             "access": entry.access,
             "format": entry.format or "",
@@ -161,26 +177,26 @@ def listing(registry: Mapping[str, Entry] | None = None) -> list[dict[str, str]]
     ]
 
 
-def _by_hand(
+def _bring_form_set(
     entry: Entry, brought: Sequence[str | Path], out: Path, lock: Lock, progress: Progress, only: str, dry_run: bool
 ) -> DownloadResult:
-    """Files of a set behind a form."""
+    """Take the user's files of a set behind a form."""
     came = bring(entry, brought, out, lock, progress, only=only, dry_run=dry_run)
     fetching = None if any(state.here == "to fetch" for state in came.states) else 0
-    places = roots(entry, lock, out)
-    return DownloadResult(entry, out, came.states, fetching, _free(out), places, came.left_out, came.problems)
+    places = find_roots(entry, lock, out)
+    return DownloadResult(entry, out, came.states, fetching, _measure_free(out), places, came.left_out, came.problems)
 
 
-def _from_elsewhere(
+def _bring_open_set(
     entry: Entry, brought: Sequence[str | Path], out: Path, lock: Lock, progress: Progress, only: str, dry_run: bool
 ) -> DownloadResult:
-    """Files of an open set that the user has fetched in another way; the others are not fetched."""
-    files = found_in(brought, out)
-    pairs = [(source, path) for source, path in matched(entry.sources(), files) if fnmatch(source.path, only)]
+    """Take the user's files of an open set; the other files are not downloaded."""
+    files = find_files(brought, out)
+    pairs = [(source, path) for source, path in match_sources(entry.sources(), files) if fnmatch(source.path, only)]
     others = {file.path for file in files} - {path for _, path in pairs}
     left_out = [f"no files of the set: {len(others)}, first {min(others).name}"] if others else []
     if not pairs:
-        raise ValueError(strangers(entry, brought, left_out))
+        raise ValueError(explain_strangers(entry, brought, left_out))
     problems = []
     for source, path in [] if dry_run else pairs:
         try:
@@ -190,58 +206,65 @@ def _from_elsewhere(
             problems.append(str(error))
     if len(problems) == len(pairs):
         raise ValueError(problems[0])
-    states = [_state(source, out, lock)._replace(url=str(path)) for source, path in pairs]
+    states = [_inspect(source, out, lock)._replace(url=str(path)) for source, path in pairs]
     if dry_run:
         deeds = [f"to {'unpack' if source.extract else 'keep'}" for source, _ in pairs]
         states = [
             state._replace(here=deed, bytes=path.stat().st_size) if state.here in ("missing", "part") else state
             for state, deed, (_, path) in zip(states, deeds, pairs, strict=True)
         ]
-    return DownloadResult(entry, out, states, 0, _free(out), [out], left_out, problems)
+    return DownloadResult(entry, out, states, 0, _measure_free(out), [out], left_out, problems)
 
 
 def _take(source: Source, given: Path, out: Path, lock: Lock, progress: Progress) -> None:
-    """A user's file under its name in the set, once nothing speaks against it."""
-    place, record = out / source.path, lock.of(source.path, source.url)
-    same = (record.get("bytes"), record.get("modified")) == stamp(given)
+    """Check a user's file, and give it its name in the set."""
+    place, record = out / source.path, lock.find(source.path, source.url)
+    same = (record.get("bytes"), record.get("modified")) == read_stamp(given)
     if same and (lock.holds(source.path, place, source.url) or _is_unpacked(source, out, lock)):
         return
     refuse_broken(given)
-    found = digests(given, lambda done, total: progress(done, total, source.path))
-    if wrong := fault(given, source.bytes, _expected(source, lock), found):
-        raise ValueError(f"{given} is not what it should be ({wrong}): fetch it again.")
-    with writing(place, "free some, and the same command goes on."):
+    found = compute_digests(given, lambda done, total: progress(done, total, source.path))
+    if wrong := find_fault(given, source.bytes, _find_digests(source, lock), found):
+        raise ValueError(f"{given} is not the expected file ({wrong}): download it again.")
+    with writing(place, "free some space and run the same command again."):
         put(given, place)
     _record(source, place, found, lock)
 
 
-def _outcome(entry: Entry, sources: list[Source], out: Path, lock: Lock) -> DownloadResult:
-    files = [_state(source, out, lock) for source in sources]
+def _inspect_all(entry: Entry, sources: list[Source], out: Path, lock: Lock) -> DownloadResult:
+    files = [_inspect(source, out, lock) for source in sources]
     whole_set = len(sources) == len(entry.sources())
-    return DownloadResult(entry, out, files, _missing(files, entry.size_bytes if whole_set else None), _free(out))
+    return DownloadResult(
+        entry, out, files, _count_missing(files, entry.size_bytes if whole_set else None), _measure_free(out)
+    )
 
 
-def _missing(files: list[State], size: int | None) -> int | None:
-    """Bytes still to come: by the files' own sizes, or else by that of the whole set."""
+def _count_missing(files: list[State], size: int | None) -> int | None:
+    """Missing bytes: by the sizes of the files, or else by the size of the whole set; None if both are unknown."""
     missing = [state for state in files if state.here in ("missing", "part")]
     if all(state.bytes is not None for state in missing):
-        return sum((state.bytes or 0) - bytes_of(_part(state.path)) for state in missing)
+        return sum((state.bytes or 0) - count_bytes(_part_path(state.path)) for state in missing)
     if size is None or any(state.here == "unpacked" for state in files):
         return None
-    return max(0, size - sum(bytes_of(state.path) + bytes_of(_part(state.path)) for state in files))
+    return max(0, size - sum(count_bytes(state.path) + count_bytes(_part_path(state.path)) for state in files))
 
 
-def _state(source: Source, out: Path, lock: Lock) -> State:
-    path, record = out / source.path, lock.of(source.path, source.url)
-    here = "whole" if path.is_file() else "part" if _part(path).is_file() else "missing"
-    if here == "missing" and _is_unpacked(source, out, lock):
-        here = "unpacked"
-    return State(path, source.url, source.bytes or record.get("bytes"), here, _checked(source, record))
+def _inspect(source: Source, out: Path, lock: Lock) -> State:
+    path, record = out / source.path, lock.find(source.path, source.url)
+    if path.is_file():
+        here = "whole"
+    elif _part_path(path).is_file():
+        here = "part"
+    else:
+        here = "unpacked" if _is_unpacked(source, out, lock) else "missing"
+    return State(path, source.url, source.bytes or record.get("bytes"), here, _describe_check(source, record))
 
 
-def _checked(source: Source, record: Mapping[str, Any]) -> str:
-    published = [name for name in ("md5", "sha256") if getattr(source, name)] or ["md5"] * bool(source.md5_url)
-    return checked(published, record)
+def _describe_check(source: Source, record: FileRecord) -> str:
+    published = list(source.published)
+    if not published and source.md5_url:
+        published = ["md5"]
+    return describe_check(published, record)
 
 
 def _obtain(source: Source, out: Path, lock: Lock, progress: Progress) -> None:
@@ -249,7 +272,7 @@ def _obtain(source: Source, out: Path, lock: Lock, progress: Progress) -> None:
     if not path.is_file() and _is_unpacked(source, out, lock):
         return
     if not path.is_file():
-        part, expected = _part(path), _expected(source, lock)
+        part, expected = _part_path(path), _find_digests(source, lock)
         fetch(
             source.url,
             part,
@@ -259,61 +282,82 @@ def _obtain(source: Source, out: Path, lock: Lock, progress: Progress) -> None:
         )
         _accept(source, part, expected, lock)
     elif not lock.holds(source.path, path, source.url):
-        _look(source, path, lock)
+        _verify(source, path, lock)
     if source.extract and not _is_unpacked(source, out, lock):
-        lock.note(source.path, source.url, unpacked=source.into, members=extract(path, out / source.into))
+        facts: FileRecord = {"unpacked": source.into, "members": extract(path, out / source.into)}
+        lock.note(source.path, source.url, facts)
 
 
 def _accept(source: Source, part: Path, expected: Mapping[str, str], lock: Lock) -> None:
-    """Gives a whole part its name, if it is what it should be; else another, so that it is neither used nor lost."""
-    path, found = part.with_name(part.name.removesuffix(".part")), digests(part)
-    if wrong := fault(part, source.bytes, expected, found):
+    """Give a complete part its name if it is the expected file; else NAME.refused, so it is neither used nor lost."""
+    path, found = part.with_name(part.name.removesuffix(".part")), compute_digests(part)
+    if wrong := find_fault(part, source.bytes, expected, found):
         refused = path.with_name(path.name + ".refused")
         part.replace(refused)
-        version_of(part).unlink(missing_ok=True)
-        raise ValueError(f"{source.url} is not what it should be ({wrong}): it is kept as {refused}; try again.")
+        version_path(part).unlink(missing_ok=True)
+        raise ValueError(f"{source.url} is not the expected file ({wrong}): it is kept as {refused}; try again.")
     part.replace(path)
-    version_of(part).unlink(missing_ok=True)
+    version_path(part).unlink(missing_ok=True)
     _record(source, path, found, lock)
 
 
-def _look(source: Source, path: Path, lock: Lock) -> None:
-    """Checks a file that was there before: put by hand, or written to since."""
-    found = digests(path)
-    if wrong := fault(path, source.bytes, _expected(source, lock), found):
-        raise ValueError(f"{path} is not what it should be ({wrong}): move it away, and run the same command again.")
+def _verify(source: Source, path: Path, lock: Lock) -> None:
+    """Check a file that exists without a record: put there by hand, or changed since."""
+    found = compute_digests(path)
+    if wrong := find_fault(path, source.bytes, _find_digests(source, lock), found):
+        raise ValueError(f"{path} is not the expected file ({wrong}): move it away and run the same command again.")
     _record(source, path, found, lock)
 
 
 def _record(source: Source, path: Path, found: Mapping[str, str], lock: Lock) -> None:
-    size, modified = stamp(path)
-    before = lock.of(source.path, source.url).get("sha256", found["sha256"])
-    changed = {"unpacked": None} if before != found["sha256"] else {}
-    lock.note(source.path, source.url, bytes=size, modified=modified, **found, checked=_checked(source, {}), **changed)
+    size, modified = read_stamp(path)
+    before = lock.find(source.path, source.url).get("sha256", found["sha256"])
+    record: FileRecord = {
+        "bytes": size,
+        "modified": modified,
+        "md5": found["md5"],
+        "sha256": found["sha256"],
+        "checked": _describe_check(source, {}),
+    }
+    if before != found["sha256"]:
+        record["unpacked"] = None  # what was unpacked came from the earlier file
+    lock.note(source.path, source.url, record)
 
 
-def _expected(source: Source, lock: Lock) -> dict[str, str]:
-    """Digests by algorithm: published ones, or that of the first download."""
-    published = {name: digest for name in ("md5", "sha256") if (digest := getattr(source, name))}
+def _find_digests(source: Source, lock: Lock) -> dict[str, str]:
+    """Expected digests by algorithm: the published ones, or that of the first download; empty if there are none."""
+    published = source.published
     if not published and source.md5_url:
-        found = re.search(r"\b[0-9a-fA-F]{32}\b", text(source.md5_url))
+        found = re.search(r"\b[0-9a-fA-F]{32}\b", read_text(source.md5_url))
         if found is None:
             raise ValueError(f"{source.md5_url} holds no MD5: the publisher has changed it; see the set's homepage.")
         published = {"md5": found[0].lower()}
-    first = lock.of(source.path, source.url).get("sha256")
+    first = lock.find(source.path, source.url).get("sha256")
     return published or ({"sha256": first} if first else {})
 
 
 def _is_unpacked(source: Source, out: Path, lock: Lock) -> bool:
-    unpacked = lock.of(source.path, source.url).get("unpacked")
+    unpacked = lock.find(source.path, source.url).get("unpacked")
     return source.extract and unpacked == source.into and (out / source.into).is_dir()
 
 
-def _part(path: Path) -> Path:
+def _part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _free(out: Path) -> int:
-    """Bytes free where `out` is or will be."""
+def _measure_free(out: Path) -> int:
+    """Free bytes on the disk on which `out` is or will be."""
     place = out.absolute()
     return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "digests": "compute_digests",
+        "known": "load_known",
+        "licence_of": "find_licence",
+        "listing": "list_sets",
+        "manifest": "format_manifest",
+    },
+)

@@ -2,6 +2,6 @@
 
 import sys
 
-from sonde.download import manifest
+from sonde.download import format_manifest
 
-sys.stdout.write(manifest())
+sys.stdout.write(format_manifest())

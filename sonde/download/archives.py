@@ -1,8 +1,8 @@
-"""Unpacking what came from elsewhere: nothing lands outside its folder, nothing fills the disk, nothing is half there.
+"""Unpack archives of unknown origin safely: inside their folder, within the free disk, and completely or not at all.
 
-Every member is admitted before it is written. Refused are absolute paths and `..`, links that lead out or through other
-links, devices and pipes, and archives larger than the disk bears. All goes into a partial folder first, so that a
-refused or broken archive leaves nothing but itself.
+Every member is checked before it is written. Refused are absolute paths and `..`, links that lead outside or through
+other links, devices and pipes, and archives that are too large for the disk. An archive is first unpacked into a
+partial folder, so a refused or broken archive leaves nothing behind.
 """
 
 import filecmp
@@ -20,87 +20,97 @@ from typing import Literal, NamedTuple
 
 from sonde.download.transfer import FULL
 from sonde.files.safely import FAULTS
+from sonde.renamed import aliases
 
+AGAIN = "download the complete file again"
 SHARE = 0.9
-"""Of the free disk, which an archive may fill."""
+"""Share of the free disk that an archive may fill."""
 
 
-class Refused(ValueError):
-    """An archive that is not unpacked, and why."""
+class RefusedArchive(ValueError):
+    """An archive is not unpacked, for the reason given."""
 
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
 
 
 class Member(NamedTuple):
-    """One thing in an archive."""
+    """One member of an archive."""
 
     name: str
     size: int
     kind: Kind
     target: str = ""
-    """What a link points to."""
+    """Target of a link."""
 
 
 PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
-"""How a web page begins that a browser saved in place of a file."""
+"""Beginnings of a web page, which a browser may save in place of a file."""
 
 
 def refuse_broken(path: Path, *, name: str | None = None, headers: bool = True) -> None:
-    """Looks at a file that was fetched, without unpacking it: its beginning, a zip's end, every header of a plain tar.
+    """Check a downloaded file without unpacking it: its beginning, the end of a zip, every header of a plain tar.
 
     Args:
         path: the file.
-        name: what it is to be called; its own name by default.
-        headers: look through a tar, which takes some 0.6 s for 10 GB on a local disk.
+        name: its final name, whose suffix counts; None takes its own name.
+        headers: read all headers of a tar, which takes about 0.6 s for 10 GB on a local disk.
 
     Raises:
-        ValueError: a web page, an empty file, one that is cut off or damaged.
+        ValueError: a web page, or a file that is empty, truncated or damaged.
     """
     with path.open("rb") as file:
         head = file.read(512).lstrip().lower()
     if head.startswith(PAGES):
         raise ValueError(
-            f"{path} is a web page, not the file it is called after: the site wants a login or a click first; fetch it "
-            "again in a browser, and look at its size."
+            f"{path} is a web page, not the file itself: the site needs a login or a click first; download it again in "
+            "a browser, and compare its size."
         )
-    name, remedy = (name or path.name).lower(), "fetch it again, to its end"
-    if not head or (name.endswith(".zip") and not zipfile.is_zipfile(path)):
-        raise ValueError(f"{path} {'is cut off, or no zip' if head else 'is empty'}: {remedy}.")
+    name = (name or path.name).lower()
+    if not head:
+        raise ValueError(f"{path} is empty: {AGAIN}.")
+    if name.endswith(".zip") and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is truncated, or not a zip: {AGAIN}.")
     if headers and name.endswith(".tar"):
-        last = "none"
-        try:
-            with tarfile.open(path, "r:") as file:
-                while (info := file.next()) is not None:
-                    last = info.name
-                    vars(file)["members"].clear()
-                _check_end(file)
-        except tarfile.TarError:
-            raise ValueError(f"{path} is cut off or damaged (the last whole member is {last}): {remedy}.") from None
+        _check_headers(path)
 
 
-def names_in(archive: Path) -> list[str]:
-    """Files in a zip, by its directory; of a tar none, which would have to be read to its end."""
+def _check_headers(path: Path) -> None:
+    """Read all headers of a plain tar; a ValueError if it is truncated or damaged."""
+    last = "none"
+    try:
+        with tarfile.open(path, "r:") as file:
+            for info in _read_members(file):
+                last = info.name
+    except tarfile.TarError:
+        raise ValueError(f"{path} is truncated or damaged (the last complete member is {last}): {AGAIN}.") from None
+
+
+def list_names(archive: Path) -> list[str]:
+    """Names of the files in a zip, from its directory; empty for a tar, which would have to be read to its end."""
     if not archive.name.lower().endswith(".zip"):
         return []
-    with _faults(archive), zipfile.ZipFile(archive) as file:
+    with _explaining_faults(archive), zipfile.ZipFile(archive) as file:
         return [info.filename for info in file.infolist() if not info.is_dir()]
 
 
 def extract(archive: Path, folder: Path, partial: Path | None = None) -> int:
-    """Unpacks a zip or tar into `folder`, and says how many files there were.
+    """Unpack a zip or tar into `folder`; return the number of files.
 
-    A folder that is there already is added to; a file that would take the place of another one is a fault. `partial`
-    is where it is unpacked first, on the disk of `folder`; beside the archive by default.
+    Args:
+        archive: the file.
+        folder: the target. An existing folder keeps its files; a file with other content than an existing one is an
+            error.
+        partial: the folder in which the archive is unpacked first, on the disk of `folder`; None: beside the archive.
 
     Raises:
-        ValueError: the archive is malicious, too large, broken or at odds with what is there; it is kept, and nothing
-            of it is left.
+        ValueError: the archive is malicious, too large, broken, or contradicts existing files. The archive is kept, and
+            nothing is unpacked.
     """
     partial = partial or archive.with_name(f".{archive.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with _faults(archive):
+        with _explaining_faults(archive):
             partial.mkdir(parents=True)
             count = (_unzip if archive.name.lower().endswith(".zip") else _untar)(archive, partial)
             _settle(partial, folder)
@@ -114,51 +124,52 @@ class Gate:
 
     def __init__(self, room: int):
         self.room = room
-        """Bytes the archive may take."""
+        """Bytes that the archive may still fill."""
         self.links: set[str] = set()
-        """Symbolic links so far: nothing may be written, or point, through one of them."""
+        """Symbolic links so far: no member may be written, or point, through one of them."""
 
     def admit(self, member: Member) -> None:
-        """Refuses whatever could land outside, or fill the disk.
+        """Refuse a member that could land outside the folder, or fill the disk.
 
         Raises:
-            Refused: with the member's name and the reason.
+            RefusedArchive: with the member's name and the reason.
         """
         name = member.name
         self.room -= member.size
         if self.room < 0:
-            raise Refused(f"unpacked it would fill more than {SHARE:.0%} of the free disk")
+            raise RefusedArchive(f"it would fill more than {SHARE:.0%} of the free disk")
         if _leads_out(name):
-            raise Refused(f"{name!r} would be written outside its folder")
-        if self._through_link(name):
-            raise Refused(f"{name!r} would be written through a link")
+            raise RefusedArchive(f"{name!r} would be written outside its folder")
+        if self._passes_link(name):
+            raise RefusedArchive(f"{name!r} would be written through a link")
         if member.kind == "other":
-            raise Refused(f"{name!r} is neither file nor folder nor link")
+            raise RefusedArchive(f"{name!r} is neither a file nor a folder nor a link")
         if member.kind in ("symlink", "hardlink"):
             self._admit_link(member)
 
     def _admit_link(self, member: Member) -> None:
         base = PurePosixPath(member.name).parent if member.kind == "symlink" else PurePosixPath()
         target = os.path.normpath(base / member.target)
-        if PureWindowsPath(member.target).anchor or _leads_out(target) or self._through_link(target):
-            raise Refused(f"{member.name!r} is a link that leads out, to {member.target!r}")
-        if ".." in PurePosixPath(member.target).parts and self._through_link((base / member.target).as_posix()):
-            raise Refused(f"{member.name!r} is a link through a link, to {member.target!r}")
+        if PureWindowsPath(member.target).anchor or _leads_out(target) or self._passes_link(target):
+            raise RefusedArchive(f"{member.name!r} is a link that leads outside, to {member.target!r}")
+        if ".." in PurePosixPath(member.target).parts and self._passes_link((base / member.target).as_posix()):
+            raise RefusedArchive(f"{member.name!r} is a link through a link, to {member.target!r}")
         if member.kind == "symlink":
-            self.links.add(_folded(os.path.normpath(member.name)))
+            self.links.add(_fold_name(os.path.normpath(member.name)))
 
-    def _through_link(self, name: str) -> bool:
-        path = PurePosixPath(_folded(name))
+    def _passes_link(self, name: str) -> bool:
+        path = PurePosixPath(_fold_name(name))
         return any(str(step) in self.links for step in (path, *path.parents))
 
 
 def _unzip(archive: Path, folder: Path) -> int:
     with zipfile.ZipFile(archive) as file:
-        gate, members = Gate(_room(folder)), file.infolist()
+        gate, members = Gate(_measure_room(folder)), file.infolist()
         for info in members:
             if info.flag_bits & 1:
-                raise Refused(f"{info.filename!r} is encrypted")
-            gate.admit(member := _zip_member(file, info))
+                raise RefusedArchive(f"{info.filename!r} is encrypted")
+            member = _read_zip_member(file, info)
+            gate.admit(member)
             if member.kind == "symlink":
                 path = folder / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,38 +179,45 @@ def _unzip(archive: Path, folder: Path) -> int:
     return sum(not info.is_dir() for info in members)
 
 
-def _zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+def _read_zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     mode = info.external_attr >> 16
     if stat.S_ISLNK(mode):
         if info.file_size > 4096:
-            raise Refused(f"{info.filename!r} is a link of {info.file_size} bytes")
+            raise RefusedArchive(f"{info.filename!r} is a link of {info.file_size} bytes")
         return Member(info.filename, info.file_size, "symlink", file.read(info).decode("utf-8", "surrogateescape"))
     return Member(info.filename, info.file_size, "folder" if info.is_dir() else "file")
 
 
 def _untar(archive: Path, folder: Path) -> int:
-    gate, count = Gate(_room(folder)), 0
+    gate, count = Gate(_measure_room(folder)), 0
     with tarfile.open(archive, "r:*") as file:
-        while (info := file.next()) is not None:
-            gate.admit(member := _tar_member(info))
+        for info in _read_members(file):
+            member = _read_tar_member(info)
+            gate.admit(member)
             if member.kind == "hardlink" and not (folder / member.target).is_file():
-                raise Refused(f"{member.name!r} is a link to {member.target!r}, which does not come before it")
+                raise RefusedArchive(f"{member.name!r} is a link to {member.target!r}, which does not come before it")
             file.extract(info, folder, filter="data")
             count += member.kind != "folder"
-            vars(file)["members"].clear()  # millions of images would stay in memory as headers
-        _check_end(file)
     return count
 
 
+def _read_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, one after the other; a TarError at the end of a truncated or damaged one."""
+    while (info := file.next()) is not None:
+        yield info
+        vars(file)["members"].clear()  # tarfile keeps every header, and archives hold millions of images
+    _check_end(file)
+
+
 def _check_end(file: tarfile.TarFile) -> None:
-    """A tar ends in a block of zeros; at a damaged header, too, `next` says that there is none."""
+    """A complete tar ends with a block of zeros. `next` returns None at a damaged header too, so the end is checked."""
     assert file.fileobj is not None
     file.fileobj.seek(file.offset)
     if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it is cut off or damaged")
+        raise tarfile.ReadError("it is truncated or damaged")
 
 
-def _tar_member(info: tarfile.TarInfo) -> Member:
+def _read_tar_member(info: tarfile.TarInfo) -> Member:
     kind: Kind = "other"
     if info.isreg():
         kind = "file"
@@ -213,58 +231,61 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
 
 
 def _settle(partial: Path, folder: Path) -> None:
-    """Gives what was unpacked its name: at one stroke where the folder is new, else file by file after a look."""
+    """Move unpacked files to their folder: at once if it is new, else file by file after comparing all of them."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(folder)
         return
-    moves = [(path, folder / path.relative_to(partial)) for path in _leaves(partial)]
+    moves = [(path, folder / path.relative_to(partial)) for path in _walk_leaves(partial)]
     for path, place in moves:
-        if os.path.lexists(place) and not _same(path, place):
-            raise Refused(f"it holds {place.relative_to(folder)}, which {folder} has with other content")
+        if os.path.lexists(place) and not _is_same(path, place):
+            raise RefusedArchive(f"it holds {place.relative_to(folder)}, which {folder} already has with other content")
     for path, place in moves:
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
 
 
-def _leaves(folder: Path) -> Iterator[Path]:
+def _walk_leaves(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         links = [name for name in folders if Path(root, name).is_symlink()]
         yield from (Path(root, name) for name in [*names, *links])
 
 
-def _same(one: Path, other: Path) -> bool:
+def _is_same(one: Path, other: Path) -> bool:
     if one.is_symlink() or other.is_symlink():
         return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
     return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _room(folder: Path) -> int:
+def _measure_room(folder: Path) -> int:
     return int(SHARE * shutil.disk_usage(folder).free)
 
 
 def _leads_out(name: str) -> bool:
-    path = PureWindowsPath(name)  # it takes both kinds of slashes, and drives
+    path = PureWindowsPath(name)  # it understands both kinds of slashes, and drive letters
     return bool(path.anchor) or ".." in path.parts
 
 
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()  # as disks that do not tell a from A see it
+def _fold_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()  # as a file system that ignores case compares names
 
 
 @contextmanager
-def _faults(archive: Path) -> Iterator[None]:
-    """One sentence for whatever is wrong: the archive, the reason, and that it is kept."""
+def _explaining_faults(archive: Path) -> Iterator[None]:
+    """Turn any error into a ValueError of one sentence: the archive, the reason, and that it is kept."""
     try:
         yield
-    except Refused as error:
+    except RefusedArchive as error:
         raise ValueError(f"{archive} is kept but not unpacked: {error}.") from None
     except (tarfile.TarError, lzma.LZMAError, *FAULTS) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise ValueError(
-                f"{archive} is kept but not unpacked: the disk is full; free some and try again."
+                f"{archive} is kept but not unpacked: the disk is full; free some space and try again."
             ) from None
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(
-            f"{archive} is kept but cannot be unpacked ({reason}): it may be damaged; fetch it again."
+            f"{archive} is kept but cannot be unpacked ({reason}): it may be damaged; download it again."
         ) from None
+
+
+__getattr__ = aliases(__name__, {"Refused": "RefusedArchive", "names_in": "list_names"})

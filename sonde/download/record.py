@@ -1,20 +1,40 @@
-"""What has come of a set, from where, and its digest: `sources.lock.json` beside the data, which holds later runs."""
+"""The record of a set's files, `sources.lock.json` beside the data: where each came from, and its digest."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from sonde.files import atomic_write, reading
+from sonde.renamed import aliases
 
 LOCK = "sources.lock.json"
 
 UNPUBLISHED = "no published checksum"
-"""How a file is called whose digest nobody but the lock knows."""
+"""The description of a file whose digest only the lock knows."""
 
 Progress = Callable[[int, int | None, str], None]
-"""Called with the bytes that have come, the bytes in all where they are known, and the file's path."""
+"""Called with (bytes so far, total bytes or None if unknown, path of the file)."""
+
+
+class FileRecord(TypedDict, total=False):
+    """What sources.lock.json holds of one file."""
+
+    url: str
+    bytes: int
+    modified: int
+    """Time of the last change, in nanoseconds."""
+    md5: str
+    sha256: str
+    checked: str
+    """See `describe_check`."""
+    unpacked: str | None
+    """Folder into which the archive is unpacked, below the set's."""
+    members: int
+    """Number of files in the archive."""
+    opened: list[str]
+    """Names of the files of an archive of archives."""
 
 
 class State(NamedTuple):
@@ -22,56 +42,56 @@ class State(NamedTuple):
 
     path: Path
     url: str
-    """Where it comes from: an address, or the file that the user brings."""
+    """Its source: an address, or a file of the user."""
     bytes: int | None
-    """Its size; None where it is not known before it has come."""
+    """Its size; None if it is unknown before the download."""
     here: str
-    """`missing`, `part`, `whole`, or `unpacked` where the archive was removed after unpacking or never lay here; of
-    what a dry run would do with files that are brought, `to keep`, `to unpack`, `to open` or `to fetch`."""
+    """`missing`, `part`, `whole`; or `unpacked` if the archive was removed after unpacking or was never here. In a dry
+    run with files of the user: `to keep`, `to unpack`, `to open` or `to fetch`."""
     checked: str
-    """What its bytes were or will be compared with."""
+    """What its bytes are compared with; see `describe_check`."""
 
     def line(self) -> str:
         """For people: address, place, size, and how it is checked."""
-        return f"{self.url} -> {self.path} ({readable(self.bytes)}, {self.here}, {self.checked})"
+        return f"{self.url} -> {self.path} ({format_bytes(self.bytes)}, {self.here}, {self.checked})"
 
 
 class Lock:
-    """The record of what has come, on disk after every file."""
+    """The record of all files of a set, written after every file."""
 
     def __init__(self, out: Path, head: Mapping[str, str]):
         self.path = out / LOCK
         self.head = dict(head)
-        """What stands above the files: set, licence, homepage."""
-        self.files: dict[str, dict[str, Any]] = {}
+        """The entries above the files: set, licence, homepage."""
+        self.files: dict[str, FileRecord] = {}
         if self.path.is_file():
-            with reading(self.path, "it is no record of downloads; move it away, and the files are checked anew"):
+            with reading(self.path, "it is not a record of downloads; move it away, and the files are checked again"):
                 self.files = dict(json.loads(self.path.read_text(encoding="utf-8"))["files"])
 
-    def of(self, name: str, url: str | None = None) -> dict[str, Any]:
-        """What is recorded of a file; nothing where it came from another address than one that is given."""
-        record = self.files.get(name, {})
-        return record if url is None or record.get("url") == url else {}
+    def find(self, name: str, url: str | None = None) -> FileRecord:
+        """The record of a file; empty if there is none, or if the file came from another address than `url`."""
+        record = self.files.get(name, FileRecord())
+        return record if url is None or record.get("url") == url else FileRecord()
 
-    def note(self, name: str, url: str, **facts: Any) -> None:
-        """Adds to the record of a file."""
-        self.files[name] = {"url": url} | self.of(name, url) | facts
+    def note(self, name: str, url: str, facts: FileRecord) -> None:
+        """Add facts to the record of a file, and write all records."""
+        self.files[name] = FileRecord(url=url) | self.find(name, url) | facts
         with atomic_write(self.path) as path:
             path.write_text(json.dumps(self.head | {"files": self.files}, indent=1) + "\n", encoding="utf-8")
 
     def holds(self, name: str, path: Path, url: str | None = None) -> bool:
-        """Whether the file is the one that was checked: same size, not written to since."""
-        record = self.of(name, url)
-        return path.is_file() and (record.get("bytes"), record.get("modified")) == stamp(path)
+        """Whether the file is the one that was checked: the same size, and not changed since."""
+        record = self.find(name, url)
+        return path.is_file() and (record.get("bytes"), record.get("modified")) == read_stamp(path)
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Bytes, and when it was last written to, in nanoseconds."""
+def read_stamp(path: Path) -> tuple[int, int]:
+    """(size in bytes, time of the last change in nanoseconds)."""
     return path.stat().st_size, path.stat().st_mtime_ns
 
 
-def digests(path: Path, progress: Callable[[int, int | None], None] | None = None) -> dict[str, str]:
-    """The md5 and sha256 of a file, in one pass; `progress` is told the bytes read and the bytes in all."""
+def compute_digests(path: Path, progress: Callable[[int, int | None], None] | None = None) -> dict[str, str]:
+    """The md5 and sha256 of a file, in one pass; `progress` is called with the bytes read and the total bytes."""
     found = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
     size, done = path.stat().st_size, 0
     with path.open("rb") as file:
@@ -84,26 +104,40 @@ def digests(path: Path, progress: Callable[[int, int | None], None] | None = Non
     return {name: digest.hexdigest() for name, digest in found.items()}
 
 
-def fault(path: Path, size: int | None, expected: Mapping[str, str], found: Mapping[str, str]) -> str | None:
-    """What speaks against a file: its size, or the first digest that differs; None where nothing does."""
+def find_fault(path: Path, size: int | None, expected: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """What is wrong with a file: its size, or the first digest that differs; None if nothing is wrong."""
     if size is not None and path.stat().st_size != size:
         return f"{path.stat().st_size} bytes, expected {size}"
     wrong = [name for name, digest in expected.items() if found[name] != digest]
-    return f"its {wrong[0]} is {found[wrong[0]]}, expected {expected[wrong[0]]}" if wrong else None
+    if not wrong:
+        return None
+    return f"its {wrong[0]} is {found[wrong[0]]}, expected {expected[wrong[0]]}"
 
 
-def checked(published: list[str], record: Mapping[str, Any]) -> str:
-    """What a file's bytes are compared with, for people: published digests by name, or that of the first download."""
+def describe_check(published: Sequence[str], record: FileRecord) -> str:
+    """What a file's bytes are compared with, in words: published digests, or the digest of the first download."""
     if published:
         return f"published {' and '.join(published)}"
     return UNPUBLISHED + (", the first download's digest" if record.get("sha256") else "")
 
 
-def readable(size: int | None) -> str:
-    """`2.97 GB`; decimal units, as publishers use."""
+def format_bytes(size: int | None) -> str:
+    """`2.97 GB`, in decimal units, as publishers use."""
     if size is None:
         return "size unknown"
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= unit:
             return f"{size / unit:.3g} {name}" if size < 999.5 * unit else f"{size / unit:.0f} {name}"
     return f"{size} B"
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "checked": "describe_check",
+        "digests": "compute_digests",
+        "fault": "find_fault",
+        "readable": "format_bytes",
+        "stamp": "read_stamp",
+    },
+)

@@ -1,8 +1,8 @@
-"""What is known of each public set: what it is for, who may use it, how large it is, where its files lie.
+"""Facts about each public set: its purpose, its licence, its size, and the addresses of its files.
 
-The facts are data, in registry.yaml and by_hand.yaml beside this file. A checksum stands there only where the publisher
-or several who fetched the file agree on it; anything else that could not be confirmed is told in `doubt`, and shown to
-the user.
+The facts are data, in registry.yaml and by_hand.yaml beside this file. They contain a checksum only if its publisher,
+or several independent downloads, confirm it. `doubt` states everything else that could not be confirmed, and the user
+sees it.
 """
 
 import json
@@ -11,82 +11,90 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal, TypedDict
 from urllib.parse import unquote, urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator, model_validator
+from pydantic import ConfigDict, Field, computed_field, field_validator, model_validator
 
+from sonde.renamed import aliases
 from sonde.spelling import nearest
+from sonde.strict import Strict
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
-"""The packaged facts."""
+"""The packaged registry."""
 BY_HAND = "by_hand.yaml"
-"""Beside a registry: how a person fetches the sets behind forms."""
+"""File beside a registry: how a person downloads the sets behind forms."""
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""Suffixes of what can be unpacked here."""
+"""Suffixes of archives that sonde unpacks."""
 
 RANGE = re.compile(r"(.*?)(\d+)\.\.(\d+)")
 """ai_001_001..010 stands for ai_001_001, ai_001_002, … ai_001_010."""
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors."""
+class RegistryItem(Strict):
+    """A part of the registry. Unknown keys are errors, and the fields are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True)
 
 
-class Source(Strict):
-    """One file to fetch."""
+class Source(RegistryItem):
+    """One file to download."""
 
     url: str
     """http or https."""
     path: str = ""
-    """Where it goes, below the set's folder; the last part of the URL by default."""
+    """Its place below the set's folder; the last part of the URL by default."""
     bytes: int | None = Field(default=None, ge=0)
-    """Its exact size; None where it is not known."""
+    """Its exact size; None if it is unknown."""
     md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     md5_url: str | None = None
-    """Where the publisher keeps the file's MD5."""
+    """Address of the file's MD5 at the publisher."""
     extract: bool = False
     """Whether it is an archive to unpack."""
     into: str = ""
-    """Folder it is unpacked into, below the set's; its own name without suffix by default."""
+    """Folder into which it is unpacked, below the set's; its own name without suffix by default."""
+
+    @property
+    def published(self) -> dict[str, str]:
+        """Digests that the publisher states, by algorithm."""
+        return _name_digests(self.md5, self.sha256)
 
     @model_validator(mode="before")
     @classmethod
-    def _names(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        path = fields.get("path") or unquote(urlsplit(fields.get("url", "")).path).rpartition("/")[2]
-        return fields | {"path": path, "into": fields.get("into") or without_suffix(path)}
+    def _fill_names(cls, fields: dict[str, object]) -> dict[str, object]:
+        own_name = unquote(urlsplit(str(fields.get("url", ""))).path).rpartition("/")[2]
+        path = fields.get("path") or own_name
+        return fields | {"path": path, "into": fields.get("into") or without_suffix(str(path))}
 
     @field_validator("url", "md5_url")
     @classmethod
-    def _web(cls, url: str | None) -> str | None:
+    def _check_web(cls, url: str | None) -> str | None:
         if url is not None and urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError(f"{url} is no http or https address")
+            raise ValueError(f"{url} is not an http or https address")
         return url
 
     @field_validator("path", "into")
     @classmethod
-    def _inside(cls, path: str) -> str:
+    def _check_inside(cls, path: str) -> str:
         if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise ValueError(f"{path!r} is no path below the set's folder")
+            raise ValueError(f"{path!r} is not a path below the set's folder")
         return path
 
     @model_validator(mode="after")
-    def _archive(self) -> "Source":
+    def _check_archive(self) -> "Source":
         if self.extract and not self.path.lower().endswith(ARCHIVES):
             raise ValueError(f"{self.path} is none of {', '.join(ARCHIVES)}, so it cannot be unpacked")
         return self
 
 
-class UrlPattern(Strict):
-    """Files whose addresses follow one pattern: `{name}` in any text is filled from `each`, in every combination."""
+class UrlPattern(RegistryItem):
+    """Files whose addresses follow one pattern: `{name}` in any text is replaced from `each`, in every combination."""
 
     url: str
-    each: dict[str, list[str]] = {}
+    each: dict[str, list[str]] = Field(default={})
     """Values by name; a value may be a range such as 000..499."""
     path: str = ""
     bytes: int | None = None
@@ -105,99 +113,118 @@ class UrlPattern(Strict):
         values = [[word for text in words for word in _spread(text)] for words in self.each.values()]
         combinations = [dict(zip(self.each, words, strict=True)) for words in product(*values)]
         if len(combinations) > 1 and (self.bytes, self.md5, self.sha256) != (None, None, None):
-            raise ValueError(f"{self.url} stands for {len(combinations)} files: they cannot share a size or checksum.")
-        fields = self.model_dump(exclude={"each"})
+            raise ValueError(
+                f"{self.url} stands for {len(combinations)} files: they cannot share a size or a checksum."
+            )
+        fields: dict[str, object] = self.model_dump(exclude={"each"})
         try:
-            return [Source.model_validate({key: _fill(text, words) for key, text in fields.items()})
-                    for words in combinations]  # fmt: skip
+            return [Source.model_validate(_fill(fields, words)) for words in combinations]
         except KeyError as missing:
             raise ValueError(f"{self.url}: `each` has no {missing}.") from None
 
 
-class Brought(Strict):
-    """One kind of file that a person fetches by hand, told by its path, and what becomes of it."""
+class BroughtFile(RegistryItem):
+    """One kind of file that a person downloads, recognised by its path; and what sonde does with it."""
 
     like: list[str]
-    """Patterns that are all found in the file's path, `FOLDER/…/NAME` from the folder the user gives, in lower case; or
-    in that path and the folder that all files of an archive share."""
+    """Patterns that must all match the file's path in lower case, `FOLDER/…/NAME` from the folder that the user gives;
+    or that path followed by the common folder of an archive's files."""
     what: str
-    """What it is, for people."""
+    """A description for people."""
     do: Literal["keep", "unpack", "links", "skip", "unclear", "open"]
-    """`keep` it as it is; `unpack` it; `links`: fetch what the list in it names; `skip`: it is not needed; `unclear`:
-    it could be one of several, so it is refused with `what`. `open`, an archive of archives, is told by its content."""
+    """`keep` it as it is; `unpack` it; `links`: download the files that its list names; `skip`: it is not needed;
+    `unclear`: it could be one of several, so it is refused with `what`. `open`: an archive of archives, recognised by
+    its content."""
     into: str = ""
-    """Below the set's folder; {stem} is the archive's name, other names are groups of the patterns."""
+    """Place below the set's folder; {stem} is the name of the archive, other names are groups of the patterns."""
     example: str | None = None
-    """A file's name, as its publisher has it."""
+    """The publisher's name of such a file."""
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
 
     @field_validator("like")
     @classmethod
-    def _patterns(cls, like: list[str]) -> list[str]:
+    def _check_patterns(cls, like: list[str]) -> list[str]:
         for pattern in like:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return like
 
+    @property
+    def published(self) -> dict[str, str]:
+        """Digests that the publisher states, by algorithm."""
+        return _name_digests(self.md5, self.sha256)
+
     def place(self, path: str, within: str) -> str | None:
-        """The folder such a file goes into, `.` for the set's own; None where it is none of them.
+        """The folder of such a file, `.` for the set's own; None if the file is of another kind.
 
         Args:
-            path: of the file, with `/`, from the folder that was given.
-            within: the same, and the folder that all files of the archive share.
+            path: path of the file, with `/`, from the folder that the user gives.
+            within: the same, followed by the common folder of the archive's files.
         """
-        found = [re.search(pattern, path.lower()) or re.search(pattern, within.lower()) for pattern in self.like]
-        if not all(found):
-            return None
-        groups = {
-            name: re.sub("[_ ]", "-", text or "") for one in found if one for name, text in one.groupdict().items()
-        }
+        groups: dict[str, str] = {}
+        for pattern in self.like:
+            match = re.search(pattern, path.lower()) or re.search(pattern, within.lower())
+            if match is None:
+                return None
+            groups |= {name: re.sub("[_ ]", "-", text or "") for name, text in match.groupdict().items()}
         stem = without_suffix(PurePosixPath(path).name)
         return str(PurePosixPath(self.into.format(**{"stem": stem} | groups)))
 
 
-class Entry(Strict):
-    """All that is known of one set."""
+class Guide(TypedDict):
+    """How a person gets a set behind a form."""
+
+    set: str
+    licence: str
+    unverified: str
+    steps: list[str]
+    files: list[str]
+    then: str
+    """The command that continues with the downloaded files."""
+
+
+class Entry(RegistryItem):
+    """All facts about one set."""
 
     name: str
     title: str
     role: Literal["synthetic", "unlabeled", "evaluation", "driving"]
     purpose: str
-    """What it is for here."""
+    """Its purpose in sonde."""
     homepage: str
     licence: str
-    """Short id: an SPDX one where there is one; `none-stated` where the publisher says nothing."""
+    """Short id: an SPDX id if there is one; `none-stated` if the publisher states no licence."""
     allows: str
-    """What that means, in one sentence."""
+    """What the licence allows, in one sentence."""
     size_bytes: int | None
-    """Of all files; None where nobody says."""
+    """Size of all files; None if it is unknown."""
     size_is: Literal["published", "measured"] | None
-    """`published` by those who made the set, rounded as they round; `measured` by those who fetched it."""
+    """`published`: stated by the authors, rounded as they round; `measured`: from a download."""
     images: int
-    """As published."""
+    """Number of images, as published."""
     training_images: int | None = None
-    """Those of its published training part, where it has one."""
+    """Number of images in the published training part, if there is one."""
     format: str | None = None
-    """Name in `sonde.datasets.DATASETS` that reads it; None where no reader does."""
+    """Name in `sonde.datasets.DATASETS` that reads it; None if there is no reader."""
     access: Literal["open", "form"] = "open"
-    """`form`: a person must ask for it, log in, or click through a drive."""
-    steps: list[str] = []
-    """For a form: what to do, one sentence after the other."""
-    brings: list[Brought] = []
-    """For a form: what its files are called, and what becomes of each; the first that fits counts."""
-    given: list[str] = []
-    """For a form: an example of what the command is then given."""
-    roots: list[str] = [""]
-    """Folders below the set's that a reader takes each by itself."""
+    """`form`: a person must request it, log in, or download it in a browser."""
+    steps: list[str] = Field(default=[])
+    """For a form: what to do, one sentence per step."""
+    brings: list[BroughtFile] = Field(default=[])
+    """For a form: the kinds of its files, and what sonde does with each; the first match counts."""
+    given: list[str] = Field(default=[])
+    """For a form: an example of the arguments of --from."""
+    roots: list[str] = Field(default=[""])
+    """Folders below the set's that are each a root for a reader."""
     then: str | None = None
-    """What is left to do once the files are there."""
+    """What remains to do after the download."""
     doubt: str | None = None
     """What could not be confirmed."""
-    files: list[UrlPattern] = []
+    files: list[UrlPattern] = Field(default=[])
 
     @computed_field
     @property
@@ -206,13 +233,13 @@ class Entry(Strict):
         return self.doubt is not None
 
     @model_validator(mode="after")
-    def _reachable(self) -> "Entry":
+    def _check_access(self) -> "Entry":
         by_hand = (bool(self.steps), bool(self.brings), bool(self.given), not self.files)
         if by_hand != (self.access == "form",) * 4:
-            raise ValueError("a form wants steps, brings and given, and no files; anything else wants files alone")
+            raise ValueError("a form needs steps, brings and given, and no files; any other set needs only files")
         sources = self.sources()
         if len({source.path for source in sources}) < len(sources):
-            raise ValueError("two files go by one path")
+            raise ValueError("two files have the same path")
         return self
 
     def sources(self) -> list[Source]:
@@ -221,14 +248,14 @@ class Entry(Strict):
 
     @property
     def by_hand(self) -> str:
-        """The one sentence for a set that only a person can fetch."""
+        """The message for a set that only a person can download."""
         return (
-            f"{self.title} cannot be fetched by a program: visit {self.homepage} and fetch its files, then give them by"
-            f" `sonde data download {self.name} --from FILES`; the command without --from says each step."
+            f"{self.title} cannot be downloaded by a program: download its files from {self.homepage}, then run `sonde "
+            f"data download {self.name} --from FILES`. Without --from, the command prints each step."
         )
 
-    def guide(self) -> dict[str, Any]:
-        """What a person does to have the set, step by step, and the command that then goes on."""
+    def guide(self) -> Guide:
+        """What a person does to get the set, step by step, and the command that continues."""
         return {
             "set": f"{self.name}: {self.title}",
             "licence": f"{self.licence}: {self.allows}",
@@ -239,7 +266,7 @@ class Entry(Strict):
         }
 
     def next(self, root: str) -> str:
-        """The command that takes a folder of the set."""
+        """The command that uses a folder of the set."""
         if self.role == "unlabeled":
             return f"sonde label MODEL {root} labels"
         if self.role == "driving":
@@ -248,50 +275,50 @@ class Entry(Strict):
 
 
 def load(path: Path = REGISTRY) -> dict[str, Entry]:
-    """The entries of a registry, by name, with what by_hand.yaml beside it adds.
+    """The entries of a registry, by name, with the fields of the by_hand.yaml beside it.
 
     Raises:
-        ValueError: the file is no registry; the message names the entry and the key.
+        ValueError: the file is not a registry; the message names the entry and the key.
     """
     beside = path.with_name(BY_HAND)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
         by_hand = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        return {name: Entry.model_validate({"name": name, **fields, **by_hand.get(name, {})})
-                for name, fields in entries.items()}  # fmt: skip
+        documents = {name: {"name": name, **fields, **by_hand.get(name, {})} for name, fields in entries.items()}
+        return {name: Entry.model_validate(document) for name, document in documents.items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no registry of sets: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not a registry of sets: {' '.join(str(error).split())}") from None
 
 
 @cache
-def known() -> Mapping[str, Entry]:
+def load_known() -> Mapping[str, Entry]:
     """The packaged registry."""
     return load()
 
 
 def find(name: str, registry: Mapping[str, Entry] | None = None) -> Entry:
-    """The entry of a name; case and `_` for `-` do not matter.
+    """The entry with a name; case and `_` for `-` do not matter.
 
     Raises:
         ValueError: no such set; the message names the nearest one.
     """
-    entries = known() if registry is None else registry
-    folded = {_folded(key): entry for key, entry in entries.items()}
-    if _folded(name) not in folded:
+    entries = load_known() if registry is None else registry
+    folded = {_fold_name(key): entry for key, entry in entries.items()}
+    if _fold_name(name) not in folded:
         raise ValueError(f"No data set {name!r} in the registry; {nearest(name, list(entries))}")
-    return folded[_folded(name)]
+    return folded[_fold_name(name)]
 
 
-def licence_of(set_name: str) -> str | None:
+def find_licence(set_name: str) -> str | None:
     """The licence id of a registered set, `hypersim` -> `CC-BY-SA-3.0`; None for a set that is not registered."""
-    by_name = {_folded(name): entry.licence for name, entry in known().items()}
-    return by_name.get(_folded(set_name))
+    by_name = {_fold_name(name): entry.licence for name, entry in load_known().items()}
+    return by_name.get(_fold_name(set_name))
 
 
-def manifest(registry: Mapping[str, Entry] | None = None) -> str:
-    """The registry as one JSON document for other programs; patterns of files are kept, with their count."""
-    entries = known() if registry is None else registry
-    document = {name: _described(entry) for name, entry in sorted(entries.items())}
+def format_manifest(registry: Mapping[str, Entry] | None = None) -> str:
+    """The registry as one JSON document for other programs. Patterns of files are not expanded but counted."""
+    entries = load_known() if registry is None else registry
+    document = {name: _describe(entry) for name, entry in sorted(entries.items())}
     return json.dumps({"sets": document}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -303,23 +330,38 @@ def without_suffix(path: str) -> str:
     return path
 
 
-def _described(entry: Entry) -> dict[str, Any]:
-    fields = entry.model_dump(mode="json", exclude={"files"})
+def _describe(entry: Entry) -> dict[str, object]:
+    fields: dict[str, object] = entry.model_dump(mode="json", exclude={"files"})
     files = [{"count": len(batch.sources()), **batch.model_dump(exclude_defaults=True)} for batch in entry.files]
-    checks = {"bytes": None, "md5": None, "sha256": None}  # null says that nobody has published it
+    checks = {"bytes": None, "md5": None, "sha256": None}  # null: nobody has published it
     return fields | {"files": [checks | file for file in files]}
 
 
 def _spread(text: str) -> list[str]:
-    if not (match := RANGE.fullmatch(text)):
+    """The values that a range such as 000..499 stands for, or the text itself."""
+    match = RANGE.fullmatch(text)
+    if match is None:
         return [text]
     start, first, last = match.groups()
     return [f"{start}{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
 
 
-def _fill(text: Any, words: dict[str, str]) -> Any:
-    return text.format(**words) if isinstance(text, str) else text
+def _fill(fields: dict[str, object], words: dict[str, str]) -> dict[str, object]:
+    """The fields with every `{name}` in a text replaced."""
+    return {key: value.format(**words) if isinstance(value, str) else value for key, value in fields.items()}
 
 
-def _folded(name: str) -> str:
+def _name_digests(md5: str | None, sha256: str | None) -> dict[str, str]:
+    """Algorithm -> digest, for those that are known."""
+    digests = {"md5": md5, "sha256": sha256}
+    return {name: digest for name, digest in digests.items() if digest}
+
+
+def _fold_name(name: str) -> str:
     return name.strip().lower().replace("_", "-")
+
+
+__getattr__ = aliases(
+    __name__,
+    {"Brought": "BroughtFile", "known": "load_known", "licence_of": "find_licence", "manifest": "format_manifest"},
+)

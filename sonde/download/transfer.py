@@ -1,7 +1,8 @@
-"""One file over HTTP into a `.part` that a later call goes on with, whatever broke the transfer.
+"""Download one file over HTTP into a `.part`, which a later call continues after any failure.
 
-What has come is kept and continued by a Range request. If-Range names the version of the file that the part belongs to,
-so that a file changed on the server starts anew, as it does where a server knows no ranges or names no version.
+The bytes received so far are kept and continued by a Range request. If-Range names the version of the file to which the
+part belongs, so a file that has changed on the server starts again. It also starts again if the server does not support
+ranges or states no version.
 """
 
 import errno
@@ -18,94 +19,105 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from sonde.renamed import aliases
+
 CHUNK = 1 << 17
 """Bytes."""
 TIMEOUT = 60.0
 """Seconds without a byte."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each new attempt; they begin again whenever bytes have come that had not come before."""
+"""Seconds before each new attempt; they start over whenever an attempt has received new bytes."""
 LONGEST_PAUSE = 300.0
-"""Seconds; a server that asks for more is not waited for that long."""
+"""Longest pause in seconds, also if a server asks for more."""
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
-"""Status codes that may pass."""
+"""Status codes after which another attempt may succeed."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""How a disk says that it is full."""
+"""Error numbers of a full disk."""
 AGENT = "sonde (depth data sets by name)"
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that have come, and the file's bytes where the server tells."""
+"""Called with (bytes so far, total bytes or None if the server does not state them)."""
 
 
-class Broken(Exception):
-    """A transfer that another attempt may mend."""
+class BrokenTransfer(Exception):
+    """A transfer failed, and another attempt may succeed."""
 
     def __init__(self, reason: str, pause: float = 0.0):
         super().__init__(reason)
         self.pause = pause
-        """Seconds the server asks for."""
+        """Seconds that the server asks to wait."""
 
 
-class NotThere(ValueError):
-    """A server says that it has no such file, or not for us; asking again does not help."""
+class MissingFile(ValueError):
+    """The server refuses a file, or does not have it; another attempt does not help."""
 
 
 def fetch(
     url: str, part: Path, *, size: int | None = None, certain: bool = False, progress: Progress | None = None
 ) -> None:
-    """The whole file at `part`, which may hold its beginning already.
+    """Download the whole file to `part`, which may already hold its beginning.
 
     Args:
         url: http or https.
-        part: where it goes; beside it `NAME.version` keeps what the server calls this version of the file.
-        size: the exact size in bytes, where it is known.
-        certain: a checksum is known, so a part without a version may be continued: a mixture would be noticed.
-        progress: told after every chunk.
+        part: the target; `NAME.version` beside it holds the server's version of the file.
+        size: the exact size in bytes, if it is known.
+        certain: a checksum is known, so a part without a version may be continued: a mixture would be found.
+        progress: called after every chunk.
 
     Raises:
-        ValueError: it is not there, not allowed, not reachable, another size, or the disk is full. What has come stays.
+        ValueError: the file is missing, refused, not reachable or of another size, or the disk is full. The bytes
+            received so far are kept.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
-    if size is not None and bytes_of(part) > size:
+    if size is not None and count_bytes(part) > size:
         part.unlink()
-    furthest, failures = bytes_of(part), 0
-    while size is None or bytes_of(part) < size or not part.exists():
+    furthest, failures = count_bytes(part), 0
+    while size is None or count_bytes(part) < size or not part.exists():
         try:
             return _attempt(url, part, size, certain, progress or (lambda done, total: None))
-        except (Broken, http.client.HTTPException, URLError, TimeoutError, ConnectionError, ssl.SSLError) as error:
-            failures = 0 if bytes_of(part) > furthest else failures
-            furthest = max(furthest, bytes_of(part))
+        except (
+            BrokenTransfer,
+            http.client.HTTPException,
+            URLError,
+            TimeoutError,
+            ConnectionError,
+            ssl.SSLError,
+        ) as error:
+            failures = 0 if count_bytes(part) > furthest else failures
+            furthest = max(furthest, count_bytes(part))
             if failures == len(PAUSES):
-                raise ValueError(_given_up(url, part, error)) from None
-            time.sleep(max(PAUSES[failures], getattr(error, "pause", 0.0)))
+                raise ValueError(_explain_failure(url, part, error)) from None
+            asked = error.pause if isinstance(error, BrokenTransfer) else 0.0
+            time.sleep(max(PAUSES[failures], asked))
             failures += 1
 
 
-def bytes_of(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+def count_bytes(path: Path) -> int:
+    """Size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
-def text(url: str, most: int = 4096) -> str:
+def read_text(url: str, most: int = 4096) -> str:
     """The beginning of a small file, such as a published checksum.
 
     Raises:
-        ValueError: it cannot be had.
+        ValueError: it cannot be downloaded.
     """
     try:
-        with _opened(Request(url, headers={"User-Agent": AGENT})) as reply:
+        with _open(Request(url, headers={"User-Agent": AGENT})) as reply:
             return reply.read(most).decode("utf-8", "replace")
-    except (Broken, http.client.HTTPException, OSError) as error:
-        raise ValueError(f"{url} cannot be read ({_reason(error)}): check the network and try again.") from None
+    except (BrokenTransfer, http.client.HTTPException, OSError) as error:
+        raise ValueError(f"{url} cannot be read ({_explain_error(error)}): check the network and try again.") from None
 
 
-def version_of(part: Path) -> Path:
-    """Where the version of a part is kept."""
+def version_path(part: Path) -> Path:
+    """The file that holds the server's version of a part."""
     return part.with_name(part.name + ".version")
 
 
 @contextmanager
 def writing(what: Path, remedy: str) -> Iterator[None]:
-    """Turns a full disk into one sentence: the file and the remedy."""
+    """Turn a full disk into a ValueError of one sentence: the folder and the remedy."""
     try:
         yield
     except OSError as error:
@@ -115,24 +127,24 @@ def writing(what: Path, remedy: str) -> Iterator[None]:
 
 
 def _attempt(url: str, part: Path, size: int | None, certain: bool, progress: Progress) -> None:
-    have, version = bytes_of(part), _version(part)
+    have, version = count_bytes(part), _read_version(part)
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if have and (version or certain):
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
     try:
-        with _opened(Request(url, headers=headers)) as reply:
-            start, total = _extent(reply, have, part)
-            _agree(url, reply.headers, total, size)
-            _room(part, start, total)
+        with _open(Request(url, headers=headers)) as reply:
+            start, total = _read_extent(reply, have, part)
+            _check_reply(url, reply.headers, total, size)
+            _check_room(part, start, total)
             if start == 0:
-                _remember(part, reply.headers)
+                _write_version(part, reply.headers)
             _copy(reply, part, start, total, progress)
-    except HTTPError as error:  # 416: there is nothing beyond what we have
+    except HTTPError as error:  # 416: the file has no bytes beyond the part
         error.close()
-        _be_whole(error, have, part)
+        _require_whole(error, have, part)
 
 
-def _opened(request: Request) -> http.client.HTTPResponse:
+def _open(request: Request) -> http.client.HTTPResponse:
     try:
         return urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
@@ -142,33 +154,33 @@ def _opened(request: Request) -> http.client.HTTPResponse:
         if error.code in AGAIN:
             asked = error.headers.get("Retry-After", "0")
             pause = min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
-            raise Broken(f"the server answers {error.code}", pause) from None
-        raise NotThere(_refused(request.full_url, error.code)) from None
+            raise BrokenTransfer(f"the server answers {error.code}", pause) from None
+        raise MissingFile(_explain_refusal(request.full_url, error.code)) from None
     except URLError as error:
-        raise Broken(_reason(error)) from None
+        raise BrokenTransfer(_explain_error(error)) from None
 
 
-def _extent(reply: http.client.HTTPResponse, have: int, part: Path) -> tuple[int, int | None]:
-    """Where the answer begins in the file, and the size of the file."""
+def _read_extent(reply: http.client.HTTPResponse, have: int, part: Path) -> tuple[int, int | None]:
+    """Offset of the reply in the file, and the size of the file, None if unknown."""
     if reply.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != have:
             part.unlink(missing_ok=True)
-            raise Broken("the server answered with another range than asked for")
+            raise BrokenTransfer("the server sent another range than the requested one")
         return have, int(match[2]) if match[2] != "*" else None
     length = reply.headers.get("Content-Length")
     return 0, int(length) if length and length.isdecimal() else None
 
 
-def _agree(url: str, headers: Message, total: int | None, size: int | None) -> None:
+def _check_reply(url: str, headers: Message, total: int | None, size: int | None) -> None:
     if total is not None and size is not None and total != size:
         raise ValueError(f"{url} is {total} bytes, but {size} are registered: the publisher has changed the file.")
     if headers.get_content_type() == "text/html" and not url.endswith((".html", ".htm")):
-        raise ValueError(f"{url} answers with a page instead of the file: fetch it by hand in a browser.")
+        raise ValueError(f"{url} returns a web page instead of the file: download it in a browser.")
 
 
-def _room(part: Path, start: int, total: int | None) -> None:
-    free = shutil.disk_usage(part.parent).free + (bytes_of(part) if start == 0 else 0)
+def _check_room(part: Path, start: int, total: int | None) -> None:
+    free = shutil.disk_usage(part.parent).free + (count_bytes(part) if start == 0 else 0)
     if total is not None and total - start > free:
         raise ValueError(
             f"{part.name.removesuffix('.part')} needs {total - start} more bytes, but the disk of {part.parent} "
@@ -178,52 +190,67 @@ def _room(part: Path, start: int, total: int | None) -> None:
 
 def _copy(reply: http.client.HTTPResponse, part: Path, start: int, total: int | None, progress: Progress) -> None:
     done = start
-    with writing(part, f"free some, and the same command goes on; what has come is kept in {part}."):
-        with _writer(part, start) as file:
+    with writing(part, f"free some space and run the same command again; what has come is kept in {part}."):
+        with _open_part(part, start) as file:
             while chunk := reply.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
     if total is not None and done < total:
-        raise Broken(f"the connection was cut after {done} of {total} bytes")
-    if bytes_of(part) != done:
-        raise ValueError(f"{part} is written by another process too: let one of them finish alone.")
+        raise BrokenTransfer(f"the connection was closed after {done} of {total} bytes")
+    if count_bytes(part) != done:
+        raise ValueError(f"Another process writes {part} too: wait until one of them has finished.")
 
 
-def _writer(part: Path, start: int) -> BinaryIO:
+def _open_part(part: Path, start: int) -> BinaryIO:
     return part.open("ab" if start else "wb")
 
 
-def _be_whole(error: HTTPError, have: int, part: Path) -> None:
+def _require_whole(error: HTTPError, have: int, part: Path) -> None:
     if error.headers.get("Content-Range") != f"bytes */{have}":
         part.unlink(missing_ok=True)
-        raise Broken("what had come was longer than the file")
+        raise BrokenTransfer("the part was longer than the file")
 
 
-def _remember(part: Path, headers: Message) -> None:
-    tag = headers.get("ETag", "")
+def _write_version(part: Path, headers: Message) -> None:
+    tag = headers.get("ETag", "")  # a weak tag, W/, does not promise equal bytes
     version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
-    version_of(part).write_text(version, encoding="utf-8")
+    version_path(part).write_text(version, encoding="utf-8")
 
 
-def _version(part: Path) -> str:
-    path = version_of(part)
+def _read_version(part: Path) -> str:
+    path = version_path(part)
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def _refused(url: str, code: int) -> str:
+def _explain_refusal(url: str, code: int) -> str:
     if code in (404, 410):
-        return f"{url} is not there (HTTP {code}): the publisher may have moved it; see the set's homepage."
+        return f"{url} does not exist (HTTP {code}): the publisher may have moved it; see the set's homepage."
     if code in (401, 403):
-        return f"{url} may not be fetched (HTTP {code}): it may want a login or a form; see the set's homepage."
-    return f"{url} cannot be fetched: the server answers HTTP {code}."
+        return f"{url} is refused (HTTP {code}): it may need a login or a form; see the set's homepage."
+    return f"{url} cannot be downloaded: the server answers HTTP {code}."
 
 
-def _given_up(url: str, part: Path, error: Exception) -> str:
-    kept = f"what has come is kept in {part} and the same command goes on from there" if bytes_of(part) else "try again"
-    return f"{url} cannot be fetched ({_reason(error)}): check the network; {kept}."
+def _explain_failure(url: str, part: Path, error: Exception) -> str:
+    remedy = "check the network and try again"
+    if count_bytes(part):
+        remedy = f"check the network and run the same command again; what has come is kept in {part}"
+    return f"{url} cannot be downloaded ({_explain_error(error)}): {remedy}."
 
 
-def _reason(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     reason = error.reason if isinstance(error, URLError) else error
-    return " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(error).__name__
+    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return " ".join(words.split()) or type(error).__name__
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "Broken": "BrokenTransfer",
+        "NotThere": "MissingFile",
+        "bytes_of": "count_bytes",
+        "text": "read_text",
+        "version_of": "version_path",
+    },
+)

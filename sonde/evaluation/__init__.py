@@ -1,42 +1,48 @@
 """Score a model, or a folder of predictions, under a protocol: one row per image, and their mean.
 
+    columns        what a row holds
     evaluation     the result: rows, means, ratios of scale, errors by range; its files
+    settings       what the result records, so that it can be scored again
+    predictions    who answers: a model, a function, a folder
     scoring        one prediction against one capture
     heights        errors of objects and of a fixed camera's bench apart
-    predictions    who answers: a model, a function, a folder
+    chosen, rows   the captures to score, and a row for each
     ordinal        which of two points is nearer: DA-2K
-    runs           what a run folder says of itself
-    left_out       the answers a run was chosen by, where every capture trained it
     bootstrap      intervals of means, and of differences
     job            `evaluate`: a model under a protocol on one set
+    many           `evaluate_many`: a model on several sets
     verdict        whether a model beats answers that do not look at the image
-    boards         scores beside each other: a run and its baselines, one model on several sets
+    scoreboard     `score_with_baselines`: a run beside its baselines
+    pictures       depth maps as they are scored
 
 What a prediction claims (its space) decides what may be scored: a relative map under a metric protocol is an
 error, and an alignment that the protocol does not prescribe must be asked for by name and renames the result,
 `zivid-mm+disparity`. Captures are read one at a time.
 """
 
-from sonde.evaluation.boards import On, evaluate_many, folder_of, parse_on, score_with_baselines
 from sonde.evaluation.bootstrap import Interval, paired
+from sonde.evaluation.chosen import Chosen
+from sonde.evaluation.columns import WORDS, Row
 from sonde.evaluation.evaluation import (
-    WORDS,
     Evaluation,
     Measure,
     columns,
     headings,
     height_table,
+    means,
     range_table,
     read_evaluation,
     table,
 )
-from sonde.evaluation.heights import bench_of
-from sonde.evaluation.job import Chosen, Watcher, evaluate, score_set
-from sonde.evaluation.left_out import LeftOutChoice, judged, read_choice
+from sonde.evaluation.heights import Heights, bench_of
+from sonde.evaluation.job import evaluate
+from sonde.evaluation.many import On, evaluate_many, folder_of, parse_on
 from sonde.evaluation.pictures import Pictures, watchers
-from sonde.evaluation.predictions import ENDINGS, Predictor, check_cut, read_predictions
-from sonde.evaluation.runs import Run, measured_ids, open_captures, own_protocol, read_run
-from sonde.evaluation.scoring import ALIGNABLE, LENGTHS, Scored, scale_ratio, score, score_fully, view
+from sonde.evaluation.predictions import ENDINGS, Predictor, Subject, check_cut, read_predictions
+from sonde.evaluation.rows import Watcher, score_set
+from sonde.evaluation.scoreboard import score_with_baselines
+from sonde.evaluation.scoring import ALIGNABLE, Scored, apply_protocol_view, scale_ratio, score, score_fully
+from sonde.evaluation.settings import Displacement, Settings
 from sonde.evaluation.verdict import (
     ADAPTED,
     CONSTANT,
@@ -62,7 +68,6 @@ __all__ = [
     "ENDINGS",
     "FAR_MAP",
     "LEFT_OUT",
-    "LENGTHS",
     "MEAN_MAP",
     "MEAN_MAP_OF_JUDGES",
     "MEDIAN_MAP",
@@ -71,16 +76,20 @@ __all__ = [
     "UNADAPTED",
     "WORDS",
     "Chosen",
+    "Displacement",
     "Evaluation",
+    "Heights",
     "Interval",
-    "LeftOutChoice",
     "Measure",
     "On",
     "Pictures",
     "Predictor",
-    "Run",
+    "Row",
     "Scored",
+    "Settings",
+    "Subject",
     "Watcher",
+    "apply_protocol_view",
     "bench_of",
     "best_trivial",
     "check_cut",
@@ -91,17 +100,12 @@ __all__ = [
     "folder_of",
     "headings",
     "height_table",
-    "judged",
-    "measured_ids",
-    "open_captures",
-    "own_protocol",
+    "means",
     "paired",
     "parse_on",
     "range_table",
-    "read_choice",
     "read_evaluation",
     "read_predictions",
-    "read_run",
     "scale_ratio",
     "score",
     "score_fully",
@@ -110,9 +114,14 @@ __all__ = [
     "spoken",
     "table",
     "verdict",
-    "view",
     "watchers",
 ]
 
-
-__getattr__ = aliases(__name__, {"on_sets": "evaluate_many", "scoreboard": "score_with_baselines"})
+__getattr__ = aliases(
+    __name__,
+    {"on_sets": "evaluate_many", "scoreboard": "score_with_baselines", "view": "apply_protocol_view"}
+    | {
+        name: f"sonde.runs.{name}"
+        for name in ("Run", "judged", "measured_ids", "open_captures", "own_protocol", "read_choice", "read_run")
+    },
+)

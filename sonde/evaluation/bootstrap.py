@@ -3,11 +3,13 @@
 Frames of one scene err alike: where they share scenes, scenes are drawn, since drawing frames would promise too much.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from sonde.evaluation.columns import Row
 
 DRAWS, SEED = 10_000, 0
 BLOCK = 1 << 22
@@ -32,7 +34,7 @@ def check_level(level: int | float | None) -> None:
         raise ValueError(f"An interval of {level:g} %: expected a number between 0 and 100, such as 95.")
 
 
-def intervals(rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: int | float = 95) -> dict[str, Interval]:
+def intervals(rows: Sequence[Row], names: Sequence[str], level: int | float = 95) -> dict[str, Interval]:
     """Name -> its mean over the rows, and the percentile interval of `level` %.
 
     Args:
@@ -61,8 +63,8 @@ def intervals(rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: in
 
 
 def paired(
-    rows: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
+    others: Sequence[Row],
     names: Sequence[str],
     level: int | float = 95,
 ) -> dict[str, Interval]:

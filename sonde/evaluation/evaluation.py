@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,17 +14,11 @@ import numpy as np
 
 from sonde import files
 from sonde.evaluation.bootstrap import Interval, intervals
-from sonde.evaluation.heights import OBJECTS, lines, summarized
+from sonde.evaluation.columns import BY_RANGE, ORDINAL, RATIO, SCALE, Row
+from sonde.evaluation.heights import Heights, height_lines, summarize_heights
+from sonde.evaluation.settings import Settings
+from sonde.metrics import column_of, table_columns
 from sonde.units import UNITS
-
-RATIO = "scale_ratio"
-"""The column of a row that holds median(truth) / median(prediction)."""
-SCALE = "fitted_scale"
-"""The column that holds the scale of the alignment."""
-ORDINAL = "ordinal_accuracy"
-"""The share of pairs of points that are put in the right order."""
-WORDS = ("id", "pixels", "pairs", "group", "scene")
-"""The columns that are no scores."""
 
 
 class Measure(NamedTuple):
@@ -43,32 +37,37 @@ class Evaluation:
     """Its name; with `+ALIGNMENT` where one was asked for."""
     metrics: dict[str, float]
     """Mean over images; lengths are named by their unit: mae_mm, rmse_mm."""
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     """One per image: id, pixels scored, every metric, the ratio of the medians; abs_rel[0-20] and so on by range; where
     a bench is known, mae_objects_mm and mae_bench_mm, the share of objects, mae_mm[10-25 mm] and so on by height."""
     skipped: dict[str, str]
     """Capture id -> why it could not be scored."""
-    settings: dict[str, Any]
-    """All it takes to do it again."""
+    settings: Settings
+    """All it takes to score again."""
 
-    def summary(self) -> dict[str, Any]:
+    def record(self, **settings: Any) -> "Evaluation":
+        """The same scores with other settings; see the fields of `Settings`."""
+        return replace(self, settings=replace(self.settings, **settings))
+
+    def summary(self) -> dict[str, object]:
         """A verdict that must come first, protocol, means, and how many images they are of, ready for JSON."""
-        about = {key: self.settings[key] for key in ("model", "data", "captures")}
-        summary = {"headline": self.headline} if self.headline else {}
+        about = {"model": self.settings.model, "data": self.settings.data, "captures": self.settings.captures}
+        summary: dict[str, object] = {"headline": self.headline} if self.headline else {}
         summary |= {"protocol": self.protocol, "metrics": self.metrics, "images": len(self.rows), **about}
+        heights = None if self.heights is None else self.heights.document()
         more = {"notes": self.notes, "spread": self.spread, RATIO: self.scale_ratio, "ranges": self.ranges}
-        more |= {"heights": self.heights, "groups": self.groups, "ci": self._ci(), "skipped": self.skipped}
+        more |= {"heights": heights, "groups": self.groups, "ci": self.interval_bounds(), "skipped": self.skipped}
         return summary | {name: value for name, value in more.items() if value}
 
     @property
     def headline(self) -> str:
-        """What a board of this and trivial answers says against it; empty where it beats them or met none."""
-        return self.settings.get("headline", "")
+        """What a comparison with trivial answers says against the model; empty where it beats them or met none."""
+        return self.settings.headline or ""
 
     @property
     def left_out(self) -> bool:
         """Whether the answers are those a run was chosen by, to captures that their heads did not see."""
-        return bool(self.settings.get("left_out"))
+        return self.settings.left_out is not None
 
     @property
     def spread(self) -> dict[str, float]:
@@ -77,14 +76,14 @@ class Evaluation:
         return {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
 
     @property
-    def heights(self) -> dict[str, Any]:
-        """Errors of objects and bench, and by height above the bench; empty where no bench is known."""
-        return summarized(self.rows)
+    def heights(self) -> Heights | None:
+        """Errors of objects and bench, and by height above the bench; None where no bench is known."""
+        return summarize_heights(self.rows)
 
     @property
     def relative(self) -> bool:
         """Whether what was scored claims no metres: lengths then say more of the sky than of the model."""
-        return self.settings["protocol"]["space"] != "metric"
+        return self.settings.protocol.space != "metric"
 
     @property
     def main(self) -> Measure:
@@ -121,7 +120,7 @@ class Evaluation:
     @property
     def groups(self) -> dict[str, dict[str, int | float]]:
         """Group -> means over its images, and their number; empty where the protocol states none."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[Row]] = {}
         for row in self.rows:
             if "group" in row:
                 found.setdefault(row["group"], []).append(row)
@@ -130,7 +129,7 @@ class Evaluation:
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Metric -> mean and its interval, of the level that was asked for; empty where none was, or of one scene."""
-        level = self.settings.get("ci")
+        level = self.settings.ci
         return {} if level is None or self.alone else intervals(self.rows, list(self.metrics), level)
 
     @property
@@ -138,31 +137,31 @@ class Evaluation:
         """Whether there is but one image, or scene, to draw from."""
         return len({row.get("scene", row["id"]) for row in self.rows}) < 2
 
-    def _ci(self) -> dict[str, Any]:
+    def interval_bounds(self) -> dict[str, object]:
+        """The level of the intervals, what was drawn, and metric -> [low, high]; empty without intervals."""
         if not self.intervals:
             return {}
         over = "scenes" if "scene" in self.rows[0] else "images"
-        return {"level": self.settings["ci"], "over": over} | {
-            name: [found.low, found.high] for name, found in self.intervals.items()
-        }
+        bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
+        return {"level": self.settings.ci, "over": over, **bounds}
 
     @property
     def notes(self) -> list[str]:
         """What must be known before the numbers are believed, a sentence each."""
-        rules, notes = self.settings["protocol"], []
+        rules, notes = self.settings.protocol, []
         backwards = sum(row.get(SCALE, 0) < 0 for row in self.rows)
         if backwards:
-            ways = ("depth", "disparity") if rules["align"] == "disparity" else ("disparity", "depth")
+            ways = ("depth", "disparity") if rules.align == "disparity" else ("disparity", "depth")
             notes.append(
                 f"{backwards} of {len(self.rows)} images were fitted with a negative scale: their predictions run the "
                 f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
                 "believe these numbers."
             )
-        if self.alone and self.settings.get("ci"):
+        if self.alone and self.settings.ci:
             notes.append(f"{len(self.rows)} images of one scene have no interval: score more scenes.")
-        if rules.get("count") not in (None, len(self.rows)):
+        if rules.count not in (None, len(self.rows)):
             notes.append(
-                f"Published numbers under {rules['name']} are of {rules['count']} images ({rules['images']}), these "
+                f"Published numbers under {rules.name} are of {rules.count} images ({rules.images}), these "
                 f"of {len(self.rows)}."
             )
         if self.skipped:
@@ -172,43 +171,48 @@ class Evaluation:
                 f"{name}: {why}"
             )
         if unread := self._unread():
-            notes.append(
-                f"Depth {unread} m was not read, and {rules['name']} scores it: these numbers are of the rest."
-            )
-        if encoding := self.settings.get("encoding"):
-            notes.append(f"Depth is decoded by {encoding} here, not as the model itself decodes it.")
+            notes.append(f"Depth {unread} m was not read, and {rules.name} scores it: these numbers are of the rest.")
+        if self.settings.encoding:
+            notes.append(f"Depth is decoded by {self.settings.encoding} here, not as the model itself decodes it.")
         notes += self._of_a_bench()
-        if known := self.settings.get("known"):
+        if self.settings.known:
             notes.append(
-                f"{known} of {len(self.rows)} captures trained this model (split.json): these numbers flatter it."
+                f"{self.settings.known} of {len(self.rows)} captures trained this model (split.json): these numbers "
+                "flatter it."
             )
         return notes
 
     def _of_a_bench(self) -> list[str]:
         """What a run of a fixed camera must say of its scores."""
         notes = []
-        if about := self.settings.get("left_out"):
+        about, moved = self.settings.left_out, self.settings.moved
+        if about is not None:
             notes.append(
-                f"These are the {about['kind']} scores that the run was chosen by: of heads on frozen features that "
+                f"These are the {about.kind} scores that the run was chosen by: of heads on frozen features that "
                 "did not see the capture, not of the model that ships, which saw every one."
             )
-            notes += [about["sentence"]] if about["sentence"] else []
-        if moved := self.settings.get("moved"):
+            if about.sentence:
+                notes.append(about.sentence)
+        if moved:
             first, off = next(iter(moved.items()))
             notes.append(
                 f"{len(moved)} of {len(self.rows)} captures do not lie on the bench that this model knows, first "
-                f"{first} ({off['offset_mm']:.1f} mm in depth and {off['shift_px']:.0f} pixels off): the camera or the "
+                f"{first} ({off.offset_mm:.1f} mm in depth and {off.shift_px:.0f} pixels off): the camera or the "
                 "bench has moved; adapt again with captures from where it stands now."
             )
         return notes
 
     def _unread(self) -> str:
         """What of the protocol's range the set's own limits leave out, in words; empty where nothing."""
-        rules, unit = self.settings["protocol"], UNITS[self.settings.get("unit", "m")]
-        low, high = (limit * unit for limit in self.settings.get("limits", (0, math.inf)))
-        first, last = rules.get("min_depth") or math.inf, rules.get("max_depth") or 0
-        near, far = (f"up to {low:g}" if low > first + 1e-6 else ""), (f"from {high:g}" if high < last - 1e-6 else "")
-        return " and ".join(filter(None, (near, far)))
+        rules, unit = self.settings.protocol, UNITS[self.settings.unit or "m"]
+        low, high = (limit * unit for limit in self.settings.limits or (0, math.inf))
+        unread = []
+        # A protocol without a bound at one end scores what the set reads there, so nothing is left out.
+        if rules.min_depth and low > rules.min_depth + 1e-6:
+            unread.append(f"up to {low:g}")
+        if rules.max_depth and high < rules.max_depth - 1e-6:
+            unread.append(f"from {high:g}")
+        return " and ".join(unread)
 
     @property
     def spans(self) -> list[str]:
@@ -222,8 +226,11 @@ class Evaluation:
         return {**means, "images": len(seen), "pixels": sum(row[f"pixels[{span}]"] for row in seen)}
 
     def write(self, folder: Path, scoreboard: Mapping[str, "Evaluation"] | None = None) -> None:
-        """`metrics.json`, with the settings and the table of a board where there is one; and `per_image.csv`."""
-        document = self.summary() | ({"table": table(scoreboard)} if scoreboard else {}) | {"settings": self.settings}
+        """`metrics.json`, with the settings and the table of a scoreboard where there is one; and `per_image.csv`."""
+        document = self.summary()
+        if scoreboard:
+            document["table"] = table(scoreboard)
+        document["settings"] = self.settings.document()
         with files.atomic_write(folder / "metrics.json") as tmp_path:
             tmp_path.write_text(json.dumps(document, indent=1) + "\n")
         with files.atomic_write(folder / "per_image.csv") as tmp_path, tmp_path.open("w", newline="") as file:
@@ -241,13 +248,14 @@ def read_evaluation(folder: Path) -> Evaluation:
     remedy = "expected the metrics.json and per_image.csv of `sonde eval --out` or of a run"
     with files.reading(folder / "metrics.json", remedy):
         document = json.loads((folder / "metrics.json").read_text())
-        parts = [document[name] for name in ("protocol", "metrics", "settings")]
+        protocol, metrics, settings = (document[name] for name in ("protocol", "metrics", "settings"))
     with files.reading(folder / "per_image.csv", remedy), (folder / "per_image.csv").open(newline="") as file:
-        rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
-    return Evaluation(parts[0], parts[1], rows, document.get("skipped", {}), parts[2])
+        rows = [{name: _parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    return Evaluation(protocol, metrics, rows, document.get("skipped", {}), Settings.from_document(settings, protocol))
 
 
-def _cell(name: str, text: str) -> Any:
+def _parse(name: str, text: str) -> str | int | float | None:
+    """The value of a cell of per_image.csv."""
     if name in ("id", "group", "scene"):
         return text
     if not text:
@@ -256,15 +264,8 @@ def _cell(name: str, text: str) -> Any:
 
 
 def columns(unit: str, relative: bool = False) -> dict[str, str]:
-    """Heading -> metric of the table of scores; of a relative model, without its lengths."""
-    every = {
-        f"MAE ({unit})": f"mae_{unit}",
-        "AbsRel": "abs_rel",
-        f"RMSE ({unit})": f"rmse_{unit}",
-        "δ1": "delta1",
-        "δ<1.05": "delta105",
-    }
-    return {heading: metric for heading, metric in every.items() if not (relative and metric.endswith(f"_{unit}"))}
+    """Heading -> column of the table of scores; of a relative model, without its lengths."""
+    return table_columns(unit, lengths=not relative)
 
 
 def table(scoreboard: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
@@ -272,12 +273,14 @@ def table(scoreboard: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
 
     Where every row knows the error of objects, that is the second.
     """
-    objects = [scored.heights.get(OBJECTS + scored.unit) for scored in scoreboard.values()]
+    known = [None if scored.heights is None else scored.heights.objects for scored in scoreboard.values()]
     rows = {}
-    for (row, scored), apart in zip(scoreboard.items(), objects, strict=True):
-        first, *others = ((heading, scored.metrics[name]) for heading, name in headings(scored).items())
-        second = [] if None in objects else [(f"MAE of objects ({scored.unit})", apart)]
-        rows[row] = dict([first, *second, *others])
+    for (row, scored), objects in zip(scoreboard.items(), known, strict=True):
+        cells = {heading: scored.metrics[name] for heading, name in headings(scored).items()}
+        if None not in known and objects is not None:
+            first, *others = cells.items()
+            cells = dict([first, (f"MAE of objects ({scored.unit})", objects), *others])
+        rows[row] = cells
     return rows
 
 
@@ -286,7 +289,7 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in ("sonde", "torch", "transformers", "numpy")}
 
 
-def means(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float]:
+def means(rows: Sequence[Row], names: Iterable[str]) -> dict[str, float]:
     """Name -> mean over the rows; over all their pairs, where they are of pairs of points."""
     weights = [row.get("pairs", 1) for row in rows]
     return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
@@ -304,7 +307,8 @@ def headings(scored: Evaluation) -> dict[str, str]:
 
 def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
     """Range -> heading -> mean over the images with a pixel there, None where there are none; empty without ranges."""
-    names = {"AbsRel": "abs_rel", f"RMSE ({scored.unit})": f"rmse_{scored.unit}", "δ1": "delta1"}
+    shown = [column_of(name, scored.unit) for name in BY_RANGE]
+    names = {heading: name for heading, name in table_columns(scored.unit).items() if name in shown}
     names |= {"images": "images", "pixels": "pixels"}
     return {
         f"{span} m": {heading: found.get(name) for heading, name in names.items()}
@@ -314,4 +318,4 @@ def range_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
 
 def height_table(scored: Evaluation) -> dict[str, dict[str, int | float | None]]:
     """Bench, objects and spans of height -> heading -> mean over the images that have some; empty without a bench."""
-    return lines(scored.rows)
+    return height_lines(scored.rows)

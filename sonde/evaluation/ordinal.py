@@ -10,22 +10,32 @@ told over all pairs and, by the folder that a picture lies in, for each scene.
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 
 from sonde import files
 from sonde.datasets import Capture
-from sonde.evaluation.evaluation import ORDINAL, Evaluation, means, versions
+from sonde.evaluation.columns import ORDINAL, Row
+from sonde.evaluation.evaluation import Evaluation, means, versions
 from sonde.evaluation.predictions import Predictor
 from sonde.evaluation.scoring import at_size
+from sonde.evaluation.settings import Settings
 from sonde.metrics import ordinal
 from sonde.protocols import Protocol
 from sonde.types import Prediction
 
 FILE = "annotations.json"
 REMEDY = "expected a picture's path -> pairs with point1, point2 and closer_point, as DA-2K has it"
+
+
+class PointPair(TypedDict):
+    """One entry of annotations.json; points are [row, column]."""
+
+    point1: list[int]
+    point2: list[int]
+    closer_point: str
 
 
 class Pairs(NamedTuple):
@@ -45,7 +55,7 @@ def read_pairs(root: Path) -> dict[str, Pairs]:
         document = json.loads((root / FILE).read_text())
         if not isinstance(document, dict):
             raise ValueError(f"it holds a {type(document).__name__}")
-        return {path.removeprefix("./"): _pairs(entries) for path, entries in document.items()}
+        return {path.removeprefix("./"): _read_pairs(entries) for path, entries in document.items()}
 
 
 def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) -> Evaluation:
@@ -58,14 +68,12 @@ def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) ->
     rows = [_row(predictor, root, path, pairs, rules) for path, pairs in sorted(found.items()) if pairs.nearer]
     if not rows:
         raise ValueError(f"{root / FILE} names no picture: {REMEDY}.")
-    settings = {
-        "protocol": rules.model_dump(), "model": name, "data": str(root), "captures": "all pictures",
-        "ids": [row["id"] for row in rows], "versions": versions(),
-    }  # fmt: skip
+    ids = [row["id"] for row in rows]
+    settings = Settings(rules, name, str(root), "all pictures", ids, versions())
     return Evaluation(rules.name, means(rows, [ORDINAL]), rows, {}, settings)
 
 
-def _pairs(entries: list[dict[str, Any]]) -> Pairs:
+def _read_pairs(entries: list[PointPair]) -> Pairs:
     nearer, farther = [], []
     for entry in entries:
         first, second = entry["point1"], entry["point2"]
@@ -75,7 +83,7 @@ def _pairs(entries: list[dict[str, Any]]) -> Pairs:
     return Pairs(nearer, farther)
 
 
-def _row(predictor: Predictor, root: Path, path: str, pairs: Pairs, rules: Protocol) -> dict[str, Any]:
+def _row(predictor: Predictor, root: Path, path: str, pairs: Pairs, rules: Protocol) -> Row:
     image = files.read_rgb(root / path)
     height, width = image.shape[:2]
     outside = [point for side in pairs for point in side if not (0 <= point[0] < height and 0 <= point[1] < width)]

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sonde.datasets import Capture
-from sonde.evaluation.job import Watcher
+from sonde.evaluation.columns import Row
+from sonde.evaluation.rows import Watcher
 from sonde.prediction import SAVERS, PredictedImage
 from sonde.spelling import nearest
 from sonde.types import DepthArray
@@ -32,7 +32,7 @@ class Pictures:
         self.folder = folder
         self.savers = [SAVERS[kind] for kind in kinds]
 
-    def __call__(self, capture: Capture, prediction: DepthArray, row: dict[str, Any]) -> None:
+    def __call__(self, capture: Capture, prediction: DepthArray, row: Row) -> None:
         """Write the prediction as scored, (h, w) metres."""
         answer = PredictedImage(None, prediction, "metric", "m", None)
         for saver in self.savers:
@@ -42,7 +42,7 @@ class Pictures:
 def watchers(*each: Watcher) -> Watcher:
     """One watcher that tells several, in their order."""
 
-    def tell(capture: Capture, prediction: DepthArray, row: dict[str, Any]) -> None:
+    def tell(capture: Capture, prediction: DepthArray, row: Row) -> None:
         for watcher in each:
             watcher(capture, prediction, row)
 

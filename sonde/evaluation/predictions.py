@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
@@ -35,54 +35,73 @@ ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 """Of the files in a folder of predictions, the first found for a capture's id is taken."""
 
 
-def make_predictor(
-    model: DepthModel | Predictor | str | Path, cut: str | None = None, keep: Path | None = None
-) -> tuple[Predictor, str]:
-    """What answers for each capture, and its name.
+class Subject(NamedTuple):
+    """What is scored, and where it came from; for a model that is loaded once and scored on several sets."""
+
+    answers: DepthModel | Predictor | str | Path
+    """Who answers; a name or a folder that is loaded when it is needed."""
+    source: str | Path | None = None
+    """What the user named: a run folder tells its test captures and those that trained it."""
+    name: str | None = None
+    """What results call it; by default the model's own name."""
+
+
+def as_subject(model: DepthModel | Predictor | Subject | str | Path) -> Subject:
+    """A Subject as it is; a name or a folder is its own source."""
+    if isinstance(model, Subject):
+        return model
+    return Subject(model, model if isinstance(model, str | Path) else None)
+
+
+def make_predictor(subject: Subject, cut: str | None = None, keep: Path | None = None) -> tuple[Predictor, str]:
+    """Who answers for each capture, and its name.
 
     Args:
-        model: a model, its name, a function, or a folder of predictions.
-        cut: what of a frame the protocol shows it.
-        keep: a folder for its answers, see `kept`.
+        subject: a model, its name, a function, or a folder of predictions.
+        cut: the part of a frame that the protocol shows the model.
+        keep: a folder for its answers, see `cache_answers`.
 
     Raises:
         ValueError: a folder of predictions that depend on something else.
     """
+    model = subject.answers
     if isinstance(model, str | Path):
-        if (folder := folder_of_answers(model)) is not None:
+        folder = answers_folder(subject)
+        if folder is not None:
             check_cut(folder, cut)
             if keep is not None:
                 raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
-            return read_predictions(folder), str(model)
+            return read_predictions(folder), subject.name or str(model)
         model = models.load(model)
     if isinstance(model, DepthModel):
         predictor, name = of_network(model), model.name
     else:
         predictor, name = model, getattr(model, "__name__", type(model).__name__)
-    return predictor if keep is None else kept(predictor, answers_of(model, name, cut), keep), name
+    name = subject.name or name
+    return predictor if keep is None else cache_answers(predictor, answers_of(model, name, cut), keep), name
 
 
-def as_asked(
-    model: DepthModel | Predictor | str | Path, max_depth: int | float | None, encoding: str | None
-) -> DepthModel | Predictor | str | Path:
-    """The model with what was said of it, see `evaluate`; itself where nothing was.
+def as_asked(subject: Subject, max_depth: float | None, encoding: str | None) -> Subject:
+    """The subject with another end of depth or another decoding, see `evaluate`; itself where neither is given.
 
     Raises:
-        ValueError: what answers is no model by name, or says otherwise of itself.
+        ValueError: it is no model by name, or its model states another end of depth.
     """
     if max_depth is None and encoding is None:
-        return model
+        return subject
+    model = subject.answers
     if isinstance(model, str | Path):
-        if folder_of_answers(model) is not None:
+        if answers_folder(subject) is not None:
             raise ValueError(f"{model} holds answers, and max_depth and encoding are of a model: leave them out.")
         model = models.load(model, max_depth=max_depth)
     elif max_depth is not None or not isinstance(model, DepthModel):
         raise ValueError("max_depth is for a model by name, and encoding for a DepthModel too: leave them out.")
-    return model if encoding is None else models.decoded_as(model, encoding)
+    return subject._replace(answers=model if encoding is None else models.decode_as(model, encoding))
 
 
-def folder_of_answers(model: object, keep: Path | None = None) -> Path | None:
-    """Where a model's answers lie: itself where it is a folder of predictions, else where they are kept."""
+def answers_folder(subject: Subject, keep: Path | None = None) -> Path | None:
+    """Where a subject's answers lie: itself where it is a folder of predictions, else where they are kept."""
+    model = subject.answers
     folder = Path(model) if isinstance(model, str | Path) else None
     known = ("config.json", "adapter_config.json", models.CALIBRATION, "best", "recipe.yaml")
     if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in known):
@@ -90,7 +109,7 @@ def folder_of_answers(model: object, keep: Path | None = None) -> Path | None:
     return keep
 
 
-def kept(predictor: Predictor, about: dict[str, str | None], folder: Path) -> Predictor:
+def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) -> Predictor:
     """The predictor's answers, by way of a folder: what is there is read, all else is asked for and written.
 
     Args:
@@ -154,13 +173,13 @@ def _hashes(folder: Path) -> dict[str, str]:
     return found
 
 
-def answers_of(model: object, name: str, cut: str | None) -> dict[str, str | None]:
+def answers_of(model: object, name: str, cut: str | None) -> dict[str, object]:
     """What a model's answers depend on: its name, weights, settings and calibration, and what of a frame it sees."""
     known = model if isinstance(model, DepthModel) else None
     return {
         "settings": known and _settings(known),
         "model": name,
-        "weights": known and models.weights_hash(known.network),
+        "weights": known and models.hash_weights(known.network),
         "calibration": known and known.calibration and known.calibration.formula(),
         "cut": cut,
     }
@@ -225,7 +244,7 @@ def _camera(capture: Capture) -> MatrixArray | None:
     return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
 
 
-def _describe(folder: Path, document: dict[str, Any]) -> None:
+def _describe(folder: Path, document: dict[str, object]) -> None:
     """Write what the predictions are, or find that they are so."""
     known = read_manifest(folder)
     if not known:

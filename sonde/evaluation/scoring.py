@@ -3,7 +3,8 @@
 What a prediction claims (its space) decides what may be scored: a relative map under a metric protocol is an error.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde import metrics
-from sonde.align import ALIGN, FITS, applied, inverted, masked_median
+from sonde.align import ALIGN, FITS, apply_fit, invert_disparity, masked_median
 from sonde.datasets import Capture
-from sonde.maps import resized
+from sonde.evaluation.columns import BY_RANGE
+from sonde.maps import resize
 from sonde.protocols import Protocol
-from sonde.protocols.windows import CUTS, within
+from sonde.protocols.windows import CUTS, mask_outside
 from sonde.tensors import Depth, Mask
 from sonde.types import DepthArray, Prediction, Space
-
-LENGTHS = ("mae", "rmse", "sq_rel")
-"""Metrics in metres, reported in the protocol's unit and named by it: mae_mm."""
-
-BY_RANGE = ("abs_rel", "rmse", "delta1")
-"""What is scored by range of true depth too, where the protocol states ranges."""
 
 ALIGNABLE: dict[Space, tuple[str, ...]] = {
     "metric": tuple(ALIGN),
@@ -50,18 +46,18 @@ class Scored(NamedTuple):
     """Range -> pixels and BY_RANGE; a range without a pixel is absent."""
 
 
-def view(capture: Capture, rules: Protocol) -> Capture:
+def apply_protocol_view(capture: Capture, rules: Protocol) -> Capture:
     """What of a capture a protocol shows the model, with the mask it scores.
 
     Raises:
         ValueError: nothing to score is left, or the capture is not of the size that the protocol cuts.
     """
     if rules.window is not None and rules.window_of == "frame":
-        capture = within(_whole(capture, rules), rules.window)
+        capture = mask_outside(_whole(capture, rules), rules.window)
     if rules.cut is not None:
         capture = CUTS[rules.cut].capture(capture)
     if rules.window is not None and rules.window_of == "cut":
-        capture = within(capture, rules.window)
+        capture = mask_outside(capture, rules.window)
     high = np.inf if rules.max_depth is None else rules.max_depth
     mask = capture.mask & (capture.depth > rules.min_depth) & (capture.depth < high)
     if not mask.any():
@@ -70,7 +66,7 @@ def view(capture: Capture, rules: Protocol) -> Capture:
 
 
 def crop_prediction(prediction: Prediction, capture: Capture, rules: Protocol, whole: bool = False) -> Prediction:
-    """A prediction of the whole frame, cut as `view` cuts the capture; one of the cut as it is.
+    """A prediction of the whole frame, cut as `apply_protocol_view` cuts the capture; one of the cut as it is.
 
     Its shape says which it is, at any scale; one of any shape is of the frame where `whole` says so.
 
@@ -106,7 +102,7 @@ def score(
 
     Args:
         prediction: of what `capture` shows, at any size.
-        capture: as `view` gives it.
+        capture: as `apply_protocol_view` gives it.
         rules: the protocol.
         unit_m: metres of the unit that lengths are wanted in.
 
@@ -169,7 +165,7 @@ def at_size(values: Depth, size: tuple[int, ...], rules: Protocol, keep_range: b
     if values.shape[-2:] == size:
         return values
     if rules.resize == "bicubic" and not rules.align_corners:
-        larger = resized(values, (size[0], size[1]))
+        larger = resize(values, (size[0], size[1]))
     else:
         corners = None if rules.resize == "nearest" else rules.align_corners
         mode = "nearest-exact" if rules.resize == "nearest" else rules.resize
@@ -197,8 +193,8 @@ def _aligned(values: Depth, target: Depth, mask: Mask, rules: Protocol) -> tuple
     low, high = rules.clamp or (None, None)
     if rules.align in FITS:
         slope, shift = FITS[rules.align](*_thinned(rules.fit_side, values, target, mask))
-        scale, values = slope.item(), applied(values, slope, shift)
-        depth = inverted(values, target, mask, high) if rules.align == "disparity" else values
+        scale, values = slope.item(), apply_fit(values, slope, shift)
+        depth = invert_disparity(values, target, mask, high) if rules.align == "disparity" else values
     else:
         depth = ALIGN[rules.align](values, target, mask)
     return depth if rules.clamp is None else depth.clamp(low, high), scale
@@ -215,9 +211,9 @@ def _thinned(side: int | None, *maps: Tensor) -> list[Tensor]:
     return [values[:, rows[:, None], columns] for values in maps]
 
 
-def _scores(depth: Depth, target: Depth, mask: Mask, names: Any, unit_m: float) -> dict[str, float]:
+def _scores(depth: Depth, target: Depth, mask: Mask, names: Iterable[str], unit_m: float) -> dict[str, float]:
     found = {name: value.item() for name, value in metrics.score(depth, target, mask, names).items()}
-    return {name: value / unit_m if name in LENGTHS else value for name, value in found.items()}
+    return {name: value / unit_m if metrics.metric(name).unit else value for name, value in found.items()}
 
 
 def _disparity(depth: Depth, mask: Mask, id_: str) -> Depth:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sonde.evaluation.bootstrap import Interval, paired
+from sonde.evaluation.columns import is_better_larger
 from sonde.evaluation.evaluation import Evaluation
 from sonde.recipes import Recipe
 
@@ -27,10 +28,11 @@ def spoken(row: str) -> str:
 
 
 def best_trivial(scoreboard: Mapping[str, Evaluation], rows: Sequence[str] = TRIVIAL) -> str | None:
-    """The best of these rows, by the last row's main error; None without any."""
+    """The best of these rows, by the last row's main metric; None without any."""
     metric = list(scoreboard.values())[-1].main.metric
     rivals = [row for row in rows if row in scoreboard]
-    return min(rivals, key=lambda row: scoreboard[row].metrics[metric], default=None)
+    best = max if is_better_larger(metric) else min
+    return best(rivals, key=lambda row: scoreboard[row].metrics[metric], default=None)
 
 
 def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> dict[str, Interval]:
@@ -39,9 +41,9 @@ def difference(one: Evaluation, other: Evaluation, level: int | float = 95) -> d
     Raises:
         ValueError: other images, or another protocol, whose numbers would differ by themselves.
     """
-    if one.protocol != other.protocol or one.settings["protocol"] != other.settings["protocol"]:
+    if one.protocol != other.protocol or one.settings.protocol != other.settings.protocol:
         raise ValueError(f"Scores under {one.protocol} and {other.protocol} differ by protocol: score both under one.")
-    limits = [scored.settings.get("limits") for scored in (one, other)]
+    limits = [scored.settings.limits for scored in (one, other)]
     if limits[0] != limits[1]:
         raise ValueError(f"Scores of depth read within {limits[0]} and {limits[1]} differ by that: read both alike.")
     names = [name for name in one.metrics if name in other.metrics]
@@ -61,13 +63,16 @@ def verdict(scoreboard: Mapping[str, Evaluation], recipe: Recipe) -> str:
     main, best = own.main, scoreboard[rival]
     found = None if own.alone else paired(own.rows, best.rows, [main.metric])[main.metric]
     off = own.metrics[main.metric] - best.metrics[main.metric]
-    if (off if found is None else found.high) < 0:
+    larger = is_better_larger(main.metric)
+    ahead = -off if larger else off  # below 0 where the model is better in the mean
+    worst = ahead if found is None else -found.low if larger else found.high
+    if worst < 0:
         return ""
     scores = [f"{scored.metrics[main.metric]:.3g}" for scored in (own, best)]
     verb = "do" if label == LEFT_OUT else "does"
     subject = spoken(label)
     return (
-        f"{subject[0].upper()}{subject[1:]} {verb} not beat {spoken(rival)}{' beyond chance' * (off < 0)}: "
+        f"{subject[0].upper()}{subject[1:]} {verb} not beat {spoken(rival)}{' beyond chance' * (ahead < 0)}: "
         f"{' against '.join(scores)} {main.unit} {main.words}{_by(off, found, own)}; {_remedies(recipe)}."
     )
 

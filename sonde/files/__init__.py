@@ -1,7 +1,7 @@
-"""Reading and writing the world: colour images, depth maps, point clouds.
+"""Read and write colour images, depth maps, point clouds and cameras.
 
-Every reader answers a bad file with one ValueError naming the file and the remedy; every writer writes a
-temporary sibling and renames it, so that no half-written file is ever seen under its own name.
+Every reader raises one ValueError for a bad file: it names the file and the remedy. Every writer writes a temporary
+file beside the target and renames it, so no half-written file appears under the final name.
 """
 
 from sonde.files.cameras import is_camera, read_intrinsics, write_intrinsics

@@ -9,10 +9,10 @@ from sonde.types import MatrixArray
 
 
 def read_intrinsics(path: Path | str) -> MatrixArray:
-    """The matrix, in pixels, from nine numbers (its rows) or four (fx fy cx cy), apart by spaces or commas.
+    """The matrix, in pixels, from nine numbers (its rows) or four (fx fy cx cy), separated by spaces or commas.
 
     Raises:
-        ValueError: absent, or other than that.
+        ValueError: the file is missing or holds anything else.
     """
     with reading(path, "expected the three rows of the matrix, or fx fy cx cy"):
         numbers = np.array(Path(path).read_text().replace(",", " ").split(), dtype=np.float64)
@@ -21,16 +21,16 @@ def read_intrinsics(path: Path | str) -> MatrixArray:
             numbers = np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1])
         matrix = numbers.reshape(3, 3)
         if not is_camera(matrix):
-            raise ValueError("it is no camera matrix")
+            raise ValueError("it is not a camera matrix")
         return matrix
 
 
 def is_camera(matrix: MatrixArray) -> bool:
-    """Whether focal lengths are above 0 and the last row is that of a camera."""
+    """Whether the focal lengths are above 0 and the last row is 0 0 1."""
     return bool(matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1)))
 
 
 def write_intrinsics(path: Path | str, matrix: MatrixArray) -> None:
-    """The three rows, exactly."""
+    """Write the three rows; reading them gives exactly the same numbers."""
     with atomic_write(path) as tmp_path:
         tmp_path.write_text("".join(" ".join(repr(float(value)) for value in row) + "\n" for row in matrix))

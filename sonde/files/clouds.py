@@ -1,6 +1,6 @@
-"""Organised point clouds: one X, Y, Z for each pixel, from .npy, .npz, .ply and .pcd; and clouds for viewers.
+"""Organised point clouds: one X, Y, Z for each pixel, read from .npy, .npz, .ply and .pcd; and clouds for viewers.
 
-Units are the file's own, rows run top to bottom, and pixels the sensor did not see stay what the file says
+Values keep the unit of the file, and rows run top to bottom. Pixels that the sensor did not see keep the file's value
 (NaN, inf or 0): `sonde.geometry.depth_from_xyz` decides what to trust.
 """
 
@@ -20,7 +20,7 @@ Points = Float[np.ndarray, "n 3"]
 Colours = UInt8[np.ndarray, "n 3"]
 
 ARRAY_NAMES = ("xyz", "points", "point_cloud", "pointcloud", "cloud", "z", "depth")
-"""Which array of an .npz is taken first."""
+"""Names of the array in an .npz, in order of preference."""
 
 PLY_TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
@@ -34,64 +34,66 @@ SIZE_NOTE = re.compile(r"(?:comment|obj_info)\W+(?:num_?)?(width|height|cols|col
 
 
 def read_xyz(path: Path | str, size: tuple[int, int] | None = None) -> XYZArray | DepthArray:
-    """The organised cloud, (h, w, 3), or (h, w) where the file holds Z alone; in the file's own unit.
+    """The organised cloud, (h, w, 3), or (h, w) if the file holds only Z; in the unit of the file.
 
-    A .npy file is mapped, not read: take what you need, such as `[..., 2]`, and nothing else is copied.
+    A .npy file is memory-mapped: slice what you need, such as `[..., 2]`, and nothing else is read.
 
     Args:
         path: .npy, .npz (the array named xyz, points, cloud, z, depth …), .ply or .pcd (ascii or binary).
-        size: (height, width) of the matching image: organises a cloud that does not say its own size, where
-            its count fits the image or an image of twice or four times its size.
+        size: (height, width) of the matching image. It gives rows and columns to a .ply or .pcd that does not state
+            its own size, if the image is one, two or four times as large as the cloud.
 
     Raises:
-        ValueError: absent, truncated, pickled, unorganised or foreign; one sentence with the remedy.
+        ValueError: the file is missing, truncated, pickled, not organised or of another format; the message has the
+            remedy.
     """
     path = Path(path)
     if path.suffix.lower() not in CLOUDS:
-        raise ValueError(f"{path} is no organised cloud: expected {', '.join(CLOUDS)}.")
-    with reading(path, _remedy(path)):
+        raise ValueError(f"{path} is not an organised cloud: expected {', '.join(CLOUDS)}.")
+    with reading(path, _suggest_remedy(path)):
         array = CLOUDS[path.suffix.lower()](path)
         if path.suffix.lower() in (".ply", ".pcd") and array.ndim == 2:
-            array = _organised(array, size)
-        return _checked(array)
+            array = _organise(array, size)
+        return _check(array)
 
 
 def read_z(path: Path | str, size: tuple[int, int] | None = None) -> DepthArray:
-    """Only the Z of `read_xyz`, (h, w) float32 in the file's own unit."""
+    """Only the Z of `read_xyz`, (h, w) float32, in the unit of the file."""
     xyz = read_xyz(path, size)
-    with reading(path, _remedy(Path(path))):
+    with reading(path, _suggest_remedy(Path(path))):
         return np.array(xyz if xyz.ndim == 2 else xyz[..., 2], dtype=np.float32, order="C")
 
 
 def write_ply(path: Path | str, points: Points, colours: Colours | None = None) -> None:
-    """A binary PLY of the points as they are: metres, x right, y down, z forward."""
+    """Write a binary PLY of the points as they are: metres, x right, y down, z forward."""
     cloud = trimesh.PointCloud(points, colors=colours)
     with atomic_write(path) as tmp_path:
         tmp_path.write_bytes(bytes(cloud.export(file_type="ply")))  # type: ignore[arg-type]  # typed for every format
 
 
 def write_glb(path: Path | str, points: Points, colours: Colours | None = None) -> None:
-    """A binary glTF of the points, turned half round x: glTF viewers look along -z with y up."""
+    """Write a binary glTF of the points, rotated by 180 degrees about x: glTF viewers look along -z with y up."""
     cloud = trimesh.PointCloud(points * np.array([1, -1, -1], points.dtype), colors=colours)
     with atomic_write(path) as tmp_path:
         tmp_path.write_bytes(bytes(trimesh.Scene([cloud]).export(file_type="glb")))  # type: ignore[arg-type]  # typed for every format
 
 
-def _remedy(path: Path) -> str:
+def _suggest_remedy(path: Path) -> str:
     if path.suffix.lower() in (".npy", ".npz"):
         save = "np.save(path, xyz" if path.suffix.lower() == ".npy" else "np.savez(path, xyz=xyz"
         return f"save the capture again as a plain (height, width, 3) array with {save}.astype(np.float32))"
     return "export the capture again as an organised cloud"
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "fiu" or not _fits(array):
+def _check(array: np.ndarray) -> np.ndarray:
+    """The array as float32, or float64 if it holds that; a ValueError if it is not an organised cloud."""
+    if array.dtype.kind not in "fiu" or not _is_organised(array):
         raise ValueError(f"it holds {array.dtype} of shape {array.shape}, not numbers of (height, width, 3)")
     wide = np.dtype(np.float64 if array.dtype.itemsize >= 8 and array.dtype.kind == "f" else np.float32)
     return array if array.dtype == wide else array.astype(wide)
 
 
-def _fits(array: np.ndarray) -> bool:
+def _is_organised(array: np.ndarray) -> bool:
     return (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) and min(array.shape[:2]) > 1
 
 
@@ -102,7 +104,7 @@ def _read_npy(path: Path) -> np.ndarray:
 def _read_npz(path: Path) -> np.ndarray:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         named = [name for known in ARRAY_NAMES for name in archive.files if name.lower() == known]
-        fitting = (array for name in named or archive.files if _fits(array := archive[name]))
+        fitting = (array for name in named or archive.files if _is_organised(array := archive[name]))
         array = next(fitting, None)
         if array is None:
             raise ValueError(f"it holds {', '.join(archive.files)}, none of (height, width, 3) or (height, width)")
@@ -113,7 +115,7 @@ def _read_npz(path: Path) -> np.ndarray:
 
 def _read_ply(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        header = _header(file, "end_header")
+        header = _read_header(file, "end_header")
         if header[0].strip() != "ply":
             raise ValueError("it does not begin with 'ply'")
         words = [line.split() for line in header]
@@ -124,16 +126,16 @@ def _read_ply(path: Path) -> np.ndarray:
             raise ValueError(f"its first element is {vertex[1]}, expected vertex")
         lines = [word for word in words[elements[0] + 1 : elements[1]] if word[:1] == ["property"]]
         fields = [(word[-1], order + PLY_TYPES[word[1]]) for word in lines]
-        points = _table(file, fields, int(vertex[2]), text=order == "")
+        points = _read_table(file, fields, int(vertex[2]), text=order == "")
     notes = {name.lower(): int(value) for name, value in SIZE_NOTE.findall("\n".join(header))}
     width = notes.get("width", notes.get("cols", notes.get("columns")))
     height = notes.get("height", notes.get("rows"))
-    return points if width is None or height is None else _grid(points, height, width)
+    return points if width is None or height is None else _reshape(points, height, width)
 
 
 def _read_pcd(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        header = {key: values for key, *values in map(str.split, _header(file, "DATA")) if values}
+        header = {key: values for key, *values in map(str.split, _read_header(file, "DATA")) if values}
         data = header["DATA"][0]
         if data not in ("ascii", "binary"):
             raise ValueError(f"its data is {data}; pcl_convert_pcd_ascii_binary in.pcd out.pcd 1 makes it binary")
@@ -146,11 +148,11 @@ def _read_pcd(path: Path) -> np.ndarray:
             for part in range(count)
         ]
         width, height = int(header["WIDTH"][0]), int(header["HEIGHT"][0])
-        points = _table(file, fields, width * height, text=data == "ascii")
-    return points if height == 1 else _grid(points, height, width)
+        points = _read_table(file, fields, width * height, text=data == "ascii")
+    return points if height == 1 else _reshape(points, height, width)
 
 
-def _header(file: BinaryIO, last: str) -> list[str]:
+def _read_header(file: BinaryIO, last: str) -> list[str]:
     lines: list[str] = []
     while not (lines and lines[-1].startswith(last)):
         line = file.readline(4096)
@@ -162,7 +164,7 @@ def _header(file: BinaryIO, last: str) -> list[str]:
     return lines
 
 
-def _table(file: BinaryIO, fields: list[tuple[str, str]], count: int, *, text: bool) -> Points:
+def _read_table(file: BinaryIO, fields: list[tuple[str, str]], count: int, *, text: bool) -> Points:
     """The x, y and z columns of the next `count` rows."""
     names = [name for name, _ in fields]
     if not {"x", "y", "z"} <= set(names):
@@ -180,13 +182,13 @@ def _table(file: BinaryIO, fields: list[tuple[str, str]], count: int, *, text: b
     return points
 
 
-def _grid(points: Points, height: int, width: int) -> np.ndarray:
+def _reshape(points: Points, height: int, width: int) -> np.ndarray:
     if height * width != len(points):
         raise ValueError(f"its header says {width}x{height}, but it holds {len(points)} points")
     return points.reshape(height, width, 3)
 
 
-def _organised(points: Points, size: tuple[int, int] | None) -> np.ndarray:
+def _organise(points: Points, size: tuple[int, int] | None) -> np.ndarray:
     height, width = size or (0, 0)
     for factor in (1, 2, 4):
         if len(points) * factor**2 == height * width and height % factor == width % factor == 0:

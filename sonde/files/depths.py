@@ -1,4 +1,4 @@
-"""Depth maps on disk: 16-bit PNG that says what its numbers mean, .npy, EXR and PFM."""
+"""Depth maps on disk: 16-bit PNG that states what its numbers mean, .npy, EXR and PFM."""
 
 import math
 import struct
@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 from jaxtyping import UInt16
+from PIL.PngImagePlugin import PngImageFile
 
-from sonde.files.images import opened
+from sonde.files.images import open_image
 from sonde.files.safely import atomic_write, reading
 from sonde.types import DepthArray, MaskArray, Space
 
 LEVELS = 65535
-"""The largest code of a 16-bit PNG; code 0 says: no depth here."""
+"""The largest code of a 16-bit PNG. Code 0 marks pixels without depth."""
 
 QUANTITIES: dict[Space, tuple[str, str]] = {
     "metric": ("depth", "m"),
@@ -24,35 +25,35 @@ QUANTITIES: dict[Space, tuple[str, str]] = {
     "affine": ("depth up to scale and shift", "1"),
     "disparity": ("inverse depth up to scale and shift", "1"),
 }
-"""Quantity and unit, as the metadata of a PNG name them."""
+"""Quantity and unit of each space, as the metadata of a PNG name them."""
 
 EXR_CHANNELS = ("Z", "depth", "Y", "V", "R")
-"""Which channel of an EXR is taken first."""
+"""Names of the depth channel in an EXR, in order of preference."""
 
 REMEDY = "expected a 16-bit PNG, or .npy, .exr or .pfm of one float channel"
 
 
 class UnknownUnit(ValueError):
-    """An integer map that does not say what a level is."""
+    """An integer map does not state the size of one level."""
 
 
 def read_depth(path: Path | str, scale: float | None = None, *, metric: bool = False) -> DepthArray:
     """Depth, (h, w) float32 metres, NaN where the file has none.
 
-    A PNG of ours is decoded by its own metadata (a relative map comes back in its own quantity).
+    A PNG that sonde wrote is decoded by its own metadata; a relative map keeps its own quantity.
 
     Args:
         path: .png, .tif, .npy, .exr or .pfm.
-        scale: metres per level or per unit of the file (0.001 for millimetres), in place of what the file
-            says. Integer files that say nothing need it; float files are in metres without it.
-        metric: refuse a map that says it holds anything but depth in metres, such as a relative model's answer.
+        scale: metres per level or per unit of the file (0.001 for millimetres); replaces the file's own scale. An
+            integer file without metadata needs it. A float file without it is in metres.
+        metric: refuse a map that states another quantity than depth in metres, such as a relative prediction.
 
     Raises:
-        ValueError: absent, corrupt, 8-bit, of unknown unit, or not in metres though asked for; one sentence each.
+        ValueError: the file is missing, corrupt, 8-bit, of unknown unit, or not in metres with `metric`.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
-        raise ValueError(f"{path} is no depth map: {REMEDY}.")
+        raise ValueError(f"{path} is not a depth map: {REMEDY}.")
     with reading(path, REMEDY):
         array, notes = READERS[path.suffix.lower()](path)
         if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
@@ -62,21 +63,21 @@ def read_depth(path: Path | str, scale: float | None = None, *, metric: bool = F
         offset = 0.0 if scale is not None else float(notes.get("Offset", "0"))
     if metric and notes.get("Space", "metric") != "metric":
         raise ValueError(
-            f"{path} says that it holds {notes.get('Quantity', notes['Space'])}: expected measured depth in metres, or "
-            "the answer of a metric model."
+            f"{path} states that it holds {notes.get('Quantity', notes['Space'])}: expected measured depth in metres, "
+            "or the prediction of a metric model."
         )
     if math.isnan(step):
-        raise UnknownUnit(f"{path} does not say its unit: give its scale in metres per level, 0.001 for millimetres.")
+        raise UnknownUnit(f"{path} does not state its unit: give its scale in metres per level, 0.001 for millimetres.")
     depth = (array.astype(np.float64) * step + offset).astype(np.float32)
     depth[~np.isfinite(depth) if floating else array == 0] = np.nan
     return depth
 
 
 def read_levels(path: Path | str) -> UInt16[np.ndarray, "h w"]:
-    """The bare numbers of a 16-bit grey PNG or TIFF.
+    """The raw numbers of a 16-bit grey PNG or TIFF, (h, w).
 
     Raises:
-        ValueError: absent, truncated, or not 16-bit grey (a preview in colour, say).
+        ValueError: the file is missing, truncated, or not 16-bit grey, such as a colour preview.
     """
     with reading(path, "expected a 16-bit grey PNG"):
         levels = _read_levels(Path(path))[0]
@@ -86,13 +87,13 @@ def read_levels(path: Path | str) -> UInt16[np.ndarray, "h w"]:
 
 
 def decode_levels_png(data: bytes, name: str) -> tuple[UInt16[np.ndarray, "h w"], dict[str, str]]:
-    """The codes of a PNG's bytes, and what its text chunks say of them; `name` stands for it in errors."""
+    """The codes of an encoded PNG, (h, w), and its text chunks; `name` identifies it in errors."""
     with reading(name, "expected a 16-bit grey PNG"):
         return _read_levels(BytesIO(data))
 
 
 def write_depth(path: Path | str, depth: DepthArray, mask: MaskArray | None = None, *, space: Space = "metric") -> None:
-    """Writes the format of the suffix; .npy, .exr and .pfm hold float32 with NaN where untrusted.
+    """Write the format of the suffix; .npy, .exr and .pfm hold float32 with NaN where untrusted.
 
     Raises:
         ValueError: no writer for the suffix.
@@ -101,7 +102,7 @@ def write_depth(path: Path | str, depth: DepthArray, mask: MaskArray | None = No
     if suffix == ".png":
         write_depth_png(path, depth, mask, space=space)
     elif suffix in WRITERS:
-        values = np.where(_trusted(depth, mask, space), depth, np.nan).astype(np.float32)
+        values = np.where(_mark_trusted(depth, mask, space), depth, np.nan).astype(np.float32)
         with atomic_write(path) as tmp_path:
             WRITERS[suffix](tmp_path, values)
     else:
@@ -116,14 +117,14 @@ def write_depth_png(
     space: Space = "metric",
     step: float | None = None,
 ) -> float:
-    """Writes a 16-bit PNG, value = Scale * code + Offset, and says so in its text chunks; returns the step.
+    """Write a 16-bit PNG, value = Scale * code + Offset, whose text chunks state both; return the step.
 
-    Nothing is clipped: the step is the power of ten, 1e-5 m or more, that fits the farthest trusted pixel
-    (1e-4 m up to 6.55 m); a relative map spans its own range. Code 0 marks pixels that are masked, not
-    finite, or, of a true depth, not positive; trusted pixels are rounded to the nearest code from 1 on.
+    Nothing is clipped. The step is the smallest power of ten, 1e-5 m or more, whose codes reach the farthest trusted
+    pixel (1e-4 m up to 6.55 m). The codes of a relative map span its own range. Code 0 marks pixels that are masked,
+    not finite, or, in `metric` and `scale`, not positive. Trusted pixels are rounded to the nearest code from 1 up.
 
     Raises:
-        ValueError: a given `step` too small for the farthest pixel; the message has one that fits.
+        ValueError: the given `step` is too small for the farthest pixel; the message has one that fits.
     """
     data, step = encode_depth_png(depth, mask, space=space, step=step, name=str(path))
     with atomic_write(path) as tmp_path:
@@ -134,11 +135,11 @@ def write_depth_png(
 def encode_depth_png(
     depth: DepthArray, mask: MaskArray | None = None, *, space: Space, step: float | None = None, name: str = "The map"
 ) -> tuple[bytes, float]:
-    """The bytes `write_depth_png` writes, and the step; `name` stands for the map in errors."""
-    trusted = _trusted(depth, mask, space)
+    """The bytes that `write_depth_png` writes, and the step; `name` identifies the map in errors."""
+    trusted = _mark_trusted(depth, mask, space)
     low, high = (float(depth[trusted].min()), float(depth[trusted].max())) if trusted.any() else (0.0, 0.0)
     positive = space in ("metric", "scale")
-    fitting = _decimal_step(high) if space == "metric" else (high - (0 if positive else low)) / (LEVELS - 1) or 1.0
+    fitting = _choose_step(high) if space == "metric" else _span_step(0.0 if positive else low, high)
     step = fitting if step is None else step
     offset = 0.0 if positive else low - step  # the lowest trusted value takes code 1
     codes = np.rint((np.where(trusted, depth, offset).astype(np.float64) - offset) / step)
@@ -148,20 +149,25 @@ def encode_depth_png(
             f"use a step of {fitting:g}, or write .npy."
         )
     codes = np.where(trusted, np.maximum(codes, 1), 0).astype(np.uint16)
-    return _png(codes, _notes(space, step, offset)), step
+    return _encode_png(codes, _describe(space, step, offset)), step
 
 
-def _trusted(depth: DepthArray, mask: MaskArray | None, space: Space) -> MaskArray:
+def _mark_trusted(depth: DepthArray, mask: MaskArray | None, space: Space) -> MaskArray:
     trusted = np.isfinite(depth) if mask is None else mask & np.isfinite(depth)
     return trusted & (depth > 0) if space in ("metric", "scale") else trusted
 
 
-def _decimal_step(high: float) -> float:
+def _choose_step(high: float) -> float:
     exponent = math.ceil(math.log10(high / LEVELS)) if high > 0 else -5
     return float(f"1e{max(exponent, -5)}")
 
 
-def _notes(space: Space, step: float, offset: float) -> dict[str, str]:
+def _span_step(low: float, high: float) -> float:
+    """The step whose codes 1 to 65535 span the range; 1 for a map of one value."""
+    return (high - low) / (LEVELS - 1) or 1.0
+
+
+def _describe(space: Space, step: float, offset: float) -> dict[str, str]:
     quantity, unit = QUANTITIES[space]
     return {
         "Quantity": quantity,
@@ -175,14 +181,15 @@ def _notes(space: Space, step: float, offset: float) -> dict[str, str]:
     }
 
 
-def _png(codes: UInt16[np.ndarray, "h w"], notes: dict[str, str]) -> bytes:
-    """A 16-bit grey PNG whose rows are all stored as differences from the row above, at zlib's quickest level.
+def _encode_png(codes: UInt16[np.ndarray, "h w"], notes: dict[str, str]) -> bytes:
+    """A 16-bit grey PNG whose rows are stored as differences from the row above, at zlib's fastest level.
 
-    Smooth depth comes out smaller than from Pillow, which picks a filter for each row, in a seventh of its time.
+    For smooth depth the file is smaller than Pillow's, which chooses a filter for each row, and takes a seventh of
+    its time.
     """
     height, width = codes.shape
     levels = codes.astype(">u2").view(np.uint8)
-    rows = np.full((height, 1 + 2 * width), 2, np.uint8)  # each begins with its filter: 2 is PNG's "up"
+    rows = np.full((height, 1 + 2 * width), 2, np.uint8)  # the first byte of a row is its filter; 2 is PNG's "up"
     rows[:1, 1:] = levels[:1]
     np.subtract(levels[1:], levels[:-1], out=rows[1:, 1:])
     chunks = [
@@ -197,15 +204,15 @@ def _png(codes: UInt16[np.ndarray, "h w"], notes: dict[str, str]) -> bytes:
 
 
 def _read_levels(source: Path | BytesIO) -> tuple[np.ndarray, dict[str, str]]:
-    with source.open("rb") if isinstance(source, Path) else source as file, opened(file) as image:
+    with source.open("rb") if isinstance(source, Path) else source as file, open_image(file) as image:
         levels = np.asarray(image)
         if image.mode == "F":
             return levels, {}
         if not image.mode.startswith("I"):
-            raise ValueError(f"its pixels are {image.mode}, not 16-bit grey: a preview is no depth map")
+            raise ValueError(f"its pixels are {image.mode}, not 16-bit grey: a preview is not a depth map")
         if levels.min() < 0 or levels.max() > LEVELS:
-            raise ValueError(f"its levels leave [0, {LEVELS}]")
-        return levels.astype(np.uint16), dict(getattr(image, "text", {}))
+            raise ValueError(f"its levels are outside [0, {LEVELS}]")
+        return levels.astype(np.uint16), dict(image.text) if isinstance(image, PngImageFile) else {}
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
@@ -228,7 +235,7 @@ def _read_pfm(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         if kind != b"Pf":
             raise ValueError(f"it begins with {kind[:8]!r}, expected b'Pf', one channel")
         width, height = map(int, size.split())
-        order = "<" if float(scale) < 0 else ">"  # the sign is the byte order; its size is left to the reader
+        order = "<" if float(scale) < 0 else ">"  # only the sign counts: it is the byte order
         pixels = np.frombuffer(file.read(width * height * 4), f"{order}f4").reshape(height, width)
     return pixels[::-1], {}  # rows run bottom to top
 
@@ -255,11 +262,11 @@ READERS: dict[str, Callable[[Path], tuple[np.ndarray, dict[str, str]]]] = {
     ".exr": _read_exr,
     ".pfm": _read_pfm,
 }
-"""By suffix: the numbers, and what the file says of them."""
+"""Reader by suffix; each returns the numbers and the metadata of the file."""
 
 WRITERS: dict[str, Callable[[Path, DepthArray], None]] = {
     ".npy": _write_npy,
     ".exr": _write_exr,
     ".pfm": _write_pfm,
 }
-"""Float formats by suffix."""
+"""Writer of a float format by suffix."""

@@ -1,57 +1,57 @@
-"""Colour images: anything a camera or an editor writes, as (h, w, 3) uint8 RGB; and depth shown in colour."""
+"""Colour images in any common format, as (h, w, 3) uint8 RGB; and depth in colour."""
 
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Num, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sonde.files.safely import atomic_write, reading
+from sonde.renamed import aliases
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""What a folder of images may hold."""
+"""Suffixes of the images that a folder may hold."""
 
 ORIENTATION = 0x0112
-"""The EXIF tag of a camera's orientation."""
+"""The EXIF tag of the camera's orientation."""
 SIDEWAYS = (5, 6, 7, 8)
-"""Its values where width and height change places."""
+"""Values of `ORIENTATION` that swap width and height."""
 
 INVALID_GREY = 128
-"""The colour of pixels without depth; no colour of the map is grey."""
+"""The grey level of pixels without depth. No colour of the colour map is grey."""
 
 
 def read_rgb(path: Path | str) -> RGBArray:
-    """The image as it is meant to be seen, upright by its EXIF orientation.
+    """The image, upright by its EXIF orientation.
 
-    Transparent pixels are laid over white, as viewers show them: the colour beneath alpha 0 is arbitrary.
-    16-bit values are scaled to 8 (v / 257), never clipped; grey, palette and CMYK become RGB; of an
-    animation, the first frame.
+    Transparent pixels are blended over white, as viewers show them: the colour below alpha 0 is arbitrary. 16-bit
+    values are scaled to 8 bits (v / 257), never clipped. Grey, palette and CMYK become RGB. An animation gives its
+    first frame.
 
     Raises:
-        ValueError: the file is absent, truncated or no image; one sentence naming it.
+        ValueError: the file is missing, truncated or not an image; the message names it.
     """
-    with reading(path, "save it again as a PNG or JPEG"), Path(path).open("rb") as file, opened(file) as image:
+    with reading(path, "save it again as a PNG or JPEG"), Path(path).open("rb") as file, open_image(file) as image:
         return rgb_from_pil(image)
 
 
 def decode_rgb(data: bytes, name: str) -> RGBArray:
-    """An image's bytes by the rules of `read_rgb`; `name` stands for the file in errors."""
-    with reading(name, "save it again as a PNG or JPEG"), opened(BytesIO(data)) as image:
+    """Decode an encoded image by the rules of `read_rgb`; `name` identifies it in errors."""
+    with reading(name, "save it again as a PNG or JPEG"), open_image(BytesIO(data)) as image:
         return rgb_from_pil(image)
 
 
 def rgb_from_pil(image: Image.Image) -> RGBArray:
-    """An opened image, by the rules of `read_rgb`."""
+    """Convert an open image by the rules of `read_rgb`."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        return _grey(np.asarray(image), 65535)
+        return _rgb_from_grey(np.asarray(image), 65535)
     if image.mode == "F":
-        return _grey(np.asarray(image), 1)
+        return _rgb_from_grey(np.asarray(image), 1)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -59,30 +59,32 @@ def rgb_from_pil(image: Image.Image) -> RGBArray:
 
 
 def image_size(path: Path | str, data: bytes | None = None) -> tuple[int, int]:
-    """(height, width) that `read_rgb` will return, from the header alone: the file's, or that of its bytes."""
+    """(height, width) of what `read_rgb` returns, from the header of the file, or of `data` if given."""
     with (
         reading(path, "save it again as a PNG or JPEG"),
         Path(path).open("rb") if data is None else BytesIO(data) as file,
-        opened(file) as image,
+        open_image(file) as image,
     ):
-        width, height = _stored_size(image)
+        width, height = _read_stored_size(image)
         return (width, height) if image.getexif().get(ORIENTATION, 1) in SIDEWAYS else (height, width)
 
 
-def opened(file: BufferedReader | BytesIO) -> Image.Image:
-    """An image by Pillow. Never by its name: Pillow maps plain TIFFs into memory by the width they have once turned.
+def open_image(file: BufferedReader | BytesIO) -> Image.Image:
+    """Open an image with Pillow, always from a file object.
+
+    Given a name, Pillow maps a plain TIFF into memory with the width it has after rotation, which is wrong.
 
     Raises:
-        ValueError: no image.
+        ValueError: the content is not an image.
     """
     try:
         return Image.open(file)
-    except UnidentifiedImageError:  # whose text holds an address in memory
-        raise ValueError("its content is no image") from None
+    except UnidentifiedImageError:  # its text holds a memory address, which differs on every run
+        raise ValueError("its content is not an image") from None
 
 
 def write_rgb(path: Path | str, image: RGBArray) -> None:
-    """Writes the format of the suffix; PNG is lossless."""
+    """Write the format of the suffix; PNG is lossless."""
     with atomic_write(path) as tmp_path:
         Image.fromarray(image).save(tmp_path)
 
@@ -90,12 +92,15 @@ def write_rgb(path: Path | str, image: RGBArray) -> None:
 def resize_image(image: RGBArray, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
     """The image at (height, width), bicubic and antialiased.
 
-    Within one level of `Image.resize(..., BICUBIC)`, of the Hugging Face processors and of the same
-    interpolation in float32, at an eighth of their time.
+    The result is within one level of `Image.resize(..., BICUBIC)`, of the Hugging Face processors and of the same
+    interpolation in float32, and takes an eighth of their time.
     """
     if image.shape[:2] == tuple(size):
         return image
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # channels last: the fast kernel
+    import torch  # only here, so that files are read and written where torch is not installed
+
+    # A channels-last view selects the fast kernel.
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
@@ -112,10 +117,10 @@ def colour_depth(
 
     Args:
         depth: (h, w), in any unit; colours run linearly from `low` to `high`.
-        mask: True where trusted; by default every finite pixel.
-        low: the value at one end; by default the 2nd percentile of the trusted pixels.
-        high: the value at the other end; by default their 98th percentile.
-        space: in `disparity` larger is nearer, so the colours run the other way.
+        mask: True where trusted; None trusts every finite pixel.
+        low: the value at one end; None takes the 2nd percentile of the trusted pixels.
+        high: the value at the other end; None takes their 98th percentile.
+        space: in `disparity` larger is nearer, so the order of the colours is reversed.
     """
     trusted = np.isfinite(depth) if mask is None else mask & np.isfinite(depth)
     values = depth[trusted]
@@ -130,15 +135,18 @@ def colour_depth(
     return colours
 
 
-def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) before the orientation is followed, as Pillow does by itself in TIFFs, and in them alone."""
+def _read_stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) before rotation. Pillow rotates TIFFs by itself, so their size comes from the tags."""
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
     return image.size
 
 
-def _grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:
+def _rgb_from_grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:
     if not (levels.min() >= 0 and levels.max() <= white):
-        raise ValueError(f"its grey levels leave [0, {white}]")
+        raise ValueError(f"its grey levels are outside [0, {white}]")
     grey = np.rint(levels * (255 / white)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+__getattr__ = aliases(__name__, {"opened": "open_image"})

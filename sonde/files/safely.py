@@ -1,4 +1,4 @@
-"""No half-written file, and no foreign traceback for a bad one."""
+"""Write files as a whole or not at all, and turn errors of a bad file into one sentence."""
 
 import pickle
 import struct
@@ -11,29 +11,31 @@ from pathlib import Path
 from uuid import uuid4
 
 from PIL import Image
+from safetensors import SafetensorError
 
 FAULTS = (
     OSError,
     ValueError,
     EOFError,
-    SyntaxError,  # Pillow's word for a broken PNG
+    SyntaxError,  # raised by Pillow for a broken PNG
     LookupError,
     TypeError,
     OverflowError,
-    NotImplementedError,  # zipfile's word for a compression it does not know
+    NotImplementedError,  # raised by zipfile for an unknown compression
     struct.error,
     zlib.error,
     zipfile.BadZipFile,
     pickle.UnpicklingError,
-    tokenize.TokenError,  # NumPy reads headers as Python
+    tokenize.TokenError,  # NumPy parses headers as Python
     Image.DecompressionBombError,
+    SafetensorError,
 )
-"""What the libraries below raise for a corrupt, truncated or foreign file."""
+"""Exceptions that libraries raise for a corrupt or truncated file, or one of another format."""
 
 
 @contextmanager
 def reading(path: Path | str, remedy: str) -> Iterator[None]:
-    """Turns whatever a bad file raises into one sentence: the file, the reason, the remedy."""
+    """Turn any exception of a bad file into a ValueError of one sentence: the file, the reason, the remedy."""
     try:
         yield
     except FileNotFoundError:
@@ -46,7 +48,7 @@ def reading(path: Path | str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """A temporary sibling to write to: renamed to `path` when the block ends well, removed when it fails."""
+    """A temporary path beside `path`: renamed to `path` if the block succeeds, removed if it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp_path = path.with_name(f".{uuid4().hex}{path.suffix}")  # writers choose their format by the suffix

@@ -1,7 +1,8 @@
-"""Chunks of images into labels: decoded ahead in threads, predicted in batches, encoded and written behind.
+"""Label chunks of images: threads decode ahead, the network predicts in batches, threads encode and write.
 
-A chunk is the unit of everything. Its images are grouped by the size the network sees and run in batches of a fixed
-composition, so no label depends on where a run was interrupted; its part file, written last, says that it is done.
+All work is done by chunks. The images of a chunk are grouped by the size that the network sees and run in batches of a
+fixed composition, so that no label depends on where a run was interrupted. The part file of a chunk is written last:
+where it exists, the chunk is done.
 """
 
 import io
@@ -17,15 +18,16 @@ from functools import partial
 from hashlib import sha256
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from sonde import files
 from sonde.labelling import quality
-from sonde.labelling.job import Job, written
+from sonde.labelling.job import Job, LabelLine, RejectedLine, write_whole
 from sonde.models import DepthModel
+from sonde.renamed import aliases
 from sonde.types import DepthArray, RGBArray
 
 A = TypeVar("A")
@@ -52,43 +54,45 @@ class ImageTask:
     size: tuple[int, int] = (0, 0)
     """(height, width), upright."""
     reason: str | None = None
-    """Why it gives no label."""
+    """Why it has no label."""
     rgb: RGBArray | None = None
     depth: DepthArray | None = None
     confidence: float | None = None
     sky: float | None = None
     label: str = ""
-    """Where the label is, as the manifest says it."""
+    """Where the label is, as the manifest names it."""
     png: bytes | None = None
     """The encoded label, until its chunk is written."""
     span: tuple[int, int] | None = None
     """Offset and size in bytes of the label in its tar."""
 
 
-def run(job: Job, model: DepthModel, chunks: Iterable[int], workers: int) -> Generator[Done, None, None]:
-    """Label chunks in this order, and say when each is done; `model` must be `ready`.
+def label_chunks(job: Job, model: DepthModel, chunks: Iterable[int], workers: int) -> Generator[Done, None, None]:
+    """Label chunks in this order, and yield each when it is done; `model` must come from `prepare_network`.
 
     Raises:
-        OSError: the disk is full, or an image's disk is gone. What is done stays done.
+        OSError: the disk is full, or an image's disk is gone. Chunks that are done stay done.
     """
-    pool = ThreadPoolExecutor(workers, "label", initializer=_alone)
+    pool = ThreadPoolExecutor(workers, "label", initializer=_use_one_thread)
     threads = torch.get_num_threads()
     try:
         wanted = ((chunk, index) for chunk in chunks for index in job.members(chunk))
-        found = _ahead(pool, partial(_found, job, model), wanted, job.chunk)
-        decoded = _ahead(pool, _decoded, _by_size(found, model), 2 * job.batch_size + workers)
-        labelled = _labelled(job, model, decoded)
-        encoded = _ahead(pool, partial(_encoded, job), labelled, 2 * job.batch_size + workers)
+        read = _map_ahead(pool, partial(_read, job, model), wanted, job.options.chunk)
+        # Two batches and a task for each thread: enough that neither the network nor a thread waits, in little memory.
+        decoded = _map_ahead(pool, _decode, _sort_by_size(read, model), 2 * job.batch_size + workers)
+        labelled = _predict_all(job, model, decoded)
+        encoded = _map_ahead(pool, partial(_encode, job), labelled, 2 * job.batch_size + workers)
         for chunk, items in groupby(encoded, key=lambda item: item.chunk):
-            yield _committed(job, chunk, sorted(items, key=lambda item: item.index))
+            yield _commit(job, chunk, sorted(items, key=lambda item: item.index))
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what threads to come begin with
+        # `_use_one_thread` also set the number that threads started later begin with.
+        torch.set_num_threads(threads)
 
 
 @contextmanager
-def ready(model: DepthModel) -> Iterator[DepthModel]:
-    """The model in evaluation mode, its convolutions channels-last (some 12 % quicker on a CPU); put back after."""
+def prepare_network(model: DepthModel) -> Iterator[DepthModel]:
+    """The model in evaluation mode and channels-last (about 12 % faster on a CPU); restored at the end."""
     training = model.training
     model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     try:
@@ -97,13 +101,13 @@ def ready(model: DepthModel) -> Iterator[DepthModel]:
         model.train(training).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
 
-def _alone() -> None:
-    """The pool's threads share the cores with the network: none starts threads of its own."""
+def _use_one_thread() -> None:
+    """Keep a thread of the pool from starting threads of its own: the pool shares the cores with the network."""
     torch.set_num_threads(1)
 
 
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], count: int) -> Iterator[B]:
-    """`map` in threads, in order, with `count` items under way while the caller is at work on one."""
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], count: int) -> Iterator[B]:
+    """`map` in threads, in order, with `count` items under way while the caller works on one."""
     pending: deque[Future[B]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
@@ -113,29 +117,30 @@ def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable
         yield pending.popleft().result()
 
 
-def _found(job: Job, model: DepthModel, wanted: tuple[int, int]) -> ImageTask:
+def _read(job: Job, model: DepthModel, wanted: tuple[int, int]) -> ImageTask:
     item = ImageTask(*wanted)
     try:
         item.data = job.images.read(item.index)
         item.size = files.image_size("it", item.data)
         item.sha256 = sha256(item.data).hexdigest()
-        model.spec.network_size(*item.size)  # refuses what is too elongated
+        # Called for its error: an image that is too long for the network is refused before it is decoded.
+        model.spec.network_size(*item.size)
     except (ValueError, FileNotFoundError) as error:
         _reject(item, error)
     return item
 
 
-def _by_size(items: Iterator[ImageTask], model: DepthModel) -> Iterator[ImageTask]:
-    """Chunk after chunk, images the network sees at one size beside each other."""
+def _sort_by_size(items: Iterator[ImageTask], model: DepthModel) -> Iterator[ImageTask]:
+    """Chunk after chunk; within a chunk, images that the network sees at one size follow each other."""
     for _, chunk in groupby(items, key=lambda item: item.chunk):
-        yield from sorted(chunk, key=lambda item: (_seen(item, model), item.index))
+        yield from sorted(chunk, key=lambda item: (_find_network_size(item, model), item.index))
 
 
-def _seen(item: ImageTask, model: DepthModel) -> tuple[int, int]:
+def _find_network_size(item: ImageTask, model: DepthModel) -> tuple[int, int]:
     return (0, 0) if item.reason else model.spec.network_size(*item.size)
 
 
-def _decoded(item: ImageTask) -> ImageTask:
+def _decode(item: ImageTask) -> ImageTask:
     if item.data is not None:
         try:
             item.rgb = files.decode_rgb(item.data, "it")
@@ -145,68 +150,70 @@ def _decoded(item: ImageTask) -> ImageTask:
     return item
 
 
-def _labelled(job: Job, model: DepthModel, items: Iterator[ImageTask]) -> Iterator[ImageTask]:
-    def alike(item: ImageTask) -> Any:
-        return item.chunk, item.reason is None, _seen(item, model)
+def _predict_all(job: Job, model: DepthModel, items: Iterator[ImageTask]) -> Iterator[ImageTask]:
+    def find_group(item: ImageTask) -> tuple[int, bool, tuple[int, int]]:
+        return item.chunk, item.reason is None, _find_network_size(item, model)
 
-    for (_, sound, _), group in groupby(items, key=alike):
+    for (_, sound, _), group in groupby(items, key=find_group):
         while batch := list(islice(group, job.batch_size)):
             if sound:
-                predict(job, model, batch)
+                predict_batch(job, model, batch)
             yield from batch
 
 
 @torch.inference_mode()
-def predict(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
-    """Give each of a batch, all seen at one size, its depth, confidence and sky."""
+def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
+    """Fill in depth, confidence and sky of a batch of images that the network sees at one size."""
     device = model.mean.device
-    inputs = [model.prepare(_tensor(item.rgb, device)) for item in batch if item.rgb is not None]
+    inputs = [model.prepare(_make_tensor(item.rgb, device)) for item in batch if item.rgb is not None]
     pixels = torch.cat(inputs).contiguous(memory_format=torch.channels_last)
-    raw = quality.answer(model, pixels)
-    agreed = quality.confidence(model, pixels, raw).tolist() if job.confidence else None
+    raw = quality.predict_raw(model, pixels)
+    agreed = quality.measure_confidence(model, pixels, raw).tolist() if job.options.confidence else None
     for number, item in enumerate(batch):
         one = raw[number : number + 1]
         seen = model.spec.image_size(*item.size)
-        height, width = item.size if job.size == "image" else seen
-        item.depth = model.finish(one, height, width).depth[0].cpu().numpy()
+        height, width = item.size if job.options.size == "image" else seen
+        item.depth = model.postprocess(one, height, width).depth[0].cpu().numpy()
         item.confidence = None if agreed is None else round(agreed[number], 4)
         if job.space == "disparity":
-            share = quality.sky(one[0, : seen[0], : seen[1]].cpu().numpy())
+            share = quality.measure_sky(one[0, : seen[0], : seen[1]].cpu().numpy())
             item.sky = None if share is None else round(share, 4)
         item.rgb = None
 
 
-def _tensor(rgb: RGBArray | None, device: torch.device) -> Tensor:
-    assert rgb is not None
-    return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255
+def _make_tensor(rgb: RGBArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
 
 
-def _encoded(job: Job, item: ImageTask) -> ImageTask:
+def _encode(job: Job, item: ImageTask) -> ImageTask:
     if item.depth is not None:
         item.png, _ = files.encode_depth_png(item.depth, space=job.space)
         item.depth = None
-        FORMATS[job.format].keep(job, item)
+        FORMATS[job.options.format].keep(job, item)
     return item
 
 
-def _committed(job: Job, chunk: int, items: list[ImageTask]) -> Done:
-    """Write what belongs to the whole chunk, and last its part file."""
+def _commit(job: Job, chunk: int, items: list[ImageTask]) -> Done:
+    """Write what belongs to the whole chunk, and its part file last."""
     sound = [item for item in items if item.reason is None]
-    FORMATS[job.format].close(job, chunk, sound)
-    with written(job.part(chunk)) as tmp_path:
-        tmp_path.write_text("".join(json.dumps(_line(job, item)) + "\n" for item in items))
+    FORMATS[job.options.format].close(job, chunk, sound)
+    with write_whole(job.part(chunk)) as tmp_path:
+        tmp_path.write_text("".join(json.dumps(_make_line(job, item)) + "\n" for item in items))
     return Done(chunk, len(sound), len(items) - len(sound))
 
 
-def _line(job: Job, item: ImageTask) -> dict[str, Any]:
+def _make_line(job: Job, item: ImageTask) -> LabelLine | RejectedLine:
     """One line of the manifest; what is the same in all lines comes last, so that a reader parses it once."""
+    id_ = job.images.ids[item.index]
+    span = job.images.span(item.index)
     path = Path(os.path.relpath(job.images.path(item.index), job.out.resolve())).as_posix()
-    where = path if job.images.span(item.index) is None else f"{path}#{job.images.names[item.index]}"
-    line = {"id": job.images.ids[item.index], "image": where}
+    where = path if span is None else f"{path}#{job.images.names[item.index]}"
     if item.reason is not None:
-        return line | {"reason": item.reason}
-    return line | {
-        "image_span": job.images.span(item.index),
+        return {"id": id_, "image": where, "reason": item.reason}
+    return {
+        "id": id_,
+        "image": where,
+        "image_span": span,
         "image_sha256": item.sha256,
         "width": item.size[1],
         "height": item.size[0],
@@ -227,45 +234,47 @@ def _reject(item: ImageTask, error: Exception) -> None:
 
 
 def _keep_file(job: Job, item: ImageTask) -> None:
-    """labels/ID.png"""
+    """Write labels/ID.png."""
     item.label = f"labels/{job.images.ids[item.index]}.png"
     assert item.png is not None
-    with written(job.out / item.label) as tmp_path:
+    with write_whole(job.out / item.label) as tmp_path:
         tmp_path.write_bytes(item.png)
     item.png = None
 
 
 def _keep_bytes(job: Job, item: ImageTask) -> None:
-    pass
+    """Leave the label in memory: `_close_shard` writes it with its chunk."""
 
 
 def _close_nothing(job: Job, chunk: int, items: list[ImageTask]) -> None:
-    pass
+    """Write nothing: `_keep_file` has written each label."""
 
 
 def _close_shard(job: Job, chunk: int, items: list[ImageTask]) -> None:
-    """shard-000012.tar of KEY.depth.png and KEY.json, the same bytes whenever it is written."""
-    name = f"shard-{chunk:06}.tar"
+    """Write shard-000012.tar of KEY.depth.png and KEY.json, with the same bytes each time."""
     if not items:
         return
-    with written(job.out / name) as tmp_path, tarfile.open(tmp_path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for key, item in sorted((_key(job.images.ids[item.index]), item) for item in items):
+    name = f"shard-{chunk:06}.tar"
+    with write_whole(job.out / name) as tmp_path, tarfile.open(tmp_path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for key, item in sorted((_make_key(job.images.ids[item.index]), item) for item in items):
             assert item.png is not None
             item.label = f"{name}#{key}.depth.png"
-            item.span = (_added(archive, f"{key}.depth.png", item.png), len(item.png))
-            _added(archive, f"{key}.json", json.dumps(_line(job, item)).encode())
+            item.span = (_add_member(archive, f"{key}.depth.png", item.png), len(item.png))
+            _add_member(archive, f"{key}.json", json.dumps(_make_line(job, item)).encode())
             item.png = None
 
 
-def _added(archive: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Adds a member and gives the offset of its bytes; TarInfo's own owner and time are all 0."""
+def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Add a member and return the offset of its bytes in the tar."""
+    # TarInfo sets owner and time to 0, so that the tar does not depend on who writes it, or when.
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
-    return archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return archive.offset - padded
 
 
-def _key(id_: str) -> str:
+def _make_key(id_: str) -> str:
     """An id as webdataset's key, which ends at the first dot of a name."""
     return id_.replace("%", "%25").replace(".", "%2E")
 
@@ -274,9 +283,9 @@ class Format(NamedTuple):
     """How labels are stored."""
 
     keep: Callable[[Job, ImageTask], None]
-    """Told of each label, in a thread."""
+    """Called with each label, in a thread."""
     close: Callable[[Job, int, list[ImageTask]], None]
-    """Told of each chunk, before it counts as done."""
+    """Called with each chunk and its labelled images, before the chunk counts as done."""
 
 
 FORMATS: dict[str, Format] = {
@@ -284,3 +293,5 @@ FORMATS: dict[str, Format] = {
     "webdataset": Format(_keep_bytes, _close_shard),
 }
 """What `format` may name."""
+
+__getattr__ = aliases(__name__, {"run": "label_chunks", "ready": "prepare_network", "predict": "predict_batch"})

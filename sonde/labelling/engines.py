@@ -1,34 +1,48 @@
-"""Where the chunks of a job are labelled: in this process, or by Ray on one machine or a cluster."""
+"""Engines: label the chunks of a job in this process, or with Ray on one machine or a cluster."""
 
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from sonde.labelling.chunks import Done, ready, run
+from sonde.labelling.chunks import Done, label_chunks, prepare_network
 from sonde.labelling.job import Job
-from sonde.models import WEIGHT_FILES, DepthModel, load, max_depth_of, weights_hash
+from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, find_max_depth, hash_weights, load
+from sonde.renamed import aliases
 
 Engine = Callable[[Job, DepthModel, Sequence[int], int], Iterator[Done]]
 """(job, model, chunks to do, threads that decode and encode) -> each chunk when it is done."""
 
 
-def locally(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
-    """One after the other, in this process, on the model's device."""
-    with ready(model):
-        yield from run(job, model, chunks, workers)
+class RayWorker(NamedTuple):
+    """What every actor needs: the job, and the model to load for it."""
+
+    job: Job
+    name: str
+    max_depth: float | None
+    """Where the metres of a weight file end, as the file does not say it; else None."""
+    spec: ModelSpec
+    on_gpu: bool
+    workers: int
+    """Threads that decode and encode."""
 
 
-def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
-    """By Ray Data: one actor for each GPU of the cluster, or for each machine's worth of cores where there is none.
+def label_locally(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
+    """Label one chunk after the other, in this process, on the model's device."""
+    with prepare_network(model):
+        yield from label_chunks(job, model, chunks, workers)
 
-    The cluster of RAY_ADDRESS, else this machine. All of its machines must see the images, the output and the model
-    under the same names; each actor loads the model itself. An actor that is lost is started again and repeats its
-    chunks; those done already are passed over.
+
+def label_on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
+    """Label with Ray Data: one actor for each GPU of the cluster; without a GPU, one for each machine's worth of cores.
+
+    The cluster is the one of RAY_ADDRESS, or this machine. All of its machines must see the images, the output and the
+    model under the same names; each actor loads the model itself. Ray restarts an actor that is lost; the new one
+    repeats its chunks, except those that are done.
 
     Raises:
         ValueError: Ray is not installed, or an actor failed for a reason of its own; one sentence with the reason.
@@ -38,35 +52,17 @@ def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> 
         raise ValueError(
             "The ray engine needs Ray, which is not installed: pip install 'sonde[ray]', or --engine local."
         )
-    import ray.data
+    import ray
     import ray.exceptions
 
     own = not ray.is_initialized()
     if own:
-        _start()
+        _start_ray()
     try:
-        threads, gpu = torch.get_num_threads(), model.mean.device.type == "cuda"
-        available = ray.cluster_resources()
-        actors = max(1, int(available.get("GPU", 0) if gpu else available.get("CPU", 1) // threads))
-        actors = min(actors, len(chunks))
-        each = max(1, min(8, len(chunks) // (4 * actors)))  # chunks a task: enough to work ahead, few to repeat
-        name = str(Path(model.name).absolute()) if Path(model.name).exists() else model.name
-        end = max_depth_of(model) if Path(name).suffix in WEIGHT_FILES else None  # which its file does not hold
-        worker = ray.put((job, name, end, model.spec, gpu, workers))
-        rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=-(-len(chunks) // each))
-        done = rows.map_batches(
-            Labeller,
-            fn_constructor_args=(worker, threads),
-            batch_size=None,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=None if gpu else threads,
-            num_gpus=1 if gpu else None,
-        )  # Ray Data starts a lost actor again, and its task with it
-        for row in done.iter_rows():
-            yield Done(int(row["chunk"]), int(row["labels"]), int(row["rejected"]))
+        yield from _run_actors(job, model, chunks, workers)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
+        # Ray wraps the actor's error: only its text says that a disk is full.
         if os.strerror(errno.ENOSPC) in reason:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.out)) from None
         raise ValueError(f"A worker of Ray failed: {reason}") from None
@@ -75,50 +71,88 @@ def on_ray(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> 
             ray.shutdown()
 
 
-class Labeller:
-    """An actor: one copy of the model, labelling the chunks it is given."""
+def _run_actors(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
+    import ray
+    import ray.data
 
-    def __init__(self, worker: Any, threads: int) -> None:
+    threads, gpu = torch.get_num_threads(), model.mean.device.type == "cuda"
+    available = ray.cluster_resources()
+    actors = max(1, int(available.get("GPU", 0) if gpu else available.get("CPU", 1) // threads))
+    actors = min(actors, len(chunks))
+    # Chunks of one task: enough that an actor works ahead, few enough to repeat when it is lost.
+    each = max(1, min(8, len(chunks) // (4 * actors)))
+    # An actor runs in another folder, so a local model needs its absolute path.
+    name = str(Path(model.name).absolute()) if Path(model.name).exists() else model.name
+    max_depth = find_max_depth(model) if Path(name).suffix in WEIGHT_FILES else None
+    worker = ray.put(RayWorker(job, name, max_depth, model.spec, gpu, workers))
+    rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=-(-len(chunks) // each))
+    done = rows.map_batches(
+        Labeller,
+        fn_constructor_args=(worker, threads),
+        batch_size=None,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=None if gpu else threads,
+        num_gpus=1 if gpu else None,
+    )  # Ray Data restarts a lost actor and its task
+    for row in done.iter_rows():
+        yield Done(int(row["chunk"]), int(row["labels"]), int(row["rejected"]))
+
+
+class Labeller:
+    """An actor: one copy of the model, which labels the chunks that the actor receives."""
+
+    def __init__(self, worker: object, threads: int) -> None:
         import ray
 
-        self.job, name, end, spec, gpu, self.workers = ray.get(worker)
-        torch.set_num_threads(threads)  # Ray would give it one; and rounding depends on the number
-        self.model = load(name, max_depth=end)
-        self.model.spec = spec
-        if weights_hash(self.model.network) != self.job.teacher["weights"]:
-            raise ValueError(f"{name} is another model here: save the one you have and give its folder.")
-        self.model.to("cuda" if gpu else "cpu")
+        # `worker` is a reference to a RayWorker in Ray's store: one copy for each machine, not for each actor.
+        given: RayWorker = ray.get(worker)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self.job, self.workers = given.job, given.workers
+        # Ray gives an actor one thread. The number must be that of the caller, as rounding depends on it.
+        torch.set_num_threads(threads)
+        self.model = load(given.name, max_depth=given.max_depth)
+        self.model.spec = given.spec
+        if hash_weights(self.model.network) != self.job.teacher["weights"]:
+            raise ValueError(f"{given.name} is another model here: save the one you have and give its folder.")
+        self.model.to("cuda" if given.on_gpu else "cpu")
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def __call__(self, batch: dict[str, Sequence[int]]) -> Iterator[dict[str, list[int]]]:
         """One row for each chunk done."""
         chunks = [int(chunk) for chunk in batch["chunk"]]
         left = [chunk for chunk in chunks if not self.job.part(chunk).is_file()]
-        for done in locally(self.job, self.model, left, self.workers):
-            yield {name: [value] for name, value in done._asdict().items()}
-        for chunk in set(chunks) - set(left):  # done before this actor's forerunner was lost
+        for done in label_locally(self.job, self.model, left, self.workers):
+            yield _make_row(done)
+        # The others were done by an actor that was lost before it reported them.
+        for chunk in set(chunks) - set(left):
             lines = self.job.part(chunk).read_text().splitlines()
             rejected = sum('"reason": ' in line for line in lines)
-            yield {"chunk": [chunk], "labels": [len(lines) - rejected], "rejected": [rejected]}
+            yield _make_row(Done(chunk, len(lines) - rejected, rejected))
 
 
-def _start() -> None:
+def _make_row(done: Done) -> dict[str, list[int]]:
+    return {"chunk": [done.chunk], "labels": [done.labels], "rejected": [done.rejected]}
+
+
+def _start_ray() -> None:
     import logging
 
     import ray
     from ray.data import DataContext
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of arguments that we keep alive
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # Without these two Ray warns of a change to come, and of arguments that sonde keeps alive.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", **quiet)
+        ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
     else:
-        ray.init(include_dashboard=False, **quiet)
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-ENGINES: dict[str, Engine] = {"local": locally, "ray": on_ray}
+ENGINES: dict[str, Engine] = {"local": label_locally, "ray": label_on_ray}
 """What `engine` may name."""
+
+__getattr__ = aliases(__name__, {"locally": "label_locally", "on_ray": "label_on_ray"})

@@ -5,61 +5,152 @@
     OUT/manifest.jsonl, rejected.jsonl  all parts, in order, when a shard is finished; -00000-of-00004 with 4 shards
     OUT/passed_over.jsonl               depth maps of the source, which are not labelled; one list for all shards
 
-A file appears under its name only when complete. Its temporary sibling has a fixed name, so that a run that was killed
-leaves nothing the next one does not overwrite.
+A file appears under its name only when it is complete. Its temporary sibling has a fixed name, so that the next run
+overwrites what a killed run left.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 import transformers
 
 from sonde import __version__, files
 from sonde.models import DepthModel
+from sonde.options.label import LabelOptions
+from sonde.renamed import aliases
 from sonde.types import Space
 from sonde.unlabeled import Images
 
 NAME = "job.json"
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that decides the bytes of the labels, but the weights themselves. Picklable."""
+class DepthRange(TypedDict):
+    """Where the network's metres end."""
 
-    images: Images
-    out: Path
-    teacher: dict[str, Any]
-    """name, weights (a hash of every tensor), licence, and the range: where the network's metres end."""
-    preprocessing: dict[str, Any]
-    encoding: dict[str, Any] | None
-    """Name and range of what the network regresses, undone in the label."""
+    max_depth: float | int | None
+    """As the network's config states it; None: it does not."""
+    scale: float
+    """Metres of one unit of the network's output."""
+
+
+class Teacher(TypedDict):
+    """The model that labels."""
+
+    name: str
+    weights: str
+    """A hash over every tensor."""
+    licence: str
+    range: DepthRange
+
+
+class Preprocessing(TypedDict):
+    """What is done to an image before the network sees it."""
+
+    short_side: int | None
+    input_size: list[int] | None
+    """[height, width]."""
+    multiple: int
+    mean: list[float]
+    std: list[float]
+    interpolation: str
+
+
+class ImageList(TypedDict):
+    """Which images a job labels."""
+
+    count: int
+    ids: str
+    """A hash over their ids, in order."""
+
+
+class Versions(TypedDict):
+    """The programs that began a job; another version may continue it."""
+
+    sonde: str
+    torch: str
+    transformers: str
+
+
+class JobDocument(TypedDict):
+    """What job.json holds."""
+
+    teacher: Teacher
+    preprocessing: Preprocessing
+    encoding: Mapping[str, object] | None
     space: Space
     dtype: str
-    """Of the network's arithmetic: float32, or bfloat16 on a GPU."""
     size: str
-    """`image`, or `network`."""
     format: str
     confidence: bool
     chunk: int
-    """Images a chunk; the last has fewer."""
     batch_size: int
-    shard: tuple[int, int]
-    """(number of this one, from 0; how many)."""
+    shards: int
+    images: ImageList
+    versions: Versions
+
+
+class RejectedLine(TypedDict):
+    """A line of rejected.jsonl: an image without a label."""
+
+    id: str
+    image: str
+    """The image's file or `shard.tar#member`, relative to OUT."""
+    reason: str
+
+
+class LabelLine(TypedDict):
+    """A line of manifest.jsonl: a label, and how it was made. docs/labels.md describes the fields."""
+
+    id: str
+    image: str
+    image_span: tuple[int, int] | None
+    image_sha256: str
+    width: int
+    height: int
+    label: str
+    label_span: tuple[int, int] | None
+    confidence: float | None
+    sky: float | None
+    teacher: Teacher
+    preprocessing: Preprocessing
+    space: Space
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the bytes of the labels, except the weights themselves. Picklable."""
+
+    images: Images
+    out: Path
+    options: LabelOptions
+    batch_size: int
+    """`options.batch_size`, or the default of the model's device."""
+    teacher: Teacher
+    preprocessing: Preprocessing
+    encoding: Mapping[str, object] | None
+    """Name and range of what the network regresses; the label holds the decoded value."""
+    space: Space
+    dtype: str
+    """Of the network's arithmetic: float32, or bfloat16 on a GPU."""
 
     @property
     def chunks(self) -> list[int]:
         """This shard's chunks, done or not."""
-        return list(range(self.shard[0], -(-len(self.images) // self.chunk), self.shard[1]))
+        number, count = self.options.shard
+        all_chunks = -(-len(self.images) // self.options.chunk)
+        return list(range(number, all_chunks, count))
 
     def members(self, chunk: int) -> range:
-        """The images of a chunk."""
-        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, len(self.images)))
+        """The images of a chunk; the last chunk has fewer than the others."""
+        size = self.options.chunk
+        return range(chunk * size, min((chunk + 1) * size, len(self.images)))
 
     def part(self, chunk: int) -> Path:
         """The file that says a chunk is done."""
@@ -72,21 +163,22 @@ class Job:
 
     @property
     def rejected(self) -> Path:
-        """The lines of this shard's images that gave no label."""
+        """The lines of this shard's images without a label."""
         return self.out / f"rejected{self._suffix}.jsonl"
 
     @property
     def passed_over(self) -> Path:
-        """The lines of the source's depth maps, the same for all shards; there where it has some."""
+        """The lines of the source's depth maps, the same for all shards; absent where the source has none."""
         return self.out / "passed_over.jsonl"
 
     @property
     def _suffix(self) -> str:
-        return "" if self.shard[1] == 1 else f"-{self.shard[0]:05}-of-{self.shard[1]:05}"
+        number, count = self.options.shard
+        return "" if count == 1 else f"-{number:05}-of-{count:05}"
 
 
-def preprocessing(model: DepthModel) -> dict[str, Any]:
-    """What was done to the images before the network saw them."""
+def describe_preprocessing(model: DepthModel) -> Preprocessing:
+    """What is done to an image before this model's network sees it."""
     spec = model.spec
     return {
         "short_side": spec.short_side,
@@ -99,7 +191,7 @@ def preprocessing(model: DepthModel) -> dict[str, Any]:
 
 
 def begin(job: Job) -> Job:
-    """The job as its first run wrote it down, or written down now; its teacher keeps the name it had then.
+    """Write job.json, or compare the job with the one that is there; the teacher keeps the name it has there.
 
     Raises:
         ValueError: the folder holds another job; the message says what differs.
@@ -107,63 +199,68 @@ def begin(job: Job) -> Job:
     path = job.out / NAME
     if not path.is_file():
         if any(job.out.glob("manifest*.jsonl")):
-            raise ValueError(f"{job.out} holds labels without their {NAME}: give another folder for the output.")
-        with written(path, f".{job.shard[0]:05}") as tmp_path:
-            tmp_path.write_text(json.dumps(_document(job), indent=2) + "\n")
+            raise ValueError(f"{job.out} holds labels but no {NAME}: give another folder for the output.")
+        # Shards that begin at the same moment each write a sibling of their own; the last one wins, with equal bytes.
+        with write_whole(path, f".{job.options.shard[0]:05}") as tmp_path:
+            tmp_path.write_text(json.dumps(_make_document(job), indent=2) + "\n")
     with files.reading(path, "remove it and all beside it to label anew, or give another folder"):
-        before = json.loads(path.read_text())
-        now = json.loads(json.dumps(_document(job)))
-        differs = [name for name in now if name not in ("versions", "teacher") and before[name] != now[name]]
-        asked = now["teacher"] | before["teacher"]  # one of before the range was written down has none
-        differs += [name for name in ("weights", "licence", "range") if asked[name] != now["teacher"][name]]
-    if differs:
-        said = "; ".join(_difference(name, before, now) for name in differs)
-        raise ValueError(f"{job.out} was begun otherwise ({said}): ask for the same, or give another folder.")
-    return Job(**{**job.__dict__, "teacher": before["teacher"]})
+        before: JobDocument = json.loads(path.read_text())
+        # Through JSON, as the other side was: a tuple becomes a list.
+        now: JobDocument = json.loads(json.dumps(_make_document(job)))
+        differences = _compare(before, now)
+    if differences:
+        found = "; ".join(differences)
+        raise ValueError(
+            f"{job.out} was begun with other settings ({found}): use the same settings, or give another folder."
+        )
+    return replace(job, teacher=before["teacher"])
 
 
 def merge(job: Job) -> None:
-    """Gather this shard's parts into its manifest, then remove them. The manifest's name says: finished."""
+    """Collect this shard's parts into its manifest and remove them; a shard with a manifest is finished."""
     if not job.manifest.is_file():
-        # Left in reverse: the manifest takes its name last.
+        # Contexts end in reverse order: the manifest, the sign that all is done, gets its name last.
         with (
-            written(job.manifest) as sound,
-            written(job.rejected) as bad,
+            write_whole(job.manifest) as sound,
+            write_whole(job.rejected) as bad,
             sound.open("wb") as yes,
             bad.open("wb") as no,
         ):
             for chunk in job.chunks:
                 for line in job.part(chunk).read_bytes().splitlines(keepends=True):
-                    (no if b'"reason": ' in line and "reason" in json.loads(line) else yes).write(line)
+                    # The search is fast; only a line that passes it is parsed, as an id may hold the same text.
+                    is_rejected = b'"reason": ' in line and "reason" in json.loads(line)
+                    (no if is_rejected else yes).write(line)
     for chunk in job.chunks:
         job.part(chunk).unlink(missing_ok=True)
-    if (job.out / "parts").is_dir() and not any((job.out / "parts").iterdir()):
-        (job.out / "parts").rmdir()
+    parts = job.out / "parts"
+    if parts.is_dir() and not any(parts.iterdir()):
+        parts.rmdir()
 
 
 def list_passed_over(job: Job) -> None:
-    """Writes down the depth maps among the images: where, relative to OUT, and why each is one."""
+    """List the depth maps among the images: where each is, relative to OUT, and why it counts as one."""
     lines = []
     for where, reason in job.images.passed_over:
-        file, mark, member = where.partition(".tar#")  # a member's name is kept to the letter
+        file, mark, member = where.partition(".tar#")  # only the tar's path is made relative, not the member's name
         path = Path(os.path.relpath(file, job.out.resolve())).as_posix()
         lines.append(json.dumps({"image": path + mark + member, "reason": reason}) + "\n")
     before = job.passed_over.read_text() if job.passed_over.is_file() else ""
     if lines and "".join(lines) != before:
-        with written(job.passed_over, f".{job.shard[0]:05}") as tmp_path:
+        with write_whole(job.passed_over, f".{job.options.shard[0]:05}") as tmp_path:
             tmp_path.write_text("".join(lines))
     elif before and not lines:
         job.passed_over.unlink()
 
 
-def counted(path: Path) -> int:
+def count_lines(path: Path) -> int:
     """Lines of a file."""
     with path.open("rb") as file:
         return sum(1 for _ in file)
 
 
 @contextmanager
-def written(path: Path, mark: str = "") -> Iterator[Path]:
+def write_whole(path: Path, mark: str = "") -> Iterator[Path]:
     """`files.atomic_write` with a temporary sibling of a fixed name: `.NAME.partial`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp_path = path.with_name(f".{path.name}{mark}.partial")
@@ -174,31 +271,55 @@ def written(path: Path, mark: str = "") -> Iterator[Path]:
         tmp_path.unlink(missing_ok=True)
 
 
-def _document(job: Job) -> dict[str, Any]:
+def _make_document(job: Job) -> JobDocument:
+    options = job.options
     return {
         "teacher": job.teacher,
         "preprocessing": job.preprocessing,
         "encoding": job.encoding,
         "space": job.space,
         "dtype": job.dtype,
-        "size": job.size,
-        "format": job.format,
-        "confidence": job.confidence,
-        "chunk": job.chunk,
+        "size": options.size,
+        "format": options.format,
+        "confidence": options.confidence,
+        "chunk": options.chunk,
         "batch_size": job.batch_size,
-        "shards": job.shard[1],
+        "shards": options.shard[1],
         "images": {"count": len(job.images), "ids": job.images.digest()},
         "versions": {"sonde": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
-def _difference(name: str, before: dict[str, Any], now: dict[str, Any]) -> str:
-    if name == "weights":
-        return f"the weights of {before['teacher']['name']}, not those of {now['teacher']['name']} now"
-    if name == "licence":
-        return f"licence {before['teacher']['licence']}, not {now['teacher']['licence']}"
-    if name == "range":
-        return f"a range of {before['teacher'][name]}, not {now['teacher'][name]}"
-    if name == "images":
-        return f"{before['images']['count']} images, not these {now['images']['count']}"
-    return f"{name} {before[name]}, not {now[name]}"
+def _compare(before: JobDocument, now: JobDocument) -> list[str]:
+    """What differs between two jobs, in words; versions may differ, and the name of equal weights."""
+    differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before[name] != now[name]]
+    if before["images"] != now["images"]:
+        differences.append(f"{before['images']['count']} images, not these {now['images']['count']}")
+    # A job.json from before the range was recorded has none: then the range of now counts for both.
+    then: Teacher = {**now["teacher"], **before["teacher"]}
+    if then["weights"] != now["teacher"]["weights"]:
+        differences.append(f"the weights of {then['name']}, not those of {now['teacher']['name']} now")
+    if then["licence"] != now["teacher"]["licence"]:
+        differences.append(f"licence {then['licence']}, not {now['teacher']['licence']}")
+    if then["range"] != now["teacher"]["range"]:
+        differences.append(f"a range of {then['range']}, not {now['teacher']['range']}")
+    return differences
+
+
+COMPARED = (
+    "preprocessing",
+    "encoding",
+    "space",
+    "dtype",
+    "size",
+    "format",
+    "confidence",
+    "chunk",
+    "batch_size",
+    "shards",
+)
+"""Keys of job.json that must be equal for a run to continue."""
+
+__getattr__ = aliases(
+    __name__, {"preprocessing": "describe_preprocessing", "counted": "count_lines", "written": "write_whole"}
+)

@@ -1,4 +1,4 @@
-"""What labelling a great many images would take, from labelling some of them here for a minute."""
+"""What labelling a great many images would take: a forecast from labelling some of them here for a minute."""
 
 import json
 import math
@@ -7,151 +7,181 @@ import platform
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from sonde.labelling.chunks import ready, run
-from sonde.labelling.job import Job
-from sonde.labelling.request import loaded, prepare, usual_batch
+from sonde.labelling.chunks import label_chunks, prepare_network
+from sonde.labelling.job import Job, LabelLine, RejectedLine
+from sonde.labelling.request import choose_batch_size, load_teacher, prepare
 from sonde.models import DepthModel
+from sonde.options import takes
+from sonde.options.label import LabelOptions, PlanOptions
 from sonde.unlabeled import Images, open_images
 
 SAMPLE = 4096
-"""Images drawn at most; a minute of labelling seldom sees more."""
+"""Most images in the sample; a minute of labelling rarely reaches them all."""
 WARM = 1
-"""Chunks that are not counted: the first starts threads and fills the pipeline."""
+"""Chunks that do not count: the first starts threads and fills the pipeline."""
 
 
-def plan(
-    model: DepthModel | str | Path,
-    images: Images | str | Path,
-    *,
-    total: int = 62_000_000,
-    seconds: float = 60.0,
-    price_per_hour: float | None = None,
-    hours: float = 7 * 24.0,
-    size: str = "image",
-    confidence: bool = True,
-    batch_size: int | None = None,
-    workers: int | None = None,
-) -> dict[str, Any]:
-    """Images a second of this machine, and the hours, machines, terabytes and money that `total` images would take.
+@dataclass(frozen=True)
+class Conditions:
+    """What was measured, and on what."""
 
-    Labels a sample, spread evenly over the images, into a temporary folder that is removed again. Times scale as if
-    each machine were like this one and its disks kept up.
+    images: int
+    rejected: int
+    seconds: float
+    megapixels: float
+    """Mean size of an image."""
+    size: str
+    confidence: bool
+    batch_size: int
+    dtype: str
+    device: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What labelling `images` images would take on machines like this one."""
+
+    model: str
+    images: int
+    images_per_second: float
+    hours_on_one_machine: float
+    within_hours: float
+    """The hours in which all must be labelled."""
+    machines: int
+    """That are needed for it."""
+    bytes_per_label: int
+    """With its line of the manifest."""
+    storage_tb: float
+    cost: float | None
+    """In the currency of `price_per_hour`; None: no price was given."""
+    measured: Conditions
+
+    def document(self) -> dict[str, object]:
+        """The plan as JSON."""
+        return asdict(self)
+
+
+@takes(PlanOptions)
+def plan(model: DepthModel | str | Path, images: Images | str | Path, *, options: PlanOptions) -> LabelPlan:
+    """Measure how fast this machine labels, and forecast hours, machines, terabytes and money for all images.
+
+    Labels a sample, spread evenly over the images, into a temporary folder that is removed again. The forecast assumes
+    that each machine is like this one and that its disks keep up.
 
     Args:
         model: the teacher, or its name.
-        images: where the sample comes from; again and again where there are few.
-        total: how many images there are to label; the published set has 62 million.
-        seconds: how long to measure, after a start that is not counted.
-        price_per_hour: of one machine, in any currency; None: no cost is given.
-        hours: in which all should be done.
-        size: as in `label`.
-        confidence: as in `label`.
-        batch_size: as in `label`.
-        workers: as in `label`.
+        images: where the sample comes from; it repeats the images where there are few.
+        options: the options below, as one value.
 
     Raises:
-        ValueError: a request that cannot be, or a sample of which no image could be labelled.
+        ValueError: an option that cannot be, or a sample of which no image could be labelled.
     """
-    if total < 1 or seconds <= 0 or hours <= 0:
-        raise ValueError(
-            f"{total} images in {hours:g} hours, measured for {seconds:g} s: expected more than 0 of each."
-        )
-    teacher = loaded(model)
+    teacher = load_teacher(model, options.max_depth)
     source = images if isinstance(images, Images) else open_images(images)
-    batch_size = batch_size or usual_batch(teacher)
+    batch_size = options.batch_size or choose_batch_size(teacher)
+    # Small chunks: the time is read after each one.
+    small = options.convert(LabelOptions).change(batch_size=batch_size, chunk=4 * batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        job = prepare(
-            teacher, _sample(source), folder, size=size, confidence=confidence, batch_size=batch_size,
-            chunk=4 * batch_size,
-        )  # fmt: skip
-        seen = _measured(job, teacher, seconds, workers or os.cpu_count() or 1)
+        job = prepare(teacher, _draw_sample(source), folder, options=small)
+        seen = _measure(job, teacher, options.seconds, options.workers or os.cpu_count() or 1)
     if not seen.labels:
         raise ValueError(f"None of {seen.images} images of {source.root} could be labelled, first: {seen.reason}.")
-    forecast = _extrapolated(seen, total, hours, price_per_hour)
-    return {"model": teacher.name, **forecast, "measured": _conditions(seen, job, teacher)}
+    return _forecast(seen, options, teacher.name, _describe_conditions(seen, job, teacher))
 
 
-class Measurement(NamedTuple):
-    """What a measurement saw after its start."""
+@dataclass
+class Measurement:
+    """What a measurement has counted since its start."""
 
-    images: int
-    labels: int
-    seconds: float
-    bytes: int
+    images: int = 0
+    labels: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
     """Of labels and their manifest lines."""
-    pixels: int
-    reason: str
-    """Why the first image that gave no label gave none."""
+    pixels: int = 0
+    """Of the images that were labelled."""
+    reason: str = ""
+    """Why the first image without a label has none."""
 
 
-def _extrapolated(seen: Measurement, total: int, hours: float, price_per_hour: float | None) -> dict[str, Any]:
-    """Times, machines, bytes and money of all images, at the pace and size of those seen."""
+def _forecast(seen: Measurement, options: PlanOptions, model: str, measured: Conditions) -> LabelPlan:
+    """Times, machines, bytes and money for all images, at the measured speed and size."""
     rate, each = seen.images / seen.seconds, seen.bytes / seen.labels
-    alone = total / rate / 3600
-    return {
-        "images": total,
-        "images_per_second": rate,
-        "hours_on_one_machine": alone,
-        "within_hours": hours,
-        "machines": math.ceil(alone / hours),
-        "bytes_per_label": round(each),
-        "storage_tb": total * each / 1e12,
-        "cost": None if price_per_hour is None else alone * price_per_hour,
-    }
+    alone = options.total / rate / 3600
+    return LabelPlan(
+        model=model,
+        images=options.total,
+        images_per_second=rate,
+        hours_on_one_machine=alone,
+        within_hours=options.hours,
+        machines=math.ceil(alone / options.hours),
+        bytes_per_label=round(each),
+        storage_tb=options.total * each / 1e12,
+        cost=None if options.price_per_hour is None else alone * options.price_per_hour,
+        measured=measured,
+    )
 
 
-def _conditions(seen: Measurement, job: Job, model: DepthModel) -> dict[str, Any]:
-    """What was measured, on what."""
-    return {
-        "images": seen.images,
-        "rejected": seen.images - seen.labels,
-        "seconds": seen.seconds,
-        "megapixels": seen.pixels / seen.labels / 1e6,
-        "size": job.size,
-        "confidence": job.confidence,
-        "batch_size": job.batch_size,
-        "dtype": job.dtype,
-        "device": _device(model),
-        "machine": f"{platform.node()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for the network",
-    }
+def _describe_conditions(seen: Measurement, job: Job, model: DepthModel) -> Conditions:
+    return Conditions(
+        images=seen.images,
+        rejected=seen.images - seen.labels,
+        seconds=seen.seconds,
+        megapixels=seen.pixels / seen.labels / 1e6,
+        size=job.options.size,
+        confidence=job.options.confidence,
+        batch_size=job.batch_size,
+        dtype=job.dtype,
+        device=_name_device(model),
+        machine=f"{platform.node()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for the network",
+    )
 
 
-def _sample(images: Images) -> Images:
-    """Images spread evenly, and again from the first where there are few, under names of their own."""
+def _draw_sample(images: Images) -> Images:
+    """SAMPLE images spread evenly; where there are fewer, they repeat, each time with another id."""
     spread = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))
     return replace(images.take(np.resize(spread, SAMPLE).tolist()), ids=[f"{number:05}" for number in range(SAMPLE)])
 
 
-def _measured(job: Job, model: DepthModel, seconds: float, workers: int) -> Measurement:
-    images = labels = size = pixels = 0
-    reason, took, start = "", 0.0, time.perf_counter()
-    with ready(model), closing(run(job, model, job.chunks, workers)) as chunks:
+def _measure(job: Job, model: DepthModel, seconds: float, workers: int) -> Measurement:
+    """Label chunk after chunk for some seconds, and remove the labels."""
+    seen, start = Measurement(), time.perf_counter()
+    with prepare_network(model), closing(label_chunks(job, model, job.chunks, workers)) as chunks:
         for number, done in enumerate(chunks):
-            lines = [json.loads(line) for line in job.part(done.chunk).read_text().splitlines()]
-            sound = [line for line in lines if "label" in line]
-            reason = reason or next((line["reason"] for line in lines if "reason" in line), "")
-            if number >= WARM:
-                took = time.perf_counter() - start
-                images, labels = images + len(lines), labels + len(sound)
-                pixels += sum(line["width"] * line["height"] for line in sound)
-                size += job.part(done.chunk).stat().st_size
-                size += sum((job.out / line["label"]).stat().st_size for line in sound)
-            else:
+            part = job.part(done.chunk)
+            lines: list[LabelLine | RejectedLine] = [json.loads(line) for line in part.read_text().splitlines()]
+            seen.reason = seen.reason or next((line["reason"] for line in lines if "reason" in line), "")
+            if number < WARM:
                 start = time.perf_counter()
-            for line in sound:
-                (job.out / line["label"]).unlink()
-            if took >= seconds:
+            else:
+                seen.seconds = time.perf_counter() - start
+                _count(seen, job, lines, part.stat().st_size)
+            for line in lines:
+                if "label" in line:
+                    (job.out / line["label"]).unlink()
+            if seen.seconds >= seconds:
                 break
-    return Measurement(images, labels, took, size, pixels, reason)
+    return seen
 
 
-def _device(model: DepthModel) -> str:
+def _count(seen: Measurement, job: Job, lines: list[LabelLine | RejectedLine], part_bytes: int) -> None:
+    """Add a chunk to what was counted."""
+    seen.images += len(lines)
+    seen.bytes += part_bytes
+    for line in lines:
+        if "label" in line:
+            seen.labels += 1
+            seen.pixels += line["width"] * line["height"]
+            seen.bytes += (job.out / line["label"]).stat().st_size
+
+
+def _name_device(model: DepthModel) -> str:
     device = model.mean.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

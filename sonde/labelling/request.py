@@ -4,80 +4,88 @@ from pathlib import Path
 
 import torch
 
-from sonde.cards import licence_of
+from sonde.cards import find_licence
 from sonde.labelling.chunks import FORMATS
-from sonde.labelling.job import Job, preprocessing
-from sonde.models import DepthModel, load, weights_hash
+from sonde.labelling.job import Job, Teacher, describe_preprocessing
+from sonde.models import DepthModel, hash_weights, load
+from sonde.options import takes
+from sonde.options.label import LabelOptions
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 from sonde.unlabeled import Images, open_images
 
-CHUNK = 64
-"""Images a chunk."""
-SIZES = ("image", "network")
-"""What `size` may name."""
 
+def load_teacher(model: DepthModel | str | Path, max_depth: float | int | None = None) -> DepthModel:
+    """The model, or the model of that name on this machine's GPU, if it has one.
 
-def loaded(model: DepthModel | str | Path, max_depth: float | int | None = None) -> DepthModel:
-    """The model, or the one of that name on this machine's GPU if it has one; `max_depth` as `models.load` takes it."""
+    Args:
+        model: a loaded model, or a name that `models.load` takes.
+        max_depth: as `models.load` takes it, with a name.
+
+    Raises:
+        ValueError: a name that `models.load` refuses, or `max_depth` with a loaded model.
+    """
     if isinstance(model, DepthModel):
+        if max_depth is not None:
+            raise ValueError(f"max_depth={max_depth:g} is for a model given by name; {model.name} is already loaded.")
         return model
     return load(model, max_depth=max_depth).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def usual_batch(model: DepthModel) -> int:
-    """Images at once: on a CPU one alone is quickest."""
+def choose_batch_size(model: DepthModel) -> int:
+    """Images that the network sees at once; on a CPU one at a time is fastest."""
     return 8 if model.mean.device.type == "cuda" else 1
 
 
-def prepare(
-    model: DepthModel,
-    images: Images | str | Path,
-    out: str | Path,
-    *,
-    shard: tuple[int, int] = (0, 1),
-    format: str = "png",
-    size: str = "image",
-    confidence: bool = True,
-    batch_size: int | None = None,
-    chunk: int = CHUNK,
-    licence: str | None = None,
-) -> Job:
-    """The job `label` would do, with nothing written.
+@takes(LabelOptions)
+def prepare(model: DepthModel, images: Images | str | Path, out: str | Path, *, options: LabelOptions) -> Job:
+    """The job that `label` would do; nothing is written.
+
+    Args:
+        model: the teacher.
+        images: what `unlabeled.open_images` takes or returns.
+        out: the folder of labels and manifest.
+        options: the options below, as one value.
 
     Raises:
-        ValueError: an option that is none, or no images.
+        ValueError: an unknown format, a shard that does not exist, no images, or a teacher that needs a focal length.
     """
-    if format not in FORMATS:
-        raise ValueError(f"No format {format!r}: {nearest(format, list(FORMATS))}")
-    if size not in SIZES:
-        raise ValueError(f"No size {size!r}: {nearest(size, list(SIZES))}")
-    number, count = shard
-    if not 0 <= number < count:
-        raise ValueError(f"Shard {number}/{count}: expected i/n with i from 0 to n - 1, such as 0/{max(count, 1)}.")
-    if chunk < 1 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"A chunk of {chunk} in batches of {batch_size}: expected 1 or more of each.")
-    if model.spec.canonical_focal is not None:
-        raise ValueError(
-            f"{model.name} needs each image's focal length for metres (model.canonical_focal), and images to label "
-            "come without: take a teacher without a canonical focal."
-        )
+    _check(model, options)
     return Job(
         images=images if isinstance(images, Images) else open_images(images, without=out),
         out=Path(out),
-        teacher={
-            "name": model.name,
-            "weights": weights_hash(model.network),
-            "licence": licence or licence_of(model.name),
-            "range": {"max_depth": getattr(model.network.config, "max_depth", None), "scale": model.spec.scale},
-        },
-        preprocessing=preprocessing(model),
+        options=options,
+        batch_size=options.batch_size or choose_batch_size(model),
+        teacher=_describe_teacher(model, options.licence),
+        preprocessing=describe_preprocessing(model),
         encoding=model.spec.encoding if model.calibration is None else {"calibration": model.calibration.formula()},
         space=model.space,
         dtype="bfloat16" if model.mean.device.type == "cuda" else "float32",
-        size=size,
-        format=format,
-        confidence=confidence,
-        chunk=chunk,
-        batch_size=batch_size or usual_batch(model),
-        shard=shard,
     )
+
+
+def _check(model: DepthModel, options: LabelOptions) -> None:
+    # Not `one_of` of the option: FORMATS may be extended after the type was made.
+    if options.format not in FORMATS:
+        raise ValueError(f"No format {options.format!r}: {nearest(options.format, list(FORMATS))}")
+    number, count = options.shard
+    if not 0 <= number < count:
+        raise ValueError(f"Shard {number}/{count}: expected i/n with i from 0 to n - 1, such as 0/{max(count, 1)}.")
+    if model.spec.canonical_focal is not None:
+        raise ValueError(
+            f"{model.name} needs the focal length of each image for metres (model.canonical_focal), and images to "
+            "label have none: use a teacher without a canonical focal."
+        )
+
+
+def _describe_teacher(model: DepthModel, licence: str | None) -> Teacher:
+    return {
+        "name": model.name,
+        "weights": hash_weights(model.network),
+        "licence": licence or find_licence(model.name),
+        # Only some families of transformers have `max_depth` in their config.
+        "range": {"max_depth": getattr(model.network.config, "max_depth", None), "scale": model.spec.scale},
+    }
+
+
+__getattr__ = aliases(__name__, {"loaded": "load_teacher", "usual_batch": "choose_batch_size"})

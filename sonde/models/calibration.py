@@ -8,7 +8,8 @@ With x the model's answer, s the scale and t the shift:
     scale-shift   s x + t               1 / (s x + t)
     log-affine    exp(s ln x + t)       exp(s ln x + t), with s below 0
 
-All but the first two of a depth are kept inside `limits`, before any inversion: s x + t may well pass 0.
+All but the first two of a depth are kept inside `limits`, before any inversion, because s x + t may pass 0.
+NumPy arrays need no torch.
 """
 
 import json
@@ -16,16 +17,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from sonde import files
-from sonde.tensors import Depth
+from sonde.encoding import NUMPY, Array
 from sonde.types import Space
 
 CALIBRATION = "calibration.json"
 
 KINDS: dict[str, int] = {"identity": 0, "scale": 1, "scale-shift": 2, "log-affine": 2}
-"""Kind → how many numbers it fits."""
+"""Kind → number of parameters that are fitted."""
 
 CANDIDATES: dict[Space, tuple[str, ...]] = {
     "metric": tuple(KINDS),
@@ -33,74 +34,100 @@ CANDIDATES: dict[Space, tuple[str, ...]] = {
     "affine": ("scale-shift",),
     "disparity": ("scale", "scale-shift", "log-affine"),
 }
-"""The kinds that can make metres of what a model claims."""
+"""Space of a model → the kinds that can turn its answer into metres."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's answer becomes metres, and how that was found."""
+    """How a model's answer becomes metres, and the record of the measurement."""
 
     kind: str
     space: Space
-    """What the model claims without it."""
+    """The model's space without the calibration."""
     scale: float = 1.0
     shift: float = 0.0
     limits: tuple[float, float] | None = None
-    """Metres, nearest and farthest answer; None: as far as the answer goes."""
+    """Nearest and farthest depth in metres; None: no limits."""
     fingerprint: str | None = None
-    """Of the weights it was measured with."""
+    """`fingerprint` of the weights it was measured with."""
     base: str | None = None
-    """Where the folder holds nothing else: the name the weights are loaded by."""
+    """For a folder that holds only a calibration: the name by which the weights are loaded."""
     record: dict[str, Any] = field(default_factory=dict)
-    """Where it comes from: points, errors, date, version."""
+    """Points, errors, date and version, as `sonde.calibration` writes them."""
 
-    def apply(self, answer: Depth) -> Depth:
-        """Metres, of the answer's shape and type; the arithmetic is float64."""
-        x = answer.double()
-        line = self.scale * (x.clamp_min(1e-6).log() if self.kind == "log-affine" else x) + self.shift
-        if self.limits is not None:
-            ends = self._straight(torch.tensor(self.limits, dtype=torch.float64)).tolist()
-            line = line.clamp(min(ends), max(ends))
-        depth = line.exp() if self.kind == "log-affine" else 1 / line if self.space == "disparity" else line
-        return depth.to(answer.dtype)
+    def apply(self, answer: Array) -> Array:
+        """Metres, in the answer's shape and type; computed in float64."""
+        if isinstance(answer, NUMPY):
+            ends = None if self.limits is None else self._to_line(np.array(self.limits)).tolist()
+            return self._apply(answer.astype(np.float64), ends).astype(answer.dtype)
+        return self._apply(answer.double(), self._line_limits()).to(answer.dtype)
 
-    def _straight(self, depth: torch.Tensor) -> torch.Tensor:
-        """What s x + t stands for: depth, its logarithm or its inverse."""
-        return depth.log() if self.kind == "log-affine" else 1 / depth if self.space == "disparity" else depth
+    def _apply(self, x: Array, ends: list[float] | None) -> Array:
+        line = self.scale * (_log(x.clip(1e-6)) if self.kind == "log-affine" else x) + self.shift
+        if ends is not None:
+            line = line.clip(min(ends), max(ends))
+        if self.kind == "log-affine":
+            return _exp(line)
+        return 1 / line if self.space == "disparity" else line
+
+    def _line_limits(self) -> list[float] | None:
+        """The values of s x + t at `limits`, by torch: its logarithm may differ from others in the last digit."""
+        if self.limits is None:
+            return None
+        import torch
+
+        return self._to_line(torch.tensor(self.limits, dtype=torch.float64)).tolist()
+
+    def _to_line(self, depth: Array) -> Array:
+        """The value of s x + t at a depth: the depth itself, its logarithm or its inverse."""
+        if self.kind == "log-affine":
+            return _log(depth)
+        return 1 / depth if self.space == "disparity" else depth
 
     def formula(self, name: str = "x") -> str:
-        """The same as Python for a tensor of that name."""
+        """`apply` as a Python expression for a torch tensor of that name."""
         line = f"{self.scale!r} * {f'{name}.clamp_min(1e-6).log()' if self.kind == 'log-affine' else name}"
         line = f"{line} + {self.shift!r}" if self.shift else line
-        if self.limits is not None:
-            ends = sorted(self._straight(torch.tensor(self.limits, dtype=torch.float64)).tolist())
+        ends = self._line_limits()
+        if ends is not None:
+            ends.sort()
             line = f"({line}).clamp({ends[0]!r}, {ends[1]!r})"
         if self.kind == "log-affine":
             return f"({line}).exp()"
         return f"1 / {line}" if self.space == "disparity" else line
 
     def write(self, folder: Path) -> Path:
-        """FOLDER/calibration.json."""
+        """Write FOLDER/calibration.json and return its path."""
         with files.atomic_write(folder / CALIBRATION) as tmp_path:
             tmp_path.write_text(json.dumps(asdict(self), indent=1) + "\n")
         return folder / CALIBRATION
 
 
-def only_calibration(folder: Path) -> bool:
+def _log(values: Array) -> Array:
+    return np.log(values) if isinstance(values, NUMPY) else values.log()
+
+
+def _exp(values: Array) -> Array:
+    return np.exp(values) if isinstance(values, NUMPY) else values.exp()
+
+
+def holds_only_calibration(folder: Path) -> bool:
     """Whether a folder holds a calibration and no weights."""
     weights = ("config.json", "adapter_config.json")
     return (folder / CALIBRATION).is_file() and not any((folder / name).is_file() for name in weights)
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """The calibration of a folder.
+    """Read the calibration of a folder.
 
     Raises:
-        ValueError: it is not what sonde wrote there.
+        ValueError: the file is broken, or not one that sonde wrote.
     """
     path = folder / CALIBRATION
     with files.reading(path, "expected what `sonde calibrate` writes; calibrate again, or delete it"):
-        stored = json.loads(path.read_text())
+        stored: dict[str, Any] = json.loads(path.read_text())
+        if type(stored) is not dict or not {"kind", "space", "limits"} <= set(stored):
+            raise ValueError("it holds no object with kind, space and limits")
         if stored["kind"] not in KINDS or stored["space"] not in CANDIDATES:
             raise ValueError(f"it holds kind {stored['kind']!r} of space {stored['space']!r}")
         limits = stored["limits"]

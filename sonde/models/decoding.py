@@ -3,12 +3,12 @@
 from copy import copy
 from dataclasses import replace
 
-from sonde.encoding import ENCODINGS, decoders
+from sonde.encoding import ENCODINGS, list_decoders
 from sonde.models.network import DepthModel
 from sonde.spelling import nearest
 
 
-def decoded_as(model: DepthModel, name: str) -> DepthModel:
+def decode_as(model: DepthModel, name: str) -> DepthModel:
     """The same network and range, its values in [0, 1] decoded by an encoding that encodes as its own does.
 
     `inverse_notebook` gives the published notebook's millimetres for a model that was taught `inverse`, and `inverse`
@@ -29,10 +29,10 @@ def decoded_as(model: DepthModel, name: str) -> DepthModel:
             f"encoding={name}: {model.name} regresses no encoding (its space is {model.space}), so there is nothing to "
             "decode: leave it out."
         )
-    if name not in decoders(own["name"]):
+    if name not in list_decoders(own["name"]):
         raise ValueError(
             f"encoding={name}: {model.name} was taught {own['name']}, and its values mean nothing under {name}: "
-            f"expected {' or '.join(decoders(own['name']))}."
+            f"expected {' or '.join(list_decoders(own['name']))}."
         )
     if model.calibration is not None:
         raise ValueError(

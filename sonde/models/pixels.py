@@ -1,13 +1,12 @@
-"""A small head that reads an encoder's features pixel by pixel, in place of the decoder, for a handful of captures.
+"""A small head that reads an encoder's features pixel by pixel, in place of the decoder, for a few captures.
 
-A decoder has too many weights for five captures. Two hidden layers over the features of all taps and the colour, alike
-at every pixel (hypercolumns, Hariharan et al., arXiv 1411.5752), are fitted in seconds while the encoder is frozen, and
-may then be tuned with it. The head's first layer is applied to each tap at its own size and the results are enlarged
-and added: the same as one layer over all taps enlarged, since both are linear, at a fraction of the cost.
+A decoder has too many weights for five captures. Two hidden layers over the features of all taps and the colour, the
+same at every pixel (hypercolumns, Hariharan et al., arXiv 1411.5752), are fitted in seconds on a frozen encoder and can
+then be tuned together with it.
 """
 
 from copy import deepcopy
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from sonde.models.taps import DECODERS, on_grid
+from sonde.models.taps import DECODERS, arrange_on_grid
 
 HIDDEN = (128, 64)
 """Widths of the hidden layers."""
@@ -24,17 +23,17 @@ DROPOUT = 0.1
 
 @no_type_check  # transformers lets every config take any keyword, which its signature does not say
 class PixelConfig(PreTrainedConfig):
-    """The base network's config, and the widths of the maps that the head reads."""
+    """The config of the base network, and the widths of the maps that the head reads."""
 
     model_type = "pixel_head"
 
-    base: dict[str, Any] | None = None
+    base: dict[str, object] | None = None
     widths: list[int] | tuple[int, ...] = ()
     """Channels of each tap, shallowest first."""
 
 
 class Reached(Exception):
-    """Carries the encoder's maps out of a network whose decoder is a `Door`."""
+    """Carries the encoder's maps out of a network whose decoder was replaced by a `Door`."""
 
     def __init__(self, maps: list[Tensor]):
         super().__init__()
@@ -42,19 +41,19 @@ class Reached(Exception):
 
 
 class Door(nn.Module):
-    """Stands where the decoder stood and hands over what it is given."""
+    """Takes the decoder's place and hands over its input, so that nothing behind the encoder runs."""
 
-    def forward(self, *inputs: Any, **kwargs: Any) -> None:
-        """Ends the forward pass.
+    def forward(self, *inputs: object, **kwargs: object) -> None:
+        """End the forward pass.
 
         Raises:
             Reached: always, with the maps.
         """
-        raise Reached(on_grid((*inputs, *kwargs.values())))
+        raise Reached(arrange_on_grid((*inputs, *kwargs.values())))
 
 
 class PixelHead(nn.Module):
-    """Maps of several sizes and the colour to one value a pixel of the finest map."""
+    """Maps of several sizes and the colour to one value per pixel of the finest map."""
 
     def __init__(self, widths: list[int]):
         super().__init__()
@@ -68,6 +67,8 @@ class PixelHead(nn.Module):
     def forward(self, maps: list[Tensor], pixels: Tensor) -> Tensor:
         """Taps (b, c, h, w), shallowest first, and standardised images to (b, 1, h, w) of the first tap's size."""
         size = maps[0].shape[-2:]
+        # One layer over all taps, enlarged and stacked, is linear: applying its part to each tap before enlarging gives
+        # the same sum at a fraction of the cost.
         mixed = self.colour(functional.interpolate(pixels, size, mode="area"))
         for layer, tap in zip(self.mix, maps, strict=True):
             own = layer(tap)
@@ -88,36 +89,38 @@ class PixelDepth(PreTrainedModel):
         super().__init__(config)
         assert config.base is not None
         known = dict(config.base)
-        base = AutoModelForDepthEstimation.from_config(AutoConfig.for_model(known.pop("model_type"), **known))
-        self.base = without_decoder(base)
+        kind = str(known.pop("model_type"))
+        base = AutoModelForDepthEstimation.from_config(AutoConfig.for_model(kind, **known))
+        self.base = remove_decoder(base)
         self.pixels = PixelHead(list(config.widths))
         self.post_init()
 
-    def maps(self, pixel_values: Tensor) -> list[Tensor]:
+    def encode(self, pixel_values: Tensor) -> list[Tensor]:
         """The encoder's maps for standardised images, shallowest first."""
         try:
             self.base(pixel_values=pixel_values)
         except Reached as reached:
             return reached.maps
-        raise AssertionError("the encoder did not reach its door")
+        raise AssertionError("the encoder did not reach the Door")
 
-    def forward(self, pixel_values: Tensor, **kwargs: Any) -> DepthEstimatorOutput:
-        """Standardised images (b, 3, h, w) to `predicted_depth` (b, h, w), without an activation at the end."""
-        raw = self.pixels(self.maps(pixel_values), pixel_values)
+    def forward(self, pixel_values: Tensor, **kwargs: object) -> DepthEstimatorOutput:
+        """Standardised images (b, 3, h, w) to `predicted_depth` (b, h, w); there is no activation at the end."""
+        raw = self.pixels(self.encode(pixel_values), pixel_values)
         raw = functional.interpolate(raw, pixel_values.shape[-2:], mode="bilinear", align_corners=False)
         return DepthEstimatorOutput(predicted_depth=raw[:, 0])  # pyright: ignore[reportArgumentType]
 
 
-def pixel_depth(network: PreTrainedModel) -> PixelDepth:
-    """A network's encoder and its weights under a new head that answers 1/2 everywhere; the network is left as it is.
+def make_pixel_depth(network: PreTrainedModel) -> PixelDepth:
+    """A copy of a network's encoder under a new head that predicts 1/2 everywhere; the network stays unchanged.
 
     Raises:
-        ValueError: an architecture whose encoder is not tapped.
+        ValueError: an architecture whose layers sonde does not read, see DECODERS.
     """
     kind = str(network.config.model_type)
     if kind not in DECODERS:
         raise ValueError(f"model.head=pixels does not fit {kind} networks: use one of {', '.join(DECODERS)}.")
-    door = without_decoder(deepcopy(network))
+    door = remove_decoder(deepcopy(network))
+    # The widths of the maps are known only after a forward pass; a small image of whole patches is enough.
     side = 64 if kind != "depth_anything" else 56
     try:
         with torch.no_grad():
@@ -134,8 +137,8 @@ def pixel_depth(network: PreTrainedModel) -> PixelDepth:
     return made.eval()
 
 
-def without_decoder(network: PreTrainedModel) -> PreTrainedModel:
-    """The network with a door in its decoder's place, and nothing behind it; changed in place."""
+def remove_decoder(network: PreTrainedModel) -> PreTrainedModel:
+    """Replace the network's decoder by a `Door` and what follows it by identities; changed in place."""
     decoder = DECODERS[str(network.config.model_type)]
     behind = [name for name, _ in network.named_children()]
     for name in behind[behind.index(decoder) + 1 :]:

@@ -1,8 +1,7 @@
-"""Weights to start from: drawn so that a network built from a config learns."""
+"""Initial weights: drawn so that a network built from a config learns."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,11 @@ from sonde.models.network import FAMILIES, DepthModel
 
 
 def reinit_head(network: nn.Module) -> None:
-    """Give a network built from a config weights that learn: He and Glorot's, and a last layer that is alive.
+    """Give a network built from a config weights that can learn: those of He and Glorot, and a live last layer.
 
-    transformers draws every layer with a standard deviation of 0.02. Under it Depth Anything's last ReLU is dead
-    (the map is 0 everywhere and the loss stays flat), and in narrow encoders the residual branches answer next to 0.
+    transformers draws every layer with a standard deviation of 0.02. With those weights Depth Anything's last ReLU is
+    dead (the map is 0 everywhere and the loss stays constant), and in narrow encoders the residual branches return
+    almost 0.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
@@ -30,12 +30,12 @@ def reinit_head(network: nn.Module) -> None:
     nn.init.normal_(last.weight, std=0.02)
     nn.init.constant_(last.bias, 0.0 if family.sigmoid else 0.5)
     if not family.sigmoid and hasattr(network.config, "depth_estimation_type"):  # pyright: ignore[reportAttributeAccessIssue]
-        level(network, last)
+        calibrate_head(network, last)
 
 
 @torch.no_grad()
 def answer_evenly(model: DepthModel) -> None:
-    """Let a network answer 1/2 everywhere, whatever it sees: the last layer's weights are 0 until it learns."""
+    """Let a network predict 1/2 everywhere for any image: the last layer's weights are 0 until it learns."""
     last = model.network.get_submodule(model.family.last)
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.zeros_(last.weight)
@@ -43,11 +43,11 @@ def answer_evenly(model: DepthModel) -> None:
 
 
 @torch.no_grad()
-def level(network: nn.Module, last: nn.Conv2d) -> None:
-    """Scale and shift the last layer so that it answers 0.5 ± 0.1 to noise, whatever the size and the seed.
+def calibrate_head(network: nn.Module, last: nn.Conv2d) -> None:
+    """Scale and shift the last layer so that its output on noise is 0.5 ± 0.1, for any size and seed.
 
-    Through so deep a decoder the spread of what reaches the last layer is a matter of luck, and with it the share of
-    pixels that its ReLU passes.
+    The decoder is deep: the spread of the last layer's input, and so the share of pixels that its ReLU passes, varies
+    strongly with the seed.
     """
     answers: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, inputs, output: answers.append(torch.as_tensor(output)))
@@ -62,14 +62,15 @@ def level(network: nn.Module, last: nn.Conv2d) -> None:
 
 
 @torch.no_grad()
-def deepened(network: nn.Module, depths: Sequence[int]) -> GLPNForDepthEstimation:
-    """A GLPN of more attention blocks that gives the same answers, to go on learning from (Net2Net, Chen et al., 2016).
+def deepen(network: nn.Module, depths: Sequence[int]) -> GLPNForDepthEstimation:
+    """A GLPN with more attention blocks and the same output, as a start for training (Net2Net, Chen et al., 2016).
 
-    A new block is a copy of its stage's last whose two residual branches end in zeros, so that it adds nothing yet.
+    A new block is a copy of the last one of its stage. Its two residual branches end in zeros, so that it adds nothing
+    before it is trained.
 
     Args:
-        network: a GLPN; it is left as it is.
-        depths: blocks in each of its stages, none fewer than it has.
+        network: a GLPN; it stays unchanged.
+        depths: number of blocks in each stage, at least as many as it has.
 
     Raises:
         ValueError: another architecture, another number of stages, or fewer blocks.
@@ -82,11 +83,13 @@ def deepened(network: nn.Module, depths: Sequence[int]) -> GLPNForDepthEstimatio
     config.depths = [*depths]
     larger = GLPNForDepthEstimation(config)
     larger.load_state_dict(network.state_dict(), strict=False)
-    stages: tuple[Any, Any] = (larger.glpn.encoder.block, network.glpn.encoder.block)
-    for blocks, known in zip(*stages, strict=True):
+    for blocks, known in zip(larger.glpn.encoder.block, network.glpn.encoder.block, strict=True):
+        assert isinstance(blocks, nn.ModuleList) and isinstance(known, nn.ModuleList)
         for block in blocks[len(known) :]:
             block.load_state_dict(known[-1].state_dict())
-            for last in (block.attention.output.dense, block.mlp.dense2):
+            for name in ("attention.output.dense", "mlp.dense2"):
+                last = block.get_submodule(name)
+                assert isinstance(last, nn.Linear)
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
     return larger.train(network.training)

@@ -1,6 +1,6 @@
 """The feature maps that a network's decoder reads: four layers of DINOv2, four stages of GLPN and EfficientNet-Lite.
 
-They are read at the decoder's door, so they are what the decoder gets, in any architecture and beneath adapters too.
+They are read where they enter the decoder, so they are exactly its input, in any architecture and also below adapters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,26 +9,28 @@ from typing import Any
 
 from jaxtyping import Float
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 
 from sonde.models.network import DepthModel
 from sonde.tensors import Image
 
+Side = int | SymInt
+"""A number of rows or columns; symbolic while a network is exported."""
 Tap = Float[Tensor, "b _ _ _"]
-"""One of several maps (b, c, h, w), whatever the sizes of the others."""
+"""A map (b, c, h, w) of one layer; the maps of a network differ in size."""
 
 
-def tapped(model: DepthModel, rgb: Image) -> list[Tap]:
+def read_taps(model: DepthModel, rgb: Image) -> list[Tap]:
     """The feature maps (b, c, h, w) that the decoder reads, shallowest first; gradients flow.
 
-    Tokens lie on their patch grid, without the class token; Depth Anything's have passed the encoder's last norm,
-    as the decoder reads them. Only the encoder is run.
+    Tokens are arranged on their patch grid, without the class token. Depth Anything's have passed the encoder's last
+    norm, as the decoder reads them. Only the encoder runs.
 
     Raises:
-        ValueError: an architecture that is not tapped, see DECODERS.
+        ValueError: an architecture whose layers sonde does not read, see DECODERS.
     """
-    with recording(model) as maps:
-        stop = decoder_of(model).register_forward_pre_hook(_stop)
+    with record_taps(model) as maps:
+        stop = find_decoder(model).register_forward_pre_hook(_stop)
         try:
             model.forward_raw(model.network, rgb)
         except Enough:
@@ -39,72 +41,75 @@ def tapped(model: DepthModel, rgb: Image) -> list[Tap]:
 
 
 @contextmanager
-def recording(model: DepthModel) -> Iterator[list[Tap]]:
-    """While inside, a list that holds the maps of `tapped` after every forward pass.
+def record_taps(model: DepthModel) -> Iterator[list[Tap]]:
+    """A context with a list that holds the maps of `read_taps` after every forward pass.
 
-    Depth and features of one pass, for a loss of both:
+    Depth and features of one pass, for a loss on both:
 
-        with recording(model) as maps:
-            depth = model.respond(model.network, rgb)
+        with record_taps(model) as maps:
+            depth = model.forward_raw(model.network, rgb)
 
     Raises:
-        ValueError: an architecture that is not tapped, see DECODERS.
+        ValueError: an architecture whose layers sonde does not read, see DECODERS.
     """
     maps: list[Tensor] = []
 
-    def note(decoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-        maps[:] = on_grid(inputs)
+    def keep(decoder: nn.Module, inputs: tuple[object, ...]) -> None:
+        maps[:] = arrange_on_grid(inputs)
 
-    hook = decoder_of(model).register_forward_pre_hook(note)
+    hook = find_decoder(model).register_forward_pre_hook(keep)
     try:
         yield maps
     finally:
         hook.remove()
 
 
-def encoding_network(model: DepthModel) -> Any:
-    """The network whose encoder is read, without adapters' wrapper and beneath a head of pixels."""
+def find_tapped_network(model: DepthModel) -> Any:
+    """The network whose encoder is read: inside the wrapper of adapters and below a head of pixels."""
     inner: Any = model.network.get_base_model() if isinstance(model.network, PeftModel) else model.network
     return inner.base if inner.config.model_type == "pixel_head" else inner
 
 
-def decoder_of(model: DepthModel) -> nn.Module:
+def find_decoder(model: DepthModel) -> nn.Module:
     """The module that reads the taps.
 
     Raises:
-        ValueError: an architecture that is not tapped, see DECODERS.
+        ValueError: an architecture whose layers sonde does not read, see DECODERS.
     """
-    inner = encoding_network(model)
+    inner = find_tapped_network(model)
     family = inner.config.model_type
     if family not in DECODERS:
         raise ValueError(
-            f"The layers of {family} networks are not tapped: expected a model of {', '.join(DECODERS)}, such as "
+            f"sonde does not read the layers of {family} networks: expected a model of {', '.join(DECODERS)}, such as "
             "sonde-tiny or Depth Anything."
         )
     return inner.get_submodule(DECODERS[family])
 
 
-def on_grid(inputs: tuple[Any, ...]) -> list[Tap]:
-    """What a decoder is given, (maps or tokens, rows, columns), as maps (b, c, h, w)."""
-    return [_on_grid(tokens, inputs[1:]) for tokens in inputs[0]]
+def arrange_on_grid(inputs: tuple[object, ...]) -> list[Tap]:
+    """A decoder's input, (maps or tokens, rows, columns), as maps (b, c, h, w)."""
+    layers, *grid = inputs
+    assert isinstance(layers, Sequence)
+    return [_arrange_tokens(tokens, grid) for tokens in layers]
 
 
-def _on_grid(tokens: Tensor, grid: Sequence[int | None]) -> Tensor:
-    """Tokens (b, n, c) as (b, c, h, w); what comes before the patches, such as the class token, is left out."""
+def _arrange_tokens(tokens: Tensor, grid: Sequence[object]) -> Tensor:
+    """Tokens (b, n, c) as (b, c, h, w); tokens before the patches, such as the class token, are left out."""
     if tokens.ndim == 4:
         return tokens
     rows, columns = (*grid, None, None)[:2]
-    if rows is None or columns is None:
-        rows = columns = int(tokens.shape[1] ** 0.5)  # transformers' DPT, too, takes its tokens for a square
+    if not isinstance(rows, Side) or not isinstance(columns, Side):
+        # DPT's decoder gets no grid: transformers, too, arranges its tokens in a square.
+        rows = columns = int(tokens.shape[1] ** 0.5)
     patches = tokens[:, tokens.shape[1] - rows * columns :]
     return patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
 
 
 class Enough(Exception):
-    """Ends a forward pass at the decoder's door: nothing behind it is wanted."""
+    """Ends a forward pass where the decoder would begin."""
 
 
-def _stop(decoder: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _stop(decoder: nn.Module, inputs: tuple[object, ...]) -> None:
     raise Enough
 
 
@@ -115,4 +120,4 @@ DECODERS: dict[str, str] = {
     "efficientnet_lite": "decoder",
     "zoedepth": "neck",
 }
-"""Architecture -> the module that reads the taps. Depth Pro is none of them: its encoder sees overlapping crops."""
+"""Architecture → the module that reads the taps. Depth Pro is missing: its encoder reads overlapping crops."""

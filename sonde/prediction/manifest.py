@@ -1,165 +1,241 @@
-"""What a folder of predictions says of itself: `predictions.json`, which every call adds to and `sonde eval` reads.
+"""The manifest of a folder of predictions, `predictions.json`: every call adds to it and `sonde eval` reads it.
 
-One document states model, space and unit for all that lies beside it, so what differs in one of them is refused.
+One document states model, space and unit of all predictions in the folder, so predictions with others are refused.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, NotRequired, TypedDict
 
-from sonde import files
-from sonde.models import DepthModel, weights_hash
-from sonde.types import SPACES
+from sonde import files, models
+from sonde.renamed import aliases
+from sonde.types import SPACES, Space
 from sonde.units import UNITS
 
 MANIFEST = "predictions.json"
 BEGUN = "begun"
-"""Its list of files that calls wrote or set out to write and that are no predictions, or no more: to be replaced."""
+"""Its key for files that may be overwritten: a call began to write them and was stopped, or they were replaced."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What FOLDER/predictions.json states; nothing where it is absent.
+class Statement(TypedDict):
+    """What holds for all predictions of a folder."""
+
+    model: str
+    weights: str
+    """SHA-256 of `models.hash_weights`."""
+    space: Space
+    unit: str
+    """A key of UNITS for metric depth, else `1`."""
+    calibration: NotRequired[dict[str, object]]
+
+
+class ManifestEntry(TypedDict):
+    """One image in `predictions.json`."""
+
+    source: str
+    outputs: list[str]
+    """Paths relative to the manifest."""
+    width: NotRequired[int]
+    height: NotRequired[int]
+    min: NotRequired[float]
+    """Smallest value of the depth, in the manifest's unit; `median` and `max` likewise."""
+    median: NotRequired[float]
+    max: NotRequired[float]
+
+
+class Manifest(TypedDict, total=False):
+    """`predictions.json`; a folder that `sonde eval` keeps states `cut` and `settings` instead of predictions."""
+
+    model: str
+    weights: str | None
+    space: Space
+    unit: str
+    calibration: object
+    cut: str | None
+    settings: str | None
+    predictions: list[ManifestEntry]
+    failed: dict[str, str]
+    """Image → reason."""
+    begun: list[str]
+    """See BEGUN."""
+
+
+class WrittenImage(NamedTuple):
+    """One image of a call, and what was written for it."""
+
+    source: Path
+    outputs: list[Path]
+    width: int
+    height: int
+    min: float
+    """Smallest value of the depth, in the manifest's unit."""
+    median: float
+    max: float
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read FOLDER/predictions.json; empty if there is none.
 
     Raises:
-        ValueError: it is none, or states a space or a unit that there is not.
+        ValueError: a broken file, or a space or a unit that does not exist.
     """
     path = folder / MANIFEST
     if not path.is_file():
         return {}
     with files.reading(path, "expected what `sonde predict` writes; correct it, or predict into another folder"):
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document: Manifest = json.loads(path.read_text(encoding="utf-8"))
         _check(document)
     return document
 
 
-def statement(model: DepthModel) -> dict[str, Any]:
-    """What a model's predictions are, all that lie beside each other alike."""
-    return {
+def describe_predictions(model: "models.DepthModel") -> Statement:
+    """What holds for all predictions of a model."""
+    stated: Statement = {
         "model": model.name,
-        "weights": weights_hash(model.network),
+        "weights": models.hash_weights(model.network),
         "space": model.space,
         "unit": model.spec.unit if model.space == "metric" else "1",
-        **({"calibration": model.calibration.record} if model.calibration else {}),
     }
+    if model.calibration:
+        stated["calibration"] = model.calibration.record
+    return stated
 
 
 def check_folder(out: Path) -> None:
-    """A folder is there, or can be made.
-
-    Raises:
-        ValueError: a file is in its place.
-    """
+    """Raise ValueError if the output folder, or a folder above it, is a file."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: expected a folder for the output; give another name.")
 
 
-def check_addition(out: Path, stated: Mapping[str, Any], targets: Mapping[Path, Sequence[Path]]) -> None:
-    """Predictions that `stated` describes may lie beside those that are there.
+def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence[Path]]) -> None:
+    """Check that a folder can take the predictions of a model.
 
     Args:
         out: the folder.
-        stated: `statement` of the model.
-        targets: image -> the files it will give.
+        stated: `describe_predictions` of the model.
+        targets: image → the files that will be written for it.
 
     Raises:
-        ValueError: those there are of another model, weights, space, unit, calibration or cut, or would be overwritten
-            by another image's, or a file that no call wrote would.
+        ValueError: the folder holds predictions of another model, weights, space, unit, calibration or cut; or a
+            prediction of another image, or a file that no call wrote, would be overwritten.
     """
-    known = _known(out)
-    ours = _plain({"calibration": None, "cut": None} | dict(stated))
-    theirs = {"calibration": None, "cut": None} | known if "space" in known else {}
+    known = _read_known(out)
+    # Through JSON and back: tuples in a calibration's record come back from the file as lists.
+    ours: dict[str, object] = json.loads(json.dumps({"calibration": None, "cut": None, **stated}))
+    theirs: dict[str, object] = {"calibration": None, "cut": None, **known} if "space" in known else {}
     for key, value in ours.items():
         if theirs.get(key, value) != value:
+            found, wanted = _shorten(theirs[key]), _shorten(value)
             raise ValueError(
-                f"{out} holds predictions of another {key} ({_short(theirs[key])}, not {_short(value)}): give another "
-                "folder, or remove it."
+                f"{out} holds predictions of another {key} ({found}, not {wanted}): give another folder, or remove it."
             )
-    taken = {name: image for image, paths in targets.items() for name in _places(paths, out)}
+    taken = {name: image for image, paths in targets.items() for name in _make_relative(paths, out)}
     for entry in known.get("predictions", []):
         clash = [name for name in entry["outputs"] if str(taken.get(name, entry["source"])) != entry["source"]]
-        if clash and Path(entry["source"]).exists():  # else it was moved, and is now predicted again
+        # An image that no longer exists was moved, and is predicted again under its new name.
+        if clash and Path(entry["source"]).exists():
             raise ValueError(
                 f"{out / clash[0]} is the prediction of {entry['source']} and would be overwritten by that of "
                 f"{taken[clash[0]]}: give another folder."
             )
-    written = _listed(known) | set(known.get(BEGUN, []))
+    written = _list_outputs(known) | set(known.get(BEGUN, []))
     foreign = next((name for name in taken if name not in written and (out / name).exists()), None)
     if foreign:
         raise ValueError(
-            f"{out / foreign} is there already and is no prediction that {MANIFEST} lists: give another folder, for it "
-            "would be overwritten."
+            f"{out / foreign} exists and is not a prediction that {MANIFEST} lists: give another folder, so that it is "
+            "not overwritten."
         )
 
 
-def begin(out: Path, stated: Mapping[str, Any], targets: Iterable[Path]) -> None:
-    """Says in OUT/predictions.json what a call sets out to write: what it leaves when killed may be written anew."""
-    known = _known(out)
-    begun = {*known.get(BEGUN, []), *_places(targets, out)} - _listed(known)
+def begin(out: Path, stated: Statement, targets: Iterable[Path]) -> None:
+    """List in OUT/predictions.json the files that a call will write; if it is killed, the next call replaces them."""
+    known = _read_known(out)
+    begun = {*known.get(BEGUN, []), *_make_relative(targets, out)} - _list_outputs(known)
     _write(out, {**known, **stated, "predictions": known.get("predictions", []), BEGUN: sorted(begun)})
 
 
 def write_manifest(
-    out: Path, stated: Mapping[str, Any], entries: Sequence[dict[str, Any]], failed: Sequence[tuple[Path, str]]
+    out: Path, stated: Statement, entries: Sequence[WrittenImage], failed: Sequence[tuple[Path, str]]
 ) -> Path:
-    """OUT/predictions.json with what was listed there and is not replaced; outputs relative to it.
+    """Add a call's predictions to OUT/predictions.json and return its path.
 
-    All is in the unit it names, but point clouds and PNGs.
+    Entries of earlier calls stay, unless they were replaced. Values are in the stated unit; point clouds and PNGs have
+    their own.
     """
-    known = _known(out)
-    listed = [{**entry, "source": str(entry["source"]), "outputs": _places(entry["outputs"], out)} for entry in entries]
+    known = _read_known(out)
+    listed = [_make_entry(entry, out) for entry in entries]
     reasons = {str(path): reason for path, reason in failed}
     done = {entry["source"] for entry in listed}
     missed = {path: reason for path, reason in known.get("failed", {}).items() if path not in done}
-    document = {
+    document: Manifest = {
         **known,
         **stated,
-        "predictions": _merged(out, known.get("predictions", []), listed, set(reasons)),
+        "predictions": _merge_entries(out, known.get("predictions", []), listed, set(reasons)),
         "failed": missed | reasons,
     }
-    gone = _listed(known) - _listed(document)
+    gone = _list_outputs(known) - _list_outputs(document)
     document[BEGUN] = sorted(
-        name for name in {*known.get(BEGUN, []), *gone} - _listed(document) if (out / name).exists()
+        name for name in {*known.get(BEGUN, []), *gone} - _list_outputs(document) if (out / name).exists()
     )
     _write(out, document)
     return out / MANIFEST
 
 
-def _known(out: Path) -> dict[str, Any]:
-    """The manifest; where no prediction is left in it, without what it states of them."""
+def _make_entry(image: WrittenImage, out: Path) -> ManifestEntry:
+    return {
+        "source": str(image.source),
+        "outputs": _make_relative(image.outputs, out),
+        "width": image.width,
+        "height": image.height,
+        "min": image.min,
+        "median": image.median,
+        "max": image.max,
+    }
+
+
+def _read_known(out: Path) -> Manifest:
+    """The manifest; if no prediction is left in it, without the statement about them."""
     known = read_manifest(out)
-    return known if known.get("predictions", True) else {key: known[key] for key in (BEGUN, "failed") if key in known}
+    if known.get("predictions", True):
+        return known
+    kept: Manifest = {}
+    if BEGUN in known:
+        kept[BEGUN] = known[BEGUN]
+    if "failed" in known:
+        kept["failed"] = known["failed"]
+    return kept
 
 
-def _listed(document: Mapping[str, Any]) -> set[str]:
+def _list_outputs(document: Manifest) -> set[str]:
     return {name for entry in document.get("predictions", []) for name in entry["outputs"]}
 
 
-def _write(out: Path, document: dict[str, Any]) -> None:
-    if not document[BEGUN]:
-        del document[BEGUN]
+def _write(out: Path, document: Manifest) -> None:
+    if not document.get(BEGUN):
+        document.pop(BEGUN, None)
     with files.atomic_write(out / MANIFEST) as tmp_path:
         tmp_path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def _merged(
-    out: Path, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], failed: set[str]
-) -> list[dict[str, Any]]:
-    """Entries by image: those of before, without what was written anew or is gone, and those of now."""
+def _merge_entries(
+    out: Path, before: Sequence[ManifestEntry], now: Sequence[ManifestEntry], failed: set[str]
+) -> list[ManifestEntry]:
+    """Entries by image: the earlier ones, without files that were replaced or deleted, and the new ones."""
     written = {name for entry in now for name in entry["outputs"]}
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, ManifestEntry] = {}
     for entry in before:
         left = [name for name in entry["outputs"] if name not in written and (out / name).is_file()]
         if entry["source"] not in failed and (left or not entry["outputs"]):
             merged[entry["source"]] = {**entry, "outputs": left}
     for entry in now:
-        earlier = merged.get(entry["source"], {"outputs": []})["outputs"]
+        earlier = merged[entry["source"]]["outputs"] if entry["source"] in merged else []
         merged[entry["source"]] = {**entry, "outputs": [*entry["outputs"], *earlier]}
     return list(merged.values())
 
 
-def _check(document: Any) -> None:
+def _check(document: object) -> None:
     if not isinstance(document, dict):
         raise ValueError(f"it holds a {type(document).__name__} and no object")
     space, unit = document.get("space", "metric"), document.get("unit", "m")
@@ -170,24 +246,25 @@ def _check(document: Any) -> None:
     entries, failed = document.get("predictions", []), document.get("failed", {})
     if not (isinstance(entries, list) and isinstance(failed, dict) and all(map(_is_entry, entries))):
         raise ValueError("its predictions are no list of objects with source and outputs, or its failed no object")
-    if not (isinstance(begun := document.get(BEGUN, []), list) and all(isinstance(name, str) for name in begun)):
+    if not _is_list_of_text(document.get(BEGUN, [])):
         raise ValueError(f"its {BEGUN} is no list of names")
 
 
-def _is_entry(entry: Any) -> bool:
-    source, outputs = (entry.get("source"), entry.get("outputs")) if isinstance(entry, dict) else (None, None)
-    return isinstance(source, str) and isinstance(outputs, list) and all(isinstance(name, str) for name in outputs)
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("source"), str) and _is_list_of_text(entry.get("outputs"))
 
 
-def _places(paths: Iterable[Path], out: Path) -> list[str]:
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _make_relative(paths: Iterable[Path], out: Path) -> list[str]:
     return [path.relative_to(out).as_posix() for path in paths]
 
 
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """As it is after it was written and read."""
-    return json.loads(json.dumps(document))
-
-
-def _short(value: Any) -> Any:
+def _shorten(value: object) -> object:
     """A calibration by its formula."""
     return value.get("formula", value) if isinstance(value, dict) else value
+
+
+__getattr__ = aliases(__name__, {"statement": "describe_predictions"})

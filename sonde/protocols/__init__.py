@@ -1,7 +1,7 @@
-"""Protocols: how predictions are scored, as YAML files of frozen constants.
+"""Protocols: the constants by which predictions are scored, one YAML file each.
 
-A constant is never overridden in silence: another alignment renames the result, and anything else is another
-protocol under another name, in a file of one's own: `--protocol mine.yaml`.
+The constants are frozen. Another alignment or largest depth renames the result; for any other change write a protocol
+file with its own name: `--protocol mine.yaml`.
 """
 
 from itertools import pairwise
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from sonde.align import ALIGN
 from sonde.files import reading
 from sonde.metrics import METRICS
+from sonde.renamed import aliases
 from sonde.spelling import nearest
 from sonde.types import Space
 
@@ -23,55 +24,54 @@ PROTOCOLS = Path(__file__).parent
 
 
 class Protocol(BaseModel):
-    """Every number it takes to score again what a paper scored."""
+    """All constants needed to score predictions as a paper does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
     source: str
-    """Whose convention it is."""
+    """The paper or code that defines it."""
     images: str | None
-    """Which images the published numbers are of; `--only` takes the list. None: all of the set."""
+    """The images of the published numbers; `--only` takes their list. None: all of the set."""
     count: int | None
-    """How many those are: a score of another number says so. None: any."""
+    """Number of those images; a score on another number has a note. None: any number."""
     space: Space
-    """What predictions must claim to be scored without further ado."""
+    """The space of predictions that need no conversion."""
     align: str
     """A name in ALIGN, fitted to each image."""
     min_depth: float
     """Metres; ground truth at or below is not scored."""
     max_depth: float | None
-    """Metres; ground truth at or above is not scored. None: the set's own limit alone."""
+    """Metres; ground truth at or above is not scored. None: only the set's own limit applies."""
     cut: Literal["kb"] | None
-    """The part of the frame that the model sees, and that is scored: a name in CUTS. None: all of it."""
+    """The part of the frame that the model sees and that is scored: a name in CUTS. None: the whole frame."""
     window: Literal["garg", "eigen"] | tuple[int, int, int, int] | None
     """Where ground truth is scored: a name in SHARES, or top, bottom, left, right in pixels. None: everywhere."""
     window_of: Literal["frame", "cut"]
-    """What the window is a window of: the frame before the cut, or what the cut left."""
+    """Whether the window is one of the whole frame or of its cut."""
     resize: Literal["bicubic", "bilinear", "nearest"]
-    """How a prediction is brought to the ground truth's size."""
+    """How a prediction is resized to the ground truth."""
     align_corners: bool
-    """Whether the corner pixels' centres are held while resizing (torch's word)."""
+    """Torch's `align_corners` of that resize: whether the centres of the corner pixels stay in place."""
     fit_side: PositiveInt | None
-    """Pixels; the fit alone sees every map thinned to this longer side, by nearest neighbours. None: every pixel."""
+    """Pixels of the longer side to which maps are thinned, by nearest neighbours, for the fit. None: every pixel."""
     clamp: tuple[float, float | None] | None
-    """Metres; the prediction is brought inside after its alignment, and a disparity before it is inverted."""
+    """Metres; the aligned prediction is clamped to it, a disparity before its inversion."""
     average: Literal["image", "pair"]
     """Mean over an image's trusted pixels, then over images; or over all pairs of points (`ordinal_accuracy`)."""
     groups: str | None
-    """Means by group beside the mean of all: a name that the set's `groups` takes."""
+    """A grouping of the set (an argument of its `groups`), to report the mean of each group too."""
     scenes: str | None
-    """What frames share, likewise: confidence intervals draw a scene whole. None: every image by itself."""
+    """Likewise: the frames of one scene, which confidence intervals draw together. None: each image alone."""
     ranges: tuple[float, ...]
-    """Metres; abs_rel, rmse and delta1 also by true depth between each two. Empty: not."""
+    """Metres; abs_rel, rmse and delta1 are also reported by true depth between neighbouring bounds. Empty: not."""
     unit: Literal["m", "mm"] | None
     """Unit of the reported lengths; None: the set's own."""
     metrics: list[str]
-    """Names in METRICS; of an average over pairs `ordinal_accuracy` alone."""
+    """Names in METRICS; with an average over pairs, only `ordinal_accuracy`."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Protocol":
-        """Every pair of bounds runs upwards."""
+    def _check_order(self) -> "Protocol":
         bounds = {"max_depth": (self.min_depth, self.max_depth), "clamp": self.clamp, "ranges": self.ranges}
         if isinstance(self.window, tuple):
             bounds |= {"window": (-1, *self.window[:2]), "window's columns": (-1, *self.window[2:])}
@@ -83,29 +83,29 @@ class Protocol(BaseModel):
 
     @property
     def spans(self) -> dict[str, tuple[float, float]]:
-        """The ranges by what a report calls them: `0-20` → (0, 20), the first included."""
+        """The ranges by their names in a report: `0-20` → (0, 20), the lower bound included."""
         return {f"{low:g}-{high:g}": (low, high) for low, high in zip(self.ranges[:-1], self.ranges[1:], strict=True)}
 
 
-def names() -> list[str]:
-    """Names of the packaged protocols."""
+def list_names() -> list[str]:
+    """The names of the packaged protocols, sorted."""
     return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 
 
 def load(name: str, align: str | None = None, max_depth: float | int | None = None) -> Protocol:
-    """The protocol of a name, or of a YAML file of one's own.
+    """Load a packaged protocol, or one of your own from a YAML file.
 
     Args:
-        name: see `names`; or a file.
-        align: another alignment than its own makes it NAME+ALIGN.
-        max_depth: metres; another end than its own makes it NAME+50m, whose predictions are held within it too.
+        name: one of `list_names`, or a file.
+        align: replaces its alignment and makes it NAME+ALIGN.
+        max_depth: metres; replaces its largest depth and the upper bound of its clamp, and makes it NAME+50m.
 
     Raises:
-        ValueError: no such protocol or alignment, with the right ones; an end that is none; or a file of one's own
-            that is incomplete, or bears the name of a packaged one.
+        ValueError: an unknown protocol or alignment, with the nearest known one; a `max_depth` that is not above
+            `min_depth`; or a file that is incomplete or has the name of a packaged protocol.
     """
-    rules = _own(Path(name)) if name.endswith((".yaml", ".yml")) else _packaged(name)
-    rules = rules if max_depth in (None, rules.max_depth) else _ending_at(float(max_depth), rules)
+    rules = _load_file(Path(name)) if name.endswith((".yaml", ".yml")) else _load_packaged(name)
+    rules = rules if max_depth in (None, rules.max_depth) else _set_max_depth(float(max_depth), rules)
     if align is None or align == rules.align:
         return rules
     if align not in ALIGN:
@@ -113,28 +113,29 @@ def load(name: str, align: str | None = None, max_depth: float | int | None = No
     return rules.model_copy(update={"name": f"{rules.name}+{align}", "align": align})
 
 
-def _ending_at(max_depth: float, rules: Protocol) -> Protocol:
-    """The protocol as it would be with another end."""
+def _set_max_depth(max_depth: float, rules: Protocol) -> Protocol:
     if not rules.min_depth < max_depth < inf:
         raise ValueError(
             f"max_depth_eval={max_depth:g}: {rules.name} scores depth from {rules.min_depth:g} m; give more than that."
         )
-    held = rules.clamp and (rules.clamp[0], None if rules.clamp[1] is None else max_depth)
-    return rules.model_copy(update={"name": f"{rules.name}+{max_depth:g}m", "max_depth": max_depth, "clamp": held})
+    clamp = rules.clamp
+    if clamp is not None and clamp[1] is not None:
+        clamp = (clamp[0], max_depth)
+    return rules.model_copy(update={"name": f"{rules.name}+{max_depth:g}m", "max_depth": max_depth, "clamp": clamp})
 
 
-def _packaged(name: str) -> Protocol:
-    if name not in names():
-        raise ValueError(f"No protocol {name!r}: {nearest(name, names())}")
+def _load_packaged(name: str) -> Protocol:
+    if name not in list_names():
+        raise ValueError(f"No protocol {name!r}: {nearest(name, list_names())}")
     return Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
 
 
-def _own(path: Path) -> Protocol:
-    """A protocol of one's own, under a name of its own: what a packaged name says is never changed."""
+def _load_file(path: Path) -> Protocol:
+    """A protocol of the user's own; its name must differ from every packaged one, whose meaning never changes."""
     with reading(path, "expected every key of a packaged protocol, such as sonde/protocols/metric.yaml"):
         rules = Protocol.model_validate(yaml.safe_load(path.read_text()))
-    if rules.name in names() or "+" in rules.name:
-        raise ValueError(f"{path} is named {rules.name}, a name that is taken: give your protocol another.")
+    if rules.name in list_names() or "+" in rules.name:
+        raise ValueError(f"{path}: the name {rules.name} is taken. Give your protocol another name, without '+'.")
     if rules.align not in ALIGN:
         raise ValueError(f"{path}: no alignment {rules.align!r}: {nearest(rules.align, list(ALIGN))}")
     known = list(METRICS) if rules.average == "image" else ["ordinal_accuracy"]
@@ -143,3 +144,6 @@ def _own(path: Path) -> Protocol:
         name = wrong[0] if wrong else ""
         raise ValueError(f"{path}: no metric {name!r}: {nearest(name, known)}")
     return rules
+
+
+__getattr__ = aliases(__name__, {"names": "list_names"})

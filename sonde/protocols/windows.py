@@ -1,4 +1,4 @@
-"""Where in a frame the field looks: the cut that a model sees, and the window whose ground truth is scored."""
+"""The part of a frame that a model sees, and the window in which ground truth is scored."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sonde.datasets import Capture, kb_crop
-from sonde.datasets.kitti import kb_window
+from sonde.datasets.kitti import cut_kb_window
+from sonde.renamed import aliases
 
 SHARES = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
 }
-"""Of the height and of the width where a window by name begins and ends (Garg et al., 2016; Eigen et al., 2014)."""
+"""Top, bottom, left and right of named windows, as shares of the frame (Garg et al., 2016; Eigen et al., 2014)."""
 
 
 class Box(NamedTuple):
@@ -25,19 +26,23 @@ class Box(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A part of the frame that is all a model sees."""
+    """A part of the frame that a model sees."""
 
     capture: Callable[[Capture], Capture]
-    """Image, depth, mask and camera together."""
+    """Crops image, depth, mask and intrinsics together."""
     pixels: Callable[[np.ndarray, str], np.ndarray]
-    """Of (h, w, …) pixels of the whole frame; the name stands for them in the error."""
+    """Crops pixels (h, w, …) of the whole frame; the text names them in error messages."""
 
 
-def box(window: str | tuple[int, int, int, int], size: tuple[int, int]) -> Box:
-    """A window, by its name in SHARES or by its bounds, in a frame of (height, width); shares are rounded down.
+def find_box(window: str | tuple[int, int, int, int], size: tuple[int, int]) -> Box:
+    """The bounds of a window in pixels; shares are rounded down.
+
+    Args:
+        window: a name in SHARES, or top, bottom, left and right in pixels.
+        size: (height, width) of the frame.
 
     Raises:
-        ValueError: bounds that leave the frame.
+        ValueError: bounds outside the frame.
     """
     height, width = size
     if isinstance(window, str):
@@ -46,20 +51,22 @@ def box(window: str | tuple[int, int, int, int], size: tuple[int, int]) -> Box:
     bounds = Box(*window)
     if bounds.bottom > height or bounds.right > width:
         raise ValueError(
-            f"Rows {bounds.top}:{bounds.bottom} and columns {bounds.left}:{bounds.right} are scored, and the ground "
-            f"truth is {width}x{height}: give it at the size that the protocol is for."
+            f"The protocol scores rows {bounds.top}:{bounds.bottom} and columns {bounds.left}:{bounds.right}, but the "
+            f"ground truth is {width}x{height}: give it in the size that the protocol is for."
         )
     return bounds
 
 
-def within(capture: Capture, window: str | tuple[int, int, int, int]) -> Capture:
-    """The capture, trusted inside the window alone."""
+def mask_outside(capture: Capture, window: str | tuple[int, int, int, int]) -> Capture:
+    """The capture, trusted only inside the window."""
     height, width = capture.depth.shape
-    top, bottom, left, right = box(window, (height, width))
+    top, bottom, left, right = find_box(window, (height, width))
     mask = np.zeros_like(capture.mask)
     mask[top:bottom, left:right] = capture.mask[top:bottom, left:right]
     return capture._replace(mask=mask)
 
 
-CUTS: dict[str, Cut] = {"kb": Cut(kb_crop, kb_window)}
-"""Name → cut, as a protocol's `cut:` spells it."""
+CUTS: dict[str, Cut] = {"kb": Cut(kb_crop, cut_kb_window)}
+"""Name in a protocol's `cut:` → cut."""
+
+__getattr__ = aliases(__name__, {"box": "find_box", "within": "mask_outside"})

@@ -7,41 +7,42 @@ need the data or the network run later, when both are open.
 from collections.abc import Callable, Iterator
 
 from sonde.recipes.schema import Recipe
+from sonde.renamed import aliases
 
-METRES = ("b0", "b1", "b2", "b3", "b4", "b5")
+METRIC_SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
 """Sizes whose network predicts metres only."""
 
 Rule = Callable[[Recipe], str | None]
 
 
-def broken(recipe: Recipe) -> Iterator[str]:
+def find_broken_rules(recipe: Recipe) -> Iterator[str]:
     """The error sentence of each rule that a recipe breaks."""
     for rule in RULES:
         if (sentence := rule(recipe)) is not None:
             yield sentence
 
 
-def _one_input_size(recipe: Recipe) -> str | None:
+def _check_one_input_size(recipe: Recipe) -> str | None:
     if recipe.model.input_size is None or recipe.model.input_pixels is None:
         return None
     return "model.input_size and model.input_pixels both say what the network sees: remove one."
 
 
-def _encoder_of_a_size(recipe: Recipe) -> str | None:
+def _check_encoder_has_size(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.encoder is None or model.size is not None:
         return None
     return f"model.encoder={model.encoder} is for a model.size, such as small or b4: remove it, or set model.size."
 
 
-def _depths_of_a_name(recipe: Recipe) -> str | None:
+def _check_depths_have_name(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.depths is None or model.size is None:
         return None
     return f"model.depths cannot be combined with model.size={model.size}: remove one."
 
 
-def _one_end_of_depth(recipe: Recipe) -> str | None:
+def _check_one_depth_limit(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.size is None or model.max_depth is None or model.encoding is None:
         return None
@@ -51,27 +52,27 @@ def _one_end_of_depth(recipe: Recipe) -> str | None:
     )
 
 
-def _end_of_a_metric_size(recipe: Recipe) -> str | None:
+def _check_metric_size_has_limit(recipe: Recipe) -> str | None:
     model = recipe.model
-    if model.size not in METRES or model.max_depth is not None or model.encoding is not None:
+    if model.size not in METRIC_SIZES or model.max_depth is not None or model.encoding is not None:
         return None
     return f"model.size={model.size} predicts metres and needs model.max_depth, such as 80 (road) or 10 (rooms)."
 
 
-def _size_of_a_window(recipe: Recipe) -> str | None:
+def _check_window_has_size(recipe: Recipe) -> str | None:
     if recipe.data.fit == "stretch" or recipe.model.input_size is not None:
         return None
     return f"data.fit={recipe.data.fit} needs model.input_size, the (height, width) to cut: set it."
 
 
-def _start_of_a_trained_head(recipe: Recipe) -> str | None:
+def _check_start_trains_head(recipe: Recipe) -> str | None:
     model = recipe.model
     if not model.affine_start or (model.train_head and model.encoding is not None):
         return None
     return "model.affine_start sets the last layer of the head: set model.train_head=true and model.encoding."
 
 
-def _adapter_keeps_no_base(recipe: Recipe) -> str | None:
+def _check_adapter_base_loads_again(recipe: Recipe) -> str | None:
     if recipe.lora is None:
         return None
     if recipe.model.init == "random":
@@ -87,7 +88,7 @@ def _adapter_keeps_no_base(recipe: Recipe) -> str | None:
     return None
 
 
-def _bench_of_a_metric_model(recipe: Recipe) -> str | None:
+def _check_bench_is_metric(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.background in ("none", "auto"):
         return None
@@ -104,14 +105,14 @@ def _bench_of_a_metric_model(recipe: Recipe) -> str | None:
     return None
 
 
-def _head_of_pixels_learns_metres(recipe: Recipe) -> str | None:
+def _check_pixel_head_is_metric(recipe: Recipe) -> str | None:
     asked = "model.head=pixels" if recipe.model.head == "pixels" else "choose" if recipe.choose else None
     if asked is None or recipe.model.encoding is not None:
         return None
     return f"{asked} needs metric depth: set model.encoding=inverse."
 
 
-def _labels_do_not_judge(recipe: Recipe) -> str | None:
+def _check_labels_do_not_judge(recipe: Recipe) -> str | None:
     labels = [part.root for part in (recipe.data, *recipe.data.also) if part.format == "pseudo"]
     if not labels or recipe.data.measured is not None:
         return None
@@ -121,7 +122,7 @@ def _labels_do_not_judge(recipe: Recipe) -> str | None:
     )
 
 
-def _judged_depth_is_read(recipe: Recipe) -> str | None:
+def _check_judged_depth_is_read(recipe: Recipe) -> str | None:
     judged, read = recipe.data.max_depth_eval, recipe.data.max_depth
     if judged is None or read is None or judged <= read or recipe.data.measured is not None:
         return None
@@ -131,7 +132,7 @@ def _judged_depth_is_read(recipe: Recipe) -> str | None:
     )
 
 
-def _exact_beside_a_bench(recipe: Recipe) -> str | None:
+def _check_bench_decodes_exactly(recipe: Recipe) -> str | None:
     model = recipe.model
     if model.encoding != "inverse_notebook" or model.background == "none":
         return None
@@ -141,7 +142,7 @@ def _exact_beside_a_bench(recipe: Recipe) -> str | None:
     )
 
 
-def _stopping_needs_judges(recipe: Recipe) -> str | None:
+def _check_stopping_has_validations(recipe: Recipe) -> str | None:
     if recipe.early_stopping is None:
         return None
     rules, strategy = recipe.data.split, recipe.train.get("eval_strategy")
@@ -154,7 +155,7 @@ def _stopping_needs_judges(recipe: Recipe) -> str | None:
     )
 
 
-def _fold_of_folds(recipe: Recipe) -> str | None:
+def _check_fold_is_in_folds(recipe: Recipe) -> str | None:
     rules = recipe.data.split
     if rules.fold is None:
         return None
@@ -165,7 +166,7 @@ def _fold_of_folds(recipe: Recipe) -> str | None:
     return None
 
 
-def _whole_weights(recipe: Recipe) -> str | None:
+def _check_weights_can_shard(recipe: Recipe) -> str | None:
     if not recipe.train.get("fsdp"):
         return None
     if recipe.train.get("optim") == "muon":
@@ -176,21 +177,24 @@ def _whole_weights(recipe: Recipe) -> str | None:
 
 
 RULES: list[Rule] = [
-    _one_input_size,
-    _encoder_of_a_size,
-    _depths_of_a_name,
-    _one_end_of_depth,
-    _end_of_a_metric_size,
-    _size_of_a_window,
-    _start_of_a_trained_head,
-    _adapter_keeps_no_base,
-    _bench_of_a_metric_model,
-    _head_of_pixels_learns_metres,
-    _labels_do_not_judge,
-    _judged_depth_is_read,
-    _exact_beside_a_bench,
-    _stopping_needs_judges,
-    _fold_of_folds,
-    _whole_weights,
+    _check_one_input_size,
+    _check_encoder_has_size,
+    _check_depths_have_name,
+    _check_one_depth_limit,
+    _check_metric_size_has_limit,
+    _check_window_has_size,
+    _check_start_trains_head,
+    _check_adapter_base_loads_again,
+    _check_bench_is_metric,
+    _check_pixel_head_is_metric,
+    _check_labels_do_not_judge,
+    _check_judged_depth_is_read,
+    _check_bench_decodes_exactly,
+    _check_stopping_has_validations,
+    _check_fold_is_in_folds,
+    _check_weights_can_shard,
 ]
 """Every rule, in the order in which a recipe is checked."""
+
+
+__getattr__ = aliases(__name__, {"broken": "find_broken_rules"})

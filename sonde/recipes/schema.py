@@ -2,16 +2,18 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
+
+from sonde.strict import Strict
 
 
-class Strict(BaseModel):
-    """A section of a recipe. An unknown key is an error; the docstring of a field is its help."""
+class Section(Strict):
+    """A section of a recipe. Defaults are validated too."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(validate_default=True)
 
 
-class ModelRecipe(Strict):
+class ModelRecipe(Section):
     """Which network trains, and what it predicts."""
 
     name: str | None = None
@@ -63,7 +65,7 @@ class ModelRecipe(Strict):
     """Before the first step, fold a least-squares scale and shift into the last layer. Needs `train_head`."""
 
     @model_validator(mode="after")
-    def _one_network(self) -> "ModelRecipe":
+    def _choose_one_network(self) -> "ModelRecipe":
         """A network comes from a name or from a size, not from both."""
         if self.name is None and self.size is None:
             self.name = "sonde-tiny"
@@ -77,7 +79,7 @@ class ModelRecipe(Strict):
         return self.name or str(self.size)
 
 
-class SplitRecipe(Strict):
+class SplitRecipe(Section):
     """Which captures train, which choose the checkpoint, and which are held out for the final score."""
 
     test: int | float = 0.2
@@ -95,7 +97,7 @@ class SplitRecipe(Strict):
     """Which fold validates, counted from 0. None trains every fold in turn."""
 
 
-class Part(Strict):
+class Part(Section):
     """A folder of captures, and the renders that fill it if it is absent."""
 
     format: str
@@ -123,7 +125,7 @@ class DataRecipe(Part):
     """A name in DATASETS."""
     root: str = "data"
     """The folder of the set, in that format."""
-    also: list[Part] = []
+    also: list[Part] = Field(default=[])
     """More sets, concatenated without re-balancing."""
     measured: Part | None = None
     """A set of measured depth for validation and test, divided by `split`. All other captures then train.
@@ -153,7 +155,7 @@ class DataRecipe(Part):
     every time."""
 
 
-class AugmentRecipe(Strict):
+class AugmentRecipe(Section):
     """Which augmentations apply. Each random draw is a function of (seed, epoch, index)."""
 
     flip: float = Field(default=0.0, ge=0, le=1)
@@ -189,7 +191,7 @@ class AugmentRecipe(Strict):
     """Share of images in which a rectangle is replaced by the next image of the batch. Each part uses its own depth."""
 
 
-class AlignRecipe(Strict):
+class AlignRecipe(Section):
     """Alignment of the encoder's features with those of a frozen encoder (Depth Anything's L_feat)."""
 
     weight: float = 1.0
@@ -200,7 +202,7 @@ class AlignRecipe(Strict):
     """Tokens whose cosine is above this value do not count."""
 
 
-class LossRecipe(Strict):
+class LossRecipe(Section):
     """The weight of a loss and the share of each image it leaves out. A number alone is the weight."""
 
     weight: float
@@ -211,17 +213,17 @@ class LossRecipe(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_number(cls, given: Any) -> Any:
+    def _accept_number(cls, given: object) -> object:
         if isinstance(given, dict) and "trim" in given and "weight" not in given:
             raise ValueError("it has a trim and no weight: add a weight, such as weight=1")
         return given if isinstance(given, dict | LossRecipe) else {"weight": given}
 
     @model_serializer
-    def _as_written(self) -> float | dict[str, float]:
+    def _write_number(self) -> float | dict[str, float]:
         return self.weight if self.trim is None else {"weight": self.weight, "trim": self.trim}
 
 
-class ChooseRecipe(Strict):
+class ChooseRecipe(Section):
     """How settings are chosen on left-out captures, with the features of the frozen encoder."""
 
     folds: int | None = Field(default=None, ge=2)
@@ -230,14 +232,15 @@ class ChooseRecipe(Strict):
     """Number of steps to fit a head of pixels."""
 
 
-class Recipe(Strict):
+class Recipe(Section):
     """A complete training run."""
 
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
+    # `lora` and `train` go to peft and transformers as keyword arguments, whose types those libraries check.
     lora: dict[str, Any] | None = None
     """The names of `peft.LoraConfig`. None trains every weight."""
-    loss: dict[str, LossRecipe] = {"masked_l1": 1.0, "edge_gradient": 3.0}  # pyright: ignore[reportAssignmentType]
+    loss: dict[str, LossRecipe] = Field(default={"masked_l1": 1.0, "edge_gradient": 3.0})  # pyright: ignore[reportAssignmentType]
     """Names in LOSSES, each with its weight, or with {weight: 1.0, trim: 0.1}, which leaves out the largest tenth of
     each image's errors."""
     choose: ChooseRecipe | None = None
@@ -245,7 +248,7 @@ class Recipe(Strict):
     align_features: AlignRecipe | None = None
     """Feature alignment with a frozen encoder. None uses no alignment."""
     augment: AugmentRecipe = AugmentRecipe()
-    train: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default={})
     """The names of `transformers.TrainingArguments`."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights. The average is validated and saved. None: no average."""
@@ -259,7 +262,7 @@ class Recipe(Strict):
     """Epochs between checkpoints, if train.save_strategy is epoch. The best checkpoint is always saved."""
     save_model: bool = True
     """Write checkpoints. Without them a stopped run cannot resume, and the run keeps its last weights."""
-    quick: list[str] = []
+    quick: list[str] = Field(default=[])
     """Overrides that `--quick` applies: dotted key=value."""
     output_dir: str = "runs/run"
     """The run folder."""

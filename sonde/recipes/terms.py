@@ -2,9 +2,11 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
 
 import yaml
+
+from sonde.renamed import aliases
 
 PART = re.compile(r"loss\.[^.=]+\.")
 """Start of an override of one part of a loss, such as `loss.silog.trim=0.1`."""
@@ -12,21 +14,28 @@ WHOLE = re.compile(r"loss\.[^.=]+")
 """The key of an override of one loss."""
 
 
-def by_parts(override: str) -> list[str]:
+def split_loss_override(override: str) -> list[str]:
     """Split an override of losses so that a number sets the weight alone and keeps the trim. Others do not change."""
     key, _, value = override.partition("=")
     if key == "loss" and isinstance(losses := yaml.safe_load(value), dict) and losses:
-        return [part for name, term in losses.items() for part in by_parts(f"loss.{name}={json.dumps(term)}")]
-    whole = WHOLE.fullmatch(key) and not value.lstrip().startswith("{")
-    return [f"{key}.weight={value}" if whole else override]
+        terms = [f"loss.{name}={json.dumps(term)}" for name, term in losses.items()]
+        return [part for term in terms for part in split_loss_override(term)]
+    is_number = WHOLE.fullmatch(key) and not value.lstrip().startswith("{")
+    return [f"{key}.weight={value}" if is_number else override]
 
 
-def weighed(fields: dict[str, Any], overrides: list[str], usual: dict[str, Any]) -> dict[str, Any]:
+def write_weights(
+    fields: dict[str, object], overrides: list[str], default_losses: Mapping[str, object]
+) -> dict[str, object]:
     """The fields with each number in `loss` written as {weight: number}, so that an override can add a trim.
 
-    An override of one part applies to the losses of the recipe, or to the `usual` losses if the recipe names none.
+    An override of one part applies to the losses of the recipe, or to the default losses if the recipe names none.
     """
-    losses = fields.get("loss", usual if any(map(PART.match, overrides)) else None)
-    if not isinstance(losses, dict):
+    losses = fields.get("loss", default_losses if any(map(PART.match, overrides)) else None)
+    if not isinstance(losses, Mapping):
         return fields
-    return {**fields, "loss": {name: t if isinstance(t, dict) else {"weight": t} for name, t in losses.items()}}
+    terms = {name: term if isinstance(term, dict) else {"weight": term} for name, term in losses.items()}
+    return {**fields, "loss": terms}
+
+
+__getattr__ = aliases(__name__, {"by_parts": "split_loss_override", "weighed": "write_weights"})

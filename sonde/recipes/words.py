@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from sonde.renamed import aliases
+
 SHORT: dict[str, tuple[str, ...]] = {
     "dataset": ("data.format",),
     "data_path": ("data.root",),
@@ -27,13 +29,13 @@ class Layout(NamedTuple):
     """A data set that GLPDepth or its forks train on."""
 
     format: str
-    """Our name for its layout, in DATASETS."""
+    """The name of its layout in DATASETS."""
     folder: str
     """The folder name that they append to `data_path`."""
     whole: str
     """The layout that `sonde eval` reads."""
     protocol: str
-    """The protocol that scores it as their test does."""
+    """The protocol that scores it as GLPDepth's test does."""
     recipe: str
     """The packaged recipe that trains on it."""
 
@@ -43,20 +45,23 @@ SETS: dict[str, Layout] = {
     "kitti": Layout("kitti_kb", "kitti", "kitti", "kitti-garg-kb", "metric-driving"),
     "nyudepthv2": Layout("nyu", "nyu_depth_v2", "nyu", "nyu-eigen", "metric-indoor"),
 }
-"""Their set names. `kitti` is also the name of one of our layouts; as a value of `dataset` it has their meaning."""
+"""GLPDepth's set names. `kitti` is also a name in DATASETS; as a value of `dataset` it means GLPDepth's set."""
 
 RANGES = {"kitti": 80, "nyu": 10}
 """Word in the name of a GLPDepth checkpoint -> largest depth it was trained for, in metres."""
 
 
-def range_of(name: str) -> int | None:
+def read_max_depth(name: str) -> int | None:
     """Largest depth of a GLPDepth checkpoint, in metres, by its file name; None if that has neither word, or both."""
-    said = [metres for word, metres in RANGES.items() if word in Path(name).name.lower()]
-    return said[0] if len(said) == 1 else None
+    found = [metres for word, metres in RANGES.items() if word in Path(name).name.lower()]
+    return found[0] if len(found) == 1 else None
 
 
-def spelled(word: str, value: str) -> list[str]:
-    """The fields that a word sets, each as key=value. `dataset` accepts their set names and our layout names."""
+def expand_word(word: str, value: str) -> list[str]:
+    """The fields that a word sets, each as key=value. `dataset` accepts GLPDepth's set names and names in DATASETS."""
     if word == "dataset" and value in SETS:
         value = SETS[value].format
     return [f"{field}={value}" for field in SHORT.get(word, (word,))]
+
+
+__getattr__ = aliases(__name__, {"range_of": "read_max_depth", "spelled": "expand_word"})

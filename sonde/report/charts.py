@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,12 +18,50 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from sonde.evaluation import Evaluation
-from sonde.metrics import LARGER_IS_BETTER
+from sonde.metrics import is_better_larger
 from sonde.recipes import Recipe
 from sonde.units import UNITS
 
 INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
 """Colours of a chart that the page replaces by its own, light or dark."""
+
+
+class Chart(NamedTuple):
+    """A chart as the page holds it."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the steps of a training went, by its last log."""
+
+    steps: int
+    skipped_steps: float
+    """Steps that were skipped, since their loss or gradient was not finite."""
+    scaler_skips: float | None
+    """Steps that float16's scaler passed over; None without one."""
+    data_wait: float | None
+    """The share of time spent waiting for data, in [0, 1]; None where the last log does not say."""
+
+    def document(self) -> dict[str, float]:
+        """What is known, ready for JSON."""
+        steps = {"steps": float(self.steps), "skipped_steps": self.skipped_steps}
+        more = {"scaler_skips": self.scaler_skips, "data_wait": self.data_wait}
+        return steps | {name: value for name, value in more.items() if value is not None}
+
+
+def describe_training(training: Training) -> str:
+    """How many steps, how many of them were skipped, and how long they waited for data, in words."""
+    skipped = f"{training.skipped_steps:.0f} skipped" if training.skipped_steps else "none skipped"
+    words = f"{training.steps}, {skipped}"
+    if training.scaler_skips:
+        words += f", {training.scaler_skips:.0f} passed over by float16's scaler"
+    if training.data_wait is not None:
+        words += f", {100 * training.data_wait:.1f} % of their time waiting for data"
+    return words
 
 
 @dataclass(frozen=True)
@@ -48,27 +86,29 @@ class Curves:
         found = self.series.get(name, {})
         return sorted(found), [found[step] for step in sorted(found)]
 
-    def kept(self, recipe: Recipe) -> int | None:
+    def find_kept_step(self, recipe: Recipe) -> int | None:
         """The step whose weights the run ended with: that of its best validation, else its last; None if not known."""
         if not (recipe.save_model and recipe.train.get("load_best_model_at_end", True)):
             return max(self.series.get("loss", {}), default=None)
         name = str(recipe.train.get("metric_for_best_model") or "loss").removeprefix("eval_")
         scores = {step: value for step, value in self.series.get(f"eval_{name}", {}).items() if np.isfinite(value)}
-        sign = -1 if name.startswith(LARGER_IS_BETTER) else 1
+        sign = -1 if is_better_larger(name) else 1
         return min(sorted(scores), key=lambda step: sign * scores[step], default=None)
 
-    def training(self) -> dict[str, float]:
-        """How the steps went by the last log: how many, how many were skipped, the share spent waiting for data."""
-        steps, _ = self.points("skipped_steps")
-        names = ("skipped_steps", "scaler_skips", "data_wait") if steps else ()
-        last = {name: self.series[name][steps[-1]] for name in names if name in self.series}
-        return {"steps": float(steps[-1]), **last} if steps else {}
+    def summarize_training(self) -> Training | None:
+        """How the steps went, by the last log; None where nothing was logged."""
+        steps, skipped = self.points("skipped_steps")
+        if not steps:
+            return None
+        last = steps[-1]
+        scaled, waited = (self.series.get(name, {}).get(last) for name in ("scaler_skips", "data_wait"))
+        return Training(last, skipped[-1], scaled, waited)
 
 
 def draw_charts(
     curves: Curves, errors: Float[np.ndarray, "n 2"], own: Evaluation, kept: int | None = None
-) -> list[dict[str, Any]]:
-    """Title, caption and SVG of each chart that there are numbers for.
+) -> list[Chart]:
+    """Each chart that there are numbers for.
 
     Args:
         curves: what the trainer logged.
@@ -84,29 +124,29 @@ def draw_charts(
             "Loss",
             "Training and validation; the dotted line is the checkpoint that was kept.",
             bool(curves.points("eval_loss")[0]),
-            partial(_losses, curves=curves, kept=kept),
+            partial(_draw_losses, curves=curves, kept=kept),
         ),
         (
             "Validation error",
             f"{main.words[0].upper()}{main.words[1:]} on the captures that chose the checkpoint.",
             bool(curves.points(validated)[0]),
-            partial(_validation, curves=curves, name=validated, label=label, kept=kept),
+            partial(_draw_validation, curves=curves, name=validated, label=label, kept=kept),
         ),
         (
             "Error against depth",
             f"Mean error{' as a share of depth' * own.relative} by true depth; the band holds 80 % of pixels.",
             len(errors) > 0,
-            partial(_against_depth, errors=errors, unit=unit, relative=own.relative),
+            partial(_draw_errors, errors=errors, unit=unit, relative=own.relative),
         ),
     ]
     return [
-        {"title": title, "caption": caption, "svg": chart(draw, number)}
+        Chart(title, caption, render_chart(draw, number))
         for number, (title, caption, known, draw) in enumerate(charts)
         if known
     ]
 
 
-def chart(draw: Callable[[Figure], None], number: int) -> Markup:
+def render_chart(draw: Callable[[Figure], None], number: int) -> Markup:
     """An SVG that takes text colour, accent and font from the page it stands in."""
     buffer = BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sonde", "font.size": 9}):
@@ -122,8 +162,8 @@ def chart(draw: Callable[[Figure], None], number: int) -> Markup:
     return Markup(svg)
 
 
-def _losses(figure: Figure, curves: Curves, kept: int | None) -> None:
-    axes = _axes(figure, "step", "loss")
+def _draw_losses(figure: Figure, curves: Curves, kept: int | None) -> None:
+    axes = _add_axes(figure, "step", "loss")
     for name, label, colour in (("loss", "training", QUIET), ("eval_loss", "validation", ACCENT)):
         steps, values = curves.points(name)
         axes.plot(steps, values, color=colour, linewidth=1.6, label=label)
@@ -132,31 +172,31 @@ def _losses(figure: Figure, curves: Curves, kept: int | None) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    _mark(axes, kept)
+    _mark_kept(axes, kept)
     axes.legend(frameon=False, labelcolor=INK)
 
 
-def _validation(figure: Figure, curves: Curves, name: str, label: str, kept: int | None) -> None:
-    axes = _axes(figure, "step", label)
+def _draw_validation(figure: Figure, curves: Curves, name: str, label: str, kept: int | None) -> None:
+    axes = _add_axes(figure, "step", label)
     axes.plot(*curves.points(name), color=ACCENT, linewidth=1.6, marker="o", markersize=3)
     axes.set_ylim(0, 1.08 * max(curves.points(name)[1]) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _mark(axes, kept)
+    _mark_kept(axes, kept)
 
 
-def _mark(axes: Axes, kept: int | None) -> None:
+def _mark_kept(axes: Axes, kept: int | None) -> None:
     """A line at the checkpoint that was kept."""
     if kept is not None:
         axes.axvline(kept, color=INK, linewidth=0.8, linestyle=":")
 
 
-def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str, relative: bool) -> None:
+def _draw_errors(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str, relative: bool) -> None:
     shares = np.stack([errors[:, 0] / UNITS[unit], 100 * errors[:, 1] / errors[:, 0]], axis=1)
-    middles, held = binned(shares if relative else errors / UNITS[unit], logarithmic=relative)
+    middles, held = bin_errors(shares if relative else errors / UNITS[unit], logarithmic=relative)
     kept = [n for n, values in enumerate(held) if len(values) >= 10]
     top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    _style(top, "", f"|error| ({'%' if relative else unit})")
-    _style(bottom, f"true depth ({unit})", "pixels")
+    _style_axes(top, "", f"|error| ({'%' if relative else unit})")
+    _style_axes(bottom, f"true depth ({unit})", "pixels")
     low, high = ([np.percentile(held[n], share) for n in kept] for share in (10, 90))
     top.fill_between(middles[kept], low, high, color=ACCENT, alpha=0.18, linewidth=0)
     top.plot(middles[kept], [held[n].mean() for n in kept], color=ACCENT, linewidth=1.6)
@@ -170,7 +210,7 @@ def _against_depth(figure: Figure, errors: Float[np.ndarray, "n 2"], unit: str, 
         bottom.xaxis.set_minor_locator(NullLocator())
 
 
-def binned(
+def bin_errors(
     errors: Float[np.ndarray, "n 2"], bins: int = 24, logarithmic: bool = False
 ) -> tuple[Float[np.ndarray, " bins"], list[np.ndarray]]:
     """Middles of equal steps of depth, or of its logarithm, and the absolute errors in each, save the outer 0.5 %."""
@@ -181,13 +221,13 @@ def binned(
     return (edges[:-1] + edges[1:]) / 2, [np.abs(errors[place == n, 1]) for n in range(bins)]
 
 
-def _axes(figure: Figure, x: str, y: str) -> Axes:
+def _add_axes(figure: Figure, x: str, y: str) -> Axes:
     axes = figure.subplots()
-    _style(axes, x, y)
+    _style_axes(axes, x, y)
     return axes
 
 
-def _style(axes: Axes, x: str, y: str) -> None:
+def _style_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.spines[["top", "right"]].set_visible(False)

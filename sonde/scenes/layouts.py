@@ -15,14 +15,13 @@ from jaxtyping import UInt16
 
 from sonde.files import atomic_write
 from sonde.files.cameras import write_intrinsics
+from sonde.geometry import SKY
 from sonde.types import DepthArray, MatrixArray, RGBArray, XYZArray
 
 PER_FOLDER = 250
 """Renders in one scene or drive folder."""
 QUALITY = 92
 """Of JPEG pictures."""
-SKY = 999.0
-"""Metres, in the layout `folder`: inside its limits, farther than anything rendered."""
 SAME = ("format", "family", "seed", "size", "rigs")
 """What all renders of one folder share."""
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sonde import architectures, features, losses, models
-from sonde.maps import resized
+from sonde.maps import resize
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe
 from sonde.tensors import Batch, Depth, Image, Mask, PerImage
@@ -44,13 +44,13 @@ class Objective:
         if cut is not None:
             image = mixed(image, inside_cut(cut, image)[0])
         aligning = self.frozen is not None and network.training
-        with features.recording(self.model) if aligning else nullcontext([]) as maps:
+        with features.record_taps(self.model) if aligning else nullcontext([]) as maps:
             raw = self.model.forward_raw(network, image)
-        pred = resized(raw, (depth.shape[-2], depth.shape[-1]))
+        pred = resize(raw, (depth.shape[-2], depth.shape[-1]))
         target = self.target(depth / self.model.focal_scale_of(batch), mask)
-        terms = losses.weighted(pred, target, mask & ~inside, self.weights)
+        terms = losses.weigh(pred, target, mask & ~inside, self.weights)
         if cut is not None:
-            others = losses.weighted(pred, target.roll(-1, 0), mask.roll(-1, 0) & inside, self.weights)
+            others = losses.weigh(pred, target.roll(-1, 0), mask.roll(-1, 0) & inside, self.weights)
             terms = {name: (1 - area) * own + area * others[name] for name, own in terms.items()}
         if aligning:
             terms["feature_alignment"] = self._alignment(maps[-1], image)
@@ -69,7 +69,7 @@ class Objective:
     def _alignment(self, last: Tensor, image: Image) -> PerImage:
         assert self.frozen is not None and self.align is not None
         with torch.no_grad():
-            wanted = features.tapped(self.frozen.to(image.device), image)[-1]
+            wanted = features.read_taps(self.frozen.to(image.device), image)[-1]
         own, frozen = (maps.flatten(2).transpose(1, 2) for maps in (last, wanted))
         return self.align.weight * losses.feature_alignment(own, frozen, self.align.tolerance)
 
@@ -85,7 +85,7 @@ def frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
         architectures.load_encoder(frozen.network.backbone, align.encoder)
     elif align.encoder is not None:
         frozen = models.load(align.encoder)
-    own, other = (features.tapped(one, torch.zeros(1, 3, 64, 64))[-1].shape for one in (model, frozen))
+    own, other = (features.read_taps(one, torch.zeros(1, 3, 64, 64))[-1].shape for one in (model, frozen))
     if own != other:
         raise ValueError(
             f"align_features.encoder={align.encoder} ends in features of shape {tuple(other[1:])} where {model.name}'s "

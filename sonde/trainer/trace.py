@@ -186,5 +186,5 @@ def _positive(sample: Batch) -> Depth:
 def _zeros(objective: Objective, pred: Depth, sample: Batch, bad: Iterable[str]) -> list[str]:
     names = [name for name in bad if name in objective.weights]
     target = objective.target(sample["depth"], sample["mask"]).clamp_min(1e-3)
-    again = losses.weighted(pred, target, torch.ones_like(sample["mask"]), {name: 1 for name in names})
+    again = losses.weigh(pred, target, torch.ones_like(sample["mask"]), {name: 1 for name in names})
     return [name for name in names if _finite([again[name]])]

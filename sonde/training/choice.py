@@ -1,14 +1,14 @@
 """Choose by leaving captures out: with a bench or without, and how long; on the features of a frozen encoder.
 
-Each capture is answered by a head that was fitted without it. These answers are kept in `left-out/`, and what was
-chosen, and the errors of all candidates, in `choice.json`.
+For each capture a head that was fitted without it predicts depth. These predictions are written to `left-out/`; what
+was chosen, and the errors of all candidates, to `choice.json`.
 """
 
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,21 @@ import torch
 from sonde import files
 from sonde.background import Background
 from sonde.datasets import DepthSet, split
-from sonde.evaluation.left_out import ANSWERS, CHOICE
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, SplitRecipe
-from sonde.training.aims import Aim, aim_at
-from sonde.training.fixed import FOLDS, MOST, Bench, make_background, read_bench, spread_evenly, why_not
-from sonde.training.heads import TOKENS, CapturePixels, Fit, features, fit, look, targets_at
+from sonde.renamed import aliases
+from sonde.runs import ANSWERS, CHOICE
+from sonde.training.fixed import FOLDS, MOST, Bench, explain_no_bench, make_background, read_bench, spread_evenly
+from sonde.training.heads import (
+    PIXELS,
+    CapturePixels,
+    FeatureHead,
+    compute_features,
+    fit_head,
+    sample_pixels,
+    sample_targets,
+)
+from sonde.training.targets import DepthTarget, make_target
 from sonde.types import DepthArray, RGBArray
 
 log = logging.getLogger("sonde")
@@ -30,20 +39,21 @@ FOR_MOVING = "For a camera that moves, the recipe lora-few adapts the whole netw
 FEW_FOLDS = 5
 """Folds of a set of more than FOLDS captures."""
 SHORT = 3
-"""Candidates are compared after the steps divided by this."""
+"""Kinds of bench are compared after this fraction of the steps: one n-th."""
 
 
-class CaptureSeen(NamedTuple):
+class SampledCapture(NamedTuple):
     """What choosing needs of one capture."""
 
     id: str
     image: RGBArray
+    """At the network's input size."""
     depth: DepthArray
-    seen: CapturePixels
+    pixels: CapturePixels
 
 
 class Candidate(NamedTuple):
-    """One setting, and what it scored on captures left out."""
+    """One setting, and its errors on captures left out."""
 
     background: str
     steps: int
@@ -52,30 +62,31 @@ class Candidate(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Over captures, metres."""
+        """Mean error over captures, metres."""
         return float(np.mean(list(self.errors.values())))
 
 
 class Choice(NamedTuple):
-    """What was chosen, and by what."""
+    """What was chosen, and why."""
 
     folds: list[list[str]]
     chosen: Candidate
     candidates: list[Candidate]
     bench: Candidate | None
-    """The bench alone, as an answer that does not look."""
+    """The error of the bench itself as the prediction, the same for every capture."""
     answers: dict[str, DepthArray]
-    """Capture id -> metres, by the head of the chosen setting that did not see it."""
+    """Capture id -> depth in metres, predicted with the chosen setting by the head that was fitted without it."""
     reason: str
-    """Why there is no bench, or what else must be known; may be empty."""
+    """Why there is no bench; empty if there is one."""
 
     @property
     def background(self) -> str:
         """The kind of bench that was chosen."""
         return self.chosen.background
 
+    @property
     def sentence(self) -> str:
-        """What to say first; empty where the model gains on the bench alone."""
+        """The main finding to report; empty if the model is better than the bench alone."""
         if self.bench is not None and self.chosen.mean >= self.bench.mean:
             return (
                 f"Leaving captures out shows no gain over the bench alone ({1000 * self.chosen.mean:.1f} against "
@@ -84,7 +95,7 @@ class Choice(NamedTuple):
         return f"{self.reason} {FOR_MOVING}" if self.reason else ""
 
     def write(self, run: Path, unit_m: float, unit: str) -> None:
-        """Write `choice.json` and `left-out/` into a run folder."""
+        """Write `choice.json` and `left-out/` into a run folder; errors in `choice.json` are in the set's unit."""
         for id_, depth in self.answers.items():
             with files.atomic_write(run / ANSWERS / f"{id_}.npy") as tmp_path:
                 np.save(tmp_path, depth)
@@ -94,55 +105,58 @@ class Choice(NamedTuple):
         document = {
             "folds": self.folds,
             "chosen": {"background": self.chosen.background, "steps": self.chosen.steps},
-            "candidates": [_row(each, unit_m, unit) for each in self.candidates],
-            "sentence": self.sentence(),
+            "candidates": [_describe_candidate(each, unit_m, unit) for each in self.candidates],
+            "sentence": self.sentence,
         }
+        # Last, because readers take a `choice.json` for a complete choice.
         with files.atomic_write(run / CHOICE) as tmp_path:
             tmp_path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def choose(recipe: Recipe, captures: DepthSet, read: Sequence[CaptureSeen], model: DepthModel) -> Choice:
-    """What suits these captures best, by a head on the model's features, each capture left out once.
+def choose(recipe: Recipe, captures: DepthSet, sampled: Sequence[SampledCapture], model: DepthModel) -> Choice:
+    """Choose the setting with the least error on captures left out, by heads on the model's features.
 
     Args:
         recipe: its `choose`, `model.background` and `data.split`.
         captures: the set.
-        read: its training captures, as `read_captures` gives them.
+        sampled: its training captures, as `sample_captures` gives them.
         model: with a head of pixels.
 
     Raises:
         ValueError: fewer than two captures.
     """
     assert recipe.choose is not None
-    if len(read) < 2:
+    if len(sampled) < 2:
         raise ValueError(
-            f"{captures.root} has {len(read)} capture to learn from: choosing needs two at least; set choose=null."
+            f"choose leaves captures out and needs at least 2; {captures.root} has {len(sampled)} to train on: add "
+            "captures, or set choose=null."
         )
-    folds = fold_ids(recipe, captures, [each.id for each in read])
-    used = [each for each in read if any(each.id in fold for fold in folds)]
-    kinds, reason, bench = candidates(recipe, captures, [each.id for each in used], folds)
-    trial = Trial(recipe, model, used, folds, [_benches(captures, bench, fold, kinds) for fold in folds])
+    folds = assign_folds(recipe, captures, [each.id for each in sampled])
+    used = [each for each in sampled if any(each.id in fold for fold in folds)]
+    kinds, reason, bench = list_kinds(recipe, captures, [each.id for each in used], folds)
+    trial = Trial(recipe, model, used, folds, [_make_backgrounds(captures, bench, fold, kinds) for fold in folds])
     steps = recipe.choose.steps
-    short = _left_out(trial, kinds, max(1, steps // SHORT)) if len(kinds) > 1 else []
+    # Short fits rank the kinds; only the best kind is fitted for all steps.
+    short = _score_left_out(trial, kinds, max(1, steps // SHORT)) if len(kinds) > 1 else []
     best = min((each for each, _ in short), key=lambda each: each.mean).background if short else kinds[0]
-    [(chosen, answers)] = _left_out(trial, [best], steps)
-    alone = None if best == "none" else _bench_alone(trial, best)
-    return Choice(folds, chosen, [*(each for each, _ in short), chosen], alone, answers, reason)
+    [(chosen, answers)] = _score_left_out(trial, [best], steps)
+    bench_alone = None if best == "none" else _score_bench(trial, best)
+    return Choice(folds, chosen, [*(each for each, _ in short), chosen], bench_alone, answers, reason)
 
 
 class Trial(NamedTuple):
-    """What is tried, and on what."""
+    """The captures, the folds and the benches that candidates are compared on."""
 
     recipe: Recipe
     model: DepthModel
-    read: list[CaptureSeen]
+    captures: list[SampledCapture]
     folds: list[list[str]]
     benches: list[dict[str, Background | None]]
-    """Of each fold, made of the captures outside it, by kind."""
+    """For each fold: kind -> the bench, made of the captures outside the fold."""
 
 
-def fold_ids(recipe: Recipe, captures: DepthSet, ids: Sequence[str]) -> list[list[str]]:
-    """The captures in parts, groups kept together: one each where they are few."""
+def assign_folds(recipe: Recipe, captures: DepthSet, ids: Sequence[str]) -> list[list[str]]:
+    """Divide captures into folds, with groups kept together; a fold for each capture if there are few."""
     chosen = spread_evenly(ids, MOST)
     rules = recipe.data.split
     groups = captures.groups(rules.group) if rules.group else None
@@ -153,85 +167,91 @@ def fold_ids(recipe: Recipe, captures: DepthSet, ids: Sequence[str]) -> list[lis
     return [split(chosen, part, groups)["validation"] for part in parts]
 
 
-def read_captures(recipe: Recipe, captures: DepthSet, ids: Sequence[str], model: DepthModel) -> list[CaptureSeen]:
-    """Captures, and a share of their pixels as the encoder sees them."""
+def sample_captures(recipe: Recipe, captures: DepthSet, ids: Sequence[str], model: DepthModel) -> list[SampledCapture]:
+    """Read captures, and sample pixels of each with their features; all together about PIXELS pixels."""
     position = {id_: index for index, id_ in enumerate(captures.ids)}
     generator = torch.Generator().manual_seed(recipe.seed)
-    found = []
+    sampled = []
+    # Sorted, so that the draws do not depend on the order of the split.
     for id_ in sorted(ids):
         capture = captures.read(position[id_])
         small = files.resize_image(capture.image, model.spec.network_size(*capture.image.shape[:2]))
-        seen = look(model, small, TOKENS // len(ids), generator, mirror=recipe.augment.flip > 0)
-        found.append(CaptureSeen(id_, small, capture.depth, seen))
-    return found
+        pixels = sample_pixels(model, small, PIXELS // len(ids), generator, mirror=recipe.augment.flip > 0)
+        sampled.append(SampledCapture(id_, small, capture.depth, pixels))
+    return sampled
 
 
-def candidates(
+def list_kinds(
     recipe: Recipe, captures: DepthSet, ids: Sequence[str], folds: Sequence[Sequence[str]]
 ) -> tuple[list[str], str, Bench | None]:
-    """The kinds of bench to compare, why there are no more, and what benches are made of."""
+    """The kinds of bench to compare, why `none` is the only one (or empty), and the captures to make benches of."""
     asked = recipe.model.background
     bench = None if asked == "none" else read_bench(captures, ids)
     if asked != "auto":
         return [asked], "", bench
-    reason = why_not(bench, folds)
+    reason = explain_no_bench(bench, folds)
     return (["none"], reason, bench) if reason else (["none", "farthest", "median"], "", bench)
 
 
-def _benches(
+def _make_backgrounds(
     captures: DepthSet, bench: Bench | None, fold: Sequence[str], kinds: Sequence[str]
 ) -> dict[str, Background | None]:
-    """Of the captures outside a fold, by kind."""
+    """Kind -> the bench of the captures outside a fold."""
     return {kind: None if kind == "none" else make_background(kind, captures, bench, fold) for kind in kinds}
 
 
-def _left_out(trial: Trial, kinds: Sequence[str], steps: int) -> list[tuple[Candidate, dict[str, DepthArray]]]:
-    """Each kind's errors and answers on captures that its heads did not see; one head a fold learns all kinds."""
-    found = [(Candidate(kind, steps, {}), dict[str, DepthArray]()) for kind in kinds]
+def _score_left_out(trial: Trial, kinds: Sequence[str], steps: int) -> list[tuple[Candidate, dict[str, DepthArray]]]:
+    """The errors and predictions of each kind on captures left out; in each fold one head learns all kinds at once."""
+    results = [(Candidate(kind, steps, {}), dict[str, DepthArray]()) for kind in kinds]
     for fold, benches in zip(trial.folds, trial.benches, strict=True):
-        train = [each for each in trial.read if each.id not in fold]
-        aims = [aim_of(trial.recipe, train, benches[kind]) for kind in kinds]
-        head = fit_to(train, aims, steps, trial.recipe.seed)
-        for capture in trial.read:
+        train = [each for each in trial.captures if each.id not in fold]
+        targets = [make_capture_target(trial.recipe, train, benches[kind]) for kind in kinds]
+        head = fit_capture_head(train, targets, steps, trial.recipe.seed)
+        for capture in trial.captures:
             if capture.id in fold:
-                values = head.answer(features(trial.model, capture.image), capture.depth.shape)
-                for (candidate, answers), aim, own in zip(found, aims, values, strict=True):
-                    answers[capture.id] = aim.depth(own)
-                    candidate.errors[capture.id] = _error(answers[capture.id], capture.depth)
-    return found
+                values = head.predict(compute_features(trial.model, capture.image), capture.depth.shape)
+                for (candidate, answers), target, own in zip(results, targets, values, strict=True):
+                    answers[capture.id] = target.decode(own)
+                    candidate.errors[capture.id] = _compute_mae(answers[capture.id], capture.depth)
+    return results
 
 
-def _bench_alone(trial: Trial, kind: str) -> Candidate:
-    """The error of a bench as the answer, each capture by the others' bench."""
+def _score_bench(trial: Trial, kind: str) -> Candidate:
+    """The error of the bench as the prediction; for each capture it is made of the captures outside its fold."""
     errors: dict[str, float] = {}
     for fold, benches in zip(trial.folds, trial.benches, strict=True):
         bench = benches[kind]
         assert bench is not None
-        errors |= {
-            each.id: _error(bench.depth_at(each.depth.shape), each.depth) for each in trial.read if each.id in fold
-        }
+        for capture in trial.captures:
+            if capture.id in fold:
+                errors[capture.id] = _compute_mae(bench.depth_at(capture.depth.shape), capture.depth)
     return Candidate(kind, 0, errors)
 
 
-def aim_of(recipe: Recipe, train: Sequence[CaptureSeen], bench: Background | None) -> Aim:
-    """What a head learns of these captures."""
+def make_capture_target(recipe: Recipe, train: Sequence[SampledCapture], bench: Background | None) -> DepthTarget:
+    """The target whose range covers these captures."""
     assert recipe.model.encoding is not None
-    return aim_at((each.depth for each in train), recipe.model.encoding, bench)
+    return make_target((each.depth for each in train), recipe.model.encoding, bench)
 
 
-def fit_to(train: Sequence[CaptureSeen], aims: Sequence[Aim], steps: int, seed: int) -> Fit:
-    """A head that learns several aims of these captures at once."""
-    targets = [targets_at(each.seen, each.depth, [aim.values(each.depth) for aim in aims]) for each in train]
-    return fit([each.seen for each in train], targets, steps, seed)
+def fit_capture_head(
+    train: Sequence[SampledCapture], targets: Sequence[DepthTarget], steps: int, seed: int
+) -> FeatureHead:
+    """Fit a head that learns several targets of these captures at once."""
+    values = [
+        sample_targets(each.pixels, each.depth, [target.encode(each.depth) for target in targets]) for each in train
+    ]
+    return fit_head([each.pixels for each in train], values, steps, seed)
 
 
-def _error(answer: DepthArray, depth: DepthArray) -> float:
+def _compute_mae(predicted: DepthArray, depth: DepthArray) -> float:
+    """Mean absolute error over trusted pixels, metres; NaN without any."""
     trusted = depth > 0
-    return float(np.abs(answer - depth)[trusted].mean()) if trusted.any() else float("nan")
+    return float(np.abs(predicted - depth)[trusted].mean()) if trusted.any() else float("nan")
 
 
-def _row(each: Candidate, unit_m: float, unit: str) -> dict[str, Any]:
-    """A candidate's mean error and its spread over captures, in the set's unit."""
+def _describe_candidate(each: Candidate, unit_m: float, unit: str) -> dict[str, str | int | float | None]:
+    """A candidate's mean error and its standard deviation over captures, in the set's unit."""
     errors = np.array(list(each.errors.values())) / unit_m
     return {
         "background": each.background,
@@ -239,3 +259,16 @@ def _row(each: Candidate, unit_m: float, unit: str) -> dict[str, Any]:
         f"mae_{unit}": float(errors.mean()),
         f"spread_{unit}": float(errors.std(ddof=1)) if len(errors) > 1 else None,
     }
+
+
+__getattr__ = aliases(
+    __name__,
+    {
+        "CaptureSeen": "SampledCapture",
+        "fold_ids": "assign_folds",
+        "read_captures": "sample_captures",
+        "candidates": "list_kinds",
+        "aim_of": "make_capture_target",
+        "fit_to": "fit_capture_head",
+    },
+)

@@ -1,6 +1,6 @@
 """Fit a head of pixels to the features of a frozen encoder: seconds for a handful of captures.
 
-Features are computed once; each capture leaves a random share of its pixels, so that memory does not grow with the set.
+Features are computed once. Each capture gives a random share of its pixels, so that memory does not grow with the set.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,27 +15,30 @@ from torch.nn import functional
 from sonde import files
 from sonde.models import DepthModel
 from sonde.models.pixels import DROPOUT, HIDDEN, PixelDepth, PixelHead
+from sonde.renamed import aliases
 from sonde.types import DepthArray, RGBArray
 
-TOKENS = 240_000
-"""Pixels of all captures together that a head is fitted to."""
+PIXELS = 240_000
+"""Pixels that a head is fitted to, over all captures."""
 BATCH = 4096
 RATE, DECAY = 3e-3, 0.05
-"""AdamW's, of the peak of one cycle."""
+"""AdamW's learning rate at the peak of its one cycle, and its weight decay."""
+SCALE_SAMPLE = 20_000
+"""Pixels, about, from which the mean and spread of each feature are estimated."""
 
 
 class CapturePixels(NamedTuple):
-    """Pixels of one capture, mirrored ones among them, as a head sees them."""
+    """The sampled pixels of one capture, with those of its mirror image if it has one."""
 
     features: Float[Tensor, "n c"]
     """float16."""
     places: Int64[Tensor, " n"]
-    """Where each lies in the capture's map of features, row by row."""
+    """Index of each pixel in the capture's feature map, row by row; a mirrored pixel has the index of its original."""
     size: tuple[int, int]
     """(height, width) of that map."""
 
-    def at(self, values: Float[np.ndarray, "h w"]) -> Float[Tensor, " _"]:
-        """A map's values at these pixels, each the nearest."""
+    def sample(self, values: Float[np.ndarray, "h w"]) -> Float[Tensor, " _"]:
+        """The values of a map of any size at these pixels, by nearest neighbour."""
         rows, columns = (
             np.minimum((np.arange(small) + 0.5) * large / small, large - 1).astype(int)
             for small, large in zip(self.size, values.shape, strict=True)
@@ -43,79 +46,86 @@ class CapturePixels(NamedTuple):
         return torch.from_numpy(np.ascontiguousarray(values[rows[:, None], columns])).flatten()[self.places]
 
 
-def look(model: DepthModel, image: RGBArray, count: int, generator: torch.Generator, *, mirror: bool) -> CapturePixels:
-    """About `count` pixels of an image, half of them of its mirror image where the recipe mirrors."""
+def sample_pixels(
+    model: DepthModel, image: RGBArray, count: int, generator: torch.Generator, *, mirror: bool
+) -> CapturePixels:
+    """Sample about `count` pixels of an image; with `mirror`, half of them come from its mirror image."""
     parts: list[CapturePixels] = []
-    for turned in (False, True) if mirror else (False,):
-        maps = features(model, image[:, ::-1].copy() if turned else image)
+    for flipped in (False, True) if mirror else (False,):
+        maps = compute_features(model, image[:, ::-1].copy() if flipped else image)
         height, width = maps.shape[1:]
         places = torch.randperm(height * width, generator=generator)[: count // (1 + mirror)]
-        own = (places // width) * width + (width - 1 - places % width) if turned else places
-        parts.append(CapturePixels(maps.flatten(1).T[places].half(), own, (height, width)))
+        # The depth map is never flipped, so a mirrored pixel looks up its depth at the original place.
+        original = (places // width) * width + (width - 1 - places % width) if flipped else places
+        parts.append(CapturePixels(maps.flatten(1).T[places].half(), original, (height, width)))
     return CapturePixels(
         torch.cat([part.features for part in parts]), torch.cat([part.places for part in parts]), parts[0].size
     )
 
 
 @torch.inference_mode()
-def features(model: DepthModel, image: RGBArray) -> Float[Tensor, "c rows columns"]:
-    """All that a head sees of an image: the taps at the first one's size, and the colour."""
-    network = _pixel_depth(model)
-    shape = model.spec.network_size(*image.shape[:2])
-    small = files.resize_image(image, shape) if not model.spec.pads else image
-    rgb = torch.from_numpy(np.ascontiguousarray(small)).to(model.mean.device).permute(2, 0, 1)[None].float() / 255
+def compute_features(model: DepthModel, image: RGBArray) -> Float[Tensor, "c rows columns"]:
+    """The inputs of a head for an image: the encoder's taps, all at the size of the first, and the colours."""
+    network = _get_pixel_depth(model)
+    size = model.spec.network_size(*image.shape[:2])
+    # A network that pads takes the image as it is; the others see it at their own size.
+    seen = image if model.spec.pads else files.resize_image(image, size)
+    rgb = torch.from_numpy(np.ascontiguousarray(seen)).to(model.mean.device).permute(2, 0, 1)[None].float() / 255
     pixels = model.prepare(rgb)
-    maps = network.eval().maps(pixels)
-    size = maps[0].shape[-2:]
-    large = [functional.interpolate(tap, size, mode="bilinear", align_corners=False) for tap in maps]
-    return torch.cat([*large, functional.interpolate(pixels, size, mode="area")], 1)[0].float().cpu()
+    maps = network.eval().encode(pixels)
+    shape = maps[0].shape[-2:]
+    taps = [functional.interpolate(tap, shape, mode="bilinear", align_corners=False) for tap in maps]
+    colours = functional.interpolate(pixels, shape, mode="area")
+    return torch.cat([*taps, colours], 1)[0].float().cpu()
 
 
-class Fit(nn.Module):
-    """The head on features in a row, with the scale of each: what `fit` learns and `install` hands to the network."""
+class FeatureHead(nn.Module):
+    """A head on rows of features, which it normalises itself: `fit_head` trains it, `install_head` copies it."""
 
     def __init__(self, mean: Tensor, spread: Tensor, outputs: int):
         super().__init__()
         wide, narrow = HIDDEN
         self.mean, self.spread = mean, spread
-        self.mix, self.hidden, self.last = (
-            nn.Linear(len(mean), wide),
-            nn.Linear(wide, narrow),
-            nn.Linear(narrow, outputs),
-        )
+        self.mix = nn.Linear(len(mean), wide)
+        self.hidden = nn.Linear(wide, narrow)
+        self.last = nn.Linear(narrow, outputs)
         self.dropout = nn.Dropout(DROPOUT)
+        # The first prediction is 1/2 everywhere: the middle of the range, or no difference from the bench.
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, 0.5)
 
     def forward(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n _"]:
-        """Values for features."""
+        """Predicted values, one column for each target."""
         mixed = self.mix((features.float() - self.mean) / self.spread)
         return self.last(self.hidden(self.dropout(mixed.relu())).relu())
 
     @torch.inference_mode()
-    def answer(self, maps: Float[Tensor, "c h w"], size: Sequence[int]) -> Float[np.ndarray, "_ _ _"]:
-        """Values of every pixel at (height, width)."""
+    def predict(self, maps: Float[Tensor, "c h w"], size: Sequence[int]) -> Float[np.ndarray, "_ _ _"]:
+        """Predicted values of every pixel at (height, width), one map for each target."""
         values = self.eval()(maps.flatten(1).T).T.reshape(1, -1, *maps.shape[1:])
         large = functional.interpolate(values, (size[0], size[1]), mode="bilinear", align_corners=False)
         return large[0].numpy()
 
 
-def fit(seen: Iterable[CapturePixels], targets: Iterable[Float[Tensor, "_ k"]], steps: int, seed: int) -> Fit:
-    """The head of least mean error |value - target| on these pixels; a target of NaN is not trusted.
+def fit_head(
+    pixels: Iterable[CapturePixels], targets: Iterable[Float[Tensor, "_ k"]], steps: int, seed: int
+) -> FeatureHead:
+    """Fit the head that has the least mean |value - target| on these pixels.
 
     Args:
-        seen: of the training captures.
-        targets: for each of its pixels, one or several values that are learnt at once.
-        steps: of AdamW on BATCH random pixels, the rate rising and falling once.
+        pixels: of the training captures.
+        targets: one or several values for each pixel, learnt together; NaN marks a pixel that is not trusted.
+        steps: of AdamW, each on BATCH random pixels.
         seed: of the weights and of the order.
     """
-    inputs, wanted = torch.cat([each.features for each in seen]), torch.cat(list(targets))
+    inputs, wanted = torch.cat([each.features for each in pixels]), torch.cat(list(targets))
     trusted = wanted.isfinite().all(1)
     inputs, wanted = inputs[trusted], wanted[trusted]
-    sample = inputs[:: max(1, len(inputs) // 20_000)].float()
+    sample = inputs[:: max(1, len(inputs) // SCALE_SAMPLE)].float()
+    # The fork keeps the global random state, which the training after this fit goes on from.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = Fit(sample.mean(0), sample.std(0) + 1e-3, wanted.shape[1]).train()
+        head = FeatureHead(sample.mean(0), sample.std(0) + 1e-3, wanted.shape[1]).train()
         optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 2))
         for _ in range(steps):
@@ -129,34 +139,49 @@ def fit(seen: Iterable[CapturePixels], targets: Iterable[Float[Tensor, "_ k"]], 
 
 
 @torch.no_grad()
-def install(model: DepthModel, fitted: Fit) -> None:
-    """Give a model's head the weights of a fit with one output; the scale of the features goes into its first layer."""
-    pixels: PixelHead = _pixel_depth(model).pixels
+def install_head(model: DepthModel, fitted: FeatureHead) -> None:
+    """Copy a fitted head with one output into a model; its normalisation becomes part of the first layer."""
+    pixels: PixelHead = _get_pixel_depth(model).pixels
     weight = fitted.mix.weight / fitted.spread
     assert pixels.colour.bias is not None and pixels.hidden.bias is not None and pixels.last.bias is not None
     pixels.colour.bias.copy_(fitted.mix.bias - weight @ fitted.mean)
-    parts = weight.split([*(layer.in_channels for layer in _mixes(pixels)), 3], dim=1)
-    for layer, part in zip([*_mixes(pixels), pixels.colour], parts, strict=True):
+    # The model mixes each tap before it is resized, so the one wide layer splits into a layer for each tap.
+    parts = weight.split([*(layer.in_channels for layer in _list_tap_layers(pixels)), 3], dim=1)
+    for layer, part in zip([*_list_tap_layers(pixels), pixels.colour], parts, strict=True):
         layer.weight.copy_(part[..., None, None])
-    for layer, own in ((pixels.hidden, fitted.hidden), (pixels.last, fitted.last)):
-        layer.weight.copy_(own.weight[..., None, None])
+    for layer, source in ((pixels.hidden, fitted.hidden), (pixels.last, fitted.last)):
+        layer.weight.copy_(source.weight[..., None, None])
         assert layer.bias is not None
-        layer.bias.copy_(own.bias)
+        layer.bias.copy_(source.bias)
 
 
-def _mixes(pixels: PixelHead) -> list[nn.Conv2d]:
+def sample_targets(
+    pixels: CapturePixels, depth: DepthArray, values: Sequence[Float[np.ndarray, "h w"]]
+) -> Float[Tensor, "_ k"]:
+    """The values of several maps at the sampled pixels; NaN where depth is untrusted."""
+    sampled = torch.stack([pixels.sample(each) for each in values], 1).float()
+    return torch.where(pixels.sample(depth)[:, None] > 0, sampled, torch.nan)
+
+
+def _list_tap_layers(pixels: PixelHead) -> list[nn.Conv2d]:
     return [layer for layer in pixels.mix if isinstance(layer, nn.Conv2d)]
 
 
-def _pixel_depth(model: DepthModel) -> PixelDepth:
+def _get_pixel_depth(model: DepthModel) -> PixelDepth:
     network = model.network
     assert isinstance(network, PixelDepth)
     return network
 
 
-def targets_at(
-    seen: CapturePixels, depth: DepthArray, values: Sequence[Float[np.ndarray, "h w"]]
-) -> Float[Tensor, "_ k"]:
-    """Values of a depth map at the pixels seen; NaN where depth is untrusted."""
-    found = torch.stack([seen.at(each) for each in values], 1).float()
-    return torch.where(seen.at(depth)[:, None] > 0, found, torch.nan)
+__getattr__ = aliases(
+    __name__,
+    {
+        "TOKENS": "PIXELS",
+        "look": "sample_pixels",
+        "features": "compute_features",
+        "Fit": "FeatureHead",
+        "fit": "fit_head",
+        "install": "install_head",
+        "targets_at": "sample_targets",
+    },
+)

@@ -16,7 +16,7 @@ from sonde.training.rates import RatePlan
 
 
 class Plan(NamedTuple):
-    """A run that can begin. It is made last, of the data and of the network, and nothing in it is exchanged."""
+    """A run that can start: its data and its network. Nothing in it is replaced later."""
 
     data: TrainingData
     built: Built
@@ -43,12 +43,12 @@ class Plan(NamedTuple):
 
     @property
     def args(self) -> TrainingArguments:
-        """What transformers is told."""
+        """The settings of transformers' trainer."""
         return self.data.args
 
     @property
     def rates(self) -> RatePlan:
-        """The learning rate of every step."""
+        """The learning rate of each step."""
         return self.data.rates
 
     @property
@@ -58,31 +58,31 @@ class Plan(NamedTuple):
 
     @property
     def background(self) -> Background | None:
-        """The bench, where the network learns what differs from it."""
+        """The bench, if the network learns the difference from it."""
         return self.built.background
 
     @property
     def choice(self) -> Choice | None:
-        """What leaving captures out has chosen, where the recipe asks for it and nothing is resumed."""
+        """What leaving captures out has chosen, if the recipe asks for it; None in a resumed run."""
         return self.built.choice
 
     def samples(self, part: str, *, augment: bool = False) -> DepthDataset:
-        """The captures of a part as a torch data set, decoded once."""
+        """The captures of a part (train, validation or test) as a torch data set, decoded once."""
         size = self.model.spec.input_size
         return self.data.samples(part, size, augment=augment, background=self.background)
 
     @property
     def chooser(self) -> str | None:
-        """The part that chooses the checkpoint; None where every capture trains, and the last weights are kept."""
+        """The part that chooses the checkpoint; None if every capture trains, and the last weights are kept."""
         return next((part for part in ("validation", "test") if self.parts[part]), None)
 
     @property
-    def sharded(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether the weights are cut across processes."""
         return bool(self.recipe.train.get("fsdp"))
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return self.args.process_index == 0
 
@@ -93,9 +93,9 @@ class Plan(NamedTuple):
 
 
 def prepare(recipe: Recipe, *, fitting: bool = False, chosen: str | None = None) -> Plan:
-    """Check every setting, open the data, cut it, and build the model; the recipe first, then data, then the network.
+    """Check the recipe, open and split the data, and build the model, in this order.
 
-    Data that a recipe renders must be there: `train` renders it. `fitting` and `chosen` are as for `build_model`.
+    Data that a recipe renders must exist: `train` renders them. `fitting` and `chosen` are as for `build_model`.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the network.

@@ -1,33 +1,52 @@
-"""The learning rate of a whole run, known and judged before its first step."""
+"""The learning rate of a whole run, computed and checked before its first step."""
 
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
 
 from transformers import TrainingArguments
 
 from sonde import schedules
+from sonde.renamed import aliases, warn_once
+
+CURVE_POINTS = 200
+"""Most points of the curve that `--json` prints."""
 
 
-class RatePlan(NamedTuple):
-    """What the learning rate of a run will be, and what is wrong with it."""
+@dataclass(frozen=True)
+class RateRange:
+    """The extremes of the learning rate over a run."""
+
+    lowest: float
+    highest: float
+    last: float
+
+
+@dataclass(frozen=True)
+class RatePlan:
+    """The learning rate of a run, and what is wrong with it."""
 
     schedule: str
     """A name in SCHEDULES."""
     warmup: int
     """Steps."""
     rates: list[float]
-    """Of every step."""
+    """The rate of each step."""
     restarts: list[int]
     """Steps at which the schedule declares that its rate jumps."""
     floor: str | None
-    """Of a schedule driven by a score: the least it may fall to, and how; or why it never falls."""
+    """For a schedule that a score drives: the lowest rate it may reach, and how; or why it never falls."""
     complaints: list[str]
-    """One sentence each; a run with any is refused."""
+    """One sentence for each problem; a run with any is refused."""
     idle: bool = False
-    """Whether a schedule driven by a score waits for more validations than the run has."""
+    """Whether a schedule that a score drives waits for more validations than the run has."""
 
-    def summary(self, points: int = 200) -> dict[str, Any]:
-        """What `--json` prints, with at most so many points of the curve as [step, rate]."""
-        if not self.rates:
+    @property
+    def range(self) -> RateRange | None:
+        """The extremes of the rate; None for a run without a step."""
+        return RateRange(min(self.rates), max(self.rates), self.rates[-1]) if self.rates else None
+
+    def document(self, points: int = CURVE_POINTS) -> dict[str, object]:
+        """The plan as JSON, with at most so many points of the curve as [step, rate]."""
+        if self.range is None:
             return {"schedule": self.schedule, "steps": 0, "learning_rate": None, "complaints": []}
         last = len(self.rates) - 1
         steps = sorted({round(index * last / (points - 1)) for index in range(points)})
@@ -35,32 +54,37 @@ class RatePlan(NamedTuple):
             "schedule": self.schedule,
             "steps": len(self.rates),
             "warmup_steps": self.warmup,
-            "learning_rate": {"lowest": min(self.rates), "highest": max(self.rates), "last": self.rates[-1]},
+            "learning_rate": asdict(self.range),
             "restarts": self.restarts,
             "floor": self.floor,
             "complaints": self.complaints,
             "curve": [[step, self.rates[step]] for step in steps],
         }
 
+    def summary(self, points: int = CURVE_POINTS) -> dict[str, object]:
+        """The old name of `document`."""
+        warn_once("RatePlan.summary", "RatePlan.document")
+        return self.document(points)
+
 
 NO_RATES = RatePlan("none", 0, [], [], None, [])
-"""Of a run that fits a head of pixels and takes no step."""
+"""The plan of a run without a step: it only fits a head of pixels."""
 
 
-def learning_rates(args: TrainingArguments, steps: int) -> list[float]:
-    """The learning rate of every step, by running the scheduler on nothing."""
+def compute_rates(args: TrainingArguments, steps: int) -> list[float]:
+    """The learning rate of each step, by running the scheduler without a network."""
     kind, options = schedules.chosen(args)
     warmup = args.get_warmup_steps(steps)
     return schedules.rates(kind, args.learning_rate, steps, warmup, options, args.metric_for_best_model)
 
 
 def plan_rates(args: TrainingArguments, steps: int, validations: int | None = None) -> RatePlan:
-    """The rates of a run of so many steps, with whatever `schedules.lint` says of them.
+    """The rates of a run of so many steps, with the complaints of `schedules.lint`.
 
     Args:
         args: the schedule and its options.
         steps: of the whole run.
-        validations: those before the last step; None where they are not known, and each step is taken to have one.
+        validations: those before the last step; None if they are not known, which counts one for each step.
 
     Raises:
         ValueError: options that the schedule does not take, or a run without a step.
@@ -68,21 +92,30 @@ def plan_rates(args: TrainingArguments, steps: int, validations: int | None = No
     if steps < 1:
         raise ValueError("The recipe trains for no step: set train.max_steps or train.num_train_epochs above 0.")
     kind, options = schedules.chosen(args)
-    warmup, rates = args.get_warmup_steps(steps), learning_rates(args, steps)
+    warmup, rates = args.get_warmup_steps(steps), compute_rates(args, steps)
     jumps = schedules.restarts(kind, steps, warmup, options)
     complaints, floor, idle = schedules.lint(rates, warmup, jumps), None, False
+    # Nobody knows the scores beforehand: such a schedule is checked as if no validation after the first were better.
     if kind in schedules.BY_SCORE:
         seen = steps if validations is None else validations
         driven = (kind, args.learning_rate, seen, options, args.metric_for_best_model)
-        floor, idle = schedules.floor(*driven), len(schedules.falls(*driven)) == 1
-        complaints += [said for said in schedules.lint(schedules.falls(*driven)) if said not in complaints]
+        floor, falls = schedules.floor(*driven), schedules.falls(*driven)
+        idle = len(falls) == 1
+        complaints += [complaint for complaint in schedules.lint(falls) if complaint not in complaints]
     return RatePlan(kind, warmup, rates, sorted(jumps), floor, complaints, idle)
 
 
 def refuse_bad_rates(plan: RatePlan) -> None:
-    """Raise a ValueError if the rates of a run would harm it."""
+    """Refuse a plan with complaints.
+
+    Raises:
+        ValueError: the rates would harm the run.
+    """
     if plan.complaints:
         raise ValueError(
             f"{' '.join(plan.complaints)} The schedule is {plan.schedule}: change train.learning_rate, "
-            "train.lr_scheduler_type or train.lr_scheduler_kwargs, and look at it with --plan-lr."
+            "train.lr_scheduler_type or train.lr_scheduler_kwargs, and check the result with --plan-lr."
         )
+
+
+__getattr__ = aliases(__name__, {"learning_rates": "compute_rates"})

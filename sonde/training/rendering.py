@@ -1,4 +1,4 @@
-"""The renders that a recipe describes: made where they are missing, and finished where they were begun."""
+"""Make the renders that a recipe describes: render sets that are missing, and finish those that are unfinished."""
 
 import json
 import logging
@@ -6,96 +6,121 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sonde import files, scenes
 from sonde.recipes import Part, Recipe
+from sonde.renamed import aliases
 
 log = logging.getLogger("sonde")
 
 CARD = "render.json"
-"""The file in which a set of renders says how it was made."""
+"""The file in which a set of renders records how it was made."""
 
 
-def parts_of(recipe: Recipe) -> list[Part]:
+@dataclass(frozen=True)
+class PlannedRender:
+    """A set that a run would render."""
+
+    root: str
+    """The folder."""
+    family: str
+    """A name in FAMILIES."""
+    count: int
+    size: list[int]
+    """[height, width], pixels."""
+    seconds: int
+    """Estimate for this machine."""
+
+
+@dataclass(frozen=True)
+class RenderCard:
+    """How a set of renders was made, as its `render.json` records it."""
+
+    family: str
+    count: int
+    seed: int
+    size: tuple[int, int]
+    """(height, width), pixels."""
+    rigs: int
+    format: str
+    """A name in LAYOUTS."""
+
+
+def list_parts(recipe: Recipe) -> list[Part]:
     """Every folder of captures that a recipe names."""
-    return [recipe.data, *recipe.data.also, *([recipe.data.measured] if recipe.data.measured else [])]
+    measured = recipe.data.measured
+    return [recipe.data, *recipe.data.also, *([measured] if measured else [])]
 
 
 def render_missing(recipe: Recipe) -> None:
-    """Render the parts of the data that a recipe describes and that are not there, or not all there."""
-    for part in parts_of(recipe):
+    """Render the sets that a recipe describes and that are missing or unfinished."""
+    for part in list_parts(recipe):
         for family, count in part.render.items():
             if not Path(part.root).exists():
                 log.info("rendering %d %s captures into %s", count, family, part.root)
-                scenes.synth(
-                    family,
-                    part.root,
-                    count,
-                    seed=_seed(recipe, part),
-                    height=part.render_size[0],
-                    width=part.render_size[1],
-                    rigs=part.rigs,
-                    layout=part.format,
-                )
-            elif (card := _card(part)) is not None and _is_unfinished(part, card):
-                _go_on(part, card)
+                seed = recipe.seed if part.seed is None else part.seed
+                _render(part.root, RenderCard(family, count, seed, part.render_size, part.rigs, part.format))
+            elif (card := _read_card(part)) is not None and _is_unfinished(part, card):
+                # The card of the set decides, not the recipe: another count was rendered on purpose.
+                _render(part.root, card)
 
 
-def to_render(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """What `render_missing` would render from nothing: folder, family, count, size, and about how many seconds."""
-    for part in parts_of(recipe):
+def list_renders(recipe: Recipe) -> Iterator[PlannedRender]:
+    """The sets that `render_missing` would render from the start. Renders a few pictures to measure the time."""
+    for part in list_parts(recipe):
         for family, count in part.render.items():
             if not Path(part.root).exists():
-                seconds = count * _seconds_each(family, part.render_size) / (os.cpu_count() or 1)
-                size = list(part.render_size)
-                yield {"root": part.root, "family": family, "count": count, "size": size, "seconds": round(seconds)}
+                seconds = count * _measure_seconds(family, part.render_size) / (os.cpu_count() or 1)
+                yield PlannedRender(part.root, family, count, list(part.render_size), round(seconds))
 
 
-def _seed(recipe: Recipe, part: Part) -> int:
-    return recipe.seed if part.seed is None else part.seed
+def _render(root: str, card: RenderCard) -> None:
+    """Render a set; pairs that exist are kept."""
+    height, width = card.size
+    scenes.synth(
+        card.family,
+        root,
+        card.count,
+        seed=card.seed,
+        height=height,
+        width=width,
+        rigs=card.rigs,
+        layout=card.format,
+    )
 
 
-def _card(part: Part) -> dict[str, Any] | None:
-    """How the set in a part's folder was made; None where it is no set of renders."""
+def _read_card(part: Part) -> RenderCard | None:
+    """How the set in a part's folder was made; None if it is no set of renders."""
     path = Path(part.root) / CARD
     if not path.is_file():
         return None
     with files.reading(path, "remove the folder, and it is rendered again"):
         card = json.loads(path.read_text(encoding="utf-8"))
-        return {key: card[key] for key in ("family", "count", "seed", "size", "rigs", "format")}
+        height, width = card["size"]
+        return RenderCard(card["family"], card["count"], card["seed"], (height, width), card["rigs"], card["format"])
 
 
-def _is_unfinished(part: Part, card: dict[str, Any]) -> bool:
-    """Whether files of a set are missing; a whole one is only read, for its folder may be read-only."""
-    if card["family"] not in scenes.FAMILIES or card["format"] not in scenes.LAYOUTS:
+def _is_unfinished(part: Part, card: RenderCard) -> bool:
+    """Whether files of a set are missing; only reads the folder, because that of a complete set may be read-only."""
+    # A family or layout of the user's own may not be registered here: its set is taken for finished.
+    if card.family not in scenes.FAMILIES or card.format not in scenes.LAYOUTS:
         return False
-    pairs = map(scenes.LAYOUTS[card["format"]], range(card["count"]))
+    pairs = map(scenes.LAYOUTS[card.format], range(card.count))
     return not all(Path(part.root, name).exists() for pair in pairs for name in (pair.depth, pair.picture))
 
 
-def _go_on(part: Part, card: dict[str, Any]) -> None:
-    """Render what is missing of a set, as its card says: a run that was killed left it unfinished."""
-    height, width = card["size"]
-    scenes.synth(
-        card["family"],
-        part.root,
-        card["count"],
-        seed=card["seed"],
-        height=height,
-        width=width,
-        rigs=card["rigs"],
-        layout=card["format"],
-    )
-
-
-def _seconds_each(family: str, size: tuple[int, int]) -> float:
-    """Seconds in which one process renders a picture of a family, measured on this machine."""
+def _measure_seconds(family: str, size: tuple[int, int]) -> float:
+    """Seconds that one process needs for a picture of a family on this machine."""
     height, width = size
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "measured")
-        scenes.synth(family, root, 1, height=height, width=width, workers=1, layout="folder")  # loads what it needs
-        began = time.perf_counter()
+        # The first picture loads libraries and meshes. It exists when the next call starts, so that call renders two.
+        scenes.synth(family, root, 1, height=height, width=width, workers=1, layout="folder")
+        started = time.perf_counter()
         scenes.synth(family, root, 3, height=height, width=width, workers=1, layout="folder")
-        return (time.perf_counter() - began) / 2
+        return (time.perf_counter() - started) / 2
+
+
+__getattr__ = aliases(__name__, {"parts_of": "list_parts", "to_render": "list_renders"})

@@ -1,20 +1,32 @@
-"""A run that kept no captures is scored by the answers that chose it: each is of a head that did not see the capture.
+"""How a run was chosen where every capture trained it: by answers to captures that were left out.
 
     RUN/choice.json     {"folds": [["a"], ["b"], …], "chosen": {…}, "sentence": "…", …}
     RUN/left-out/       ID.npy and predictions.json: what heads on frozen features answer, made from the other folds
 
-They are not the answers of the model that ships: that one saw every capture.
+They are not the answers of the model that ships: that model saw every capture.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sonde import files
-from sonde.evaluation.runs import Run
+from sonde.runs.folder import Run
 
 CHOICE, ANSWERS = "choice.json", "left-out"
 REMEDY = "expected folds, chosen and sentence, as `sonde train` writes them; train again"
+
+
+@dataclass(frozen=True)
+class LeftOutRecord:
+    """What an evaluation of left-out answers records."""
+
+    kind: str
+    """`leave-one-out`, or `8-fold`."""
+    folds: list[list[str]]
+    chosen: dict[str, str | int | float]
+    sentence: str
 
 
 class LeftOutChoice(NamedTuple):
@@ -22,8 +34,8 @@ class LeftOutChoice(NamedTuple):
 
     run: Path
     folds: list[list[str]]
-    """Capture ids: each fold was answered by what the others made."""
-    chosen: dict[str, Any]
+    """Capture ids: each fold was answered by a head that the others trained."""
+    chosen: dict[str, str | int | float]
     """Setting -> value."""
     sentence: str
     """What was found on the way; may be empty."""
@@ -49,10 +61,9 @@ class LeftOutChoice(NamedTuple):
         return f"{len(self.ids)} captures of {self.run}, left out in turn ({self.kind})"
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What an evaluation of the answers records beside its own settings."""
-        about = {"kind": self.kind, "folds": self.folds, "chosen": self.chosen, "sentence": self.sentence}
-        return {"captures": self.words, "left_out": about}
+    def record(self) -> LeftOutRecord:
+        """What an evaluation of the answers records."""
+        return LeftOutRecord(self.kind, self.folds, self.chosen, self.sentence)
 
     @property
     def fact(self) -> str:
@@ -78,5 +89,7 @@ def read_choice(run: Path) -> LeftOutChoice | None:
 
 def judged(run: Run) -> str | None:
     """What a run is scored on: `test`, else `validation`, else the `left-out` answers; None where there is nothing."""
-    kept = next((part for part in ("test", "validation") if run.parts[part]), None)
-    return kept or (ANSWERS if read_choice(run.folder) else None)
+    for part in ("test", "validation"):
+        if run.parts[part]:
+            return part
+    return ANSWERS if read_choice(run.folder) else None

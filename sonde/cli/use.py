@@ -1,0 +1,125 @@
+"""The verbs that use a model: predict, features, export and calibrate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sonde.cli.options import with_options
+from sonde.cli.printing import Json, bar, print_result
+from sonde.options.calibrate import CalibrateOptions
+from sonde.options.export import ExportOptions
+from sonde.options.predict import PredictOptions
+
+if TYPE_CHECKING:
+    from sonde.prediction import PredictResult
+
+Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
+
+
+@with_options(PredictOptions)
+def predict(
+    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    model: Model = "sonde-tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("predictions"),
+    *,
+    options: PredictOptions,
+    as_json: Json = False,
+) -> None:
+    """Depth maps, coloured previews and point clouds of images."""
+    from sonde import prediction
+
+    with bar("predicting", quiet=as_json) as show:
+        result = prediction.predict(
+            source, model, out, options=options, progress=lambda done, total: show(done, total, {})
+        )
+    print_result(_document(result) if as_json else _summarise(result, out), as_json)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _document(result: "PredictResult") -> dict[str, object]:
+    return {
+        "written": [str(path) for path in result.written],
+        "failed": {str(path): reason for path, reason in result.failed},
+        "notes": list(result.notes),
+    }
+
+
+def _summarise(result: "PredictResult", out: Path) -> dict[str, object]:
+    """The counts, and each reason with the image's name, which not every reason holds."""
+    failed = [reason if str(path) in reason else f"{path}: {reason}" for path, reason in result.failed]
+    summary: dict[str, object] = {"written": f"{len(result.written)} files to {out}", "failed": failed}
+    if result.notes:
+        summary["notes"] = list(result.notes)
+    return summary
+
+
+def features(
+    image: Annotated[Path, typer.Argument(help="An image.")],
+    model: Model = "sonde-tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures go.")] = Path("features"),
+    as_json: Json = False,
+) -> None:
+    """What the encoder sees: principal components of each layer that the decoder reads, as colours."""
+    from sonde import features, models
+
+    written = features.features(image, models.load(model), out)
+    print_result({"written": [str(path) for path in written]}, as_json)
+
+
+@with_options(ExportOptions)
+def export(
+    model: Annotated[str, typer.Argument(help="A run folder or any model's name.")],
+    *,
+    options: ExportOptions,
+    as_json: Json = False,
+) -> None:
+    """Write a model for use without sonde, and compare it with the original."""
+    from sonde import exporting
+
+    print_result({"written": str(exporting.export(model, options=options))}, as_json)
+
+
+@with_options(CalibrateOptions)
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Any model's name; sonde-tiny or a hub id needs --out.")],
+    points: Annotated[
+        Path | None, typer.Option(help="CSV of image,x,y,depth (or distance), as from a tape measure.")
+    ] = None,
+    depth: Annotated[Path | None, typer.Option(help="A sparse depth map of --image, or a folder of them.")] = None,
+    plane: Annotated[
+        str | None, typer.Option(help="In --region of --image: wall,distance=2 or ground,height=1.52,pitch=8.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="For --depth and --plane: the photograph, or a folder.")] = None,
+    region: Annotated[str | None, typer.Option(help="For --plane: x0,y0,x1,y1 in pixels.")] = None,
+    unit: Annotated[str, typer.Option(help="m, cm or mm: of the lengths of --points and --plane.")] = "m",
+    depth_scale: Annotated[float | None, typer.Option(help="Metres per level of --depth: 1e-3, 1e-4 …")] = None,
+    intrinsics: Annotated[
+        str | None, typer.Option(help="fx,fy,cx,cy or a file: for distances, the ground, a model's canonical focal.")
+    ] = None,
+    *,
+    options: CalibrateOptions,
+    undo: Annotated[bool, typer.Option("--undo", help="Remove the model's calibration.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Metres from a few known points: the simplest formula that points left out do not contradict."""
+    from sonde import calibration, prediction
+
+    if undo:
+        return print_result({"removed": str(calibration.undo(model))}, as_json)
+    camera = prediction.parse_intrinsics(intrinsics) if intrinsics else None
+    if sum(known is not None for known in (points, depth, plane)) != 1:
+        raise ValueError("What is known? Give one of --points FILE, --depth MAP or --plane PLANE.")
+    if points is not None:
+        measured = calibration.read_points(points, unit=unit, intrinsics=camera)
+    elif image is None:
+        raise ValueError("Of which photograph? --depth and --plane need --image.")
+    elif depth is not None:
+        measured = calibration.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
+    elif region is None:
+        raise ValueError("Where is the plane? Give --region x0,y0,x1,y1 in pixels.")
+    else:
+        rectangle = calibration.parse_region(region)
+        measured = calibration.sample_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
+    print_result(calibration.calibrate(model, measured, options=options).summary(), as_json)

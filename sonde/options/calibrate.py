@@ -1,0 +1,20 @@
+"""The options of `sonde calibrate` and `sonde.calibrate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonde.options import Options, option
+
+
+@dataclass(frozen=True)
+class CalibrateOptions(Options):
+    """The formula, and where it is written."""
+
+    kind: str | None = option(
+        None, "identity, scale, scale-shift or log-affine; by default the one that cross-validation chooses."
+    )
+    out: Path | None = option(
+        None,
+        "A folder for the calibration alone; a model without a folder of its own needs it.",
+        flags=("--out", "-o"),
+    )

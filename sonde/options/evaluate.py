@@ -1,0 +1,25 @@
+"""The options of `sonde eval` and `sonde.evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonde.options import Options, max_depth_option, option
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(Options):
+    """How a model is scored, and what is kept of it."""
+
+    format: str | None = option(None, "Layout of --data; by default the run's own, else zivid.")
+    listed: Path | None = option(None, "A list of the captures to score, such as Eigen's.", flags=("--only",))
+    align: str | None = option(None, "Align each image before scoring; the result is named PROTOCOL+ALIGN.")
+    max_depth: int | float | None = max_depth_option()
+    max_depth_eval: int | float | None = option(
+        None, "Metres at which the protocol ends instead; the result is named PROTOCOL+80m."
+    )
+    encoding: str | None = option(
+        None, "Decode the model's answer by another encoding: inverse_notebook, as published."
+    )
+    out: Path | None = option(None, "Folder for metrics.json, per-image CSV and the report.", flags=("--out", "-o"))
+    ci: int | float | None = option(None, "95: intervals of 95 % beside the means.")
+    keep: Path | None = option(None, "Folder for predictions; those that are there are not made again.")

@@ -1,0 +1,69 @@
+"""The options of `sonde label`, of `sonde.label` and of `labelling.plan`."""
+
+from dataclasses import dataclass
+
+from sonde.options import Options, max_depth_option, option
+
+SIZES = ("image", "network")
+"""What `size` may name."""
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(number of this shard, from 0; how many there are) of `i/n`.
+
+    Raises:
+        ValueError: a text that is not two whole numbers with a slash between them.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise ValueError(f"Shard {text!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
+    return int(number), int(count)
+
+
+@dataclass(frozen=True)
+class TeacherOptions(Options):
+    """How the teacher predicts: what a job and the plan of a job share."""
+
+    size: str = option(
+        "image",
+        "Size of the labels: image, or network, which costs less.",
+        one_of=SIZES,
+    )
+    batch_size: int | None = option(
+        None,
+        "Images that the network sees at once; by default 8 on a GPU and 1 on a CPU, which is fastest there.",
+        least=1,
+    )
+    confidence: bool = option(True, "Also predict each image mirrored, and record how well the two agree.")
+    workers: int | None = option(
+        None, "Threads that decode and encode; by default one for each core.", least=1, python_only=True
+    )
+    max_depth: int | float | None = max_depth_option()
+
+
+@dataclass(frozen=True)
+class LabelOptions(TeacherOptions):
+    """How images are labelled, how the labels are stored, and which part of the work this machine does."""
+
+    shard: tuple[int, int] = option(
+        (0, 1),
+        "i/n: this machine labels part i of n, with i from 0.",
+        parse=parse_shard,
+        shown="0/1",
+    )
+    engine: str = option("local", "local, or ray: Ray on this machine or on the cluster of RAY_ADDRESS.")
+    format: str = option("png", "png: a file for each label; webdataset: tars.")
+    licence: str | None = option(
+        None, "Licence of the teacher's weights, for the manifest; by default the one its card names."
+    )
+    chunk: int = option(64, "Images that are labelled, or repeated, together.", least=1, python_only=True)
+
+
+@dataclass(frozen=True)
+class PlanOptions(TeacherOptions):
+    """How much there is to label, in what time, and how long to measure."""
+
+    total: int = option(62_000_000, "Images to label; the published set has 62 million.", least=1)
+    hours: int | float = option(7 * 24.0, "Time in which all must be labelled.", above=0)
+    price_per_hour: int | float | None = option(None, "Price of one machine for an hour, in any currency.")
+    seconds: int | float = option(60.0, "How long to measure, after a start that does not count.", above=0)

@@ -1,0 +1,46 @@
+"""The options of `sonde predict` and `sonde.predict`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from sonde.options import Options, max_depth_option, option
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """A NumPy array, or what NumPy reads as one; `--help` does not wait for the import of NumPy."""
+
+    def __array__(self) -> object:
+        """The array."""
+        ...
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names in `png16, npy`."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def keep_text(text: str) -> str | None:
+    """The text as it is, for `prediction.parse_intrinsics`, which needs NumPy; None for an empty one."""
+    return text or None
+
+
+@dataclass(frozen=True)
+class PredictOptions(Options):
+    """What is written for each image, and what is known of its camera."""
+
+    save: Sequence[str] = option(
+        ("png16", "preview"),
+        "Any of png16,npy,preview,relief,ply,glb.",
+        parse=parse_names,
+        shown="png16,preview",
+    )
+    intrinsics: str | Sequence[float] | ArrayLike | None = option(
+        None,
+        "fx,fy,cx,cy in pixels of the image, or a file of the (3, 3) matrix: for point clouds and for models with a "
+        "canonical focal.",
+        parse=keep_text,
+    )
+    max_depth: int | float | None = max_depth_option()
+    sheet: bool = option(False, "Also write sheet.png: every image beside its depth in colour.", flags=("--sheet",))

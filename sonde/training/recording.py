@@ -1,0 +1,53 @@
+"""The documents that a run writes about itself, at its start and at its end."""
+
+import json
+import platform
+from importlib.metadata import version
+
+from sonde import cards, files, models, recipes
+from sonde.training.plan import Plan
+
+PACKAGES = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
+"""Packages whose versions `environment.json` records."""
+
+
+def record_start(plan: Plan) -> None:
+    """Write the recipe, the split, the environment and, if the run chose, its choice into the run folder."""
+    # The scores of a run that continues belong to its earlier weights.
+    (plan.run / "metrics.json").unlink(missing_ok=True)
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.system(),
+        "device": str(plan.args.device),
+        **{name: version(name) for name in PACKAGES},
+    }
+    documents = {
+        "recipe.yaml": recipes.dump(plan.recipe),
+        "split.json": json.dumps(plan.parts, indent=1),
+        "environment.json": json.dumps(environment, indent=1),
+    }
+    if plan.choice is not None:
+        plan.choice.write(plan.run, plan.captures.unit_m, plan.captures.unit)
+    for name, text in documents.items():
+        # Atomically, because another process may still read them in `check_resumable`.
+        with files.atomic_write(plan.run / name) as tmp_path:
+            tmp_path.write_text(text)
+
+
+def write_card(plan: Plan) -> None:
+    """Write the model's card beside its weights: where it comes from, and what it may be used for."""
+    recipe, run = plan.recipe, plan.run
+    scores = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").is_file() else {}
+    shown = ("protocol", "metrics", "images", "data", "captures")
+    document = cards.make_card(
+        run.name,
+        recipe,
+        plan.captures,
+        cards.find_parents(recipe, plan.captures, plan.model.name),
+        versions=json.loads((run / "environment.json").read_text()),
+        accuracy=cards.Accuracy(**{key: scores[key] for key in shown if key in scores}),
+        # Of the weights as `sonde.load` gives them, so that a reader of the card can compare.
+        weights=models.hash_weights(models.load(run).network),
+        background=plan.model.background,
+    )
+    cards.write(run / "best", document)
