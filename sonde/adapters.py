@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sonde import files
 from sonde.align import fit_affine
 from sonde.architectures import read_state
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.tensors import Depth, Mask
 
@@ -226,6 +226,4 @@ def _respell_key(key: str, expected: set[str]) -> str:
     return new
 
 
-__getattr__ = aliases(
-    __name__, {"affine_start": "fold_affine", "spelled": "match_targets", "usual_targets": "choose_targets"}
-)
+keep_old_names(__name__, {"affine_start": "fold_affine", "spelled": "match_targets", "usual_targets": "choose_targets"})

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.tensors import Depth, Mask, PerImage
 
 Options = ParamSpec("Options")
@@ -212,7 +212,7 @@ FITS: dict[str, Callable[[Depth, Depth, Mask], Fit]] = {
 }
 """Name → fit, of the alignments that are a scale and a shift (for disparity: before the inversion)."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "in_parts": "split_batch",

@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix, csc_matrix, diags, vstack
 from scipy.sparse.linalg import spsolve
 
 from sonde import files
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, RGBArray
 
 Stack = Float[np.ndarray, "n h w"]
@@ -329,7 +329,7 @@ def _extract_edges(image: RGBArray, size: Sequence[int]) -> Float[np.ndarray, "H
     return centred / np.sqrt(spread + 2)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "farthest": "find_farthest",

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, Prediction
 
 
@@ -193,7 +193,7 @@ def _resize_nearest(depth: DepthArray, shape: tuple[int, ...]) -> Float[np.ndarr
     return torch.nn.functional.interpolate(grid, size=shape, mode="nearest-exact")[0, 0].numpy()
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "left_out": "fit_left_out",

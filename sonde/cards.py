@@ -20,7 +20,7 @@ from sonde.datasets.joined import JoinedSet
 from sonde.datasets.pseudo import PseudoSet
 from sonde.datasets.rejects import DepthSubset
 from sonde.recipes import Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 CARD = "card.json"
 UNKNOWN = "unknown"
@@ -395,7 +395,7 @@ library_name: transformers
 {recipe}```
 """
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "licence_of": "find_licence",

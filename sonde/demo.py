@@ -12,7 +12,7 @@ from PIL import ImageDraw, ImageFont
 
 from sonde import evaluation, files, labelling, models, recipes, scenes, training
 from sonde.datasets import Capture
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.runs import open_captures, read_run
 from sonde.types import DepthArray, RGBArray
 
@@ -193,4 +193,4 @@ class Panels:
         self.answers.append(files.colour_depth(1 / prediction, None, low, high, space="disparity"))
 
 
-__getattr__ = aliases(__name__, {"settings": "list_overrides"})
+keep_old_names(__name__, {"settings": "list_overrides"})

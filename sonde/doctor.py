@@ -15,7 +15,7 @@ import torch
 from PIL import features
 
 from sonde.checks import CHECKS, Problem, check
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.trainer import SkippedStep, blackbox
 from sonde.trainer.trace import NonFiniteValue
 from sonde.training import replay
@@ -161,7 +161,7 @@ def explain(run: Path | str) -> SkippedSteps:
     run = Path(run)
     if not (run / "recipe.yaml").is_file():
         raise ValueError(f"{run} is not a run folder: it holds no recipe.yaml. Give a folder that `sonde train` wrote.")
-    boxes = {folder.name: blackbox.read(folder) for folder in blackbox.found(run)}
+    boxes = {folder.name: blackbox.read(folder) for folder in blackbox.list_boxes(run)}
     return SkippedSteps({name: _explain_step(box, run) for name, box in boxes.items()})
 
 
@@ -176,22 +176,22 @@ def explain_replay(run: Path | str, step: int | None = None) -> ReplayReport:
         ValueError: no such step was skipped, or its weights are no longer kept.
     """
     box, batches = replay(run, step)
-    then = f"Skipped because {box.cause()[0]}."
+    then = f"Skipped because {box.find_cause()[0]}."
     # A replay stops at the first batch that is not finite, so the last one decides.
     finite = batches[-1].finite
     return ReplayReport(box.step, then, None if finite else _explain_step(replace(box, batches=batches), Path(run)))
 
 
 def _explain_step(box: SkippedStep, run: Path) -> Explanation:
-    cause, remedy = box.cause()
+    cause, remedy = box.find_cause()
     return Explanation(
         why=f"Skipped because {cause}.",
         what_to_do=remedy.replace("RUN", str(run)),
         epoch=box.batches[0].epoch,
         learning_rate=box.learning_rate,
-        captures=box.suspects(),
-        first_forward=_locate_first(box.faults("forward")),
-        first_backward=_locate_first(box.faults("backward")),
+        captures=box.list_suspects(),
+        first_forward=_locate_first(box.list_faults("forward")),
+        first_backward=_locate_first(box.list_faults("backward")),
         weights=_describe_weights(run / blackbox.FOLDER / box.weights),
     )
 
@@ -229,7 +229,7 @@ def _read_licence(package: str) -> str:
     return licence.splitlines()[0].partition(" AND ")[0]
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "machine": "describe_machine",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 import numpy as np
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 if TYPE_CHECKING:
@@ -183,4 +183,4 @@ def check_max_depth(max_depth: float | int) -> None:
         raise ValueError(f"max_depth={max_depth}: expected metres above zero, such as 10 or 80.")
 
 
-__getattr__ = aliases(__name__, {"decoders": "list_decoders"})
+keep_old_names(__name__, {"decoders": "list_decoders"})

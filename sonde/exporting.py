@@ -18,7 +18,7 @@ from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.export import ExportOptions
 from sonde.recipes.words import read_max_depth
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.units import UNITS
 
@@ -325,4 +325,4 @@ up to {apart:.2g} m.{notes} Exported from sonde.
 
 EXPORTERS: dict[str, Callable[[DepthModel, Path, str], None]] = {"hf": to_hugging_face, "glpdepth": to_glpdepth}
 
-__getattr__ = aliases(__name__, {"card": "render_card", "glpdepth_card": "render_glpdepth_card"})
+keep_old_names(__name__, {"card": "render_card", "glpdepth_card": "render_glpdepth_card"})

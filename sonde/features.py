@@ -23,7 +23,7 @@ from sonde.models.taps import DECODERS as DECODERS
 from sonde.models.taps import Tap, find_decoder, find_tapped_network
 from sonde.models.taps import read_taps as read_taps
 from sonde.models.taps import record_taps as record_taps
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import RGBArray
 
 Maps = Float[Tensor, "b c h w"]
@@ -198,7 +198,7 @@ def _enlarge(colours: Float[Tensor, "h w 3"], size: tuple[int, int]) -> UInt8[np
 STAGED = ("glpn", "efficientnet_lite")
 """Architectures whose taps are the ends of four stages."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "recording": "record_taps",

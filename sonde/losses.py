@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sonde.maps import high_pass, inside, promote
 from sonde.recipes import LossRecipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.tensors import Depth, Mask, PerImage
 
@@ -349,7 +349,7 @@ LOSSES: dict[str, Loss | LossFunction] = {
 """Name → loss, as a recipe's `loss:` spells it. `LOSSES["mine"] = mine` adds a function of yours, and
 `LOSSES["mine"] = Loss(mine, "depth")` one that a relative model refuses."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {"weighted": "weigh", "aligned": "align_prediction", "trimmed": "trim_largest", "normalised": "normalise"},
 )

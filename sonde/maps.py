@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.tensors import Depth, Mask
 
 
@@ -59,4 +59,4 @@ def inside(values: Depth, mask: Mask, fill: float = 0.0) -> Depth:
     return torch.where(mask, values, fill)
 
 
-__getattr__ = aliases(__name__, {"precise": "promote", "resized": "resize", "stands_out": "high_pass"})
+keep_old_names(__name__, {"precise": "promote", "resized": "resize", "stands_out": "high_pass"})

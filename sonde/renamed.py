@@ -1,5 +1,6 @@
 """Old public names that still work for one version, each with one warning."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -30,3 +31,8 @@ def aliases(module: str, names: Mapping[str, str]) -> Callable[[str], object]:
         return getattr(import_module(home), new)
 
     return find
+
+
+def keep_old_names(module: str, names: Mapping[str, str]) -> None:
+    """Let a module answer to old names, see `aliases`; set here, so that type checkers still know what it lacks."""
+    setattr(sys.modules[module], "__getattr__", aliases(module, names))  # noqa: B010

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 RGBArray = UInt8[np.ndarray, "h w 3"]
 DepthArray = Float[np.ndarray, "h w"]
@@ -37,7 +37,7 @@ class Prediction(NamedTuple):
     """In [0, 1], the depth's shape; None if the model gives none."""
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {name: f"sonde.tensors.{name}" for name in ("Image", "Depth", "Mask", "PerImage", "Matrix")}
     | {"Sample": "sonde.tensors.Batch"},

@@ -239,14 +239,14 @@ def parameters(size: str, part: str = "", **lora: Any) -> int:
 
 def rate(kind: str, step: int, steps: int, lr: float, **options: Any) -> float:
     """The learning rate of a step, from 0."""
-    return schedules.rates(kind, lr, steps, options=options)[step]
+    return schedules.simulate_rates(kind, lr, steps, options=options)[step]
 
 
 def strip(width: int, seed: int) -> tuple[slice, float, float]:
     """Columns of CutDepth for one draw, and the two numbers that were drawn."""
     key = (seed, 0, 0)
     _, start, share = np.random.default_rng((*key, augment.STRIP)).uniform(0, 1, 3).tolist()
-    return augment.strip(AugmentRecipe(cut_depth=1.0), key, width), start, share
+    return augment.draw_strip(AugmentRecipe(cut_depth=1.0), key, width), start, share
 
 
 def levels(side: int) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_captures import INTRINSICS, NORMAL, OFFSET, picture, plane_depth
 
-from sonde.augment import augmented, border, cut_depth, strip
+from sonde.augment import augment, cut_depth, draw_strip, paint_border
 from sonde.geometry import unproject
 from sonde.recipes import AugmentRecipe
 
@@ -28,7 +28,7 @@ def vary(
     leader: int | None = None,
 ):
     image = picture(0) if image is None else image
-    return augmented(image, np.where(MASK, DEPTH, 0), MASK, INTRINSICS, recipe, key, leader)
+    return augment(image, np.where(MASK, DEPTH, 0), MASK, INTRINSICS, recipe, key, leader)
 
 
 def same(one: tuple, other: tuple) -> bool:
@@ -120,8 +120,8 @@ def test_a_strip_shows_the_same_view_in_image_and_depth_and_is_not_squashed(crop
     image = np.stack([across, down, across * 0], -1).astype(np.uint8)  # colours tell the place, depth likewise
     for index in range(12):
         recipe, key = AugmentRecipe(aspect=2.5, crop=crop), (0, 5, index)
-        seen, place, _, _ = augmented(image, across + np.float32(1), across >= 0, INTRINSICS, recipe, key)
-        _, low, _, _ = augmented(image, down + np.float32(1), across >= 0, INTRINSICS, recipe, key)
+        seen, place, _, _ = augment(image, across + np.float32(1), across >= 0, INTRINSICS, recipe, key)
+        _, low, _, _ = augment(image, down + np.float32(1), across >= 0, INTRINSICS, recipe, key)
         small = torch.nn.functional.interpolate(seen[None, :2] * 255, place.shape, mode="area")[0].numpy()
         np.testing.assert_allclose(small + 1, np.stack([place, low]), atol=1)
         assert seen.shape[2] / seen.shape[1] == pytest.approx(place.shape[1] / place.shape[0], rel=0.03)
@@ -137,8 +137,8 @@ def test_image_and_depth_show_the_same_view_after_flip_and_crop(size: tuple[int,
     place = ((u + 0.5) / 32 * 200).astype(np.float32)
     for index in range(6):
         recipe = AugmentRecipe(flip=0.5, crop=0.6)
-        seen, depth, _, _ = augmented(image, place, place > 0, INTRINSICS, recipe, (0, 2, index))
-        _, depth_down, _, _ = augmented(
+        seen, depth, _, _ = augment(image, place, place > 0, INTRINSICS, recipe, (0, 2, index))
+        _, depth_down, _, _ = augment(
             image, ((v + 0.5) / 24 * 200).astype(np.float32), place > 0, INTRINSICS, recipe, (0, 2, index)
         )
         small = torch.nn.functional.interpolate(seen[None, :2] * 255, depth.shape, mode="area")[0].numpy()
@@ -148,7 +148,7 @@ def test_image_and_depth_show_the_same_view_after_flip_and_crop(size: tuple[int,
 
 def test_unknown_intrinsics_stay_unknown() -> None:
     unknown = np.full((3, 3), np.nan)
-    result = augmented(picture(0), DEPTH, MASK, unknown, AugmentRecipe(flip=1.0, crop=0.5), (0, 0, 0))
+    result = augment(picture(0), DEPTH, MASK, unknown, AugmentRecipe(flip=1.0, crop=0.5), (0, 0, 0))
     assert np.isnan(result[3][:2]).all()
 
 
@@ -187,7 +187,7 @@ def test_each_kind_of_colour_change_has_its_own_chance() -> None:
 
 def test_the_strip_is_drawn_as_glpdepth_draws_it() -> None:
     recipe, width = AugmentRecipe(cut_depth=0.25), 1216
-    strips = [strip(recipe, (42, 0, index), width) for index in range(8000)]
+    strips = [draw_strip(recipe, (42, 0, index), width) for index in range(8000)]
     drawn = [columns for columns in strips if columns.stop]
     assert len(drawn) / len(strips) == pytest.approx(0.25, abs=0.02)
     left = np.array([columns.start for columns in drawn])
@@ -197,10 +197,10 @@ def test_the_strip_is_drawn_as_glpdepth_draws_it() -> None:
     assert (wide <= np.maximum((width - left) * 0.75, 1)).all() and (left + wide <= width).all()
     for index in range(5):
         _, start, share = np.random.default_rng((42, 0, index, 3)).uniform(0, 1, 3)
-        found = strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width)
+        found = draw_strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width)
         assert found.start == int(start * width)
         assert found.stop - found.start == max(int((width - start * width) * share * 0.75), 1)
-    golden = [strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width) for index in range(3)]
+    golden = [draw_strip(AugmentRecipe(cut_depth=1.0), (42, 0, index), width) for index in range(3)]
     assert golden == GOLDEN
 
 
@@ -209,7 +209,7 @@ def test_the_strip_shows_depth_and_everything_else_stays() -> None:
     pixels, depth = vary(AugmentRecipe())[0], np.where(MASK, DEPTH, 0).astype(np.float32)
     before = depth.copy()
     shown = cut_depth(pixels.clone(), depth, recipe, key, far=2.0)
-    columns = strip(recipe, key, 32)
+    columns = draw_strip(recipe, key, 32)
     within = torch.zeros(24, 32, dtype=torch.bool)
     within[:, columns] = torch.from_numpy(MASK)[:, columns]
     assert 3 < int(within.any(0).sum()) < 24
@@ -226,14 +226,14 @@ def test_depth_shown_in_the_image_never_wraps() -> None:
     recipe, key = AugmentRecipe(cut_depth=1.0), (0, 0, 1)
     levels = np.linspace(1, 20480, 32).astype(np.uint16)  # a KITTI file's, up to 80 m; bytes would begin anew at 256
     depth = np.broadcast_to((levels / 256).astype(np.float32), (24, 32)).copy()
-    row = cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=80.0)[0, 0, strip(recipe, key, 32)]
+    row = cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=80.0)[0, 0, draw_strip(recipe, key, 32)]
     assert (row.diff() > 0).all() and 0 < row.min() and row.max() <= 1
     assert cut_depth(torch.zeros(3, 24, 32), depth, recipe, key, far=20.0).max() == 1  # of a farther set
 
 
 def test_a_border_is_one_grey_at_the_edges_alone_and_in_its_share_of_the_images() -> None:
     recipe, plain = AugmentRecipe(border=0.3), torch.full((3, 120, 160), 0.4)
-    shown = [border(plain.clone(), recipe, (0, 0, index)) for index in range(1200)]
+    shown = [paint_border(plain.clone(), recipe, (0, 0, index)) for index in range(1200)]
     framed = [pixels for pixels in shown if not torch.equal(pixels, plain)]
     assert len(framed) / len(shown) == pytest.approx(0.3, abs=0.04)
     greys = []
@@ -254,4 +254,4 @@ def test_a_border_is_one_grey_at_the_edges_alone_and_in_its_share_of_the_images(
     ):
         share = np.mean([bool((pixels[:, *edge] != 0.4).all()) for pixels in framed])
         assert share > 0.8  # else narrower than half a pixel
-    assert torch.equal(border(plain.clone(), recipe, (0, 0, 5)), border(plain.clone(), recipe, (0, 0, 5)))
+    assert torch.equal(paint_border(plain.clone(), recipe, (0, 0, 5)), paint_border(plain.clone(), recipe, (0, 0, 5)))

@@ -1,5 +1,7 @@
 """Intervals cover as they claim, scenes are drawn whole, and a pair of models is told apart where each alone is not."""
 
+import json
+
 import numpy as np
 import pytest
 from small_captures import write_bench
@@ -107,7 +109,7 @@ def off(millimetres: float):
 
 def test_intervals_stand_beside_the_means_and_survive_the_disk(root, tmp_path):
     result = evaluation.evaluate(off(3), data=root, ci=90, out=tmp_path / "out")
-    low, high = result.summary()["ci"]["mae_mm"]
+    low, high = json.loads(json.dumps(result.summary()))["ci"]["mae_mm"]
     assert 3 <= low < result.metrics["mae_mm"] < high <= 7
     again = read_evaluation(tmp_path / "out")
     assert again.rows == result.rows and again.summary() == result.summary()

@@ -331,7 +331,7 @@ def test_an_export_whose_card_tells_a_calibration_keeps_it(tmp_path, photo):
     calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
     folder = exporting.export(str(model), out=tmp_path / "out")
     page = (folder / "README.md").read_text()
-    with pytest.raises(ValueError, match="was exported calibrated, and its README.md contains that"):
+    with pytest.raises(ValueError, match=r"was exported calibrated, and its README\.md contains that"):
         calibration.calibrate(folder, calibration.read_points(known(model, photo, lambda x: 4 * x)))
     with pytest.raises(ValueError, match="was exported calibrated"):
         calibration.undo(folder)

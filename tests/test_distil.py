@@ -26,8 +26,8 @@ from sonde.datasets import DecodedSet, DepthDataset, collate, open_set
 from sonde.models import DepthModel
 from sonde.recipes import AlignRecipe, AugmentRecipe
 from sonde.tensors import Batch
-from sonde.trainer import DepthTrainer, Objective, unit_disparity
-from sonde.trainer.objective import inside_cut, mixed
+from sonde.trainer import DepthTrainer, Objective, normalise_disparity
+from sonde.trainer.objective import find_cut, mix
 
 SHAPE: dict[str, Any] = {
     "image_size": 56,
@@ -65,24 +65,24 @@ def relative(name: str = "small", **changes) -> DepthModel:
 
 def test_a_cut_rectangle_lies_inside_and_its_area_is_uniform():
     recipe = AugmentRecipe(cutmix=1.0)
-    cuts = np.stack([augment.cut(recipe, (0, 0, index)) for index in range(4000)])
+    cuts = np.stack([augment.draw_cut(recipe, (0, 0, index)) for index in range(4000)])
     top, left, bottom, right = cuts.T
     assert (cuts >= 0).all() and (cuts <= 1).all() and (top < bottom).all() and (left < right).all()
     areas = (bottom - top) * (right - left)
     assert np.abs(np.quantile(areas, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.03
-    assert np.array_equal(augment.cut(recipe, (0, 0, 7)), cuts[7])
+    assert np.array_equal(augment.draw_cut(recipe, (0, 0, 7)), cuts[7])
 
 
 def test_a_share_of_the_images_is_mixed():
-    mixed_images = [augment.cut(AugmentRecipe(cutmix=0.3), (0, 0, index)).any() for index in range(2000)]
+    mixed_images = [augment.draw_cut(AugmentRecipe(cutmix=0.3), (0, 0, index)).any() for index in range(2000)]
     assert np.mean(mixed_images) == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_mixed_image_shows_the_next_one_inside_its_rectangle():
     sample = batch(3, 10, 20)
     cut = torch.tensor([[0.2, 0.5, 0.6, 1.0], [0, 0, 0, 0], [0, 0, 1, 1]])
-    inside, area = inside_cut(cut, sample["image"])
-    image = mixed(sample["image"], inside)
+    inside, area = find_cut(cut, sample["image"])
+    image = mix(sample["image"], inside)
     assert torch.equal(image[0, :, 2:6, 10:], sample["image"][1, :, 2:6, 10:])
     assert torch.equal(image[0, :, :, :10], sample["image"][0, :, :, :10])
     assert torch.equal(image[1], sample["image"][1])
@@ -99,7 +99,7 @@ def test_each_part_of_a_mixed_image_is_judged_by_its_own_depth():
     pred, terms = objective(model.network, sample)
     inside = torch.zeros(2, 56, 84, dtype=torch.bool)
     inside[0, :, :42] = True
-    target = unit_disparity(sample["depth"], sample["mask"], 0.0)
+    target = normalise_disparity(sample["depth"], sample["mask"], 0.0)
     own = losses.ssi(pred, target, ~inside)
     other = losses.ssi(pred, target.roll(-1, 0), inside)
     expected = torch.stack([0.5 * own[0] + 0.5 * other[0], own[1]])

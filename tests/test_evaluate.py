@@ -238,7 +238,9 @@ def test_the_scoreboard_has_what_does_not_look_at_the_image_the_base_and_the_mod
 
 def test_a_set_without_metres_whose_test_captures_chose_has_no_mean_map(root, tmp_path, monkeypatch):
     run = make_run(root, tmp_path / "run", ["c03", "c04"], [])
-    monkeypatch.setattr(evaluation.scoreboard, "open_captures", lambda recipe: replace(open_zivid(root), space="scale"))
+    monkeypatch.setattr(
+        "sonde.evaluation.rivals.open_captures", lambda recipe: replace(open_zivid(root), space="scale")
+    )
     assert list(score_with_baselines(run)) == [UNADAPTED, ADAPTED]
     chosen = make_run(root, tmp_path / "chosen", ["c03", "c04"], ["c02"])
     assert list(score_with_baselines(chosen)) == [MEAN_MAP_OF_JUDGES, UNADAPTED, ADAPTED]

@@ -281,7 +281,7 @@ def test_a_wrong_checkpoint_is_one_sentence(tmp_path):
         "kitti-nested.ckpt": ({"weights": state}, "no state_dict"),
         "kitti-list.ckpt": ([1, 2], "no state_dict"),
         "kitti-other.ckpt": ({"weight": torch.zeros(3)}, "bot_conv"),
-        "kitti-cut.ckpt": ({key: value for key, value in state.items() if "fusion2" not in key}, "not whole"),
+        "kitti-cut.ckpt": ({key: value for key, value in state.items() if "fusion2" not in key}, "is incomplete"),
         "kitti-more.ckpt": (state | {"extra": torch.zeros(3)}, "foreign extra"),
         "kitti-half.ckpt": ({key: value for key, value in state.items() if "embed3" not in key}, "bot_conv"),
     }

@@ -132,8 +132,10 @@ def test_edge_gradient_golden_vector():
 def test_edge_gradient_agrees_with_the_formula_written_out():
     pred, target, mask = (values.double() for values in random_maps(b=1, h=6, w=7))
     expected = 0.0
-    for pairs in ([(y, x, y, x + 1) for y in range(6) for x in range(6)],
-                  [(y, x, y + 1, x) for y in range(5) for x in range(7)]):  # fmt: skip
+    for pairs in (
+        [(y, x, y, x + 1) for y in range(6) for x in range(6)],
+        [(y, x, y + 1, x) for y in range(5) for x in range(7)],
+    ):
         above, below = 0.0, 1e-6
         for y0, x0, y1, x1 in pairs:
             both = float(mask[0, y0, x0] * mask[0, y1, x1])

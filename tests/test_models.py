@@ -588,7 +588,7 @@ def test_the_former_names_still_work_with_one_warning():
     with pytest.warns(FutureWarning, match=r"DepthModel\.meaning is now called DepthModel\.spec"):
         assert model.meaning is model.spec
     with pytest.warns(FutureWarning, match="find_max_depth"):
-        assert models.max_depth_of(model) is None  # pyright: ignore[reportCallIssue]
+        assert models.max_depth_of(model) is None  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     with pytest.raises(AttributeError, match="nothing"):
         models.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 

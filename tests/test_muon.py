@@ -9,7 +9,7 @@ from torch import nn
 from trained_runs import killed_at
 
 from sonde import models, training
-from sonde.trainer.muon import Muon, is_matrix, orthogonal
+from sonde.trainer.muon import Muon, is_matrix, orthogonalise
 
 
 def stepped(optimizer: torch.optim.Optimizer, values: list[nn.Parameter], gradients: list[list[torch.Tensor]]) -> None:
@@ -28,15 +28,15 @@ def drawn(*shape: int, steps: int = 5) -> tuple[torch.Tensor, list[list[torch.Te
 def test_an_orthogonal_matrix_keeps_the_directions_and_levels_the_lengths(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    lengths = torch.einsum("ik,ij,kj->k", left, orthogonal(matrix), right)
+    lengths = torch.einsum("ik,ij,kj->k", left, orthogonalise(matrix), right)
     assert lengths.min() > 0.5 and lengths.max() < 1.3
-    torch.testing.assert_close(orthogonal(100 * matrix), orthogonal(matrix), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close((left * lengths) @ right, orthogonal(matrix), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(orthogonalise(100 * matrix), orthogonalise(matrix), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close((left * lengths) @ right, orthogonalise(matrix), rtol=1e-3, atol=1e-3)
 
 
 def test_half_the_digits_turn_a_matrix_nearly_as_far():
     matrix = torch.randn(32, 128, generator=torch.Generator().manual_seed(0))
-    exact, quick = orthogonal(matrix), orthogonal(matrix.bfloat16())
+    exact, quick = orthogonalise(matrix), orthogonalise(matrix.bfloat16())
     assert quick.dtype == torch.bfloat16
     assert (quick.float() - exact).norm() < 0.02 * exact.norm()
 
@@ -87,12 +87,26 @@ def settings(tmp_path):
 
     def make(run: str, *more: str) -> list[str]:
         return [
-            "lora=null", "model.train_head=false", "model.affine_start=false", f"model.name={base}",
-            "model.input_size=[32,64]", f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "train.optim=muon",
-            "train.learning_rate=2e-3", "train.warmup_steps=0", "train.per_device_train_batch_size=2",
-            "train.gradient_accumulation_steps=1", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2",
-            "train.logging_steps=1", "train.save_total_limit=10", f"output_dir={tmp_path / run}", *more,
-        ]  # fmt: skip
+            "lora=null",
+            "model.train_head=false",
+            "model.affine_start=false",
+            f"model.name={base}",
+            "model.input_size=[32,64]",
+            f"data.root={root}",
+            f"data.cache={tmp_path / 'cache'}",
+            "train.optim=muon",
+            "train.learning_rate=2e-3",
+            "train.warmup_steps=0",
+            "train.per_device_train_batch_size=2",
+            "train.gradient_accumulation_steps=1",
+            "train.max_steps=4",
+            "train.eval_steps=2",
+            "train.save_steps=2",
+            "train.logging_steps=1",
+            "train.save_total_limit=10",
+            f"output_dir={tmp_path / run}",
+            *more,
+        ]
 
     return make
 
@@ -100,7 +114,7 @@ def settings(tmp_path):
 def test_a_recipe_trains_with_muon_and_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):
     monkeypatch.setattr("sonde.report.finish", lambda run: None)
     turned: list[int] = []
-    monkeypatch.setattr("sonde.trainer.muon.orthogonal", lambda matrix: turned.append(1) or orthogonal(matrix))
+    monkeypatch.setattr("sonde.trainer.muon.orthogonalise", lambda matrix: turned.append(1) or orthogonalise(matrix))
     training.train(FEW, settings("whole"))
     whole = dict(models.load(tmp_path / "whole").network.state_dict())
     assert turned

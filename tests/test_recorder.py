@@ -19,6 +19,7 @@ from sonde import losses, models, training
 from sonde.datasets import DepthDataset
 from sonde.trainer import DepthTrainer, Stopped, blackbox
 from sonde.trainer.clock import Clock
+from sonde.training import replaying, steps
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def unscored(monkeypatch, request) -> None:
 @pytest.fixture
 def spoiled(monkeypatch):
     """Puts a value into the first pixel of some samples' image or depth: those for which `when(epoch, index)` holds."""
-    make = DepthDataset._item
+    make = DepthDataset._draw
 
     def spoil(what: str, value: float, when) -> None:
         def item(self: DepthDataset, index: int, leader: int):
@@ -79,7 +80,7 @@ def spoiled(monkeypatch):
                 sample[what][..., -1, -1] = value
             return sample
 
-        monkeypatch.setattr(DepthDataset, "_item", item)
+        monkeypatch.setattr(DepthDataset, "_draw", item)
 
     return spoil
 
@@ -89,7 +90,7 @@ def logs(run: Path) -> list[dict]:
 
 
 def boxes(run: Path) -> list[blackbox.SkippedStep]:
-    return [blackbox.read(folder) for folder in blackbox.found(run)]
+    return [blackbox.read(folder) for folder in blackbox.list_boxes(run)]
 
 
 def state(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -109,7 +110,7 @@ def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_repo
     moved = state(run / "checkpoints" / f"checkpoint-{box.step + 1}")
     assert not all(torch.equal(value, moved[name]) for name, value in before.items())
 
-    assert box.suspects() == ["c04"] and "image of c04" in box.cause()[0]
+    assert box.list_suspects() == ["c04"] and "image of c04" in box.find_cause()[0]
     by_step = {line["step"]: line for line in logs(run) if "learning_rate" in line}
     assert by_step[box.step]["loss"] is None and by_step[box.step + 1]["loss"] > 0
     assert by_step[box.step - 1]["skipped_steps"] == 0 and by_step[9]["skipped_steps"] == 1
@@ -123,7 +124,7 @@ def test_a_bad_batch_inside_an_accumulated_step_skips_all_of_it(settings, spoile
     run = training.train(FEW, settings("train.gradient_accumulation_steps=2", "train.max_steps=3"))
     (box,) = boxes(run)
     assert [batch.finite for batch in box.batches].count(False) == 1 and len(box.batches) == 2
-    assert box.suspects() == ["c05"] and "depth of c05" in box.cause()[0]
+    assert box.list_suspects() == ["c05"] and "depth of c05" in box.find_cause()[0]
 
 
 def log_error(pred, target, mask):
@@ -177,15 +178,15 @@ def test_a_learning_rate_too_high_is_told_by_the_norms_of_the_last_good_steps(se
     with pytest.raises(Stopped, match=told):
         training.train(FEW, settings(*hot, "train.eval_strategy=epoch"))
     box = boxes(tmp_path / "run")[0]
-    assert box.norms.steps and box.norms.growth("weights") > 1e3
-    taken = load_file(blackbox.found(tmp_path / "run")[0] / "weights.safetensors")
+    assert box.norms.steps and box.norms.measure_growth("weights") > 1e3
+    taken = load_file(blackbox.list_boxes(tmp_path / "run")[0] / "weights.safetensors")
     for name, norms in box.norms.weights.items():
         assert norms[-1] == pytest.approx(taken[name].norm().item(), rel=1e-4)
 
 
 def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(settings, monkeypatch, tmp_path, sonde):
     module = "decoder.stages.1.convolution"
-    make = training._trainer
+    make = steps.make_trainer
 
     def halved(*args):
         trainer = make(*args)
@@ -198,16 +199,17 @@ def test_an_overflow_of_half_precision_is_named_with_its_module_and_replayed(set
         return trainer
 
     def bad(trainer) -> bool:
-        return trainer.state.global_step == 3 or replaying
+        return trainer.state.global_step == 3 or broken
 
-    replaying = False
-    monkeypatch.setattr(training, "_trainer", halved)
+    broken = False
+    monkeypatch.setattr(steps, "make_trainer", halved)
+    monkeypatch.setattr(replaying, "make_trainer", halved)
     run = training.train(FEW, settings())
     (box,) = boxes(run)
-    assert box.step == 4 and box.faults("forward")[0].module == module and "65504" in box.cause()[0]
+    assert box.step == 4 and box.list_faults("forward")[0].module == module and "65504" in box.find_cause()[0]
     cured = sonde("doctor", run, "--replay").text
     assert "does not show again" in cured
-    replaying = True
+    broken = True
     shown = sonde("doctor", run, "--replay", 4, "--json").json
     assert shown["fault"] == "shows again" and shown["first_forward"].startswith(module)
     assert sonde("doctor", run, "--replay", 5).code == 2
@@ -224,14 +226,14 @@ def test_a_replay_takes_the_same_step_again(settings, spoiled, monkeypatch):
 
 
 def test_float16s_own_skips_are_counted_apart_and_stop_nothing(settings, monkeypatch):
-    make = training._trainer
+    make = steps.make_trainer
 
     def scaled(*args):
         trainer = make(*args)
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-12)
         return trainer
 
-    monkeypatch.setattr(training, "_trainer", scaled)
+    monkeypatch.setattr(steps, "make_trainer", scaled)
     run = training.train(FEW, settings("train.max_grad_norm=0", "train.max_steps=12"))
     last = logs(run)[-1]
     assert not boxes(run) and last["skipped_steps"] == 0 and 3 < last["scaler_skips"] < 12
@@ -244,10 +246,10 @@ def test_boxes_keep_the_weights_of_the_newest_mishaps_alone(tmp_path):
         box = blackbox.SkippedStep(step, 1e-3, "no", 1.0, [], norms)
         blackbox.write(tmp_path, box, [], {"weight": torch.full((3,), float(step))})
     blackbox.write(tmp_path, blackbox.SkippedStep(9, 1e-3, "no", 1.0, [], norms), [], None)
-    folders = {int(folder.name[5:]): folder for folder in blackbox.found(tmp_path)}
-    assert blackbox.state(folders[9], blackbox.read(folders[9]))[0]["weight"][0] == 8
+    folders = {int(folder.name[5:]): folder for folder in blackbox.list_boxes(tmp_path)}
+    assert blackbox.read_state(folders[9], blackbox.read(folders[9]))[0]["weight"][0] == 8
     with pytest.raises(ValueError, match="kept no more"):
-        blackbox.state(folders[2], blackbox.read(folders[2]))
+        blackbox.read_state(folders[2], blackbox.read(folders[2]))
 
 
 @pytest.fixture
@@ -270,10 +272,19 @@ def steps_taken(monkeypatch) -> list[tuple[float, torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("optim,coupled", [("adam", True), ("adamw_torch", False)])
 def test_weight_decay_is_coupled_in_adam_and_decoupled_in_adamw(settings, steps_taken, optim, coupled):
     decay, beta1, beta2, eps = 0.3, 0.8, 0.9, 1e-6
-    training.train(FEW, settings(
-        f"train.optim={optim}", f"train.weight_decay={decay}", f"train.adam_beta1={beta1}", f"train.adam_beta2={beta2}",
-        f"train.adam_epsilon={eps}", "train.max_steps=2", "train.learning_rate=0.01", "train.warmup_steps=0",
-    ))  # fmt: skip
+    training.train(
+        FEW,
+        settings(
+            f"train.optim={optim}",
+            f"train.weight_decay={decay}",
+            f"train.adam_beta1={beta1}",
+            f"train.adam_beta2={beta2}",
+            f"train.adam_epsilon={eps}",
+            "train.max_steps=2",
+            "train.learning_rate=0.01",
+            "train.warmup_steps=0",
+        ),
+    )
     weights = steps_taken[0][1].double()
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
     for count, (rate, _, gradient) in enumerate(steps_taken[::2], 1):
@@ -309,13 +320,13 @@ def test_the_wait_for_data_is_a_share_of_the_steps_without_the_first(monkeypatch
     monkeypatch.setattr("sonde.trainer.clock.time.perf_counter", lambda: now)
     clock = Clock()
     for wait, work in [(9.0, 1.0), (1.0, 3.0), (2.0, 2.0)]:
-        with clock.waiting():
+        with clock.time_wait():
             now += wait
         now += work
         clock.on_step_end(TrainingArguments(), TrainerState(), TrainerControl())
         now += 100  # a validation
-    assert clock.share() == pytest.approx(3 / 8)
-    assert clock.lap() == pytest.approx(3 / 8) and clock.lap() == 0
+    assert clock.read_share() == pytest.approx(3 / 8)
+    assert clock.read_lap() == pytest.approx(3 / 8) and clock.read_lap() == 0
 
 
 def test_a_run_and_its_report_say_how_long_it_waited_for_data(settings, sonde):
@@ -330,13 +341,13 @@ SPOILED = """
 import sys
 from sonde import training
 from sonde.datasets import DepthDataset
-make = DepthDataset._item
+make = DepthDataset._draw
 def item(self, index, leader):
     sample = make(self, index, leader)
     if self.varies and index == 4:
         sample["image"][..., 0, 0] = float("nan")
     return sample
-DepthDataset._item = item
+DepthDataset._draw = item
 if __name__ == "__main__":
     training.train(sys.argv[1], sys.argv[2:])
 """
@@ -359,9 +370,9 @@ def test_two_processes_skip_together_and_leave_one_box(settings, tmp_path, how):
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "run"
     (box,) = boxes(run)
-    assert box.suspects() == ["c04"] and sorted(batch.process for batch in box.batches) == [0, 1]
+    assert box.list_suspects() == ["c04"] and sorted(batch.process for batch in box.batches) == [0, 1]
     assert done.stderr.count("was skipped") == 1 and logs(run)[-1]["skipped_steps"] == 1
-    taken = load_file(blackbox.found(run)[0] / "weights.safetensors")
+    taken = load_file(blackbox.list_boxes(run)[0] / "weights.safetensors")
     for name, norms in box.norms.weights.items():
         assert norms[-1] == pytest.approx(taken[name].norm().item(), rel=1e-4)
 
@@ -375,10 +386,15 @@ def test_an_image_without_an_answer_leaves_no_score_and_no_best_checkpoint(setti
         return answer if network.training or asked.count(False) % 2 else answer * torch.nan
 
     monkeypatch.setattr(models.DepthModel, "forward_raw", at_times)
-    run = training.train(FEW, settings(
-        "data.split.validation=2", "train.max_steps=2", "train.per_device_eval_batch_size=1",
-        "train.metric_for_best_model=eval_abs_rel",
-    ))  # fmt: skip
+    run = training.train(
+        FEW,
+        settings(
+            "data.split.validation=2",
+            "train.max_steps=2",
+            "train.per_device_eval_batch_size=1",
+            "train.metric_for_best_model=eval_abs_rel",
+        ),
+    )
     (scores,) = [line for line in logs(run) if "eval_loss" in line]
     assert [scores[name] for name in ("eval_abs_rel", "eval_mae_mm", "eval_delta1")] == [None] * 3  # NaN
     state = json.loads((run / "checkpoints" / "checkpoint-2" / "trainer_state.json").read_text())

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from sonde import labelling, models, recipes, training
 from sonde.losses import feature_alignment, weigh
 from sonde.recipes import Recipe
 
-Array = Any
+Array = np.ndarray
 DOCS = Path(__file__).parents[1] / "docs" / "recipes.md"
 
 
@@ -182,12 +181,25 @@ def room(tmp_path_factory) -> Path:
 def words(room: Path, *more: str) -> list[str]:
     """Overrides of student-reference for a run of seconds: a student that starts four times too far."""
     return [
-        f"model.name={room / 'student'}", "model.init=random", "model.input_size=[28,42]",
-        f"data.root={room / 'labels'}", f"data.measured.root={room / 'judges'}", "data.measured.format=zivid",
-        f"data.cache={room / 'cache'}", "train.logging_steps=1", "train.max_steps=20", "train.learning_rate=3e-3",
-        "train.eval_strategy=steps", "train.eval_steps=20", "train.save_strategy=steps", "train.save_steps=20",
-        "train.per_device_train_batch_size=6", "train.dataloader_num_workers=0", f"output_dir={room / 'run'}", *more,
-    ]  # fmt: skip
+        f"model.name={room / 'student'}",
+        "model.init=random",
+        "model.input_size=[28,42]",
+        f"data.root={room / 'labels'}",
+        f"data.measured.root={room / 'judges'}",
+        "data.measured.format=zivid",
+        f"data.cache={room / 'cache'}",
+        "train.logging_steps=1",
+        "train.max_steps=20",
+        "train.learning_rate=3e-3",
+        "train.eval_strategy=steps",
+        "train.eval_steps=20",
+        "train.save_strategy=steps",
+        "train.save_steps=20",
+        "train.per_device_train_batch_size=6",
+        "train.dataloader_num_workers=0",
+        f"output_dir={room / 'run'}",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +237,7 @@ def test_a_relative_teachers_labels_are_refused_and_the_sentence_says_what_to_do
     others = words(room, f"data.root={tmp_path / 'labels'}", f"output_dir={tmp_path / 'run'}")
     with pytest.raises(ValueError, match=r"disparity without a unit, .* or a metric model's labels\.$"):
         training.train("student-reference", others)
-    with pytest.raises(ValueError, match=r"logarithm.*`silog` here; the recipe student-reference") as caught:
+    with pytest.raises(ValueError, match=r"logarithm.*`silog` here, train .* the recipe student-reference") as caught:
         training.train("student-reference", [*others, f"model.name={relative}"])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()

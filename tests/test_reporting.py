@@ -65,10 +65,18 @@ def reported(outside, base, tmp_path_factory) -> Reported:
     here = tmp_path_factory.mktemp("here")
     root = write_bench(tmp_path_factory.mktemp("captures") / "set", 6)
     words = [
-        f"model.name={base}", "model.input_size=[32,64]", f"data.root={root}", "data.cache=null", "train.max_steps=6",
-        "train.logging_steps=2", "train.eval_steps=3", "train.save_steps=3", "train.per_device_train_batch_size=1",
-        "train.report_to=[tensorboard,wandb]", "output_dir=runs/mine",
-    ]  # fmt: skip
+        f"model.name={base}",
+        "model.input_size=[32,64]",
+        f"data.root={root}",
+        "data.cache=null",
+        "train.max_steps=6",
+        "train.logging_steps=2",
+        "train.eval_steps=3",
+        "train.save_steps=3",
+        "train.per_device_train_batch_size=1",
+        "train.report_to=[tensorboard,wandb]",
+        "output_dir=runs/mine",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         training.train(FEW, words)
@@ -122,7 +130,7 @@ def test_nothing_of_either_lands_in_the_folder_where_training_was_started(report
 
 def settings(run: Path, *names: str) -> tuple[recipes.Recipe, TrainingArguments]:
     recipe = recipes.load(FEW, [f"train.report_to=[{','.join(names)}]", f"output_dir={run}"])
-    return recipe, training.training_arguments(recipe)
+    return recipe, training.build_arguments(recipe)
 
 
 def test_what_the_user_set_in_the_environment_stands(anew, tmp_path):
@@ -130,7 +138,7 @@ def test_what_the_user_set_in_the_environment_stands(anew, tmp_path):
         anew.setenv(f"WANDB_{name}", value)
     anew.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     (tmp_path / "theirs").mkdir()
-    scoreboard, biases = reporting.reporters(*settings(tmp_path / "run", "tensorboard", "wandb"))
+    scoreboard, biases = reporting.make_reporters(*settings(tmp_path / "run", "tensorboard", "wandb"))
     assert isinstance(scoreboard, reporting.TensorBoard) and scoreboard.logging_dir == str(tmp_path / "events")
     assert isinstance(biases, reporting.WeightsAndBiases)
     wandb.finish()
@@ -147,7 +155,7 @@ def test_a_run_that_was_stopped_does_not_take_the_next_ones_curves_and_the_users
     wandb.finish()
     with wandb.init(dir=str(tmp_path), name="mine") as own:
         reporting.check_reporters(["wandb"])
-        [callback] = reporting.reporters(recipe, args)
+        [callback] = reporting.make_reporters(recipe, args)
         callback.on_train_end(args, TrainerState(), TrainerControl())
         assert wandb.run is own
 
@@ -175,7 +183,7 @@ def test_a_server_that_is_not_there_is_told_in_a_sentence_before_there_is_a_chec
         anew.setenv(f"WANDB_{name}", value)
     anew.setenv("WANDB_API_KEY", "a" * 40)
     with pytest.raises(ValueError, match=r"report_to=wandb: W&B cannot report \(.*127.*\): set WANDB_MODE=off") as no:
-        reporting.reporters(*settings(tmp_path / "run", "wandb"))
+        reporting.make_reporters(*settings(tmp_path / "run", "wandb"))
     assert "\n" not in str(no.value) and not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -192,7 +200,7 @@ def test_a_reporter_that_is_not_here_is_named_with_what_installs_it(monkeypatch)
 def test_wandb_is_imported_by_those_who_ask_for_it_alone_and_stdout_stays_for_json():
     code = (
         "import sys; from sonde import recipes, training; "
-        "training.training_arguments(recipes.load('lora-few', ['train.report_to=tensorboard'])); "
+        "training.build_arguments(recipes.load('lora-few', ['train.report_to=tensorboard'])); "
         "assert 'wandb' not in sys.modules"
     )
     said = subprocess.run(

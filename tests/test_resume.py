@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ def logged_rates(run: Path) -> list[float]:
     return [rates[step] for step in sorted(rates)]
 
 
-def groups(checkpoint: Path) -> list[dict[str, Any]]:
+def groups(checkpoint: Path) -> list[dict[str, float]]:
     """The settings of the optimizer's groups."""
     return torch.load(checkpoint / "optimizer.pt", weights_only=True)["param_groups"]
 
@@ -77,7 +76,7 @@ def test_a_resumed_run_goes_on_at_the_rates_of_the_plan_it_records(settings, tmp
     run = training.train(FEW, settings(*now), resume=True)
     assert logged_rates(run)[2:] == pytest.approx(training.plan_lr(run).rates[2:])
     decays = {group["weight_decay"] for group in groups(run / "checkpoints/checkpoint-4")}
-    assert decays == {training.training_arguments(training.recipes.load(run)).weight_decay, 0.0}
+    assert decays == {training.build_arguments(training.recipes.load(run)).weight_decay, 0.0}
 
 
 def test_a_resumed_plateau_keeps_its_falls_below_the_rate_it_is_given_now(settings, tmp_path):

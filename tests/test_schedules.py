@@ -42,7 +42,7 @@ def test_glp_never_falls_below_its_start_where_the_original_turns_negative():
     assert min(schedules.glp(step, steps, 1e-4) for step in range(0, steps + 2, 97)) >= 3e-5
     for epochs in (3, 5):  # the original with the right count of iterations
         assert min(original_glp(step, epochs, 100) for step in range(100 * epochs)) < 0
-        ours = schedules.rates("glp", 1e-4, 100 * epochs)
+        ours = schedules.simulate_rates("glp", 1e-4, 100 * epochs)
         assert (ours[0], max(ours)) == (pytest.approx(3e-5), pytest.approx(1e-4))
         assert ours[50 * epochs] == max(ours) and min(ours) >= 3e-5
 
@@ -51,21 +51,37 @@ def test_poly_and_cosine_are_their_formulas():
     steps, warmup, lr = 120, 20, 1e-3
     rise = [lr * step / warmup for step in range(warmup)]
     left = [(steps - step) / (steps - warmup) for step in range(warmup, steps)]
-    poly = schedules.rates("poly", lr, steps, warmup)
+    poly = schedules.simulate_rates("poly", lr, steps, warmup)
     assert poly == pytest.approx([*rise, *(lr * share**0.9 for share in left)])
-    cosine = schedules.rates("cosine", lr, steps, warmup)
+    cosine = schedules.simulate_rates("cosine", lr, steps, warmup)
     assert cosine == pytest.approx([*rise, *(lr * (1 - math.cos(math.pi * share)) / 2 for share in left)])
+
+
+def test_poly_is_transformers_polynomial_to_the_bit_but_for_a_group_at_another_rate():
+    def step_both(kind: str, **options: float) -> list[list[float]]:
+        first, second = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+        sgd = torch.optim.SGD([{"params": [first]}, {"params": [second], "lr": 3e-5}], lr=1e-3)
+        scheduler, rates = schedules.build(kind, sgd, 200, 20, options), []
+        sgd.step()
+        for _ in range(200):
+            rates.append([group["lr"] for group in sgd.param_groups])
+            scheduler.step()
+        return [list(column) for column in zip(*rates, strict=True)]
+
+    ours, theirs = step_both("poly", power=0.9), step_both("polynomial", power=0.9, lr_end=0.0)
+    assert ours[0] == theirs[0]
+    assert ours[1] != theirs[1] and ours[1] == pytest.approx(theirs[1], rel=1e-15)
 
 
 @pytest.mark.parametrize("mode", ["triangular2", "triangle2"])
 def test_each_cycle_is_half_as_high_as_the_one_before(mode):
-    rates = schedules.rates("cyclic", 1e-3, 80, options={"mode": mode, "base_lr": 2e-4, "step_size_up": 10})
+    rates = schedules.simulate_rates("cyclic", 1e-3, 80, options={"mode": mode, "base_lr": 2e-4, "step_size_up": 10})
     expected = [2e-4 + 8e-4 * (1 - abs(step % 20 - 10) / 10) / 2 ** (step // 20) for step in range(80)]
     assert rates == pytest.approx(expected)
 
 
 def test_one_cycle_peaks_at_the_end_of_its_rise_and_ends_after_the_last_step():
-    rates = schedules.rates("one_cycle", 1e-3, 100, 25)
+    rates = schedules.simulate_rates("one_cycle", 1e-3, 100, 25)
     assert rates[0] == pytest.approx(1e-3 / 25)
     assert rates.index(max(rates)) == 25 and rates[25] == pytest.approx(1e-3)
     end = 1e-3 / 25 / 1e4
@@ -78,7 +94,7 @@ def test_a_schedule_leaves_adams_betas_alone_and_keeps_the_groups_in_proportion(
     first, second = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
     adam = torch.optim.AdamW([{"params": [first]}, {"params": [second], "lr": 1e-4}], lr=1e-3, betas=(0.87, 0.99))
     scheduler = schedules.build(kind, adam, 40)
-    simulated = schedules.rates(kind, 1e-3, 40)
+    simulated = schedules.simulate_rates(kind, 1e-3, 40)
     for step in range(40):
         (first + second).backward()
         adam.step()
@@ -109,17 +125,17 @@ def test_torchs_own_cyclic_schedule_would_have_changed_adams_beta():
     ],
 )
 def test_a_plateau_is_sought_where_the_metric_is_better(metric, mode):
-    assert schedules.plateau_mode(metric) == mode
-    assert training.training_arguments(
-        recipes.load({"train": {"metric_for_best_model": metric}})
-    ).greater_is_better is (mode == "max")
+    assert schedules.find_mode(metric) == mode
+    assert training.build_arguments(recipes.load({"train": {"metric_for_best_model": metric}})).greater_is_better is (
+        mode == "max"
+    )
 
 
 def test_an_unknown_metric_or_a_mode_against_it_is_refused():
     with pytest.raises(ValueError, match="abs_rel"):
-        schedules.plateau_mode("eval_absrel")
+        schedules.find_mode("eval_absrel")
     with pytest.raises(ValueError, match="leave it out"):
-        schedules.rates("reduce_lr_on_plateau", 1e-3, 10, options={"mode": "min"}, metric="eval_delta1")
+        schedules.simulate_rates("reduce_lr_on_plateau", 1e-3, 10, options={"mode": "min"}, metric="eval_delta1")
 
 
 @pytest.mark.parametrize(
@@ -136,9 +152,9 @@ def test_a_plateau_falls_only_when_its_metric_gets_no_better(metric, scores, fal
 def test_the_floor_of_a_plateau_is_what_it_falls_to_at_worst():
     options = {"factor": 0.5, "patience": 1, "min_lr": 1e-4}
     kind = "reduce_lr_on_plateau"
-    assert schedules.falls(kind, 1e-3, 30, options) == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4, 1e-4])
-    assert schedules.falls(kind, 1e-3, 3, options) == pytest.approx([1e-3, 5e-4])
-    said = schedules.floor(kind, 1e-3, 30, options, "eval_delta1")
+    assert schedules.simulate_falls(kind, 1e-3, 30, options) == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4, 1e-4])
+    assert schedules.simulate_falls(kind, 1e-3, 3, options) == pytest.approx([1e-3, 5e-4])
+    said = schedules.describe_floor(kind, 1e-3, 30, options, "eval_delta1")
     assert (
         "by 0.5" in said and "2 validations" in said and "higher eval_delta1" in said and "no less than 0.0001" in said
     )
@@ -170,9 +186,9 @@ def test_a_rate_that_harms_is_told_with_its_step(rates, warmup, restarts, words)
 def test_every_schedule_is_sound_as_it_comes(kind, steps):
     warmup = 0 if kind in NO_WARMUP else 10
     options = {"min_lr": 1e-5} if "min_lr" in kind else {"num_cycles": 7} if "restarts" in kind else {}
-    rates = schedules.rates(kind, 1e-3, steps, warmup, options)
+    rates = schedules.simulate_rates(kind, 1e-3, steps, warmup, options)
     assert len(rates) == steps and max(rates) <= 1e-3 * (1 + 1e-9)
-    jumps = schedules.restarts(kind, steps, warmup, options)
+    jumps = schedules.find_restarts(kind, steps, warmup, options)
     assert schedules.lint(rates, warmup, jumps) == []
     assert len(jumps) == (6 if "restarts" in kind else 0)
     assert not jumps or schedules.lint(rates, warmup)  # undeclared, they would be refused

@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from small_captures import write_bench
 from small_recipes import FEW
 from trained_runs import killed_at
+from transformers import GLPNForDepthEstimation
 
 from sonde import maps, models, recipes, training
 from sonde.adapters import fit_start, fold_affine
@@ -167,7 +167,7 @@ def test_half_precision_is_refused_where_it_is_not_real_and_said_once(settings, 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, where half precision is real")
     with caplog.at_level(logging.WARNING, "sonde"):
-        arguments = training.training_arguments(recipes.load("lora-zivid", ["train.fp16=true"]))
+        arguments = training.build_arguments(recipes.load("lora-zivid", ["train.fp16=true"]))
     assert not arguments.fp16
     assert len([record for record in caplog.records if "fp32" in record.message]) == 1
 
@@ -177,7 +177,7 @@ def test_bfloat16_is_kept_by_a_cpu_that_has_it(settings, monkeypatch, native):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, where half precision is real")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
-    arguments = training.training_arguments(recipes.load("teacher-dav2", ["train.max_steps=2"]))
+    arguments = training.build_arguments(recipes.load("teacher-dav2", ["train.max_steps=2"]))
     assert (arguments.bf16, arguments.device.type) == (native, "cpu")
     run = training.train(FEW, settings("train.bf16=true"))
     assert json.loads((run / "metrics.json").read_text())["metrics"]["abs_rel"] > 0
@@ -247,9 +247,9 @@ def test_the_fitted_start_lowers_the_first_loss(settings):
 
 
 def test_a_reporter_that_is_not_installed_is_said_before_the_first_step(settings):
-    assert training.training_arguments(recipes.load(FEW, settings("train.report_to=tensorboard")))
+    assert training.build_arguments(recipes.load(FEW, settings("train.report_to=tensorboard")))
     with pytest.raises(ValueError, match="pip install comet_ml"):
-        training.training_arguments(recipes.load(FEW, settings("train.report_to=comet_ml")))
+        training.build_arguments(recipes.load(FEW, settings("train.report_to=comet_ml")))
 
 
 def test_an_adapter_on_a_base_that_cannot_be_had_again_is_refused(settings):
@@ -272,8 +272,9 @@ def test_an_adapter_is_no_start_for_training(settings, base, tmp_path):
 
 def test_a_network_is_deepened_by_name_and_not_by_size(settings):
     whole = settings("lora=null", "model.train_head=false", "model.affine_start=false", "model.depths=[2,3,5,4]")
-    network: Any = training.prepare(recipes.load(FEW, whole)).model.network
-    assert [len(stage) for stage in network.glpn.encoder.block] == [2, 3, 5, 4]
+    network = training.prepare(recipes.load(FEW, whole)).model.network
+    assert isinstance(network, GLPNForDepthEstimation)
+    assert [len(list(stage.children())) for stage in network.glpn.encoder.block] == [2, 3, 5, 4]
     with pytest.raises(ValueError, match="both say which network"):
         training.prepare(recipes.load(FEW, [*whole, "model.size=b0", "model.init=random"]))
 

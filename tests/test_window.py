@@ -13,7 +13,7 @@ from small_recipes import FEW
 from transformers import DPTConfig, DPTForDepthEstimation
 
 from sonde import files, models, recipes, runs, training
-from sonde.augment import strip
+from sonde.augment import draw_strip
 from sonde.datasets import DecodedSet, DepthDataset, collate, open_set
 from sonde.datasets.zivid import open_zivid
 from sonde.geometry import unproject
@@ -140,7 +140,7 @@ def test_a_run_shows_depth_as_a_share_of_the_sets_limit(settings) -> None:
     words = settings("augment.cut_depth=1", "augment.crop=1", "data.max_depth=2000")
     samples = training.prepare(recipes.load(FEW, words)).samples("train", augment=True)
     for position, index in enumerate(samples.indices):
-        item, columns = samples[position], strip(samples.augment, (42, 0, index), 64)
+        item, columns = samples[position], draw_strip(samples.augment, (42, 0, index), 64)
         depth, image = item["depth"][:, columns], item["image"][..., columns]
         assert all(torch.equal(colour[depth > 0], depth[depth > 0] / 2) for colour in image)
 

@@ -24,7 +24,7 @@ from sonde.architectures.glpdepth import (
     use_glpdepth_norms,
 )
 from sonde.architectures.lite import LITE_SIZES, LiteConfig, lite, load_imagenet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = [
     "LITE_SIZES",
@@ -84,7 +84,7 @@ def from_official(
     )
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "as_glpdepth_adds": "use_glpdepth_norms",

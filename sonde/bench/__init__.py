@@ -12,7 +12,7 @@ from sonde import models
 from sonde.bench.inputs import make_maps, save_random_network, write_captures, write_photographs
 from sonde.bench.plain import PlainCaptures, score_in_numpy
 from sonde.bench.processes import ProcessResult, run_in_process, time_in_turn
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 CAPTURE = (1200, 1944)
@@ -173,7 +173,7 @@ ROWS: dict[str, Callable[[bool], BenchRow]] = {
 }
 """Name → how a row is measured."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "decoding": "measure_decoding",

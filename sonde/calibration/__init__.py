@@ -21,7 +21,7 @@ from sonde.cards import CalibrationRecord
 from sonde.models import CALIBRATION, Calibration, DepthModel
 from sonde.options import takes
 from sonde.options.calibrate import CalibrateOptions
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = [
     "CalibrationResult",
@@ -298,4 +298,4 @@ pipeline_tag: depth-estimation
 without this folder the model answers as before.
 """
 
-__getattr__ = aliases(__name__, {"on_plane": "sample_plane"})
+keep_old_names(__name__, {"on_plane": "sample_plane"})

@@ -19,7 +19,7 @@ from sonde.checks.edges import find_edge_shift
 from sonde.checks.profile import Profile, measure_profile
 from sonde.datasets import Capture, DepthSet
 from sonde.datasets.statistics import explain_empty
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = [
     "CHECKS",
@@ -195,4 +195,4 @@ CHECKS: dict[str, Check[Any]] = {
 }
 """Every check by name; `pairs`, `files` and `shared` are checks of `examine` itself."""
 
-__getattr__ = aliases(__name__, {"edge_shift": "find_edge_shift", "twins": "duplicates"})
+keep_old_names(__name__, {"edge_shift": "find_edge_shift", "twins": "duplicates"})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 Kept = TypeVar("Kept")
 """What one check keeps of a capture."""
@@ -46,4 +46,4 @@ class Check(NamedTuple, Generic[Kept]):
     """Largest number of captures to look at, evenly spread; None: all."""
 
 
-__getattr__ = aliases(__name__, {"one_by_one": "judge_each"})
+keep_old_names(__name__, {"one_by_one": "judge_each"})

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from sonde.checks.answers import CheckResult, Fault
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -167,6 +167,4 @@ def _explain_shift(what: str, shift: tuple[int, int]) -> str:
     )
 
 
-__getattr__ = aliases(
-    __name__, {"breaks": "find_breaks", "contrast": "measure_contrast", "edge_shift": "find_edge_shift"}
-)
+keep_old_names(__name__, {"breaks": "find_breaks", "contrast": "measure_contrast", "edge_shift": "find_edge_shift"})

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from sonde.checks.answers import CheckResult, Fault
 from sonde.datasets import Capture, DepthSet
 from sonde.geometry import SKY
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 LEAST_SHARE = 0.01
 """Share of pixels with depth; sparse lidar has about 5 %."""
@@ -134,7 +134,7 @@ def _find_code(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
     return (share, float(most) / usual) if lonely else None
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "clipped": "check_clipped",

@@ -21,7 +21,7 @@ from sonde.checks import CHECKS, Diagnosis, Problem
 from sonde.checks.edges import find_breaks
 from sonde.checks.profile import BINS, Profile
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.report import charts
 from sonde.report.page import TEMPLATES
 from sonde.types import RGBArray
@@ -283,4 +283,4 @@ def _encode_uri(image: RGBArray) -> str:
     return f"data:image/webp;base64,{b64encode(data.tobytes()).decode()}"
 
 
-__getattr__ = aliases(__name__, {"headline": "make_headline"})
+keep_old_names(__name__, {"headline": "make_headline"})

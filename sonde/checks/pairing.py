@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float16
 from sonde.checks.answers import CheckResult, Fault
 from sonde.checks.edges import find_breaks, measure_contrast
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 GRID = (48, 64)
 LONG_SIDE = 320
@@ -113,4 +113,4 @@ def _find_ends(trusted: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return cv2.Laplacian(trusted.astype(np.float32), cv2.CV_32F) != 0
 
 
-__getattr__ = aliases(__name__, {"swapped": "find_swapped"})
+keep_old_names(__name__, {"swapped": "find_swapped"})

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from sonde.checks.answers import CheckResult, Fault
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
 
 ACROSS = (20, 10, 5, 3)
@@ -236,6 +236,6 @@ def _cut(values: np.ndarray, side: int) -> np.ndarray:
     return tiles.transpose(0, 2, 1, 3).reshape(rows * columns, -1)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__, {"disparity_votes": "vote_on_disparity", "distance_votes": "vote_on_distance", "tiled": "cut_tiles"}
 )

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from sonde.datasets import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 BINS = np.logspace(-3, 4, 281)
 """Bin edges in metres: 40 bins per decade, from a millimetre to ten kilometres."""
@@ -41,4 +41,4 @@ def measure_profile(captures: DepthSet, capture: Capture) -> Profile:
     )
 
 
-__getattr__ = aliases(__name__, {"profile": "measure_profile"})
+keep_old_names(__name__, {"profile": "measure_profile"})

@@ -7,7 +7,7 @@ import numpy as np
 
 from sonde.checks.answers import CheckResult, Fault
 from sonde.datasets import Capture, DepthSet, PairSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 Range = tuple[float, float]
 
@@ -128,4 +128,4 @@ def _explain_implausible(captures: DepthSet, usual: float, range_: Range) -> str
     )
 
 
-__getattr__ = aliases(__name__, {"camera": "check_intrinsics"})
+keep_old_names(__name__, {"camera": "check_intrinsics"})

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 if TYPE_CHECKING:
     from sonde.comparison import Comparison
@@ -223,4 +223,4 @@ def print_rows(rows: list[dict[str, str]]) -> None:
     Console(width=max(Console().width, 120), highlight=False).print(table)
 
 
-__getattr__ = aliases(__name__, {"told_intervals": "describe_intervals"})
+keep_old_names(__name__, {"told_intervals": "describe_intervals"})

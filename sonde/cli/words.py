@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonde.recipes.words import LOG_DIR, SETS, SHORT, expand_word
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 log = logging.getLogger("sonde")
@@ -183,4 +183,4 @@ SCORING: dict[str, Callable[[str, Options], list[str] | str]] = {
 }
 """Option of GLPDepth's test → options of `sonde eval`, or why it has no effect."""
 
-__getattr__ = aliases(__name__, {"for_training": "translate_training", "for_scoring": "translate_scoring"})
+keep_old_names(__name__, {"for_training": "translate_training", "for_scoring": "translate_scoring"})

@@ -10,11 +10,11 @@ setting explains.
 
 from sonde.comparison.ablation import Ablation, AblationSetting, AblationStep, ablate, list_differences
 from sonde.comparison.comparison import Comparison, compare
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = ["Ablation", "AblationSetting", "AblationStep", "Comparison", "ablate", "compare", "list_differences"]
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "Ladder": "Ablation",

@@ -35,7 +35,7 @@ from sonde.datasets.statistics import CaptureStatistics, describe, find_depth_ra
 from sonde.datasets.tartanair import open_tartanair
 from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 __all__ = [
@@ -126,7 +126,7 @@ DATASETS: dict[str, Callable[[Path], PairSet | LabeledSet | PseudoSet]] = {
 }
 """Opener by name: root -> a set of all complete pairs, with a list of problems."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "Decoded": "DecodedSet",

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.files import atomic_write, resize_image
 from sonde.geometry import scale_intrinsics
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
 
 View = tuple[UInt8[np.ndarray, "height width 3"], DepthArray, MatrixArray | None]
@@ -158,6 +158,4 @@ def _compute_checksum(record: np.ndarray) -> int:
     return zlib.crc32(record.view(np.uint8)[:end].data)
 
 
-__getattr__ = aliases(
-    __name__, {"Decoded": "DecodedSet", "covering": "scale_to_cover", "unknown": "make_unknown_camera"}
-)
+keep_old_names(__name__, {"Decoded": "DecodedSet", "covering": "scale_to_cover", "unknown": "make_unknown_camera"})

@@ -16,7 +16,7 @@ from sonde.files import IMAGE_SUFFIXES, read_intrinsics, write_rgb
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.files.roles import says_depth
 from sonde.geometry import Size, check_camera, unproject
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
 
 
@@ -236,4 +236,4 @@ def _write(root: Path, capture: Capture, intrinsics: MatrixArray | None) -> None
     np.save(path, cloud)
 
 
-__getattr__ = aliases(__name__, {"Converted": "ConversionResult", "cameras": "read_cameras"})
+keep_old_names(__name__, {"Converted": "ConversionResult", "cameras": "read_cameras"})

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, list_files, match_pairs, strip_roles
 from sonde.files import IMAGE_SUFFIXES, is_camera, read_depth, read_levels, reading
 from sonde.files.depths import READERS, UnknownUnit
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.strict import Strict
 from sonde.types import DepthArray, MatrixArray
 from sonde.units import UNITS
@@ -108,4 +108,4 @@ def _read_description(path: Path) -> Description:
         return Description.model_validate_json(path.read_text())
 
 
-__getattr__ = aliases(__name__, {"pair_set": "make_pair_set"})
+keep_old_names(__name__, {"pair_set": "make_pair_set"})

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, index_by_name, match_pairs
 from sonde.files import image_size, read_rgb, reading
 from sonde.geometry import distance_to_depth, scale_intrinsics
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
 
 LIMITS = (0.0, 1000.0)
@@ -131,4 +131,4 @@ def _read_array(path: Path, ranks: int) -> np.ndarray:
         return values
 
 
-__getattr__ = aliases(__name__, {"colour_size": "read_colour_size", "tone_mapped": "tone_map"})
+keep_old_names(__name__, {"colour_size": "read_colour_size", "tone_mapped": "tone_map"})

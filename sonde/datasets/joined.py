@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from sonde.datasets.contract import Capture, DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, Space
 
 
@@ -91,4 +91,4 @@ class JoinedSet:
         return self.parts[part], index - self._starts[part]
 
 
-__getattr__ = aliases(__name__, {"Joined": "JoinedSet"})
+keep_old_names(__name__, {"Joined": "JoinedSet"})

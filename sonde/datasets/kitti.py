@@ -40,7 +40,7 @@ from sonde.datasets.pairs import (
 )
 from sonde.files import read_intrinsics, reading
 from sonde.geometry import crop_intrinsics, scale_intrinsics
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 80.0)
@@ -274,4 +274,4 @@ def _read_calibrations(root: Path) -> tuple[tuple[Path, ...], dict[str, Rectifie
     }
 
 
-__getattr__ = aliases(__name__, {"Rectified": "RectifiedCamera", "kb_window": "cut_kb_window"})
+keep_old_names(__name__, {"Rectified": "RectifiedCamera", "kb_window": "cut_kb_window"})

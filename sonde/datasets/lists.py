@@ -23,7 +23,7 @@ from sonde.datasets.contract import DepthSet
 from sonde.datasets.nyu_labeled import read_parts
 from sonde.datasets.rejects import DepthSubset
 from sonde.files import IMAGE_SUFFIXES, reading
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 REMEDY = "expected a text with one capture per line, or NYU's splits.mat"
 
@@ -117,4 +117,4 @@ def _list_tails(name: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
-__getattr__ = aliases(__name__, {"listed_ids": "read_listed_ids", "only": "keep_listed"})
+keep_old_names(__name__, {"listed_ids": "read_listed_ids", "only": "keep_listed"})

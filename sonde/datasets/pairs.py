@@ -14,7 +14,7 @@ import numpy as np
 from sonde.datasets.contract import Capture
 from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
 from sonde.files.roles import ROLE
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 from sonde.units import UNITS
@@ -290,7 +290,7 @@ def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
     return {name: groups[name] for name in ids}
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "below": "walk_files",

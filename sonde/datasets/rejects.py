@@ -12,7 +12,7 @@ from pathlib import Path
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.datasets.pseudo import PseudoSet
 from sonde.files import atomic_write, reading
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, Space
 
 REMEDY = (
@@ -152,4 +152,4 @@ def write_rejects(path: Path, problems: Iterable[tuple[str, str, str]]) -> int:
     return len(first)
 
 
-__getattr__ = aliases(__name__, {"Kept": "DepthSubset", "confident": "keep_confident", "without": "drop_rejected"})
+keep_old_names(__name__, {"Kept": "DepthSubset", "confident": "keep_confident", "without": "drop_rejected"})

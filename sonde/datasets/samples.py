@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sonde.augment import augmented, border, cut, cut_depth, window
+from sonde.augment import augment, cut_depth, draw_cut, paint_border, take_window
 from sonde.background import Background
 from sonde.datasets.cache import DecodedSet, make_unknown_camera
 from sonde.datasets.contract import DepthSet
@@ -103,12 +103,12 @@ class DepthDataset(Dataset[Sample]):
             depth = self.background.flatten(depth)
         if self.window is not None:
             check_window(self.captures.ids[index], image.shape[:2], depth.shape, self.window)
-            image, depth, intrinsics = window(image, depth, intrinsics, self.window, key if self.varies else None)
-        pixels, depth, mask, intrinsics = augmented(image, depth, depth > 0, intrinsics, self.augment, key, leader)
+            image, depth, intrinsics = take_window(image, depth, intrinsics, self.window, key if self.varies else None)
+        pixels, depth, mask, intrinsics = augment(image, depth, depth > 0, intrinsics, self.augment, key, leader)
         if self.augment.cut_depth:
             pixels = cut_depth(pixels, depth, self.augment, key, self.captures.far)
         if self.augment.border:
-            pixels = border(pixels, self.augment, key)
+            pixels = paint_border(pixels, self.augment, key)
         sample: Sample = {
             "image": pixels,
             "depth": torch.from_numpy(depth),
@@ -117,7 +117,7 @@ class DepthDataset(Dataset[Sample]):
             "origin": torch.tensor(key[1:]),
         }
         if self.augment.cutmix:
-            sample["cut"] = torch.from_numpy(cut(self.augment, key))
+            sample["cut"] = torch.from_numpy(draw_cut(self.augment, key))
         return sample
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from sonde.datasets.contract import DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 
 class CaptureStatistics(NamedTuple):
@@ -111,7 +111,7 @@ def describe(captures: DepthSet) -> SetStatistics:
     }
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "Figures": "CaptureStatistics",

@@ -32,7 +32,7 @@ from sonde.download.record import (
 )
 from sonde.download.registry import Entry, Source, find, find_licence, format_manifest, load, load_known
 from sonde.download.transfer import count_bytes, fetch, read_text, version_path, writing
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = [
     "DownloadResult",
@@ -351,7 +351,7 @@ def _measure_free(out: Path) -> int:
     return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "digests": "compute_digests",

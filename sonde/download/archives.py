@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 
 from sonde.download.transfer import FULL
 from sonde.files.safely import FAULTS
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 AGAIN = "download the complete file again"
 SHARE = 0.9
@@ -288,4 +288,4 @@ def _explaining_faults(archive: Path) -> Iterator[None]:
         ) from None
 
 
-__getattr__ = aliases(__name__, {"Refused": "RefusedArchive", "names_in": "list_names"})
+keep_old_names(__name__, {"Refused": "RefusedArchive", "names_in": "list_names"})

@@ -27,7 +27,7 @@ from sonde.download.record import (
 )
 from sonde.download.registry import Entry, without_suffix
 from sonde.download.transfer import FULL, MissingFile, fetch, version_path
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 
 class BringResult(NamedTuple):
@@ -303,4 +303,4 @@ _DEEDS: dict[str, Callable[[BringJob, GatheredFile], list[State]]] = {
     "links": _follow,
 }
 
-__getattr__ = aliases(__name__, {"Brings": "BringResult", "Work": "BringJob", "roots": "find_roots"})
+keep_old_names(__name__, {"Brings": "BringResult", "Work": "BringJob", "roots": "find_roots"})

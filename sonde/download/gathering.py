@@ -12,7 +12,7 @@ from sonde.datasets.pairs import walk_files
 from sonde.download.archives import list_names, refuse_broken
 from sonde.download.registry import ARCHIVES, BroughtFile, Entry, Source, without_suffix
 from sonde.files import reading
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 OPENED = ".opened"
 """Temporary folder for the archives in an archive, below the set's folder."""
@@ -229,7 +229,7 @@ def _match_link(entry: Entry, name: str, url: str) -> GatheredFile | None:
     return None
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "Found": "FoundFile",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from sonde.files import atomic_write, reading
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 LOCK = "sources.lock.json"
 
@@ -131,7 +131,7 @@ def format_bytes(size: int | None) -> str:
     return f"{size} B"
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "checked": "describe_check",

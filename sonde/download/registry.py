@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from pydantic import ConfigDict, Field, computed_field, field_validator, model_validator
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.strict import Strict
 
@@ -361,7 +361,7 @@ def _fold_name(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {"Brought": "BroughtFile", "known": "load_known", "licence_of": "find_licence", "manifest": "format_manifest"},
 )

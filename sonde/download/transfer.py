@@ -19,7 +19,7 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 CHUNK = 1 << 17
 """Bytes."""
@@ -244,7 +244,7 @@ def _explain_error(error: Exception) -> str:
     return " ".join(words.split()) or type(error).__name__
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "Broken": "BrokenTransfer",

@@ -12,7 +12,7 @@
     job            `evaluate`: a model under a protocol on one set
     many           `evaluate_many`: a model on several sets
     verdict        whether a model beats answers that do not look at the image
-    scoreboard     `score_with_baselines`: a run beside its baselines
+    rivals         `score_with_baselines`: a run beside its baselines
     pictures       depth maps as they are scored
 
 What a prediction claims (its space) decides what may be scored: a relative map under a metric protocol is an
@@ -39,8 +39,8 @@ from sonde.evaluation.job import evaluate
 from sonde.evaluation.many import On, evaluate_many, folder_of, parse_on
 from sonde.evaluation.pictures import Pictures, watchers
 from sonde.evaluation.predictions import ENDINGS, Predictor, Subject, check_cut, read_predictions
+from sonde.evaluation.rivals import score_with_baselines
 from sonde.evaluation.rows import Watcher, score_set
-from sonde.evaluation.scoreboard import score_with_baselines
 from sonde.evaluation.scoring import ALIGNABLE, Scored, apply_protocol_view, scale_ratio, score, score_fully
 from sonde.evaluation.settings import Displacement, Settings
 from sonde.evaluation.verdict import (
@@ -59,7 +59,7 @@ from sonde.evaluation.verdict import (
     spoken,
     verdict,
 )
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 __all__ = [
     "ADAPTED",
@@ -117,7 +117,7 @@ __all__ = [
     "watchers",
 ]
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {"on_sets": "evaluate_many", "scoreboard": "score_with_baselines", "view": "apply_protocol_view"}
     | {

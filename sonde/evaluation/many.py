@@ -128,7 +128,7 @@ def _rows_of(sets: Iterable[On], protocol: str, options: EvaluateOptions) -> dic
     return rows
 
 
-def _load_once(model: str | Path, run: Run | None, max_depth: float | None) -> Subject:
+def _load_once(model: str | Path, run: Run | None, max_depth: int | float | None) -> Subject:
     """The model, loaded for all sets; a folder of predictions as it is."""
     if run is not None or not Path(model).is_dir():
         return Subject(models.load(model, max_depth=max_depth), model)

@@ -81,7 +81,7 @@ def make_predictor(subject: Subject, cut: str | None = None, keep: Path | None =
     return predictor if keep is None else cache_answers(predictor, answers_of(model, name, cut), keep), name
 
 
-def as_asked(subject: Subject, max_depth: float | None, encoding: str | None) -> Subject:
+def as_asked(subject: Subject, max_depth: int | float | None, encoding: str | None) -> Subject:
     """The subject with another end of depth or another decoding, see `evaluate`; itself where neither is given.
 
     Raises:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sonde.files.safely import atomic_write, reading
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -149,4 +149,4 @@ def _rgb_from_grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-__getattr__ = aliases(__name__, {"opened": "open_image"})
+keep_old_names(__name__, {"opened": "open_image"})

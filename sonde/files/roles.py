@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.ContainerIO import ContainerIO
 
 from sonde.files.safely import FAULTS
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 COLOUR = r"rgb|colou?r|image|img"
 """Words in the name of a photograph."""
@@ -160,4 +160,4 @@ def _strip_part(part: str) -> str:
     return re.sub(r"[^0-9A-Za-z]+", "_", part).strip("_").lower()
 
 
-__getattr__ = aliases(__name__, {"depth_maps": "find_depth_maps", "mode_of": "read_mode", "without_role": "strip_role"})
+keep_old_names(__name__, {"depth_maps": "find_depth_maps", "mode_of": "read_mode", "without_role": "strip_role"})

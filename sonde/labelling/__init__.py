@@ -18,7 +18,7 @@ from sonde.labelling.request import load_teacher, prepare
 from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.label import LabelOptions
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.unlabeled import Images
 
@@ -99,4 +99,4 @@ def _label_rest(job: Job, teacher: DepthModel, progress: Progress | None) -> Non
         ) from None
 
 
-__getattr__ = aliases(__name__, {"loaded": "load_teacher"})
+keep_old_names(__name__, {"loaded": "load_teacher"})

@@ -27,7 +27,7 @@ from sonde import files
 from sonde.labelling import quality
 from sonde.labelling.job import Job, LabelLine, RejectedLine, write_whole
 from sonde.models import DepthModel
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, RGBArray
 
 A = TypeVar("A")
@@ -294,4 +294,4 @@ FORMATS: dict[str, Format] = {
 }
 """What `format` may name."""
 
-__getattr__ = aliases(__name__, {"run": "label_chunks", "ready": "prepare_network", "predict": "predict_batch"})
+keep_old_names(__name__, {"run": "label_chunks", "ready": "prepare_network", "predict": "predict_batch"})

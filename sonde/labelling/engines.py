@@ -12,7 +12,7 @@ import torch
 from sonde.labelling.chunks import Done, label_chunks, prepare_network
 from sonde.labelling.job import Job
 from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, find_max_depth, hash_weights, load
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 Engine = Callable[[Job, DepthModel, Sequence[int], int], Iterator[Done]]
 """(job, model, chunks to do, threads that decode and encode) -> each chunk when it is done."""
@@ -155,4 +155,4 @@ def _start_ray() -> None:
 ENGINES: dict[str, Engine] = {"local": label_locally, "ray": label_on_ray}
 """What `engine` may name."""
 
-__getattr__ = aliases(__name__, {"locally": "label_locally", "on_ray": "label_on_ray"})
+keep_old_names(__name__, {"locally": "label_locally", "on_ray": "label_on_ray"})

@@ -23,7 +23,7 @@ import transformers
 from sonde import __version__, files
 from sonde.models import DepthModel
 from sonde.options.label import LabelOptions
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import Space
 from sonde.unlabeled import Images
 
@@ -320,6 +320,6 @@ COMPARED = (
 )
 """Keys of job.json that must be equal for a run to continue."""
 
-__getattr__ = aliases(
+keep_old_names(
     __name__, {"preprocessing": "describe_preprocessing", "counted": "count_lines", "written": "write_whole"}
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonde.models import DepthModel
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.tensors import Depth, PerImage
 from sonde.types import DepthArray
 
@@ -102,7 +102,7 @@ def _resize(values: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Te
     return functional.interpolate(values, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "confidence": "measure_confidence",

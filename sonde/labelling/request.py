@@ -10,7 +10,7 @@ from sonde.labelling.job import Job, Teacher, describe_preprocessing
 from sonde.models import DepthModel, hash_weights, load
 from sonde.options import takes
 from sonde.options.label import LabelOptions
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.unlabeled import Images, open_images
 
@@ -88,4 +88,4 @@ def _describe_teacher(model: DepthModel, licence: str | None) -> Teacher:
     }
 
 
-__getattr__ = aliases(__name__, {"loaded": "load_teacher", "usual_batch": "choose_batch_size"})
+keep_old_names(__name__, {"loaded": "load_teacher", "usual_batch": "choose_batch_size"})

@@ -111,7 +111,9 @@ _find_renamed = aliases(
 )
 
 
-def __getattr__(name: str) -> object:
-    if name not in NEEDS_TORCH:
-        return _find_renamed(name)
-    return getattr(import_module(f"{__name__}.{NEEDS_TORCH[name]}"), name)
+if not TYPE_CHECKING:  # type checkers see the imports above, and report a name that is in neither table
+
+    def __getattr__(name: str) -> object:
+        if name not in NEEDS_TORCH:
+            return _find_renamed(name)
+        return getattr(import_module(f"{__name__}.{NEEDS_TORCH[name]}"), name)

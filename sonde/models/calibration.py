@@ -126,9 +126,11 @@ def read_calibration(folder: Path) -> Calibration:
     path = folder / CALIBRATION
     with files.reading(path, "expected what `sonde calibrate` writes; calibrate again, or delete it"):
         stored: dict[str, Any] = json.loads(path.read_text())
-        if type(stored) is not dict or not {"kind", "space", "limits"} <= set(stored):
+        if not isinstance(stored, dict) or not {"kind", "space", "limits"} <= set(stored):
             raise ValueError("it holds no object with kind, space and limits")
         if stored["kind"] not in KINDS or stored["space"] not in CANDIDATES:
             raise ValueError(f"it holds kind {stored['kind']!r} of space {stored['space']!r}")
-        limits = stored["limits"]
-        return Calibration(**stored | {"limits": None if limits is None else (float(limits[0]), float(limits[1]))})
+        if stored["limits"] is not None:
+            nearest, farthest = stored["limits"]
+            stored["limits"] = (float(nearest), float(farthest))
+        return Calibration(**stored)

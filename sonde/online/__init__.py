@@ -16,7 +16,7 @@ from transformers import pipeline
 
 from sonde import architectures, evaluation, files, models, scenes, training
 from sonde.models import DepthModel, ModelSpec
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 PICTURE = Path(__file__).with_name("room.jpg")
 """A rendered room, 640x480: where the short side is below 518, transformers chooses another size than sonde."""
@@ -171,4 +171,4 @@ def _adapt(model: DepthModel, name: str) -> str:
         )
 
 
-__getattr__ = aliases(__name__, {"first_day": "check_model", "agreement": "compare_with_transformers"})
+keep_old_names(__name__, {"first_day": "check_model", "agreement": "compare_with_transformers"})

@@ -39,7 +39,7 @@ from sonde.prediction.savers import (
     tile_images,
 )
 from sonde.prediction.sources import INTRINSICS, find_images, make_matrix, name_outputs, parse_intrinsics
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.types import MatrixArray, RGBArray
 
@@ -245,7 +245,7 @@ def _describe_image(source: Path, answer: PredictedImage, outputs: list[Path]) -
     return WrittenImage(source, outputs, width, height, low, median, high)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "outputs_of": "name_outputs",

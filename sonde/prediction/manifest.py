@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from sonde import files, models
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import SPACES, Space
 from sonde.units import UNITS
 
@@ -267,4 +267,4 @@ def _shorten(value: object) -> object:
     return value.get("formula", value) if isinstance(value, dict) else value
 
 
-__getattr__ = aliases(__name__, {"statement": "describe_predictions"})
+keep_old_names(__name__, {"statement": "describe_predictions"})

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 from sonde.align import ALIGN
 from sonde.files import reading
 from sonde.metrics import METRICS
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.types import Space
 
@@ -146,4 +146,4 @@ def _load_file(path: Path) -> Protocol:
     return rules
 
 
-__getattr__ = aliases(__name__, {"names": "list_names"})
+keep_old_names(__name__, {"names": "list_names"})

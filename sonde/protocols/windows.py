@@ -7,7 +7,7 @@ import numpy as np
 
 from sonde.datasets import Capture, kb_crop
 from sonde.datasets.kitti import cut_kb_window
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 SHARES = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
@@ -69,4 +69,4 @@ def mask_outside(capture: Capture, window: str | tuple[int, int, int, int]) -> C
 CUTS: dict[str, Cut] = {"kb": Cut(kb_crop, cut_kb_window)}
 """Name in a protocol's `cut:` → cut."""
 
-__getattr__ = aliases(__name__, {"box": "find_box", "within": "mask_outside"})
+keep_old_names(__name__, {"box": "find_box", "within": "mask_outside"})

@@ -28,7 +28,7 @@ from sonde.recipes.schema import (
 )
 from sonde.recipes.terms import split_loss_override, write_weights
 from sonde.recipes.words import LOG_DIR, SHORT, expand_word, read_max_depth
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 __all__ = [
@@ -226,4 +226,4 @@ def _find_section(annotation: object) -> type[BaseModel] | None:
     return next(filter(None, map(_find_section, get_args(annotation))), None)
 
 
-__getattr__ = aliases(__name__, {"names": "list_names", "quick_form": "list_quick_overrides"})
+keep_old_names(__name__, {"names": "list_names", "quick_form": "list_quick_overrides"})

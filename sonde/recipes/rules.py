@@ -7,7 +7,7 @@ need the data or the network run later, when both are open.
 from collections.abc import Callable, Iterator
 
 from sonde.recipes.schema import Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 METRIC_SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
 """Sizes whose network predicts metres only."""
@@ -197,4 +197,4 @@ RULES: list[Rule] = [
 """Every rule, in the order in which a recipe is checked."""
 
 
-__getattr__ = aliases(__name__, {"broken": "find_broken_rules"})
+keep_old_names(__name__, {"broken": "find_broken_rules"})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 PART = re.compile(r"loss\.[^.=]+\.")
 """Start of an override of one part of a loss, such as `loss.silog.trim=0.1`."""
@@ -38,4 +38,4 @@ def write_weights(
     return {**fields, "loss": terms}
 
 
-__getattr__ = aliases(__name__, {"by_parts": "split_loss_override", "weighed": "write_weights"})
+keep_old_names(__name__, {"by_parts": "split_loss_override", "weighed": "write_weights"})

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 SHORT: dict[str, tuple[str, ...]] = {
     "dataset": ("data.format",),
@@ -64,4 +64,4 @@ def expand_word(word: str, value: str) -> list[str]:
     return [f"{field}={value}" for field in SHORT.get(word, (word,))]
 
 
-__getattr__ = aliases(__name__, {"range_of": "read_max_depth", "spelled": "expand_word"})
+keep_old_names(__name__, {"range_of": "read_max_depth", "spelled": "expand_word"})

@@ -11,7 +11,7 @@ The page loads nothing, so that it can be mailed; numbers are those of `metrics.
 same in text, for a pull request or a wiki.
 """
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.report.charts import INK, Curves, Training, bin_errors, describe_training
 from sonde.report.contents import Contents, compose_headline, describe_caution
 from sonde.report.gallery import Gallery, Panel
@@ -36,7 +36,7 @@ __all__ = [
     "write",
 ]
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "binned": "bin_errors",

@@ -7,7 +7,7 @@
 For what is missing, the result names which weights, folder or list, where sonde looked, and how to get it.
 """
 
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.reproduction.job import Reproduction, ScoreCheck, reproduce
 from sonde.reproduction.location import Sources, find_sources
 from sonde.reproduction.published import ROWS, Published, list_rows, read_rows
@@ -24,4 +24,4 @@ __all__ = [
     "reproduce",
 ]
 
-__getattr__ = aliases(__name__, {"listing": "list_rows", "rows": "read_rows", "sources": "find_sources"})
+keep_old_names(__name__, {"listing": "list_rows", "rows": "read_rows", "sources": "find_sources"})

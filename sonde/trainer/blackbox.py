@@ -1,10 +1,10 @@
-"""Black boxes: what is left of a step that was not taken, on disk and in sentences.
+"""Black boxes: the record of a step that was skipped, on disk and in sentences.
 
 RUN/blackbox/step-000123/
-    box.json             when, at which rate, what each batch showed when run again, and norms of the last good steps
+    box.json             step and rate, the trace of each batch when run again, and norms of the last good steps
     random.safetensors   the state of the random generators before each batch
-    weights.safetensors  what was trained, as it was; in the first box of several in a row, of the newest `KEPT`
-    recipe.yaml          as the run had it
+    weights.safetensors  the trained weights before the step; in the first box of several in a row, of the newest `KEPT`
+    recipe.yaml          the run's recipe
 """
 
 import json
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +23,17 @@ from sonde.trainer.trace import HALF, BatchTrace, NonFiniteValue
 
 FOLDER = "blackbox"
 KEPT = 3
-"""Weights are kept of so many mishaps, the newest: a network may be large."""
+"""Weights are kept for the newest boxes alone, since a network may be large."""
+
+
+class FaultFields(TypedDict):
+    """A NonFiniteValue in `box.json`."""
+
+    module: str
+    kind: str
+    dtype: str
+    largest: float
+    inputs_finite: bool
 
 
 @dataclass
@@ -36,11 +46,12 @@ class Norms:
     gradients: dict[str, list[float]] = field(default_factory=dict)
     """Before clipping, one for each of the steps."""
     weights: dict[str, list[float]] = field(default_factory=dict)
-    """Before each of the steps, and last before the one that was not taken."""
+    """Before each of the steps, and last before the step that was skipped."""
 
-    def growth(self, kind: str) -> float:
+    def measure_growth(self, kind: Literal["weights", "gradients"]) -> float:
         """How many times larger the norm of all `weights` or `gradients` is at the end than at the start."""
-        columns = list(zip(*getattr(self, kind).values(), strict=True))
+        norms = self.weights if kind == "weights" else self.gradients
+        columns = list(zip(*norms.values(), strict=True))
         totals = [math.hypot(*column) for column in columns]
         return totals[-1] / max(totals[0], 1e-12) if len(totals) > 1 else 1.0
 
@@ -52,56 +63,61 @@ class Norms:
 
 @dataclass
 class SkippedStep:
-    """A step that was not taken."""
+    """A step that was skipped."""
 
     step: int
     learning_rate: float
     precision: str
     """no, fp16 or bf16, as accelerate names it."""
     scale: float
-    """Of the loss; 1 outside float16."""
+    """Factor of the loss; 1 outside float16."""
     batches: list[BatchTrace]
     norms: Norms
     weights: str = ""
     """The box that holds the weights; they are the same for all boxes in a row."""
 
-    def cause(self) -> tuple[str, str]:
-        """What went wrong, in words that follow "because", and what to do about it: the first of CAUSES that fits."""
-        return next(((said, remedy) for says, remedy in CAUSES for said in [says(self)] if said), UNSEEN)
+    def find_cause(self) -> tuple[str, str]:
+        """The cause, in words that follow "because", and what to do about it: the first of CAUSES that fits."""
+        for explain, remedy in CAUSES:
+            cause = explain(self)
+            if cause:
+                return cause, remedy
+        return UNSEEN
 
-    def suspects(self) -> list[str]:
+    def list_suspects(self) -> list[str]:
         """Captures whose files were not finite; else those whose losses were not; else all of the bad batches."""
         files = [name for batch in self.batches for name in (*batch.image, *batch.depth)]
         lost = [name for batch in self.batches for names in batch.bad_terms.values() for name in names]
         rest = [name for batch in self.batches if not batch.finite for name in batch.captures]
         return list(dict.fromkeys(files or lost or rest))
 
-    def faults(self, way: str) -> list[NonFiniteValue]:
-        """Where each batch first was not finite, `forward` or `backward`."""
-        return [fault for batch in self.batches for fault in [getattr(batch, way)] if fault]
+    def list_faults(self, way: Literal["forward", "backward"]) -> list[NonFiniteValue]:
+        """Where each batch first was not finite, in its forward or its backward pass."""
+        faults = [batch.forward if way == "forward" else batch.backward for batch in self.batches]
+        return [fault for fault in faults if fault]
 
 
-def name(step: int) -> str:
-    """Of the box of a step."""
+def name_box(step: int) -> str:
+    """The folder name of a step's box."""
     return f"step-{step:06}"
 
 
 def write(run: Path, box: SkippedStep, rng_state: list[dict[str, Tensor]], weights: dict[str, Tensor] | None) -> Path:
-    """Leave a box in the run's folder, whole or not at all; with `weights` None they lie in the box before."""
+    """Write a box into the run's folder, complete or not at all; with `weights` None it names the box before."""
     root = run / FOLDER
-    folder, partial = root / name(box.step), root / ".partial"
+    folder, partial = root / name_box(box.step), root / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if weights is None:
-        box.weights = read(found(run)[-1]).weights
+        box.weights = read(list_boxes(run)[-1]).weights
     else:
         box.weights = folder.name
         save_file(weights, partial / "weights.safetensors")
-    save_file({f"{i}.{kind}": state for i, states in enumerate(rng_state) for kind, state in states.items()},
-              partial / "random.safetensors")  # fmt: skip
+    flat = {f"{index}.{kind}": state for index, states in enumerate(rng_state) for kind, state in states.items()}
+    save_file(flat, partial / "random.safetensors")
     if (run / "recipe.yaml").is_file():
         shutil.copyfile(run / "recipe.yaml", partial / "recipe.yaml")
-    (partial / "box.json").write_text(json.dumps(_plain(asdict(box)), indent=1, allow_nan=False))
+    (partial / "box.json").write_text(json.dumps(_spell_numbers(asdict(box)), indent=1, allow_nan=False))
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     for old in sorted(root.glob("*/weights.safetensors"))[:-KEPT]:
@@ -109,8 +125,8 @@ def write(run: Path, box: SkippedStep, rng_state: list[dict[str, Tensor]], weigh
     return folder
 
 
-def found(run: Path) -> list[Path]:
-    """The boxes of a run, by step."""
+def list_boxes(run: Path) -> list[Path]:
+    """The folders of a run's boxes, by step."""
     return sorted((run / FOLDER).glob("step-*"))
 
 
@@ -120,13 +136,13 @@ def find(run: Path, step: int | None = None) -> Path:
     Raises:
         ValueError: there is none.
     """
-    boxes = found(run)
-    folder = run / FOLDER / name(step) if step is not None else boxes[-1] if boxes else None
+    boxes = list_boxes(run)
+    if not boxes:
+        raise ValueError(f"{run} holds no black box: no step of it was skipped.")
+    folder = boxes[-1] if step is None else run / FOLDER / name_box(step)
     if folder not in boxes:
         steps = ", ".join(str(int(box.name.partition("-")[2])) for box in boxes)
-        which = f" of step {step}: expected one of {steps}" if steps else ": no step of it was skipped"
-        raise ValueError(f"{run} holds no black box{which}.")
-    assert folder is not None
+        raise ValueError(f"{run} holds no black box of step {step}: expected one of {steps}.")
     return folder
 
 
@@ -138,16 +154,18 @@ def read(folder: Path) -> SkippedStep:
     """
     with files.reading(folder / "box.json", "remove its folder, no other black box needs it"):
         fields = json.loads((folder / "box.json").read_text())
-        batches = [BatchTrace(**{**batch, "forward": _fault(batch["forward"]), "backward": _fault(batch["backward"]),
-                            "terms": {term: list(map(float, values)) for term, values in batch["terms"].items()}})
-                   for batch in fields["batches"]]  # fmt: skip
-        norms = fields["norms"]
+        for batch in fields["batches"]:
+            batch["terms"] = _read_numbers(batch["terms"])
+            for way in ("forward", "backward"):
+                batch[way] = _read_fault(batch[way])
         for kind in ("gradients", "weights"):
-            norms[kind] = {tensor: list(map(float, values)) for tensor, values in norms[kind].items()}
-        return SkippedStep(**{**fields, "batches": batches, "norms": Norms(**norms)})
+            fields["norms"][kind] = _read_numbers(fields["norms"][kind])
+        fields["batches"] = [BatchTrace(**batch) for batch in fields["batches"]]
+        fields["norms"] = Norms(**fields["norms"])
+        return SkippedStep(**fields)
 
 
-def state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+def read_state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     """The weights before the step, and for each batch the random generators' states by device type.
 
     Raises:
@@ -156,35 +174,41 @@ def state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[dict[
     path = folder.parent / box.weights / "weights.safetensors"
     if not path.is_file():
         raise ValueError(
-            f"The weights of {folder.name} are kept no more (only those of the newest {KEPT} mishaps are): replay a "
+            f"The weights of {folder.name} are kept no more (only those of the newest {KEPT} boxes are): replay a "
             f"later step, one of {', '.join(other.name for other in folder.parent.glob('step-*'))}."
         )
     with files.reading(path, "replay another step"):
-        flat = load_file(folder / "random.safetensors")
-        rng_state = [{key.partition(".")[2]: value for key, value in flat.items() if key.startswith(f"{index}.")}
-                for index in range(len(box.batches))]  # fmt: skip
+        rng_state: list[dict[str, Tensor]] = [{} for _ in box.batches]
+        for key, value in load_file(folder / "random.safetensors").items():
+            index, _, kind = key.partition(".")
+            rng_state[int(index)][kind] = value
         return load_file(path), rng_state
 
 
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: they become words that `float` reads."""
+def _spell_numbers(value: object) -> object:
+    """JSON has no NaN and no infinity: they become words that `float` reads."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _spell_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_spell_numbers(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fault(fields: dict[str, Any] | None) -> NonFiniteValue | None:
+def _read_numbers(values: dict[str, list[float | str]]) -> dict[str, list[float]]:
+    """The reverse of `_spell_numbers`."""
+    return {name: [float(value) for value in row] for name, row in values.items()}
+
+
+def _read_fault(fields: FaultFields | None) -> NonFiniteValue | None:
     return None if fields is None else NonFiniteValue(**fields)
 
 
-def _image(box: SkippedStep) -> str:
+def _explain_image(box: SkippedStep) -> str:
     names = [capture for batch in box.batches for capture in batch.image]
     return f"the image of {_list(names)} holds pixels that are not finite" if names else ""
 
 
-def _depth(box: SkippedStep) -> str:
+def _explain_depth(box: SkippedStep) -> str:
     names = [capture for batch in box.batches for capture in batch.depth]
     if names:
         return f"the trusted depth of {_list(names)} holds pixels that are not finite or not above 0"
@@ -193,8 +217,10 @@ def _depth(box: SkippedStep) -> str:
     return said[0] if said else ""
 
 
-def _rate(box: SkippedStep) -> str:
-    norms, weights, gradients = box.norms, box.norms.growth("weights"), box.norms.growth("gradients")
+def _explain_rate(box: SkippedStep) -> str:
+    norms = box.norms
+    weights, gradients = norms.measure_growth("weights"), norms.measure_growth("gradients")
+    # Sound training moves the norm of all weights by a few per cent within the steps that are kept.
     if weights < 10 and gradients < 1000:
         return ""
     what, times = ("weights", weights) if weights >= 10 else ("gradients", gradients)
@@ -205,25 +231,27 @@ def _rate(box: SkippedStep) -> str:
     )
 
 
-def _overflow(box: SkippedStep) -> str:
-    for fault in box.faults("forward"):
+def _explain_overflow(box: SkippedStep) -> str:
+    for fault in box.list_faults("forward"):
         if fault.overflow:
             return f"activations in {fault.module} ({fault.kind}) went beyond {HALF:.0f}, the most that float16 holds"
     return ""
 
 
-def _loss(box: SkippedStep) -> str:
+def _explain_loss(box: SkippedStep) -> str:
     terms = [(term, at) for batch in box.batches if batch.forward is None for term, at in batch.bad_terms.items()]
     if terms:
         return f"loss {terms[0][0]} is not finite for {_list(terms[0][1])}, though the network's answer is"
     return ""
 
 
-def _module(box: SkippedStep) -> str:
-    for way, what in (("forward", "output"), ("backward", "gradient")):
-        for fault in box.faults(way):
-            where = f"{fault.module} ({fault.kind})" if fault.inputs_finite else f"the code before {fault.module}"
-            return f"the {what} of {where} is not finite"
+def _explain_module(box: SkippedStep) -> str:
+    faults = [("output", fault) for fault in box.list_faults("forward")]
+    faults += [("gradient", fault) for fault in box.list_faults("backward")]
+    if faults:
+        what, fault = faults[0]
+        where = f"{fault.module} ({fault.kind})" if fault.inputs_finite else f"the code before {fault.module}"
+        return f"the {what} of {where} is not finite"
     weights = [weight for batch in box.batches for weight in batch.gradients]
     return f"the gradient of {weights[0]} is not finite" if weights else ""
 
@@ -234,15 +262,27 @@ def _list(names: list[str], most: int = 4) -> str:
 
 
 CAUSES: list[tuple[Callable[[SkippedStep], str], str]] = [
-    (_image, "Find such files with `sonde data check ROOT --reject FILE`, and leave them out with data.reject=FILE."),
-    (_depth, "Mask before the logarithm (sonde.losses shows how), raise data.min_depth, or leave the captures out: "
-             "`sonde data check ROOT --reject FILE`, then data.reject=FILE."),
-    (_rate, "Set train.learning_rate to a tenth, warm up longer (train.warmup_steps), or clip: train.max_grad_norm=1."),
-    (_overflow, "Train with train.bf16=true in place of fp16, or in float32."),
-    (_loss, "Look at that loss term with those captures: it divides, takes a root or a logarithm of what may be 0."),
-    (_module, "Replay the step with `sonde doctor RUN --replay` and look into that module."),
-]  # fmt: skip
-"""Who looks for a cause in a box, in the order in which they are believed, and what to do."""
+    (
+        _explain_image,
+        "Find such files with `sonde data check ROOT --reject FILE`, and leave them out with data.reject=FILE.",
+    ),
+    (
+        _explain_depth,
+        "Mask before the logarithm (sonde.losses shows how), raise data.min_depth, or leave the captures out: "
+        "`sonde data check ROOT --reject FILE`, then data.reject=FILE.",
+    ),
+    (
+        _explain_rate,
+        "Set train.learning_rate to a tenth, warm up longer (train.warmup_steps), or clip: train.max_grad_norm=1.",
+    ),
+    (_explain_overflow, "Train with train.bf16=true in place of fp16, or in float32."),
+    (
+        _explain_loss,
+        "Look at that loss term with those captures: it divides, takes a root or a logarithm of a value that may be 0.",
+    ),
+    (_explain_module, "Replay the step with `sonde doctor RUN --replay` and look into that module."),
+]
+"""Functions that look for a cause in a box, in the order in which they are believed, and what to do."""
 
 UNSEEN = (
     "something that the same batches did not show again when they were run once more",

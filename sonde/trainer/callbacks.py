@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sonde.datasets import DepthDataset
-from sonde.trainer.sharding import local, whole
+from sonde.trainer.sharding import gather_whole, take_local
 
 
 class JsonLines(TrainerCallback):
@@ -23,73 +22,87 @@ class JsonLines(TrainerCallback):
     def __init__(self, path: Path):
         self.path = path
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One line: step, epoch and the numbers; null for one that is not finite, which JSON does not know."""
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """One line: step, epoch and the numbers; null for a number that is not finite, which JSON cannot hold."""
         if not state.is_world_process_zero:
             return
-        logs = kwargs.get("logs") or {}
-        line = {
-            "step": state.global_step,
-            **{key: value if math.isfinite(value) else None for key, value in logs.items() if key != "total_flos"},
-        }
+        numbers = {key: value for key, value in (logs or {}).items() if key != "total_flos"}
+        finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.write(json.dumps({"step": state.global_step, **finite}, allow_nan=False) + "\n")
 
 
 class Epochs(TrainerCallback):
-    """Tells the samples their epoch, also when a run resumes inside one: accelerate forgets it there."""
+    """Gives the samples their epoch, also when a run resumes inside one: accelerate forgets it there."""
 
     def __init__(self, samples: DepthDataset):
         self.samples = samples
 
     def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Before the first batch of an epoch, or of the rest of one."""
+        # The epoch is a sum of shares of an epoch: 2.9999999 is the third.
         self.samples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
 
 
 class Pace(TrainerCallback):
-    """Validates, and saves, once in so many epochs and after the last, where the strategy is by epoch."""
+    """Where the strategy is by epoch: validates, and saves, every so many epochs and after the last."""
 
     def __init__(self, validate: int, save: int):
         self.validate = validate
         self.save = save
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """transformers has asked for both by now, where it asks for them by epoch."""
+        """Withdraws what transformers has asked for by now, in the epochs between."""
         epoch, last = round(state.epoch or 0), state.global_step >= state.max_steps
         control.should_evaluate &= last or epoch % self.validate == 0
         control.should_save &= last or epoch % self.save == 0
 
 
 class Progress(TrainerCallback):
-    """Tells a listener the step, of how many, and the newest numbers."""
+    """Gives a listener the step, the number of steps, and the newest numbers."""
 
     def __init__(self, listener: Callable[[int, int, dict[str, float]], None]):
         self.listener = listener
         self.latest: dict[str, float] = {}
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """After every optimizer step."""
         self.listener(state.global_step, state.max_steps, self.latest)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         """The newest loss and validation scores."""
         shown = ("loss", "eval_loss", "eval_mae_mm", "eval_mae_m", "eval_abs_rel", "eval_delta1")
-        self.latest |= {key: value for key, value in (kwargs.get("logs") or {}).items() if key in shown}
+        self.latest |= {key: value for key, value in (logs or {}).items() if key in shown}
         self.listener(state.global_step, state.max_steps, self.latest)
 
 
 class Best(TrainerCallback):
-    """Finds the best checkpoint by its step: the path a run recorded is another's once its folder was moved."""
+    """Finds the best checkpoint by its step: the path that a run recorded is wrong once its folder has moved."""
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """After transformers has read the state, and has forgotten the checkpoint whose path led nowhere."""
+        """After transformers has read the state and dropped a best checkpoint whose path does not exist."""
         own = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
         if own.is_dir():
             state.best_model_checkpoint = str(own)
@@ -108,19 +121,22 @@ class Average(TrainerCallback):
         self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.decay = decay
         self.resting = False
-        """Set for a step that was not taken."""
+        """Set for a step that was skipped: it must not count in the average."""
 
     @torch.no_grad()
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """After every optimizer step that was taken."""
         if self.resting:
             return
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        present = [local(value.detach()) for value in self.parameters.values()]
-        get_ema_multi_avg_fn(decay)([local(value) for value in self.values.values()], present, state.global_step)
+        present = [take_local(value.detach()) for value in self.parameters.values()]
+        averaged = [take_local(value) for value in self.values.values()]
+        get_ema_multi_avg_fn(decay)(averaged, present, state.global_step)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def swap_in(self) -> Iterator[None]:
         """While inside, the network has the averaged weights."""
         kept = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.apply()
@@ -134,18 +150,18 @@ class Average(TrainerCallback):
         self._set(self.values)
 
     def save(self, folder: Path, main: bool) -> None:
-        """Beside a checkpoint's own weights; every process takes part, the main one writes."""
-        state = {name: whole(value).cpu().contiguous() for name, value in self.values.items()}
+        """Write the average beside a checkpoint's weights; every process must call it, the main one writes."""
+        state = {name: gather_whole(value).cpu().contiguous() for name, value in self.values.items()}
         if main:
             save_file(state, folder / self.FILE)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """As `save` left it."""
+        """Read what `save` wrote."""
         for name, value in load_file(folder / self.FILE).items():
-            local(self.values[name]).copy_(local(value, like=self.values[name]))
+            take_local(self.values[name]).copy_(take_local(value, like=self.values[name]))
 
     @torch.no_grad()
     def _set(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
-            local(parameter.detach()).copy_(local(values[name]))
+            take_local(parameter.detach()).copy_(take_local(values[name]))

@@ -1,9 +1,8 @@
-"""How much of a run goes by waiting for data."""
+"""The share of a run's step time that is spent waiting for data."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -21,28 +20,30 @@ class Clock(TrainerCallback):
         self._started = False
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While inside, a step's batches are awaited."""
+    def time_wait(self) -> Iterator[None]:
+        """While inside, the trainer waits for a step's batches."""
         self._asked = time.perf_counter()
         yield
         self._got = time.perf_counter()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """After every optimizer step."""
         if self._started:
             self.run = (self.run[0] + self._got - self._asked, self.run[1] + time.perf_counter() - self._asked)
         self._started = True
 
-    def share(self) -> float:
-        """Of the whole run's step time, in [0, 1]."""
-        return _share(self.run, (0.0, 0.0))
+    def read_share(self) -> float:
+        """The share of the whole run's step time, in [0, 1]."""
+        return _divide(self.run, (0.0, 0.0))
 
-    def lap(self) -> float:
-        """The share since the last lap."""
-        share, self.logged = _share(self.run, self.logged), self.run
+    def read_lap(self) -> float:
+        """The share since the last lap, in [0, 1]; starts the next lap."""
+        share, self.logged = _divide(self.run, self.logged), self.run
         return share
 
 
-def _share(end: tuple[float, float], start: tuple[float, float]) -> float:
+def _divide(end: tuple[float, float], start: tuple[float, float]) -> float:
     waited, whole = end[0] - start[0], end[1] - start[1]
     return waited / whole if whole else 0.0

@@ -18,15 +18,15 @@ from sonde.recipes import AlignRecipe
 from sonde.tensors import Batch, Depth, Image, Mask, PerImage
 
 QUANTILE_PIXELS = 1 << 24
-"""More than these torch's quantile refuses; of larger images every second pixel is asked, or every third."""
+"""torch's quantile refuses more values; of larger images it sees every second pixel, or every third."""
 
 
 class Objective:
     """(network, batch) → the answer and one value per image for each weighted loss.
 
     Args:
-        model: what the network belongs to: its preprocessing, and what its numbers mean.
-        weights: LOSSES by name, with their weights and trims; of a mixed image each part is trimmed by itself.
+        model: the network with its preprocessing and the meaning of its numbers.
+        weights: LOSSES by name, with their weights and trims; each part of a mixed image is trimmed by itself.
         align: feature alignment with a frozen encoder, or None.
     """
 
@@ -34,39 +34,39 @@ class Objective:
         self.model = model
         self.weights = weights
         self.align = align
-        self.frozen = None if align is None else frozen_encoder(model, align)
+        self.frozen = None if align is None else make_frozen_encoder(model, align)
 
     def __call__(self, network: nn.Module, batch: Batch) -> tuple[Depth, dict[str, PerImage]]:
-        """The answer at the ground truth's size, and the terms; `network` is the model's own, or a wrapper."""
+        """The answer at the ground truth's size, and the terms; `network` is the model's own, or a wrapper of it."""
         image, depth, mask = batch["image"], batch["depth"], batch["mask"]
         cut = batch.get("cut") if network.training else None
-        inside, area = (torch.zeros_like(mask), 0.0) if cut is None else inside_cut(cut, depth)
+        inside, area = (torch.zeros_like(mask), 0.0) if cut is None else find_cut(cut, depth)
         if cut is not None:
-            image = mixed(image, inside_cut(cut, image)[0])
+            image = mix(image, find_cut(cut, image)[0])
         aligning = self.frozen is not None and network.training
         with features.record_taps(self.model) if aligning else nullcontext([]) as maps:
             raw = self.model.forward_raw(network, image)
         pred = resize(raw, (depth.shape[-2], depth.shape[-1]))
-        target = self.target(depth / self.model.focal_scale_of(batch), mask)
+        target = self.encode_target(depth / self.model.focal_scale_of(batch), mask)
         terms = losses.weigh(pred, target, mask & ~inside, self.weights)
         if cut is not None:
             others = losses.weigh(pred, target.roll(-1, 0), mask.roll(-1, 0) & inside, self.weights)
             terms = {name: (1 - area) * own + area * others[name] for name, own in terms.items()}
         if aligning:
-            terms["feature_alignment"] = self._alignment(maps[-1], image)
+            terms["feature_alignment"] = self._align_features(maps[-1], image)
         return pred, terms
 
-    def target(self, depth: Depth, mask: Mask) -> Depth:
-        """What the network should answer for depth in its camera: that encoded, or its disparity, or metres."""
+    def encode_target(self, depth: Depth, mask: Mask) -> Depth:
+        """The answer that the network should give for depth in its camera: encoded depth, disparity, or metres."""
         safe = torch.where(mask, depth, 1.0)
         encoding = self.model.encoding
         if encoding is not None:
             return encoding.encode(safe)
         if self.model.space != "disparity":
             return safe
-        return unit_disparity(safe, mask, 0.02 if self.model.family.sigmoid else 0.0)
+        return normalise_disparity(safe, mask, 0.02 if self.model.family.sigmoid else 0.0)
 
-    def _alignment(self, last: Tensor, image: Image) -> PerImage:
+    def _align_features(self, last: Tensor, image: Image) -> PerImage:
         assert self.frozen is not None and self.align is not None
         with torch.no_grad():
             wanted = features.read_taps(self.frozen.to(image.device), image)[-1]
@@ -74,8 +74,8 @@ class Objective:
         return self.align.weight * losses.feature_alignment(own, frozen, self.align.tolerance)
 
 
-def frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
-    """What to stay near: the model itself as it is now, with DINOv2's encoder, or another model.
+def make_frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
+    """The encoder to stay near: the model's own as it is now, DINOv2's, or another model's.
 
     Raises:
         ValueError: an encoder of another width, or none of that name.
@@ -94,8 +94,8 @@ def frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
     return frozen.requires_grad_(False).eval()
 
 
-def unit_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
-    """Inverse depth scaled per image to [0, 1] between two percentiles: what a relative model answers.
+def normalise_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
+    """Inverse depth (b, h, w), scaled per image to [0, 1] between two percentiles: the target of a relative model.
 
     Any fixed choice of scale and shift would do for the invariant losses. Leaving out the outer 2 % also keeps a
     bounded output away from its ends, where a loss that forgives every scale and shift lets a sigmoid drift and stop
@@ -109,7 +109,7 @@ def unit_disparity(depth: Depth, mask: Mask, share: float = 0.02) -> Depth:
     return scaled.nan_to_num(0.0).clamp(0, 1)
 
 
-def inside_cut(cut: Float[Tensor, "b 4"], like: Tensor) -> tuple[Mask, Float[Tensor, " b"]]:
+def find_cut(cut: Float[Tensor, "b 4"], like: Tensor) -> tuple[Mask, Float[Tensor, " b"]]:
     """Pixels (b, h, w) of `like`'s size inside each image's rectangle, and the share of the image it covers.
 
     Rectangles are (top, left, bottom, right) as shares of height and width; an empty one cuts nothing.
@@ -123,6 +123,6 @@ def inside_cut(cut: Float[Tensor, "b 4"], like: Tensor) -> tuple[Mask, Float[Ten
     return inside, inside.float().mean((1, 2))
 
 
-def mixed(image: Image, inside: Mask) -> Image:
+def mix(image: Image, inside: Mask) -> Image:
     """Each image with the next one of the batch inside its rectangle (CutMix, Yun et al., 2019)."""
     return torch.where(inside[:, None], image.roll(-1, 0), image)

@@ -1,13 +1,13 @@
-"""The flight recorder: a step whose loss or gradient is not finite is not taken, and leaves a black box behind.
+"""The memory of a step: what is needed to undo it if it is not finite, and to explain why.
 
-What it keeps of every step is little and stays on the device: the batches that the step holds anyway, the state of the
+What is kept of every step is little and stays on the device: the batches that the step holds anyway, the state of the
 random generators, the buffers (a batch norm's statistics would keep a NaN for ever), and one norm for each tensor.
 """
 
 import shutil
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +16,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sonde.tensors import Batch
 from sonde.trainer import blackbox
 from sonde.trainer.blackbox import Norms
-from sonde.trainer.sharding import local
-
-IN_A_ROW = 3
-"""So many steps that cannot be taken, one after the other, stop a run."""
-
-
-class Stopped(ValueError):
-    """A run that could not go on; its message is the cause."""
+from sonde.trainer.sharding import take_local
 
 
 class RecordedBatch(NamedTuple):
-    """A batch of the step that is under way."""
+    """A batch of the step under way."""
 
     batch: Batch
     rng_state: dict[str, Tensor]
@@ -46,7 +39,7 @@ class StepRecord(NamedTuple):
 
 
 class Recorder(TrainerCallback):
-    """Watches every step of a network's training and remembers the last good ones.
+    """Records every step of a network's training and remembers the last good ones.
 
     Args:
         network: what is trained.
@@ -62,67 +55,70 @@ class Recorder(TrainerCallback):
         self.good: deque[StepRecord] = deque(maxlen=8)
         self.skipped = self.in_a_row = 0
         self.scaled = 0
-        """Steps that float16's scaler passed over while it looked for its scale."""
+        """Steps that float16's scaler skipped while it looked for its scale."""
         self._kept = [buffer.clone() for buffer in self.buffers]
         self._nothing = torch.zeros((), device=next(iter(self.parameters.values())).device)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Boxes of steps that a resumed run will take again go; those before count."""
-        boxes = blackbox.found(self.run)
-        before = [box for box in boxes if box.name <= blackbox.name(state.global_step)]
+        """Counts the boxes of the steps before a resumed run's first, and removes those of the steps after it."""
+        boxes = blackbox.list_boxes(self.run)
+        before = [box for box in boxes if box.name <= blackbox.name_box(state.global_step)]
         self.skipped = len(before)
         if state.is_world_process_zero:
             for box in boxes[len(before) :]:
                 shutil.rmtree(box)
 
     @torch.no_grad()
-    def before(self, batch: Batch) -> None:
-        """Of each batch of a step, before its forward pass."""
+    def start_batch(self, batch: Batch) -> None:
+        """Record a batch of the step before its forward pass."""
         if not self.seen:
             _copy(self.buffers, self._kept)
-        self.seen.append(RecordedBatch(batch, _rng_state(batch["image"].device), []))
+        self.seen.append(RecordedBatch(batch, _read_rng_state(batch["image"].device), []))
 
     @torch.no_grad()
-    def after(self, loss: Tensor) -> None:
-        """Of each batch of a step, after its backward pass."""
+    def finish_batch(self, loss: Tensor) -> None:
+        """Record the loss of the same batch after its backward pass."""
         batch = self.seen[-1].batch
         trusted = torch.where(batch["mask"], batch["depth"], 0.0)
+        # A sum is finite only if all of its pixels are: one number a map, and no wait for the device.
         self.seen[-1].sums.extend([loss.float(), batch["image"].sum(), trusted.sum()])
 
     @torch.no_grad()
-    def norms(self, scale: float) -> Tensor:
-        """(2, tensors): norms of the gradients, freed of the loss's scale, and of the weights: this process's part."""
-        weights = [local(value.detach()) for value in self.parameters.values()]
-        gradients = [self._nothing if value.grad is None else local(value.grad) for value in self.parameters.values()]
+    def measure_norms(self, scale: float) -> Tensor:
+        """(2, tensors): this process's norms of the gradients, without the loss's scale, and of the weights."""
+        weights = [take_local(value.detach()) for value in self.parameters.values()]
+        gradients = [
+            self._nothing if value.grad is None else take_local(value.grad) for value in self.parameters.values()
+        ]
         norm = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
         norms = torch.stack([torch.stack(norm(values)).float() for values in (gradients, weights)])
         norms[0] /= scale
         return norms
 
-    def faults(self, norms: Tensor) -> Tensor:
-        """(2,): 1 where a loss, an image or a depth of the step was not finite; 1 where a gradient was not."""
+    def find_faults(self, norms: Tensor) -> Tensor:
+        """(2,): 1 where a loss, an image or a depth of the step is not finite; 1 where a gradient is not."""
         sums = torch.stack([value for seen in self.seen for value in seen.sums])
         return torch.stack([~sums.isfinite().all(), ~norms[0].norm().isfinite()]).float()
 
     def record_step(self, step: int, learning_rate: float, norms: Tensor) -> None:
-        """A good step is remembered."""
+        """Remember a good step."""
         self.good.append(StepRecord(step, learning_rate, norms))
         self.in_a_row = 0
         self.seen = []
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """The buffers as they were before the step."""
+    def restore_buffers(self) -> None:
+        """Set the buffers back to what they were before the step."""
         _copy(self._kept, self.buffers)
 
-    def past(self, norms: Tensor) -> Tensor:
-        """(steps + 1, 2, tensors): the good steps' norms, then those of the step that is not taken."""
+    def stack_norms(self, norms: Tensor) -> Tensor:
+        """(steps + 1, 2, tensors): the good steps' norms, then those of the step that is skipped."""
         return torch.stack([*(step.norms for step in self.good), norms])
 
-    def history(self, past: Tensor) -> Norms:
-        """What `past` says, by name."""
+    def name_norms(self, past: Tensor) -> Norms:
+        """The norms of `stack_norms`, by the tensors' names."""
         gradients, weights = (past[:, kind].T.tolist() for kind in (0, 1))
         return Norms(
             [step.number for step in self.good],
@@ -131,8 +127,8 @@ class Recorder(TrainerCallback):
             dict(zip(self.parameters, weights, strict=True)),
         )
 
-    def own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of a network's whole state what training changes: the trained weights, and the buffers."""
+    def select_trained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a network's whole state that training changes: the trained weights, and the buffers."""
         kept = {*self.parameters, *self._buffer_names}
         return {name: value.detach().cpu().contiguous().clone() for name, value in state.items() if name in kept}
 
@@ -142,13 +138,13 @@ def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
         target.copy_(source)
 
 
-def _rng_state(device: torch.device) -> dict[str, Tensor]:
+def _read_rng_state(device: torch.device) -> dict[str, Tensor]:
     own = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
     return {"cpu": torch.get_rng_state(), **own}
 
 
 def set_rng_state(rng_state: dict[str, Tensor]) -> None:
-    """Sets the random generators to a state of before."""
+    """Set the random generators to a state that a black box holds."""
     torch.set_rng_state(rng_state["cpu"])
     if "cuda" in rng_state and torch.cuda.is_available():
         torch.cuda.set_rng_state(rng_state["cuda"])

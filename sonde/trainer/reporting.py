@@ -1,15 +1,15 @@
 """A run's curves beside `metrics.jsonl`: TensorBoard and Weights & Biases, both into the run folder.
 
-transformers' own callbacks write them; here they are told where, and what keeps them from it is said before the first
-step. W&B is imported where it is asked for, and nowhere else. What a user sets in the environment (WANDB_DIR,
-WANDB_PROJECT, WANDB_MODE, TENSORBOARD_LOGGING_DIR …) stands.
+transformers' own callbacks write them, here into the run folder; what would keep them from writing is an error before
+the first step. W&B is imported only where a recipe asks for it. The user's environment variables (WANDB_DIR,
+WANDB_PROJECT, WANDB_MODE, TENSORBOARD_LOGGING_DIR …) take precedence.
 """
 
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import (
@@ -23,26 +23,33 @@ from sonde.recipes import Recipe
 from sonde.spelling import nearest
 
 OURS = ("tensorboard", "wandb")
-"""Names in `train.report_to` whose curves lie in the run folder; the others are as transformers has them."""
+"""Names in `train.report_to` whose curves lie in the run folder; the others are left to transformers."""
 
 PROJECT = "sonde"
 """W&B's project where the user names none."""
 
 PATIENCE = 30
-"""Seconds that W&B tries to reach its server, where WANDB_INIT_TIMEOUT says nothing; its own 90 are a long look at
-nothing."""
+"""Seconds that W&B tries to reach its server, unless WANDB_INIT_TIMEOUT is set; its own default is 90."""
 
 REMEDY = (
-    "set WANDB_MODE=offline, and the curves wait in the run folder for `wandb sync`; or run `wandb login`; or say "
+    "set WANDB_MODE=offline, and the curves wait in the run folder for `wandb sync`; or run `wandb login`; or set "
     "train.report_to=none."
 )
 
 
+class WandbSettings(NamedTuple):
+    """The part of W&B's settings that matters here, from the environment and W&B's files."""
+
+    project: str | None
+    run_name: str | None
+    mode: str
+
+
 def check_reporters(names: Sequence[str], *, main: bool = True) -> None:
-    """What `train.report_to` names must be here, and W&B logged in or offline, for it would ask in the midst of a run.
+    """Check that every reporter is installed, and W&B logged in or offline: it would ask in the middle of a run.
 
     Args:
-        names: as TrainingArguments has them.
+        names: those in `train.report_to`.
         main: whether this process is the one that reports.
 
     Raises:
@@ -51,18 +58,18 @@ def check_reporters(names: Sequence[str], *, main: bool = True) -> None:
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             raise ValueError(f"train.report_to={name}: {nearest(name, ['none', *INTEGRATION_TO_CALLBACK])}")
-        if not _installed(name):
+        if not _is_installed(name):
             what = f"'sonde[{name}]'" if name == "wandb" else name
-            raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {what}`, or say none.")
+            raise ValueError(f"train.report_to={name}: it is not installed here; `pip install {what}`, or set none.")
     if main and "wandb" in names:
         _check_login()
 
 
-def reporters(recipe: Recipe, args: TrainingArguments) -> list[TrainerCallback]:
-    """The callbacks of OURS that are asked for; they leave `args.report_to`, or transformers would add its own.
+def make_reporters(recipe: Recipe, args: TrainingArguments) -> list[TrainerCallback]:
+    """The callbacks for the names of OURS in `args.report_to`; removes them there, or transformers would add its own.
 
-    W&B's run begins here, in the process that reports: before there is a checkpoint folder, so that what it refuses
-    can be tried again.
+    W&B's run begins here, in the process that reports: there is no checkpoint folder yet, so a refused run can be
+    started again.
 
     Raises:
         ValueError: W&B refuses the run, or cannot be reached.
@@ -78,7 +85,7 @@ def reporters(recipe: Recipe, args: TrainingArguments) -> list[TrainerCallback]:
 
 
 class TensorBoard(TensorBoardCallback):
-    """transformers' callback, with its event files in a folder of ours; a resumed run goes on there."""
+    """transformers' callback, with its event files in the run folder; a resumed run continues there."""
 
     def __init__(self, folder: Path):
         super().__init__()
@@ -86,13 +93,13 @@ class TensorBoard(TensorBoardCallback):
 
 
 class WeightsAndBiases(WandbCallback):
-    """transformers' callback, which ends the W&B run that `begin` began; one that the user began stays open."""
+    """transformers' callback; ends the W&B run that `begin` began, and leaves one open that the user began."""
 
     begun: ClassVar[str | None] = None
-    """The id of the run of ours that is open: one that was stopped must not take the next one's curves."""
+    """The id of our open run: the curves of the next run must not go into one that was stopped."""
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """End the run, if it is ours."""
         super().on_train_end(args, state, control, **kwargs)
@@ -100,7 +107,7 @@ class WeightsAndBiases(WandbCallback):
 
 
 def begin(run: Path, recipe: Recipe, name: str | None = None) -> None:
-    """Begin a W&B run that bears the run folder's name and lies in it; one that the user has begun is left as it is.
+    """Begin a W&B run of the run folder's name, inside it; a run that the user has begun is left as it is.
 
     Raises:
         ValueError: W&B refuses the run, or cannot be reached.
@@ -110,7 +117,7 @@ def begin(run: Path, recipe: Recipe, name: str | None = None) -> None:
     _end()  # of a run that was stopped
     if wandb.run is not None:
         return
-    user = _settings()
+    user = _read_settings()
     try:
         WeightsAndBiases.begun = wandb.init(
             project=user.project or PROJECT,
@@ -120,7 +127,7 @@ def begin(run: Path, recipe: Recipe, name: str | None = None) -> None:
             settings=None if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": PATIENCE},
         ).id
     except wandb.Error as error:
-        raise _refused(_first_line(error)) from None
+        raise _make_refusal(_take_first_line(error)) from None
 
 
 def _end() -> None:
@@ -130,42 +137,43 @@ def _end() -> None:
         wandb.finish()
 
 
-def _installed(name: str) -> bool:
-    """Whether a reporter is here; W&B is not imported to find out, and a folder of its name is no package."""
+def _is_installed(name: str) -> bool:
+    """Whether a reporter is installed; W&B is not imported to find out."""
     if name not in OURS:
         return name in get_available_reporting_integrations()
     spec = find_spec(name)
+    # Without an origin it is a plain folder: W&B names its own folder `wandb`.
     return spec is not None and spec.origin is not None
 
 
 def _check_login() -> None:
-    """A run that the user has begun needs none, nor does W&B offline."""
+    """Refuse W&B online without a login; a run that the user has begun needs none."""
     import wandb
 
-    if wandb.run is not None or _settings().mode not in ("online", "run", "shared"):
+    if wandb.run is not None or _read_settings().mode not in ("online", "run", "shared"):
         return
     try:
         reason = "" if wandb.login(prompt=False, verify=False) else "no login is known on this machine"
     except wandb.Error as error:
-        reason = _first_line(error)
+        reason = _take_first_line(error)
     if reason:
-        raise _refused(reason)
+        raise _make_refusal(reason)
 
 
-def _refused(reason: str) -> ValueError:
-    """The error that says it; and W&B, which reads the environment once, forgets it, since the remedy changes it."""
+def _make_refusal(reason: str) -> ValueError:
+    """The error for a run that W&B refuses."""
     import wandb
 
-    wandb.teardown()
+    wandb.teardown()  # W&B reads the environment once, and the remedy changes the environment
     return ValueError(f"train.report_to=wandb: W&B cannot report ({reason}): {REMEDY}")
 
 
-def _first_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")
 
 
-def _settings() -> Any:
-    """W&B's settings, as the environment and its files have them."""
+def _read_settings() -> WandbSettings:
     from wandb.sdk import wandb_setup
 
-    return wandb_setup.singleton().settings
+    settings = wandb_setup.singleton().settings
+    return WandbSettings(settings.project, settings.run_name, settings.mode)

@@ -18,8 +18,8 @@ class Results:
     Args:
         folder: usually RUN/results.
         ids: the captures of the set, by position.
-        model: what its answers mean; they are written at the size of the depth they are scored against.
-        by_epoch: whether each epoch is validated; folders are named by steps otherwise, step-000200.
+        model: gives the space and unit of the answers, which are written at the size of the depth that scores them.
+        by_epoch: whether each epoch is validated; otherwise folders are named by steps, step-000200.
     """
 
     def __init__(self, folder: Path, ids: Sequence[str], model: DepthModel, *, by_epoch: bool):

@@ -1,14 +1,16 @@
 """A resumed run's optimizer and schedule: the state comes from the checkpoint, the settings from the recipe.
 
 torch's and transformers' own `load_state_dict` bring back the old settings too: the rate, the weight decay, the length
-of a cycle. A run would then go on by a plan that is neither shown nor recorded any more.
+of a cycle. The run would then follow a plan that is neither shown nor recorded any more.
 """
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+
+from sonde.schedules import Scheduler
 
 PROGRESS = (
     "best",
@@ -20,53 +22,68 @@ PROGRESS = (
     "last_epoch",
     "_streaming_avg",
 )
-"""What a schedule driven by a score has seen; the rest of its state are settings."""
+"""The scores that a schedule driven by them has seen, as its state names them; the rest of its state are settings."""
 
-Settings = list[dict[str, Any]]
+Settings = list[dict[str, object]]
 """Of each group of an optimizer, everything but its weights."""
 
 
-def settings(optimizer: Optimizer) -> Settings:
-    """What the groups of an optimizer are told now."""
+class Rate(NamedTuple):
+    """The learning rate of an optimizer's group."""
+
+    now: float
+    start: float | None
+    """Its highest rate, from which the schedule computes; None before a schedule has written it down."""
+
+
+def read_settings(optimizer: Optimizer) -> Settings:
+    """The settings of an optimizer's groups."""
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
 
 
-def driven(state: dict[str, Any]) -> bool:
+def is_driven_by_score(state: Mapping[str, object]) -> bool:
     """Whether the state is that of a schedule that waits for scores."""
     return "num_bad_epochs" in state
 
 
-def go_on(optimizer: Optimizer, scheduler: Any, fresh: Settings, saved: dict[str, Any], step: int) -> None:
+def continue_plan(
+    optimizer: Optimizer, scheduler: Scheduler, fresh: Settings, saved: Mapping[str, object], step: int
+) -> None:
     """Bring settings and rates to where the recipe's plan has them after so many steps.
 
     Args:
         optimizer: with the checkpoint's state, and its settings.
         scheduler: as it was built for the recipe, before its first step.
-        fresh: the optimizer's settings beside it.
+        fresh: the optimizer's settings as the recipe gives them.
         saved: the checkpoint's state of its own scheduler, perhaps of another kind.
-        step: of the checkpoint.
+        step: the number of the checkpoint's step.
     """
-    reached = settings(optimizer)
+    reached = [Rate(group["lr"], group.get("initial_lr")) for group in optimizer.param_groups]
     for group, own in zip(optimizer.param_groups, fresh, strict=True):
         group.update(own)
-    if not driven(scheduler.state_dict()):
-        _walk(scheduler, step if driven(saved) else saved["last_epoch"])
-    elif driven(saved):
-        _take_up(optimizer, scheduler, reached, saved)
+    if not is_driven_by_score(scheduler.state_dict()):
+        # A schedule driven by a score counts validations, not steps: its own counter is of no use here.
+        taken = step if is_driven_by_score(saved) else saved["last_epoch"]
+        assert isinstance(taken, int)
+        _repeat_steps(scheduler, taken)
+    elif is_driven_by_score(saved):
+        _restore_progress(optimizer, scheduler, reached, saved)
 
 
-def _walk(scheduler: LRScheduler, steps: int) -> None:
-    """As the run itself would have stepped it, so that the rates are the same to the last bit."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the optimizer's steps were taken before
+def _repeat_steps(scheduler: Scheduler, steps: int) -> None:
+    """Step the scheduler as the run itself stepped it, so that the rates are the same to the last bit."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the optimizer took its steps before
         for _ in range(steps):
             scheduler.step()
 
 
-def _take_up(optimizer: Optimizer, scheduler: Any, reached: Settings, saved: dict[str, Any]) -> None:
-    """Give the scheduler what it had seen, and each group the share of its rate to which it had come."""
+def _restore_progress(
+    optimizer: Optimizer, scheduler: Scheduler, reached: list[Rate], saved: Mapping[str, object]
+) -> None:
+    """Give the scheduler the scores it has seen, and each group the share of its rate to which it had fallen."""
     for group, old in zip(optimizer.param_groups, reached, strict=True):
-        began = old.get("initial_lr", group["initial_lr"])
-        group["lr"] = old["lr"] * (group["initial_lr"] / began if began else 1.0)
+        start = group["initial_lr"] if old.start is None else old.start
+        group["lr"] = old.now * (group["initial_lr"] / start if start else 1.0)
     seen = {name: saved[name] for name in PROGRESS if name in saved}
     rates = [group["lr"] for group in optimizer.param_groups]
     scheduler.load_state_dict({**scheduler.state_dict(), **seen, "_last_lr": rates})

@@ -6,7 +6,7 @@ trainer shards by itself, and asserts that it did. Checkpoints hold whole tensor
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -36,50 +36,52 @@ def shard(network: nn.Module) -> None:
     """
     kind = next(network.parameters()).device.type
     mesh = init_device_mesh(kind, (dist.get_world_size(),))
+    # Inner lists first: fully_shard leaves out of a module what was sharded inside it before.
     for blocks in reversed([module for module in network.modules() if isinstance(module, nn.ModuleList)]):
         for block in blocks:
             if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
-    held, total = held_share(network)
+    held, total = count_held(network)
     if held > total // dist.get_world_size() + total // 10:
         raise RuntimeError(f"This process holds {held} of {total} weights after sharding: expected about its share.")
     log.info("sharded: this process holds %d of %d weights", held, total)
 
 
-def held_share(network: nn.Module) -> tuple[int, int]:
+def count_held(network: nn.Module) -> tuple[int, int]:
     """(weights this process holds, weights there are)."""
     parameters = list(network.parameters())
-    return sum(local(value.detach()).numel() for value in parameters), sum(value.numel() for value in parameters)
+    return sum(take_local(value.detach()).numel() for value in parameters), sum(value.numel() for value in parameters)
 
 
-def local(value: Tensor, like: Tensor | None = None) -> Tensor:
-    """What this process holds of a tensor; with `like`, what it would hold of it, were it cut as that one is."""
+def take_local(value: Tensor, like: Tensor | None = None) -> Tensor:
+    """This process's part of a tensor; with `like`, its part if the tensor were cut as that one is."""
     if isinstance(like, DTensor) and not isinstance(value, DTensor):
         value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def whole(value: Tensor) -> Tensor:
-    """The tensor of all processes' parts; every process must ask."""
+def gather_whole(value: Tensor) -> Tensor:
+    """The tensor of all processes' parts; every process must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def whole_weights(network: nn.Module) -> dict[str, Any]:
-    """The state of the whole network, on the main process; empty on the others."""
-    return get_model_state_dict(network, options=WHOLE)
+def gather_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The state of the whole network, on the main process; empty on the others. Every process must call it."""
+    return cast(dict[str, Tensor], get_model_state_dict(network, options=WHOLE))
 
 
-def whole_optimizer(network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The state of the whole optimizer, on the main process; empty on the others."""
-    return get_optimizer_state_dict(network, optimizer, options=WHOLE)
+def gather_optimizer(network: nn.Module, optimizer: Optimizer) -> dict[str, object]:
+    """The state of the whole optimizer, on the main process; empty on the others. Every process must call it."""
+    return cast(dict[str, object], get_optimizer_state_dict(network, optimizer, options=WHOLE))
 
 
-def spread_weights(network: nn.Module, state: dict[str, Any]) -> None:
-    """The reverse of `whole_weights`."""
-    set_model_state_dict(network, state, options=SPREAD)
+def spread_weights(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """The reverse of `gather_weights`."""
+    set_model_state_dict(network, state, options=SPREAD)  # pyright: ignore[reportArgumentType]
 
 
-def spread_optimizer(network: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """The reverse of `whole_optimizer`; weights that never had a gradient, such as a mask token, have no state."""
-    set_optimizer_state_dict(network, optimizer, state, options=replace(SPREAD, strict=False))
+def spread_optimizer(network: nn.Module, optimizer: Optimizer, state: dict[str, object]) -> None:
+    """The reverse of `gather_optimizer`."""
+    # Not strict: weights that never had a gradient, such as a mask token, have no state.
+    set_optimizer_state_dict(network, optimizer, state, options=replace(SPREAD, strict=False))  # pyright: ignore[reportArgumentType]

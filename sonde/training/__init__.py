@@ -33,8 +33,8 @@ from transformers import TrainingArguments
 
 from sonde import models, recipes, report
 from sonde.recipes import Recipe, RecipeSource
-from sonde.renamed import aliases
-from sonde.training.arguments import DEFAULTS, training_arguments, with_numbers
+from sonde.renamed import keep_old_names
+from sonde.training.arguments import DEFAULTS, build_arguments, parse_numbers
 from sonde.training.data import check_settings, plan_recipe_rates
 from sonde.training.folds import train_folds
 from sonde.training.forecast import (
@@ -66,6 +66,7 @@ __all__ = [
     "PlannedRender",
     "RatePlan",
     "RateRange",
+    "build_arguments",
     "compute_rates",
     "dry_run",
     "plan_lr",
@@ -74,7 +75,6 @@ __all__ = [
     "render_missing",
     "replay",
     "train",
-    "training_arguments",
 ]
 
 log = logging.getLogger("sonde")
@@ -98,7 +98,7 @@ def train(
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the model, or not enough memory.
     """
-    loaded = with_numbers(recipes.load(recipe, overrides))
+    loaded = parse_numbers(recipes.load(recipe, overrides))
     if loaded.data.split.folds and loaded.data.split.fold is None:
         return train_folds(loaded, resume=resume, train_fold=partial(_train_run, listener=listener))
     return _train_run(loaded, resume, listener=listener)
@@ -173,4 +173,4 @@ def plan_lr(recipe: RecipeSource, overrides: list[str] | None = None) -> RatePla
     return plan_recipe_rates(loaded, args, images)
 
 
-__getattr__ = aliases(__name__, {"learning_rates": "compute_rates"})
+keep_old_names(__name__, {"learning_rates": "compute_rates", "training_arguments": "build_arguments"})

@@ -18,7 +18,7 @@ from sonde.background import Background
 from sonde.datasets import DepthSet, split
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, SplitRecipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.runs import ANSWERS, CHOICE
 from sonde.training.fixed import FOLDS, MOST, Bench, explain_no_bench, make_background, read_bench, spread_evenly
 from sonde.training.heads import (
@@ -261,7 +261,7 @@ def _describe_candidate(each: Candidate, unit_m: float, unit: str) -> dict[str, 
     }
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "CaptureSeen": "SampledCapture",

@@ -10,10 +10,10 @@ from sonde import datasets, losses, runs
 from sonde.background import Background
 from sonde.datasets import DecodedSet, DepthDataset, DepthSet, split
 from sonde.recipes import Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
-from sonde.trainer import score_names
-from sonde.training.arguments import takes_no_step, training_arguments
+from sonde.trainer import name_scores
+from sonde.training.arguments import build_arguments, takes_no_step
 from sonde.training.networks import refuse_missing_weights
 from sonde.training.rates import NO_RATES, RatePlan, plan_rates, refuse_bad_rates
 
@@ -97,7 +97,7 @@ def check_settings(recipe: Recipe) -> TrainingArguments:
     """
     refuse_missing_weights(recipe)
     losses.check(recipe.loss)
-    args = training_arguments(recipe)
+    args = build_arguments(recipe)
     if recipe.train.get("fsdp") and args.world_size < 2:
         raise ValueError(
             "train.fsdp cuts every weight across several processes: start them with torchrun --nproc-per-node N "
@@ -143,7 +143,7 @@ def _count_validations(recipe: Recipe, args: TrainingArguments, steps: int, per_
 
 def _check_metric(args: TrainingArguments, captures: DepthSet) -> None:
     """The score that chooses the checkpoint, or drives a plateau, must be one that validation reports."""
-    metric, known = (args.metric_for_best_model or "loss").removeprefix("eval_"), score_names(captures.unit)
+    metric, known = (args.metric_for_best_model or "loss").removeprefix("eval_"), name_scores(captures.unit)
     if metric not in known:
         raise ValueError(
             f"train.metric_for_best_model={args.metric_for_best_model} is not among the scores of validation; "
@@ -203,4 +203,4 @@ NO_UNIT = {"disparity": "disparity without a unit", "scale": "depth without a un
 """Space of a set -> its content in words."""
 
 
-__getattr__ = aliases(__name__, {"planned_rates": "plan_recipe_rates"})
+keep_old_names(__name__, {"planned_rates": "plan_recipe_rates"})

@@ -10,7 +10,7 @@ import numpy as np
 from sonde import background, files
 from sonde.background import Background, Colours, Registration, Stack
 from sonde.datasets import DepthSet
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
 log = logging.getLogger("sonde")
@@ -186,7 +186,7 @@ def read_empty_bench(path: Path, captures: DepthSet, size: tuple[int, int]) -> B
     return Background(whole, grey, path.name)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "registrations": "register_captures",

@@ -11,7 +11,7 @@ from sonde import adapters, architectures, download, models
 from sonde.datasets import DATASETS, split
 from sonde.models import DepthModel
 from sonde.recipes import ModelRecipe, Part, Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.training.arguments import takes_no_step
 from sonde.training.data import check_settings, plan_recipe_rates
 from sonde.training.networks import open_model
@@ -193,7 +193,7 @@ def _outline_size(wanted: ModelRecipe, size: str) -> DepthModel:
     return DepthModel(head, spec, wanted.origin)
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "absent": "find_missing_parts",

@@ -15,7 +15,7 @@ from torch.nn import functional
 from sonde import files
 from sonde.models import DepthModel
 from sonde.models.pixels import DROPOUT, HIDDEN, PixelDepth, PixelHead
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, RGBArray
 
 PIXELS = 240_000
@@ -173,7 +173,7 @@ def _get_pixel_depth(model: DepthModel) -> PixelDepth:
     return network
 
 
-__getattr__ = aliases(
+keep_old_names(
     __name__,
     {
         "TOKENS": "PIXELS",

@@ -8,7 +8,7 @@ from sonde import adapters, architectures, models
 from sonde.datasets import DepthSet
 from sonde.models import DepthModel
 from sonde.recipes import ModelRecipe, Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 
 def open_model(recipe: Recipe) -> DepthModel:
@@ -98,4 +98,4 @@ def _keep_aspect(pixels: int, shape: tuple[int, ...], step: int) -> tuple[int, i
     return height, width
 
 
-__getattr__ = aliases(__name__, {"input_size": "choose_input_size", "refuse_missing": "refuse_missing_weights"})
+keep_old_names(__name__, {"input_size": "choose_input_size", "refuse_missing": "refuse_missing_weights"})

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from transformers import TrainingArguments
 
 from sonde import schedules
-from sonde.renamed import aliases, warn_once
+from sonde.renamed import keep_old_names, warn_once
 
 CURVE_POINTS = 200
 """Most points of the curve that `--json` prints."""
@@ -73,9 +73,9 @@ NO_RATES = RatePlan("none", 0, [], [], None, [])
 
 def compute_rates(args: TrainingArguments, steps: int) -> list[float]:
     """The learning rate of each step, by running the scheduler without a network."""
-    kind, options = schedules.chosen(args)
+    kind, options = schedules.read_schedule(args)
     warmup = args.get_warmup_steps(steps)
-    return schedules.rates(kind, args.learning_rate, steps, warmup, options, args.metric_for_best_model)
+    return schedules.simulate_rates(kind, args.learning_rate, steps, warmup, options, args.metric_for_best_model)
 
 
 def plan_rates(args: TrainingArguments, steps: int, validations: int | None = None) -> RatePlan:
@@ -91,15 +91,15 @@ def plan_rates(args: TrainingArguments, steps: int, validations: int | None = No
     """
     if steps < 1:
         raise ValueError("The recipe trains for no step: set train.max_steps or train.num_train_epochs above 0.")
-    kind, options = schedules.chosen(args)
+    kind, options = schedules.read_schedule(args)
     warmup, rates = args.get_warmup_steps(steps), compute_rates(args, steps)
-    jumps = schedules.restarts(kind, steps, warmup, options)
+    jumps = schedules.find_restarts(kind, steps, warmup, options)
     complaints, floor, idle = schedules.lint(rates, warmup, jumps), None, False
     # Nobody knows the scores beforehand: such a schedule is checked as if no validation after the first were better.
     if kind in schedules.BY_SCORE:
         seen = steps if validations is None else validations
         driven = (kind, args.learning_rate, seen, options, args.metric_for_best_model)
-        floor, falls = schedules.floor(*driven), schedules.falls(*driven)
+        floor, falls = schedules.describe_floor(*driven), schedules.simulate_falls(*driven)
         idle = len(falls) == 1
         complaints += [complaint for complaint in schedules.lint(falls) if complaint not in complaints]
     return RatePlan(kind, warmup, rates, sorted(jumps), floor, complaints, idle)
@@ -118,4 +118,4 @@ def refuse_bad_rates(plan: RatePlan) -> None:
         )
 
 
-__getattr__ = aliases(__name__, {"learning_rates": "compute_rates"})
+keep_old_names(__name__, {"learning_rates": "compute_rates"})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sonde import files, scenes
 from sonde.recipes import Part, Recipe
-from sonde.renamed import aliases
+from sonde.renamed import keep_old_names
 
 log = logging.getLogger("sonde")
 
@@ -123,4 +123,4 @@ def _measure_seconds(family: str, size: tuple[int, int]) -> float:
         return (time.perf_counter() - started) / 2
 
 
-__getattr__ = aliases(__name__, {"parts_of": "list_parts", "to_render": "list_renders"})
+keep_old_names(__name__, {"parts_of": "list_parts", "to_render": "list_renders"})

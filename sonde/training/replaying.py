@@ -25,7 +25,7 @@ def replay(run: Path | str, step: int | None = None) -> tuple[SkippedStep, list[
     run = Path(run)
     folder = blackbox.find(run, step)
     box = blackbox.read(folder)
-    weights, rng_state = blackbox.state(folder, box)
+    weights, rng_state = blackbox.read_state(folder, box)
     # The box holds whole weights, so one process repeats the step of a sharded run.
     recipe = recipes.load(folder, [f"output_dir={run}", "train.fsdp=null"])
     trainer = make_trainer(prepare(recipe, chosen=read_chosen_background(run)), [])
@@ -36,7 +36,7 @@ def replay(run: Path | str, step: int | None = None) -> tuple[SkippedStep, list[
     trainer.accelerator.prepare_model(trainer.depth_model.network, evaluation_mode=True)
     shown = []
     for batch, states in zip(box.batches, rng_state, strict=True):
-        shown.append(trainer.trace(trainer.again(batch), states, box.scale))
+        shown.append(trainer.guard.trace(trainer.guard.make_batch_again(batch), states, box.scale))
         if not shown[-1].finite:
             break
     return box, shown

@@ -9,8 +9,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from sonde import models
 from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped
-from sonde.trainer.reporting import reporters
-from sonde.training.arguments import optimizer
+from sonde.trainer.reporting import make_reporters
+from sonde.training.arguments import choose_optimizer
 from sonde.training.plan import Plan
 
 Listener = Callable[[int, int, dict[str, float]], None]
@@ -57,7 +57,7 @@ def make_trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
         encoder_learning_rate=recipe.model.encoder_learning_rate,
         ema=recipe.ema,
         clip_value=recipe.clip_value,
-        optimizer=optimizer(recipe, plan.args),
+        optimizer=choose_optimizer(recipe, plan.args),
         sharded=plan.is_sharded,
         results=results if recipe.save_result else None,
         freeze_norm=recipe.model.freeze_norm,
@@ -67,7 +67,7 @@ def make_trainer(plan: Plan, callbacks: list[TrainerCallback]) -> DepthTrainer:
 def _make_callbacks(plan: Plan, listener: Listener | None) -> list[TrainerCallback]:
     recipe = plan.recipe
     pace = Pace(recipe.val_freq, recipe.save_freq)
-    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace, *reporters(recipe, plan.args)]
+    callbacks: list[TrainerCallback] = [JsonLines(plan.run / "metrics.jsonl"), pace, *make_reporters(recipe, plan.args)]
     if recipe.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping))
     if listener and plan.is_main:
@@ -79,7 +79,7 @@ def _finish_weights(trainer: DepthTrainer) -> dict[str, Tensor] | None:
     """The weights to save; the average replaces the last ones, if the recipe keeps one."""
     if trainer.average is not None:
         trainer.average.apply()
-    return trainer.weights()
+    return trainer.guard.gather_weights()
 
 
 def _save_what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
