@@ -83,6 +83,17 @@ def test_every_public_name_says_what_it_is(path):
     assert not [node.name for node in public if not ast.get_docstring(node)]
 
 
+def test_a_class_name_has_one_meaning():
+    homes: dict[str, list[Path]] = {}
+    for path in FILES:
+        if "scenes" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path)
+    assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
 @named
 def test_no_file_is_too_long_to_read(path):
     assert len(path.read_text().splitlines()) <= 450

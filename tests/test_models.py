@@ -571,7 +571,7 @@ def test_tensors_of_another_config_are_told_with_their_file(tmp_path):
 
 
 def test_an_added_reader_is_asked_before_all_others(tmp_path, monkeypatch):
-    def read(source: models.Source) -> DepthModel:
+    def read(source: models.ModelSource) -> DepthModel:
         return models.load("sonde-tiny", init=source.init)
 
     monkeypatch.setitem(models.READERS, "mine", models.Reader(lambda source: source.path.suffix == ".mine", read))

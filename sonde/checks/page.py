@@ -10,7 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -53,15 +52,7 @@ class Row(NamedTuple):
     note: str
 
 
-class Chart(NamedTuple):
-    """A chart of the set."""
-
-    title: str
-    caption: str
-    svg: Markup
-
-
-class Picture(NamedTuple):
+class Thumbnail(NamedTuple):
     """A thumbnail of a capture."""
 
     title: str
@@ -69,7 +60,7 @@ class Picture(NamedTuple):
     """The image as a data URI."""
 
 
-class Scale(NamedTuple):
+class DepthEnds(NamedTuple):
     """The ends of the colour scale of a depth thumbnail, as text in the set's unit."""
 
     low: str
@@ -82,8 +73,8 @@ class Card(NamedTuple):
     id: str
     problems: list[Problem]
     facts: str
-    pictures: list[Picture]
-    scale: Scale
+    pictures: list[Thumbnail]
+    scale: DepthEnds
     bars: list[float]
     """Heights of the histogram's bars, of 1."""
 
@@ -175,7 +166,7 @@ def _list_rows(diagnosis: Diagnosis) -> list[Row]:
     return rows
 
 
-def _draw_charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: set[str]) -> list[Chart]:
+def _draw_charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: set[str]) -> list[charts.Chart]:
     if not profiles:
         return []
     unit = captures.unit if captures.space == "metric" else "its own unit"
@@ -193,9 +184,9 @@ def _draw_charts(captures: DepthSet, profiles: Mapping[str, Profile], faulty: se
 
 def _draw_chart(
     drawing: Drawing, number: int, profiles: Mapping[str, Profile], faulty: set[str], unit_m: float
-) -> Chart:
+) -> charts.Chart:
     svg = charts.render_chart(lambda figure: drawing.draw(figure, profiles, faulty, unit_m), number)
-    return Chart(drawing.title, drawing.caption, svg)
+    return charts.Chart(drawing.title, drawing.caption, svg)
 
 
 def _draw_histogram(
@@ -263,11 +254,11 @@ def _make_card(captures: DepthSet, capture: Capture, profile: Profile, problems:
         problems,
         f"median {profile.median / captures.unit_m:.4g} {captures.unit} · {profile.valid:.0%} with depth",
         [
-            Picture("image", _encode_uri(small)),
-            Picture("depth", _encode_uri(files.colour_depth(depth, mask, low, high))),
-            Picture("depth edges on the image", _encode_uri(overlaid)),
+            Thumbnail("image", _encode_uri(small)),
+            Thumbnail("depth", _encode_uri(files.colour_depth(depth, mask, low, high))),
+            Thumbnail("depth edges on the image", _encode_uri(overlaid)),
         ],
-        Scale(f"{low / captures.unit_m:.4g}", f"{high / captures.unit_m:.4g} {captures.unit}"),
+        DepthEnds(f"{low / captures.unit_m:.4g}", f"{high / captures.unit_m:.4g} {captures.unit}"),
         _count_bars(capture),
     )
 

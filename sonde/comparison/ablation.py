@@ -43,7 +43,7 @@ Cells = dict[str, Cell]
 """Heading -> number or words of one row of a table; None where there is nothing to show."""
 
 
-class Source(NamedTuple):
+class GroundTruth(NamedTuple):
     """Where the ground truth of an evaluation came from, as its settings say."""
 
     format: str | None
@@ -55,7 +55,7 @@ class AblationSetting(NamedTuple):
     """Rules between those of two evaluations, and the ground truth they are applied to."""
 
     rules: Protocol
-    source: Source
+    source: GroundTruth
 
 
 class AblationStep(NamedTuple):
@@ -191,7 +191,7 @@ def _score_again(predictor: Predictor, setting: AblationSetting, ids: list[str])
     return score_set(predictor, "kept predictions", captures, Chosen(ids, "shared"), setting.rules).rows
 
 
-def _open(source: Source) -> DepthSet:
+def _open(source: GroundTruth) -> DepthSet:
     if source.format is None or source.limits is None:
         raise ValueError(
             f"The settings do not say in which layout {source.data} was read: score it again with "
@@ -237,10 +237,10 @@ def _make_steps(
     return Ablation(metric, start, steps, under)
 
 
-def _source_of(scored: Evaluation, other: Evaluation) -> Source:
+def _source_of(scored: Evaluation, other: Evaluation) -> GroundTruth:
     """Layout, folder and limits of what was scored; what its settings lack is taken from the other evaluation."""
     own, rest = scored.settings, other.settings
-    return Source(own.format or rest.format, own.data, own.limits or rest.limits)
+    return GroundTruth(own.format or rest.format, own.data, own.limits or rest.limits)
 
 
 def _describe_changes(first: dict[str, object], second: dict[str, object]) -> str:

@@ -39,7 +39,7 @@ class DepthRange(TypedDict):
     """Metres of one unit of the network's output."""
 
 
-class Teacher(TypedDict):
+class JobTeacher(TypedDict):
     """The model that labels."""
 
     name: str
@@ -80,7 +80,7 @@ class Versions(TypedDict):
 class JobDocument(TypedDict):
     """What job.json holds."""
 
-    teacher: Teacher
+    teacher: JobTeacher
     preprocessing: Preprocessing
     encoding: Mapping[str, object] | None
     space: Space
@@ -117,7 +117,7 @@ class LabelLine(TypedDict):
     label_span: tuple[int, int] | None
     confidence: float | None
     sky: float | None
-    teacher: Teacher
+    teacher: JobTeacher
     preprocessing: Preprocessing
     space: Space
     dtype: str
@@ -132,7 +132,7 @@ class Job:
     options: LabelOptions
     batch_size: int
     """`options.batch_size`, or the default of the model's device."""
-    teacher: Teacher
+    teacher: JobTeacher
     preprocessing: Preprocessing
     encoding: Mapping[str, object] | None
     """Name and range of what the network regresses; the label holds the decoded value."""
@@ -296,7 +296,7 @@ def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     if before["images"] != now["images"]:
         differences.append(f"{before['images']['count']} images, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.
-    then: Teacher = {**now["teacher"], **before["teacher"]}
+    then: JobTeacher = {**now["teacher"], **before["teacher"]}
     if then["weights"] != now["teacher"]["weights"]:
         differences.append(f"the weights of {then['name']}, not those of {now['teacher']['name']} now")
     if then["licence"] != now["teacher"]["licence"]:

@@ -6,7 +6,7 @@ import torch
 
 from sonde.cards import find_licence
 from sonde.labelling.chunks import FORMATS
-from sonde.labelling.job import Job, Teacher, describe_preprocessing
+from sonde.labelling.job import Job, JobTeacher, describe_preprocessing
 from sonde.models import DepthModel, hash_weights, load
 from sonde.options import takes
 from sonde.options.label import LabelOptions
@@ -78,7 +78,7 @@ def _check(model: DepthModel, options: LabelOptions) -> None:
         )
 
 
-def _describe_teacher(model: DepthModel, licence: str | None) -> Teacher:
+def _describe_teacher(model: DepthModel, licence: str | None) -> JobTeacher:
     return {
         "name": model.name,
         "weights": hash_weights(model.network),

@@ -18,7 +18,7 @@ from sonde.models.calibration import (
     read_calibration,
 )
 from sonde.models.inputs import as_array, as_camera
-from sonde.models.loading import READERS, WEIGHT_FILES, WEIGHTS, Reader, Source, load
+from sonde.models.loading import READERS, WEIGHT_FILES, WEIGHTS, ModelSource, Reader, load
 from sonde.models.spec import IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import aliases
 
@@ -44,10 +44,10 @@ __all__ = [
     "Calibration",
     "DepthModel",
     "Family",
+    "ModelSource",
     "ModelSpec",
     "PixelDepth",
     "Reader",
-    "Source",
     "answer_evenly",
     "as_array",
     "as_camera",

@@ -35,7 +35,7 @@ ALTERNATIVES = (
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """The arguments of `load`."""
 
     name: str
@@ -52,9 +52,9 @@ class Source(NamedTuple):
 class Reader(NamedTuple):
     """How one kind of source is recognised and read."""
 
-    accepts: Callable[[Source], bool]
+    accepts: Callable[[ModelSource], bool]
     """Whether a name is of this kind; it looks at the name and at which files exist, and opens none."""
-    read: "Callable[[Source], sonde.models.network.DepthModel]"
+    read: "Callable[[ModelSource], sonde.models.network.DepthModel]"
     """The model, in evaluation mode."""
     needs_torch: bool = True
 
@@ -77,7 +77,7 @@ def load(
     """
     if max_depth is not None:
         check_max_depth(max_depth)
-    source = Source(str(name), init, calibrated, max_depth)
+    source = ModelSource(str(name), init, calibrated, max_depth)
     reader = READERS[find_kind(source)]
     if reader.needs_torch and find_spec("torch") is None:
         raise ValueError(f"{source.name} needs torch, which is not installed: install it with `pip install torch`.")
@@ -88,7 +88,7 @@ def load(
     return model
 
 
-def find_kind(source: Source) -> str:
+def find_kind(source: ModelSource) -> str:
     """The kind of a source, a key of READERS: the last entry that accepts it.
 
     Raises:
@@ -113,20 +113,20 @@ def _check_end(model: "sonde.models.network.DepthModel", max_depth: float | int)
         )
 
 
-def _read_hub(source: Source) -> "sonde.models.network.DepthModel":
+def _read_hub(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import attach_files, read_hub
 
     return attach_files(read_hub(source.name, source.init, ALTERNATIVES), source.path, calibrated=False)
 
 
-def _read_folder(source: Source) -> "sonde.models.network.DepthModel":
+def _read_folder(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import attach_files, read_folder
 
     model = read_folder(source.path, source.init)
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
-def _read_calibrated_base(source: Source) -> "sonde.models.network.DepthModel":
+def _read_calibrated_base(source: ModelSource) -> "sonde.models.network.DepthModel":
     """The model that a folder's calibration names, calibrated; a local one by its path relative to the folder."""
     from sonde.models.reading import attach_files
 
@@ -140,7 +140,7 @@ def _read_calibrated_base(source: Source) -> "sonde.models.network.DepthModel":
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
-def _read_adapter(source: Source) -> "sonde.models.network.DepthModel":
+def _read_adapter(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import attach_adapter, attach_files
 
     spec = _read_adapter_spec(source.path)
@@ -163,26 +163,26 @@ def _read_adapter_spec(folder: Path) -> ModelSpec:
         return spec_from_json(json.loads(path.read_text()))
 
 
-def _read_run(source: Source) -> "sonde.models.network.DepthModel":
+def _read_run(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import attach_files
 
     model = load(source.path / "best", init=source.init, calibrated=source.calibrated)
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
-def _read_weight_file(source: Source) -> "sonde.models.network.DepthModel":
+def _read_weight_file(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import read_weight_file
 
     return read_weight_file(source.path, source.init, source.max_depth).eval()
 
 
-def _read_shipped(source: Source) -> "sonde.models.network.DepthModel":
+def _read_shipped(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import read_folder
 
     return read_folder(WEIGHTS, source.init).eval()
 
 
-def _applies_calibration(source: Source) -> bool:
+def _applies_calibration(source: ModelSource) -> bool:
     """Random weights cannot have a calibration that was measured with others."""
     return source.calibrated and source.init == "pretrained"
 

@@ -91,15 +91,15 @@ class DepthTrainer(Trainer):
         self.average = Average(model.network, ema) if ema else None
         self.scores = ValidationScores(self.depth_model, self.accelerator)
         self.guard = StepGuard(
-            objective,
-            train,
-            self.accelerator,
-            args,
-            Recorder(model.network, Path(str(args.output_dir)).parent),
-            self.terms,
-            self.average,
-            clip_value,
-            sharded,
+            objective=objective,
+            samples=train,
+            accelerator=self.accelerator,
+            args=args,
+            recorder=Recorder(model.network, Path(str(args.output_dir)).parent),
+            terms=self.terms,
+            average=self.average,
+            clip_value=clip_value,
+            sharded=sharded,
         )
         for callback in (self.guard.recorder, self.clock, self.average):
             if callback is not None:
