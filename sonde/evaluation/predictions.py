@@ -186,7 +186,7 @@ def answers_of(model: object, name: str, cut: str | None) -> dict[str, object]:
 
 
 def _settings(model: DepthModel) -> str:
-    """A hash of what a model is told beside its weights: its input's size, its encoding, where its range ends."""
+    """A hash of the settings of a model besides its weights: input size, encoding, end of its range."""
     told = asdict(model.spec) | {"max_depth": getattr(model.network.config, "max_depth", None)}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
