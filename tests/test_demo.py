@@ -41,6 +41,7 @@ def test_no_baseline_has_more_pixels_close_by(scores, share):
     assert scores[ADAPTED][share] >= max(others), scores
 
 
+@pytest.mark.slow
 def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SYNTHETIC", {"room": 2, "road": 2})
     monkeypatch.setattr(demo, "UNLABELED", 4)

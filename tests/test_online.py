@@ -21,6 +21,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_step_is_taken_and_told(folder, sonde):
     said = sonde("doctor", "--online", "--model", folder, "--json")
     assert said.code == 0 and list(said.json) == ["fetch", "predict", "compare", "adapt"]

@@ -353,7 +353,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [pytest.param("train.fsdp=null", marks=pytest.mark.slow), "train.fsdp=full_shard"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["train.fsdp=null", "train.fsdp=full_shard"])
 def test_two_processes_skip_together_and_leave_one_box(settings, tmp_path, how):
     script = tmp_path / "spoiled.py"
     script.write_text(SPOILED)

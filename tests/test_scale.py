@@ -121,6 +121,7 @@ def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one
     assert len(losses(run)) == 4 and (run / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root, one_process, tmp_path):
     words = settings(base, root, tmp_path / "run", "train.per_device_train_batch_size=2", "train.fsdp=full_shard")
     said = by_two(FEW, *words)
