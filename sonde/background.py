@@ -262,7 +262,7 @@ class Registration(NamedTuple):
     agrees: float | None = None
     """Share of trusted pixels whose depth is the bench's; None without depth."""
     offset: float | None = None
-    """Lower quartile of |depth - bench|, metres: near 0 if the camera has not moved and a quarter shows the bench."""
+    """Lower quartile of |depth - bench|, metres: near 0 if the camera stands still and a quarter shows the bench."""
 
     @property
     def moved(self) -> bool:

@@ -81,7 +81,7 @@ def plan(model: DepthModel | str | Path, images: Images | str | Path, *, options
         options: the options below, as one value.
 
     Raises:
-        ValueError: an option that cannot be, or a sample of which no image could be labelled.
+        ValueError: a value outside its bounds, or a sample in which no image could be labelled.
     """
     teacher = load_teacher(model, options.max_depth)
     source = images if isinstance(images, Images) else open_images(images)

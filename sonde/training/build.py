@@ -180,7 +180,7 @@ def _read_canonical_range(data: TrainingData, model: DepthModel, part: str, inde
             f"model.canonical_focal needs the intrinsics of every capture, and {data.captures.root} has none for "
             f"{data.parts[part][index]}: add them to the set, or remove model.canonical_focal."
         )
-    # The whole capture counts, of which the batch may hold only a window.
+    # The whole capture counts; the batch may hold only a window of it.
     depth = capture.depth
     trusted = depth[depth > 0] / float(model.focal_scale_of(batch))
     return float(trusted.min()), float(trusted.max())
