@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sonde.training import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "renamed types tensors spelling units strict options recipes geometry encoding align maps losses metrics files "
+    "renamed types tensors spelling units strict ids options recipes geometry encoding align maps losses metrics files "
     "augment background scenes datasets download unlabeled architectures adapters models features prediction "
     "baselines protocols runs evaluation report comparison reproduction cards schedules trainer training labelling "
     "exporting calibration checks doctor online bench demo cli".split()

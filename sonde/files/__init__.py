@@ -14,6 +14,18 @@ from sonde.files.depths import (
     write_depth,
     write_depth_png,
 )
+from sonde.files.documents import (
+    check_type,
+    decode_text,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_lines,
+    read_rows,
+    read_table,
+    read_text,
+    read_yaml,
+)
 from sonde.files.images import (
     IMAGE_SUFFIXES,
     colour_depth,
@@ -24,22 +36,34 @@ from sonde.files.images import (
     rgb_from_pil,
     write_rgb,
 )
-from sonde.files.safely import atomic_write, reading
+from sonde.files.safely import reading
+from sonde.files.writing import atomic_write, explain_os_error
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "atomic_write",
+    "check_type",
     "colour_depth",
     "decode_levels_png",
     "decode_rgb",
+    "decode_text",
     "encode_depth_png",
+    "explain_os_error",
     "image_size",
     "is_camera",
+    "parse_json",
+    "parse_yaml",
     "read_depth",
     "read_intrinsics",
+    "read_json",
     "read_levels",
+    "read_lines",
     "read_rgb",
+    "read_rows",
+    "read_table",
+    "read_text",
     "read_xyz",
+    "read_yaml",
     "read_z",
     "reading",
     "resize_image",

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sonde.files.safely import atomic_write, reading
+from sonde.files.safely import reading
+from sonde.files.writing import atomic_write
 from sonde.types import MatrixArray
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, UInt8
 
-from sonde.files.safely import atomic_write, reading
+from sonde.files.safely import reading
+from sonde.files.writing import atomic_write
 from sonde.types import DepthArray, XYZArray
 
 Points = Float[np.ndarray, "n 3"]

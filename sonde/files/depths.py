@@ -13,7 +13,8 @@ from jaxtyping import UInt16
 from PIL.PngImagePlugin import PngImageFile
 
 from sonde.files.images import open_image
-from sonde.files.safely import atomic_write, reading
+from sonde.files.safely import reading
+from sonde.files.writing import atomic_write
 from sonde.types import DepthArray, MaskArray, Space
 
 LEVELS = 65535

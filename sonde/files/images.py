@@ -9,7 +9,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from sonde.files.safely import atomic_write, reading
+from sonde.files.safely import reading
+from sonde.files.writing import atomic_write
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
 
