@@ -9,16 +9,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, NotRequired
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
+from pydantic import Field, with_config
 from scipy.sparse import coo_matrix, csc_matrix, diags, vstack
 from scipy.sparse.linalg import spsolve
+from typing_extensions import TypedDict
 
 from sonde import files
+from sonde.files.npy import open_npy
 from sonde.renamed import keep_old_names
+from sonde.strict import EXACT
 from sonde.types import DepthArray, MaskArray, RGBArray
 
 Stack = Float[np.ndarray, "n h w"]
@@ -42,6 +46,14 @@ LEAST_MATCH, CLEARLY, LOST = 0.15, 0.05, 0.25
 correlation below which the bench is not recognised."""
 GRID = 130
 """Longer side of the grid on which the thin plate is solved."""
+
+
+@with_config(EXACT)
+class AboutBackground(TypedDict):
+    """What a reader needs of ABOUT."""
+
+    kind: str
+    match: NotRequired[Annotated[float, Field(allow_inf_nan=False)]]
 
 
 @dataclass(frozen=True)
@@ -110,16 +122,14 @@ def read_background(folder: Path) -> Background:
             f"{path} is missing: this model predicts differences from that bench. Copy the whole folder again."
         )
     with files.reading(path, "copy the whole folder again"):
-        depth = np.load(path, allow_pickle=False)
+        depth = np.array(open_npy(path))
         if depth.ndim != 2 or depth.dtype != np.float32 or not (np.isfinite(depth) & (depth > 0)).all():
             raise ValueError(f"{path} is not a float32 depth map in metres above 0: copy the whole folder again.")
     image = files.read_rgb(folder / IMAGE)
-    with files.reading(folder / ABOUT, "copy the whole folder again"):
-        about = json.loads((folder / ABOUT).read_text())
-        kind, match = str(about["kind"]), float(about.get("match", 0.0))
+    about: AboutBackground = files.read_json(folder / ABOUT, AboutBackground, "copy the whole folder again")
     if image.shape[:2] != depth.shape:
         raise ValueError(f"{folder / IMAGE} and {path} differ in size: copy the whole folder again.")
-    return Background(depth, image, kind, match)
+    return Background(depth, image, about["kind"], about.get("match", 0.0))
 
 
 def find_farthest(depths: Stack) -> DepthArray:

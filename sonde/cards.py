@@ -6,12 +6,15 @@ data. A card reports what sonde knows of these licences; the licences themselves
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import Annotated, NamedTuple, NotRequired
 
 import yaml
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
 from sonde import download, files
 from sonde.background import Background
@@ -21,9 +24,12 @@ from sonde.datasets.pseudo import PseudoSet
 from sonde.datasets.rejects import DepthSubset
 from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
+from sonde.spelling import escape_markdown, fence_code, quote_code
+from sonde.strict import EXACT
 
 CARD = "card.json"
 UNKNOWN = "unknown"
+REMEDY = "expected the JSON that sonde wrote there"
 
 LICENCES: dict[str, str] = {
     "sonde-tiny": "mit",
@@ -73,15 +79,17 @@ class Teacher(NamedTuple):
     """Of its weights; None where the labels do not state it."""
 
 
+@with_config(EXACT)
 class ParentDocument(TypedDict):
     """A `Parent` in `card.json`."""
 
     role: str
     name: str
     licence: str
-    note: str | None
+    note: NotRequired[str | None]
 
 
+@with_config(EXACT)
 class DataDocument(TypedDict):
     """A training set in `card.json`."""
 
@@ -90,11 +98,12 @@ class DataDocument(TypedDict):
     licence: str | None
 
 
+@with_config(EXACT)
 class BackgroundDocument(TypedDict):
     """The known bench of a fixed camera in `card.json`."""
 
     kind: str
-    size: list[int]
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
     """[height, width]."""
 
 
@@ -105,21 +114,31 @@ class KindError(TypedDict):
     standard_error: float
 
 
-class CalibrationRecord(TypedDict):
-    """Where a calibration comes from, in `calibration.json` and in `card.json`. Errors are |ln(answer / depth)|."""
+@with_config(EXACT)
+class StatedCalibration(TypedDict):
+    """What a card's page says of a calibration."""
 
     kind: str
     formula: str
     """Python for a tensor named `answer`."""
-    model: str
     points: int
     images: list[str]
-    sources: dict[str, str | None]
-    """File → SHA-256; None for a plane described in words."""
     nearest: float
     """Metres."""
     farthest: float
     """Metres."""
+    held_out: float | None
+    """Mean error at points left out; None where there was only one."""
+    date: str
+    """ISO 8601, UTC."""
+
+
+class CalibrationRecord(StatedCalibration):
+    """Where a calibration comes from, in `calibration.json` and in `card.json`. Errors are |ln(answer / depth)|."""
+
+    model: str
+    sources: dict[str, str | None]
+    """File → SHA-256; None for a plane described in words."""
     method: str
     """How points were left out."""
     errors: dict[str, KindError]
@@ -130,27 +149,32 @@ class CalibrationRecord(TypedDict):
     """Mean error without the calibration; None for a model that does not predict metres."""
     after: float
     """Mean error at the points the formula was fitted to."""
-    held_out: float | None
-    """Mean error at points left out; None where there was only one."""
     constant: float | None
     """The same for a constant, the median depth of the other points."""
     outliers: list[str]
-    date: str
-    """ISO 8601, UTC."""
     sonde: str
     """Version."""
 
 
+@with_config(EXACT)
 class Accuracy(TypedDict, total=False):
     """The scores of a run in `card.json`, taken from its metrics.json; empty for a run without scores."""
 
     protocol: str
-    metrics: dict[str, float]
+    metrics: dict[str, int | float]
     images: int
     data: str
     captures: str
 
 
+@with_config(EXACT)
+class StatedLicence(TypedDict):
+    """What of a card other models inherit."""
+
+    licence: str
+
+
+@with_config(EXACT)
 class CardDocument(TypedDict):
     """`card.json`."""
 
@@ -166,7 +190,7 @@ class CardDocument(TypedDict):
     versions: dict[str, str]
     recipe: dict[str, object]
     background: NotRequired[BackgroundDocument]
-    calibration: NotRequired[CalibrationRecord]
+    calibration: NotRequired[StatedCalibration]
 
 
 def find_licence(name: str) -> str:
@@ -177,7 +201,8 @@ def find_licence(name: str) -> str:
     """
     for folder in (Path(name), Path(name) / "best"):
         if (folder / CARD).is_file():
-            return str(read(folder)["licence"])
+            stated: StatedLicence = files.read_json(folder / CARD, StatedLicence, REMEDY)
+            return stated["licence"]
         licence = _read_front_matter(folder / "README.md").get("license")
         if licence:
             return str(licence).lower()
@@ -284,40 +309,39 @@ def read(folder: Path) -> CardDocument:
     """The card in a model's folder.
 
     Raises:
-        ValueError: no card, or one that is not JSON.
+        ValueError: no card, or one that sonde did not write.
     """
-    with files.reading(folder / CARD, "expected the JSON that sonde wrote there"):
-        return json.loads((folder / CARD).read_text())
+    return files.read_json(folder / CARD, CardDocument, REMEDY)
 
 
 def render_page(document: CardDocument) -> str:
     """The card as Markdown with the front matter that the Hugging Face hub reads."""
-    parents = [f"- {parent['role']}: {parent['name']} ({parent['licence']})" for parent in document["parents"]]
-    data = [f"- {part['format']} at {part['root']}{_format_licence(part['licence'])}" for part in document["data"]]
+    parents = [f"{parent['role']}: {parent['name']} ({parent['licence']})" for parent in document["parents"]]
+    data = [f"{part['format']} at {part['root']}{_format_licence(part['licence'])}" for part in document["data"]]
     background, calibration = document.get("background"), document.get("calibration")
     return PAGE.format(
-        licence=document["licence"],
-        name=document["name"],
-        notes="\n".join(document["notes"]) or f"Licence: {document['licence']}.",
-        parents="\n".join(parents) or "- none: drawn at random",
-        data="\n".join(data),
-        accuracy=_describe_accuracy(document["accuracy"]),
+        licence=yaml.safe_dump({"license": document["licence"]}, width=math.inf, allow_unicode=True).strip(),
+        name=escape_markdown(document["name"]),
+        notes="\n".join(map(escape_markdown, document["notes"] or [f"Licence: {document['licence']}."])),
+        parents="\n".join(f"- {escape_markdown(parent)}" for parent in parents) or "- none: drawn at random",
+        data="\n".join(f"- {escape_markdown(part)}" for part in data),
+        accuracy=escape_markdown(_describe_accuracy(document["accuracy"])),
         bench=_describe_bench(background) if background else "",
         calibrated=f"\n{describe_calibration(calibration)}\n" if calibration else "",
-        versions=", ".join(f"{name} {version}" for name, version in document["versions"].items()),
-        weights=document["weights_sha256"],
-        recipe=yaml.safe_dump(document["recipe"], sort_keys=False),
+        versions=escape_markdown(", ".join(f"{name} {version}" for name, version in document["versions"].items())),
+        weights=escape_markdown(document["weights_sha256"]),
+        recipe=fence_code(yaml.safe_dump(document["recipe"], sort_keys=False).rstrip("\n"), "yaml"),
     )
 
 
-def describe_calibration(record: CalibrationRecord) -> str:
+def describe_calibration(record: StatedCalibration) -> str:
     """The page's line about a calibration."""
     images = f"{len(record['images'])} image{'s'[: len(record['images']) != 1]}"
     depths = f"from {record['nearest']:.3g} to {record['farthest']:.3g} m"
     error = "" if record["held_out"] is None else f", {100 * record['held_out']:.3g} % off at points left out"
     return (
-        f"**Calibrated** to metres ({record['kind']}) by {record['points']} points of {images} {depths}, "
-        f"on {record['date'][:10]}{error}: `{record['formula']}`"
+        f"**Calibrated** to metres ({escape_markdown(record['kind'])}) by {record['points']} points of {images} "
+        f"{depths}, on {escape_markdown(record['date'][:10])}{error}: {quote_code(record['formula'])}"
     )
 
 
@@ -334,7 +358,8 @@ def _describe_accuracy(accuracy: Accuracy) -> str:
 
 def _describe_bench(background: BackgroundDocument) -> str:
     height, width = background["size"]
-    return f"\n**Bench** of a fixed camera ({background['kind']}), {width}x{height}: `background.npy` in metres.\n"
+    kind = escape_markdown(background["kind"])
+    return f"\n**Bench** of a fixed camera ({kind}), {width}x{height}: `background.npy` in metres.\n"
 
 
 def _make_encoder_parent(name: str, size: str | None) -> Parent:
@@ -357,20 +382,15 @@ def _read_front_matter(path: Path) -> dict[str, object]:
     """The YAML between the first two lines of --- in a README; empty without a file or without such lines."""
     if not path.is_file():
         return {}
-    text = path.read_text()
-    if not text.startswith("---"):
-        return {}
     with files.reading(path, "expected YAML between two lines of ---"):
-        try:
-            found = yaml.safe_load(text.split("---")[1])
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from None
+        text = files.read_text(path)
+        found = files.parse_yaml(text.split("---")[1]) if text.startswith("---") else {}
     return found if isinstance(found, dict) else {}
 
 
 PAGE = """\
 ---
-license: {licence}
+{licence}
 pipeline_tag: depth-estimation
 library_name: transformers
 ---
@@ -391,8 +411,7 @@ library_name: transformers
 {bench}{calibrated}
 **Made with** {versions}. Weights: SHA-256 {weights}.
 
-```yaml
-{recipe}```
+{recipe}
 """
 
 keep_old_names(

@@ -1,7 +1,6 @@
 """Export a model, with adapters merged, for plain transformers or GLPDepth's scripts, and compare the result."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -13,7 +12,7 @@ from peft import PeftModel
 from PIL import Image
 from transformers import pipeline
 
-from sonde import architectures, cards, models
+from sonde import architectures, cards, files, models
 from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.export import ExportOptions
@@ -26,6 +25,9 @@ log = logging.getLogger("sonde")
 
 TOLERANCE = 1e-4
 """Largest difference allowed between the raw outputs of written network and original, relative to the maximum."""
+
+
+NEW_FOLDER = "give a new folder with --out"
 
 
 @takes(ExportOptions)
@@ -44,15 +46,12 @@ def export(model: str | Path | DepthModel, *, options: ExportOptions) -> Path:
     if to not in EXPORTERS:
         raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
     folder = options.out or _choose_folder(model.name if isinstance(model, DepthModel) else str(model), to)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: give a new folder with --out, so that nothing is overwritten.")
+    files.refuse_filled(folder, NEW_FOLDER)
     loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=options.max_depth)
     original = loaded.cpu().eval()
     licence, original.name = cards.find_licence(original.name), folder.name
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was stopped
-    EXPORTERS[to](original, partial, licence)
-    partial.replace(folder)
+    with files.write_folder(folder, NEW_FOLDER) as partial:
+        EXPORTERS[to](original, partial, licence)
     return folder
 
 
@@ -74,7 +73,8 @@ def to_hugging_face(model: DepthModel, folder: Path, licence: str) -> None:
     _merge(model)
     models.save(model, folder)
     (folder / "README.md").write_text(render_card(model, licence))
-    after = pipeline("depth-estimation", model=str(folder), device="cpu")(image)["predicted_depth"] * model.spec.scale
+    pipe = pipeline("depth-estimation", model=str(folder), device="cpu", trust_remote_code=False)
+    after = pipe(image)["predicted_depth"] * model.spec.scale
     _compare(before, after, model.name, folder)
 
 
@@ -94,7 +94,6 @@ def to_glpdepth(model: DepthModel, folder: Path, licence: str) -> None:
     image = _make_picture(*model.spec.network_size(480, 640))
     before = _predict_raw(model, image)
     _merge(model)
-    folder.mkdir(parents=True)
     named = read_max_depth(model.name) in (None, metres)
     path = folder / f"{model.name if named else 'model'}.ckpt"
     torch.save(architectures.to_glpdepth(model.network.state_dict()), path)
@@ -229,7 +228,8 @@ def _describe_output(model: DepthModel) -> tuple[str, str, str]:
 
 def _choose_folder(name: str, to: str) -> Path:
     """A folder beside the model's own folder or file; for a hub id, one in the current folder."""
-    name = name.rstrip("/").removesuffix(".pth").removesuffix(".pt").removesuffix(".ckpt")
+    name = str(models.ModelSource(name).path) if models.is_weight_file(name) else name.rstrip("/")
+    name = name.removesuffix(Path(name).suffix) if models.is_weight_file(name) else name
     return Path(f"{name if Path(name).parent.exists() else name.replace('/', '-')}-{to}")
 
 
@@ -240,7 +240,9 @@ def _make_picture(height: int, width: int) -> Image.Image:
 @torch.inference_mode()
 def _predict_raw(model: DepthModel, image: Image.Image) -> torch.Tensor:
     rgb = torch.from_numpy(models.as_array(image)).permute(2, 0, 1)[None].float() / 255
-    return model.forward_raw(model.network, rgb)[0]
+    raw = model.forward_raw(model.network, rgb)[0]
+    models.check_finite(raw, model.name)
+    return raw
 
 
 DECODED = """\

@@ -18,7 +18,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from sonde import files
-from sonde.models import DepthModel
+from sonde.models import DepthModel, check_finite
 from sonde.models.taps import DECODERS as DECODERS
 from sonde.models.taps import Tap, find_decoder, find_tapped_network
 from sonde.models.taps import read_taps as read_taps
@@ -127,7 +127,7 @@ def look(model: DepthModel, image: RGBArray) -> list[FeaturePicture]:
         image: (h, w, 3) uint8.
 
     Raises:
-        ValueError: an architecture that is not tapped.
+        ValueError: an architecture that is not tapped, or an answer that is not finite.
     """
     training, (height, width) = model.training, image.shape[:2]
     rgb = torch.from_numpy(image).to(model.mean.device).permute(2, 0, 1)[None].float() / 255
@@ -135,6 +135,8 @@ def look(model: DepthModel, image: RGBArray) -> list[FeaturePicture]:
         # Any camera will do, because the colours of the depth do not show its scale.
         prediction = model.eval()(rgb, torch.eye(3))
     model.train(training)
+    for answer in (*maps, prediction.depth):
+        check_finite(answer, model.name)
     rows, columns = model.spec.network_size(height, width)
     depth = files.colour_depth(prediction.depth[0].cpu().numpy(), space=prediction.space)
     layers = zip(list_layers(model), maps, strict=True)

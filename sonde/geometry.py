@@ -100,6 +100,35 @@ def flip_intrinsics(intrinsics: MatrixArray, width: int) -> MatrixArray:
     return flipped
 
 
+TURNS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (True, True, False),
+    4: (True, False, False),
+    5: (False, False, True),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (False, True, True),
+}
+"""EXIF orientation -> how stored pixels become upright: rows reversed, columns reversed, then transposed."""
+
+
+def turn_upright(depth: DepthArray, orientation: int) -> Float[np.ndarray, "height width"]:
+    """A map in the order of the sensor, turned as EXIF's orientation (1 to 8) turns its image."""
+    rows, columns, transposed = TURNS[orientation]
+    turned = depth[:: -1 if rows else 1, :: -1 if columns else 1]
+    return np.ascontiguousarray(turned.T if transposed else turned)
+
+
+def turn_intrinsics(intrinsics: MatrixArray, before: Size, orientation: int) -> MatrixArray:
+    """Intrinsics after `turn_upright` of a map of size `before`; focal lengths stay positive."""
+    rows, columns, transposed = TURNS[orientation]
+    turned = flip_intrinsics(intrinsics, before[1]) if columns else intrinsics.copy()
+    if rows:
+        turned[1, 2] = before[0] - 1 - turned[1, 2]
+    return turned[np.ix_([1, 0, 2], [1, 0, 2])] if transposed else turned
+
+
 def check_camera(camera: MatrixArray, height: int, width: int) -> None:
     """Check that intrinsics can belong to an image of this size.
 

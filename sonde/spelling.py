@@ -29,3 +29,33 @@ def shorten(text: object, longest: int = LONGEST) -> str:
         return shown
     head = (longest - 1) * 2 // 3
     return f"{shown[:head]}…{shown[len(shown) - (longest - 1 - head) :]}"
+
+
+MARKED = re.compile(r"<(?=[A-Za-z/!?])|\||\]\(|&(?=#?\w+;)")
+"""What Markdown would take for HTML, for the edge of a table's cell, or for a link."""
+LITERAL = {"<": "&lt;", "&": "&amp;", "|": "\\|", "](": "]\\("}
+
+
+def escape_markdown(text: object) -> str:
+    """A text on one line of Markdown, as it is: no HTML, no link, no edge of a table's cell, no control character."""
+    return MARKED.sub(lambda found: LITERAL[found[0]], make_printable(text))
+
+
+def quote_code(text: object) -> str:
+    """A text as code within a line of Markdown."""
+    shown = make_printable(text)
+    marks = "`" * _count_marks(shown)
+    space = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{marks}{space}{shown}{space}{marks}"
+
+
+def fence_code(text: str, language: str = "") -> str:
+    """Lines of Markdown that show a text of several lines as code."""
+    shown = "\n".join(make_printable(line) for line in text.split("\n"))
+    marks = "`" * max(3, _count_marks(shown))
+    return f"{marks}{language}\n{shown}\n{marks}"
+
+
+def _count_marks(text: str) -> int:
+    """How many ` end code that holds a text: one more than the longest run in it."""
+    return 1 + max(map(len, re.findall("`+", text)), default=0)

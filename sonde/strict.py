@@ -1,6 +1,10 @@
-"""The base of every document that people write and sonde reads: recipes, the registry of data sets, dataset.json."""
+"""The bases of the documents that sonde reads: those that people write, and those that sonde wrote itself."""
 
 from pydantic import BaseModel, ConfigDict
+
+EXACT = ConfigDict(strict=True, extra="allow")
+"""For a TypedDict of a document that sonde wrote, as `@with_config(EXACT)`: no number is made of a text or of true, and
+keys of another version of sonde stay."""
 
 
 class Strict(BaseModel):

@@ -4,25 +4,32 @@ SA-1B comes as tars of sa_N.jpg and sa_N.json; webdataset shards are similar. Sh
 their headers finds where each image begins, and reading one is a seek. Images are not decoded here.
 
 Depth maps beside photographs are skipped: `files.roles.find_depth_maps` recognises them, and `Images.passed_over` lists
-them.
+them. A file that cannot be read keeps its place and its id: reading it says why. What gets no id, such as a picture of
+a format that sonde does not read or a file whose name is not UTF-8, is in `Images.unread`.
 """
 
+import math
 import os
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Int
 from PIL.ContainerIO import ContainerIO
 
-from sonde.files import IMAGE_SUFFIXES, reading
+from sonde.files import FOREIGN, IMAGE_SUFFIXES, list_files, read_text, reading
 from sonde.files.roles import find_depth_maps, read_mode
+from sonde.files.sources import explain_bad_name, open_file, refuse_source
+from sonde.ids import find_fault
+from sonde.spelling import shorten
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 """Suffixes of tars without random access."""
@@ -30,6 +37,8 @@ BLOCK = 512
 """Bytes in a block of a tar; a complete tar ends with blocks of zeros."""
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 """A range in a pattern of shards, in webdataset's notation."""
+MOST_SHARDS = 1_000_000
+"""Names that the ranges of a pattern may stand for."""
 
 Members = list[tuple[str, int, int]]
 """(name, offset, size in bytes) of each image in a tar."""
@@ -57,6 +66,8 @@ class Images:
     """Offset and size in bytes of each image in its tar."""
     passed_over: Sequence[tuple[str, str]] = ()
     """Depth maps in the source, in its order: (`path` or `shard.tar#member`, why it counts as a depth map)."""
+    unread: Sequence[tuple[str, str]] = ()
+    """What may hold photographs that nobody reads, without a place here: (path, why)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,9 +89,10 @@ class Images:
 
         Raises:
             OSError: the file is missing or cannot be read.
+            ValueError: it is no regular file.
         """
         span = self.span(index)
-        with self.path(index).open("rb") as file:
+        with open_file(self.path(index)) as file:
             file.seek(span[0] if span else 0)
             return file.read(span[1] if span else -1)
 
@@ -119,63 +131,77 @@ def open_images(source: str | Path, *, without: str | Path | None = None) -> Ima
     """
     text, path = str(source), Path(source)
     if BRACES.search(text):
-        return _open_tars([Path(name) for name in _expand(text)])
-    if not path.exists():
-        raise ValueError(f"{source} does not exist: expected a folder of images, a text file of paths, or tar shards.")
+        return _open_tars(_list_shards(text))
+    if not os.path.lexists(path):
+        raise ValueError(
+            f"{shorten(path)} does not exist: expected a folder of images, a text file of paths, or tar shards."
+        )
+    refuse_source(path)
     if path.is_dir():
-        return _open_folder(path, None if without is None else Path(without).resolve())
+        return _open_folder(path, None if without is None else Path(os.path.realpath(without)))
     if _is_tar(path.name):
         return _open_tars([path])
+    if reason := FOREIGN.get(path.suffix.lower()):
+        raise ValueError(f"{shorten(path)} cannot be labelled: {reason}.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _open_files([path])
     return _open_files(_read_list(path))
 
 
 def _open_folder(folder: Path, without: Path | None) -> Images:
-    root = folder.resolve()
+    root = Path(os.path.realpath(folder))
     if without is not None and without == root:
         raise ValueError(f"{folder} is both source and output: choose another output folder.")
-    tars, images = _walk(root, without)
+    listing = list_files(root, (*IMAGE_SUFFIXES, ".tar", *COMPRESSED), without=without, foreign=FOREIGN)
+    tars = sorted(filter(_is_tar, listing.names), key=_place_shard)
+    # A file that cannot be read keeps its id among files, but is no reason to doubt a folder of tars.
+    images = list(filter(_is_image, listing.names if tars else listing.wanted))
+    unread = [(str(root / name), why) for name, why in listing.passed_over if tars or not _is_image(name)]
     if tars and images:
         raise ValueError(
-            f"{folder} holds both tars ({tars[0].name}) and images ({images[0]}): give a folder of one kind."
+            f"{folder} holds both tars ({shorten(Path(tars[0]).name)}) and images ({shorten(images[0])}): give a "
+            "folder of one kind."
         )
     if not tars and not images:
-        known = ", ".join(IMAGE_SUFFIXES)
-        raise ValueError(f"No images in {folder}: expected files with the suffix {known}, or .tar.")
-    return _open_tars(tars) if tars else _open_files([root / name for name in images], linked=True)
+        _refuse_nothing(folder, unread)
+    found = _open_tars([root / name for name in tars]) if tars else _open_files([root / name for name in images], True)
+    return replace(found, unread=[*unread, *found.unread])
 
 
-def _walk(root: Path, without: Path | None) -> tuple[list[Path], list[str]]:
-    """Tars below a folder, and images by their paths below it; hidden files and `without` are skipped."""
-    tars, images = [], []
-    seen = {root}
-    for place, folders, names in os.walk(root, followlinks=True):
-        here = Path(place)
-        into = {name: (here / name).resolve() for name in sorted(folders) if name[0] != "."}
-        # Assigned in place: os.walk descends only into these. A link to a parent folder would have no end.
-        folders[:] = [name for name, real in into.items() if real != without and real not in seen]
-        seen |= {into[name] for name in folders}
-        shown = [name for name in sorted(names) if name[0] != "."]
-        tars += [here / name for name in shown if _is_tar(name)]
-        images += [os.path.relpath(here / name, root) for name in shown if _is_image(name)]
-    return tars, images
+def _refuse_nothing(folder: Path, unread: Sequence[tuple[str, str]]) -> NoReturn:
+    known = ", ".join(IMAGE_SUFFIXES)
+    also = f"; {shorten(unread[0][0])} is passed over: {unread[0][1]}" if unread else ""
+    raise ValueError(f"No images in {folder}: expected files with the suffix {known}, or .tar{also}.")
+
+
+def _place_shard(name: str) -> list[tuple[bool, str]]:
+    """The order of shards: the files of a folder by name, then its folders by name."""
+    *folders, last = name.split("/")
+    return [*((True, folder) for folder in folders), (False, last)]
 
 
 def _read_list(path: Path) -> list[Path]:
     with reading(path, "expected a text file with one path per line"):
-        lines = path.read_text().splitlines()
+        lines = read_text(path).splitlines()
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise ValueError(f"{path} names no image: expected one path per line.")
-    foreign = next((name for name in names if not _is_image(name)), None)
+    foreign = next((name for name in names if not _is_image(name) or "\0" in name), None)
     if foreign is not None:
-        raise ValueError(f"{path} names {foreign!r}, which is not an image: expected {', '.join(IMAGE_SUFFIXES)}.")
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"{path} names {shorten(foreign)!r}, which is not an image: expected {known}.")
     return [path.parent / name for name in names]
 
 
 def _open_files(paths: Sequence[Path], linked: bool = False) -> Images:
     root, below = _split_root(paths, linked)
+    bad = {index: why for index, name in enumerate(below) if (why := _explain_bad_id(name.replace(os.sep, "/")))}
+    unread = [(str(root / below[index]), why) for index, why in bad.items()]
+    if bad:
+        paths = [path for index, path in enumerate(paths) if index not in bad]
+        if not paths:
+            _refuse_nothing(root, unread)
+        root, below = _split_root(paths, linked)
     names = sorted(set(below))
     maps = find_depth_maps([name.replace(os.sep, "/") for name in names], lambda index: _read_mode(root / names[index]))
     passed = [(str(root / names[index]), reason) for index, reason in maps.items()]
@@ -185,15 +211,23 @@ def _open_files(paths: Sequence[Path], linked: bool = False) -> Images:
         root, names = _split_root(photographs, linked)
     ids = _shorten(names)
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Images(root, [ids[index] for index in order], [names[index] for index in order], passed_over=passed)
+    ids, names = [ids[index] for index in order], [names[index] for index in order]
+    return Images(root, ids, names, passed_over=passed, unread=unread)
+
+
+def _explain_bad_id(name: str) -> str:
+    """Why a path below the root gives no id, in words; empty if it gives one."""
+    if not (fault := find_fault(name)):
+        return ""
+    return next(filter(None, map(explain_bad_name, name.split("/"))), f"its name {fault}; rename it")
 
 
 def _read_mode(path: Path, span: tuple[int, int] | None = None) -> str:
     """`files.roles.read_mode` of an image: of a whole file, or of a span (offset, size) of a tar."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return read_mode(file if span is None else ContainerIO(file, *span))
-    except OSError:
+    except (OSError, ValueError):
         return "RGB"  # missing or unreadable: the error comes when the image itself is read
 
 
@@ -201,8 +235,8 @@ def _refuse_maps_alone(photographs: int, passed: Sequence[tuple[str, str]]) -> N
     if not photographs:
         where, reason = passed[0]
         raise ValueError(
-            f"No photographs, only {len(passed)} depth maps, first {where} ({reason}): give a folder of photographs. "
-            "Save 16-bit grey photographs with 8 bits."
+            f"No photographs, only {len(passed)} depth maps, first {shorten(where)} ({reason}): give a folder of "
+            "photographs. Save 16-bit grey photographs with 8 bits."
         )
 
 
@@ -215,21 +249,27 @@ def _open_tars(paths: Sequence[Path]) -> Images:
         for number, (shard, members) in enumerate(zip(shards, contents, strict=True))
         for name, _, _ in members
     ]
-    if not whole:
-        raise ValueError(f"No images in {paths[0]}: expected members with the suffix {', '.join(IMAGE_SUFFIXES)}.")
-    twice = next((name for name, count in Counter(whole).items() if count > 1), None)
-    if twice is not None:
-        raise ValueError(f"{twice} occurs twice: give each tar once, and repack a tar that holds a name twice.")
+    bad = {index: why for index, name in enumerate(whole) if (why := _explain_bad_id(name))}
     names = [name for members in contents for name, _, _ in members]
     shard = np.repeat(np.arange(len(paths), dtype=np.int32), [len(members) for members in contents])
-    spans = np.array([span for members in contents for _, *span in members], np.int64)
+    spans = np.array([span for members in contents for _, *span in members], np.int64).reshape(-1, 2)
     images = Images(root, whole, names, shards, shard, spans)
-    maps = find_depth_maps(whole, lambda index: _read_mode(images.path(index), images.span(index)))
-    if maps:
-        passed = [(images.where(index), reason) for index, reason in maps.items()]
-        _refuse_maps_alone(len(images) - len(maps), passed)
-        images = replace(images.take([k for k in range(len(images)) if k not in maps]), passed_over=passed)
-    return replace(images, ids=_shorten(images.ids))
+    unread = [(shorten(images.where(index)), why) for index, why in bad.items()]
+    if len(bad) == len(whole):
+        _refuse_nothing(paths[0], unread)
+    images = _drop(images, bad)
+    twice = next((name for name, count in Counter(images.ids).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} occurs twice: give each tar once, and repack a tar that holds a name twice.")
+    maps = find_depth_maps(images.ids, lambda index: _read_mode(images.path(index), images.span(index)))
+    passed = [(images.where(index), reason) for index, reason in maps.items()]
+    _refuse_maps_alone(len(images) - len(maps), passed)
+    images = _drop(images, maps)
+    return replace(images, ids=_shorten(images.ids), passed_over=passed, unread=unread)
+
+
+def _drop(images: Images, indices: Collection[int]) -> Images:
+    return images.take([index for index in range(len(images)) if index not in indices]) if indices else images
 
 
 def _list_members(path: Path) -> Members:
@@ -239,39 +279,62 @@ def _list_members(path: Path) -> Members:
     between two members looks complete in every other way.
     """
     if path.name.lower().endswith(COMPRESSED):
-        raise ValueError(f"{path} is compressed, so it has no random access: decompress it to a plain .tar first.")
+        raise ValueError(
+            f"{shorten(path)} is compressed, so it has no random access: decompress it to a plain .tar first."
+        )
     last, found = "none", []
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            length = path.stat().st_size
-            for member in archive:
-                if member.offset_data + member.size > length:
-                    break
-                if member.isfile() and _is_image(member.name):
-                    found.append((member.name, member.offset_data, member.size))
-                last = member.name
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  else tarfile keeps every header
-            file.seek(archive.offset)
-            whole = file.read(BLOCK) == bytes(BLOCK)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist.") from None
-    except tarfile.TarError:
-        whole = False
+    with reading(path, "download or copy it again, or leave it out"), open_file(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    if not 0 <= member.size <= length - member.offset_data:
+                        break
+                    if member.isfile() and _is_image(member.name):
+                        found.append((member.name, member.offset_data, member.size))
+                    last = member.name
+                    archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  else it keeps every header
+                file.seek(min(archive.offset, length))
+                whole = file.read(BLOCK) == bytes(BLOCK)
+        except tarfile.TarError:
+            whole = False
     if not whole:
         raise ValueError(
-            f"{path} is truncated or damaged (the last complete member is {last}): download or copy it again, or leave "
-            "it out."
+            f"{shorten(path)} is truncated or damaged (the last complete member is {shorten(last)}): download or copy "
+            "it again, or leave it out."
         )
     return found
 
 
+def _list_shards(pattern: str) -> list[Path]:
+    """Every tar that a pattern with {000000..000019} stands for.
+
+    Raises:
+        ValueError: a range that runs backwards, too many names, or a tar that does not exist.
+    """
+    shown = shorten(pattern)
+    ranges = BRACES.findall(pattern)
+    long = any(len(number.lstrip("0")) > len(str(MOST_SHARDS)) for ends in ranges for number in ends)
+    if not long:
+        long = math.prod(max(1, int(last) - int(first) + 1) for first, last in ranges) > MOST_SHARDS
+    paths = [] if long else [Path(name) for name in islice(_expand(pattern), MOST_SHARDS + 1)]
+    if long or len(paths) > MOST_SHARDS:  # a range may stand in a range
+        raise ValueError(f"{shown} stands for more than {MOST_SHARDS:,} tars: expected fewer; give a folder of tars.")
+    absent = next((path for path in paths if not os.path.lexists(path)), None)
+    if absent is not None:
+        raise ValueError(f"{shorten(absent)} does not exist.")
+    return paths
+
+
 def _expand(pattern: str) -> Iterator[str]:
-    """Every name that a pattern with {000000..000019} stands for."""
+    """Every name that a pattern stands for."""
     found = BRACES.search(pattern)
     if found is None:
         yield pattern
         return
     first, last = found.groups()
+    if int(first) > int(last):
+        raise ValueError(f"{shorten(pattern)}: the range {found[0]} runs backwards; write {{{last}..{first}}}.")
     for number in range(int(first), int(last) + 1):
         yield from _expand(f"{pattern[: found.start()]}{number:0{len(first)}}{pattern[found.end() :]}")
 
@@ -288,7 +351,9 @@ def _clean_member(archive: Path, member: str) -> str:
     """A member's path without `.`; a ValueError if it would leave the archive."""
     parts = PurePosixPath(member).parts
     if member.startswith("/") or ".." in parts:
-        raise ValueError(f"{archive} holds a member {member!r} that points outside of the archive: repack it.")
+        raise ValueError(
+            f"{shorten(archive)} holds a member {shorten(member)!r} that points outside of the archive: repack it."
+        )
     return "/".join(part for part in parts if part != ".")
 
 

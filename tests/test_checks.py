@@ -137,6 +137,7 @@ def test_a_map_in_metres_is_told_where_millimetres_are_expected(tmp_path: Path) 
 
 def test_every_check_of_the_register_has_its_fault_here() -> None:
     elsewhere = {"unit", "camera", "distance", "swapped", "duplicate"}  # here, or in test_planted.py
+    elsewhere |= {"orientation", "size"}  # in test_reports.py
     assert {name for name, *_ in FAULTS.values()} | elsewhere == set(CHECKS)
 
 

@@ -204,4 +204,4 @@ def test_a_full_disk_is_told_without_a_traceback(sentence, monkeypatch, tmp_path
         raise OSError(28, "No space left on device", str(tmp_path))
 
     monkeypatch.setattr("sonde.scenes.synth", full)
-    assert "No space left on device" in sentence("data", "synth", "bench", tmp_path / "out")
+    assert f"{tmp_path}: the disk is full; free some space" in sentence("data", "synth", "bench", tmp_path / "out")

@@ -1,5 +1,7 @@
 """Conversion: real captures of other layouts become Zivid sets, losslessly, and nothing is overwritten."""
 
+import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +240,19 @@ def test_real_captures_of_every_kind_convert(realdata: Path, tmp_path: Path, nam
         if name == "arc":
             expected = next(camera for key, camera in known.items() if captures.ids[index].startswith(key[:-1]))
             np.testing.assert_allclose(capture.intrinsics, expected, rtol=1e-4)  # type: ignore[arg-type]
+
+
+def test_a_set_that_is_removed_while_it_is_written_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    for index in range(3):
+        write_pair(tmp_path, f"{index}.png", f"{index}.png", plane_depth(24, 32))
+    write = files.write_rgb
+
+    def remove(path: Path, image: np.ndarray) -> None:
+        if path.stem == "2":
+            shutil.rmtree(tmp_path / ".out.partial" / "depth")
+        write(path, image)
+
+    monkeypatch.setattr(import_module("sonde.datasets.convert"), "write_rgb", remove)  # the name is the function
+    with pytest.raises(FileNotFoundError):
+        convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "out", depth_scale=0.001)
+    assert not (tmp_path / "out").exists()

@@ -148,9 +148,13 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}
     with pytest.raises(ValueError, match=r"no column 'tyres': did you mean 'tyre'\?"):
         captures.groups("tyres")
-    for rows in ("c00,summer\n", "c00,summer\nc01\n"):
+    for rows, said in (
+        ("c00,summer\n", "lacks 1 captures, first 'c01'"),
+        ("c00,summer\nc01\n", "row 3 has 1 cells for 2 columns"),
+        ("c00,summer\nc01,winter\n../c01,winter\n", r"row 4: the capture '\.\./c01' has an empty part"),
+    ):
         (root / "captures.csv").write_text("capture,tyre\n" + rows)
-        with pytest.raises(ValueError, match="lacks 1 captures, first 'c01'"):
+        with pytest.raises(ValueError, match=said):
             captures.groups("tyre")
     (root / "captures.csv").write_text("capture,tyre\nc00,summer\nc01,winter\n", encoding="utf-8-sig")  # as from Excel
     assert captures.groups("tyre") == {"c00": "summer", "c01": "winter"}

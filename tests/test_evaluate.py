@@ -190,10 +190,11 @@ def test_a_missing_prediction_is_an_error_that_names_it(root, tmp_path):
     ("manifest", "told"),
     [
         ('{"space": "metric", "unit": "inch"}', "its unit is 'inch', none of m, cm, mm"),
-        ('{"space": "depth"}', "its space is 'depth', none of metric"),
-        ('{"space": ["metric"]}', "its space is"),
-        ("[1]", "it holds a list and no object"),
-        ('{"predictions": {}}', "no list of objects"),
+        ('{"space": "depth"}', "`space`: should be 'metric', .* got 'depth'"),
+        ('{"space": ["metric"]}', "`space`"),
+        ("[1]", "should be a valid dictionary"),
+        ('{"predictions": {}}', "`predictions`: should be a valid list"),
+        ('{"predictions": [{"source": "a", "outputs": ["../b"]}]}', r"`predictions.0.outputs.0`: the path '../b' has"),
         ('{"space":', "Expecting value"),
     ],
 )
@@ -406,3 +407,23 @@ def test_a_level_that_is_none_is_told_before_anything_is_predicted(root, level):
     with pytest.raises(ValueError, match="between 0 and 100"):
         evaluation.evaluate(lambda capture: asked.append(capture), "zivid-mm", root, ci=level)
     assert not asked
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_read_back(root, tmp_path):
+    scored = evaluation.evaluate(lambda capture: Prediction(capture.depth, "metric"), "zivid-mm", root)
+    names = ["=1+1", "-a", "'=b", "'c", "@d", "plain"]
+    rows = [row | {"id": name, "group": name} for row, name in zip(scored.rows, names, strict=False)]
+    replace(scored, rows=rows).write(tmp_path)
+    text = (tmp_path / "per_image.csv").read_text()
+    assert "\n'=1+1," in text and "\n'-a," in text and "\n''=b," in text
+    assert evaluation.read_evaluation(tmp_path).rows == rows
+
+
+def test_an_id_that_leaves_its_folder_is_not_kept(root, tmp_path):
+    captures = open_zivid(root)
+    strange = replace(captures, pairs=[captures.pairs[0]._replace(id="../x")])
+    with pytest.raises(ValueError, match=r"the id '\.\./x' has an empty part"):
+        evaluation.evaluate(
+            lambda capture: Prediction(capture.depth, "metric"), "zivid-mm", strange, keep=tmp_path / "kept"
+        )
+    assert not (tmp_path / "x.npy").exists()

@@ -1,9 +1,11 @@
 """Every image is labelled exactly once, whatever stops the work, and each label says what made it."""
 
+import errno
 import gc
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +23,7 @@ from small_captures import picture
 from small_networks import saved
 from torch import nn
 
-from sonde import files, labelling, models
+from sonde import files, labelling, models, unlabeled
 from sonde.labelling import quality
 from sonde.labelling.chunks import prepare_network
 from sonde.models import DepthModel, ModelSpec, hash_weights
@@ -451,7 +453,86 @@ def test_ray_survives_the_loss_of_an_actor_and_leaves_the_same_bytes(folder, pho
     assert tree(tmp_path / "ray") == tree(tmp_path / "local")
 
 
+ON_TWO_NODES = """
+import os, sys, threading, time
+from pathlib import Path
+import torch
+from ray.cluster_utils import Cluster
+from sonde import labelling
+
+teacher, photos, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+torch.set_num_threads(1)
+labelling.label(teacher, photos, out / "local", chunk=1)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+node = cluster.add_node(num_cpus=1)
+os.environ["RAY_ADDRESS"] = cluster.address
+
+def kill():
+    while not any((out / "ray" / "parts").glob("*.jsonl")):
+        time.sleep(0.001)
+    cluster.remove_node(node, allow_graceful=False)
+    print("killed", flush=True)
+
+threading.Thread(target=kill, daemon=True).start()
+labelling.label(teacher, photos, out / "ray", chunk=1, engine="ray")
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_ray_survives_the_loss_of_a_node_and_leaves_the_same_bytes(folder, photos, tmp_path):
+    """Two nodes of one machine; Ray takes some 30 s to see that one is gone."""
+    pytest.importorskip("ray")
+    words = [sys.executable, "-c", ON_TWO_NODES, folder, photos, tmp_path]
+    quiet = {"OMP_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | quiet, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "killed" in done.stdout
+    assert tree(tmp_path / "ray") == tree(tmp_path / "local")
+    ids = [entry["id"] for name in ("manifest", "rejected") for entry in lines(tmp_path / "ray" / f"{name}.jsonl")]
+    assert len(ids) == len(set(ids)) == 22
+
+
 def test_without_ray_the_engine_says_how_to_get_it(teacher, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("sonde.labelling.engines.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'sonde\[ray\]'"):
         labelling.label(teacher, photos, tmp_path / "out", engine="ray")
+
+
+@pytest.mark.parametrize("format", ["png", "webdataset"])
+def test_an_output_that_is_removed_midway_is_an_error(photos, tmp_path, format):
+    def label(progress=None):
+        return labelling.label(
+            red_is_near(), photos, tmp_path / "out", chunk=4, format=format, confidence=False, progress=progress
+        )
+
+    with pytest.raises((FileNotFoundError, ValueError), match=r"No such file|does not exist|were removed"):
+        # While it is removed, threads write to it.
+        label(lambda done, _: shutil.rmtree(tmp_path / "out", ignore_errors=True) if done == 8 else None)
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    def drop(done, _):
+        if done == 8:
+            for path in [*tmp_path.glob("out/labels/**/*.png"), *tmp_path.glob("out/*.tar")][:1]:
+                path.unlink()
+
+    with pytest.raises(ValueError, match="were removed while sonde worked"):
+        label(drop)
+    whole = label()
+    assert (whole.labels, whole.failed) == (21, 1)
+    assert all((tmp_path / "out" / line["label"].partition("#")[0]).is_file() for line in lines(whole.manifest))
+
+
+def test_a_file_that_cannot_be_opened_is_rejected_and_a_broken_disk_ends_the_job(photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "in")
+    (tmp_path / "in" / "day1" / "01.png").unlink()
+    (tmp_path / "in" / "day1" / "01.png").symlink_to("01.png")
+    outcome = labelling.label(red_is_near(), tmp_path / "in", tmp_path / "out", confidence=False)
+    assert (outcome.labels, outcome.failed) == (20, 2)
+
+    def fail(images, index):
+        raise OSError(errno.EIO, "Input/output error", str(images.path(index)))
+
+    monkeypatch.setattr(unlabeled.Images, "read", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        labelling.label(red_is_near(), photos, tmp_path / "again", confidence=False)

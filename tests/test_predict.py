@@ -1,6 +1,8 @@
 """Every image gets its depth at its own size under a name of its own; a bad file is told and the rest goes on."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -436,3 +438,41 @@ def test_a_source_with_nothing_but_its_output_says_so(tmp_path):
     paint(tmp_path / "in" / "images" / "x.png")
     with pytest.raises(ValueError, match=r"No images in .* but those below the output folder .*images"):
         prediction.predict(tmp_path / "in", model(), tmp_path / "in" / "images")
+
+
+@pytest.mark.parametrize("what", ["out", "out/day"])
+def test_an_output_that_is_removed_midway_is_an_error_and_not_made_anew(tmp_path, what):
+    for index in range(4):
+        paint(tmp_path / "in" / ("day" if index < 2 else ".") / f"{index}.png")
+    with pytest.raises(FileNotFoundError) as stop:
+        prediction.predict(
+            tmp_path / "in",
+            model(),
+            tmp_path / "out",
+            save=["npy"],
+            progress=lambda done, _: shutil.rmtree(tmp_path / what) if done == 4 or what == "out" else None,
+        )
+    assert str(tmp_path / what) in str(stop.value.filename)
+    assert what != "out" or not (tmp_path / "out").exists()
+
+
+def test_a_path_too_long_for_its_output_is_a_failure_of_its_image(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        paint(tmp_path / "in" / f"{name}.png")
+
+    def save(path, answer):
+        if path.name == "a.npy":
+            raise OSError(errno.ENAMETOOLONG, "File name too long", str(path))
+        np.save(path, answer.own)
+
+    monkeypatch.setitem(prediction.SAVERS, "npy", prediction.Saver(".npy", save))
+    outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"])
+    assert [path.name for path in outcome.written] == ["b.npy", "predictions.json"]
+    assert "too long" in outcome.failed[0][1]
+
+
+def test_names_reach_the_terminal_printable(sonde, base, tmp_path):
+    paint(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "\x1b]0;x\x07.png").write_bytes(b"junk")
+    said = sonde("predict", tmp_path / "in", "-m", base, "-o", tmp_path / "out", "--save", "npy")
+    assert said.code == 1 and "\\x1b]0;x\\x07.png" in said.text and "\x1b" not in said.text + said.errors

@@ -1,6 +1,7 @@
 """Labels read back as a training set: their inverse is the teacher's answer; what does not belong together is told."""
 
 import json
+import os
 import pickle
 import shutil
 import tarfile
@@ -240,3 +241,56 @@ def test_labels_that_do_not_belong_together_are_told(tmp_path):
     root = labelled(tmp_path / "d")
     edit(root, lambda number, line: line.update(space="affine"))
     assert "space affine" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"id": "../../x"}, r"manifest\.jsonl cannot be read \(line 3: `id`: the id '\.\./\.\./x' has an empty part"),
+        ({"id": "/abs/x"}, "line 3: `id`: .* is an absolute path"),
+        ({"id": "a" * 300}, "line 3: `id`: .* is too long"),
+        ({"id": 5}, "line 3: `id`: should be a valid string"),
+        ({"label": "../labels/day0/0.png"}, "line 3: `label`: the path .* has an empty part"),
+        ({"image_span": [-1, 5]}, "line 3: `image_span.0`"),
+        ({"image_span": [1]}, "line 3: `image_span`"),
+        ({"image_sha256": "no hash"}, "line 3: `image_sha256`"),
+        ({"confidence": 2.0}, "line 3: `confidence`"),
+        ({"space": None}, "line 3: `space`|labels in space"),
+    ],
+)
+def test_a_line_that_is_none_is_told_with_its_number(tmp_path, changed, said):
+    root = labelled(tmp_path)
+    edit(root, lambda number, line: number == 2 and line.update(changed))
+    with pytest.raises(ValueError, match=said):
+        opened(root)
+
+
+def test_a_line_of_another_writer_with_a_second_id_is_no_way_around_the_check(tmp_path):
+    root = labelled(tmp_path)
+    lines = (root / "manifest.jsonl").read_text().splitlines()
+    lines[1] = lines[1].removesuffix("}") + ', "id": "../../x"}'
+    (root / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    assert "line 2: `id`" in refusal(root)
+
+
+def test_an_image_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path):
+    root = labelled(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for image, said in (("/dev/zero", "it is a device"), ("../pipe", "it is a FIFO"), ("..", "it is a folder")):
+        edit(root, lambda number, line, image=image: number == 0 and line.update(image=image))
+        with pytest.raises(ValueError, match=said):
+            opened(root).read(0)
+
+
+def test_a_span_beyond_its_tar_is_refused(tmp_path):
+    root = labelled(tmp_path, tar=True)
+    edit(root, lambda number, line: line.update(image_span=[0, 10**15]))
+    with pytest.raises(ValueError, match=r"cannot be read \(it ends at byte 1,000,000,000,000,000"):
+        opened(root).read(0)
+
+
+def test_ids_of_other_letters_and_a_byte_order_mark_are_read(tmp_path):
+    root = labelled(tmp_path)
+    edit(root, lambda number, line: line.update(id=f"Straße {number}/é"))
+    (root / "manifest.jsonl").write_bytes(b"\xef\xbb\xbf" + (root / "manifest.jsonl").read_bytes())
+    assert opened(root).ids[0] == "Straße 0/é"

@@ -12,6 +12,7 @@ from small_recipes import FEW
 from trained_runs import killed_at
 
 from sonde import training
+from sonde.files import lock_folder
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,43 @@ def test_a_checkpoint_of_weights_alone_cannot_be_continued(settings, tmp_path):
         state.unlink()
     with pytest.raises(ValueError, match=r"checkpoint-\d has no scheduler\.pt.*new output_dir"):
         training.train(FEW, settings(), resume=True)
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    """Every line of the log without its times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    times = ("runtime", "per_second", "data_wait")
+    return [{name: value for name, value in line.items() if not name.endswith(times)} for line in lines]
+
+
+@pytest.mark.parametrize("killed", [1, 2, 3])
+def test_a_resumed_run_logs_what_an_undisturbed_run_logs(settings, tmp_path, killed):
+    """The log every three steps falls between the checkpoints."""
+    more = ["train.logging_steps=3", "loss.ssi=0.5"]
+    whole = training.train(FEW, settings(*more, f"output_dir={tmp_path / 'whole'}"))
+    with killed_at(killed):
+        training.train(FEW, settings(*more))
+    assert logged(training.train(FEW, settings(*more), resume=True)) == logged(whole)
+
+
+@pytest.mark.parametrize("more", [["train.max_steps=3"], ["early_stopping=1", "train.learning_rate=1e-30"]])
+def test_a_run_that_is_over_takes_no_step_more(settings, tmp_path, more):
+    run = training.train(FEW, settings(*more, "train.save_steps=1"))
+    before = {path: path.read_bytes() for path in run.rglob("*.safetensors")}, logged(run)
+    (run / "best" / "card.json").unlink()
+    training.train(FEW, settings(*more, "train.save_steps=1"), resume=True)
+    assert ({path: path.read_bytes() for path in run.rglob("*.safetensors")}, logged(run)) == before
+
+
+def test_a_loss_term_is_the_mean_of_training_batches_alone(settings):
+    """With one term, of weight 1, the term is the loss; a validation lies between the logs."""
+    run = training.train(FEW, settings("loss=null", "loss.silog=1.0", "train.logging_steps=2"))
+    lines = [line for line in logged(run) if "silog" in line]
+    assert lines and all(line["silog"] == pytest.approx(line["loss"], rel=1e-5) for line in lines)
+
+
+def test_two_writers_do_not_mix(settings, tmp_path):
+    run = tmp_path / "run"
+    with lock_folder(run), pytest.raises(ValueError, match=r"is being written by another sonde \(process \d+ on"):
+        training.train(FEW, settings())
+    assert not (run / "recipe.yaml").exists()

@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -135,6 +137,34 @@ def test_sharded_weights_are_cut_in_two_and_train_to_the_same_network(base, root
     shutil.rmtree(tmp_path / "run" / "best")
     by_two(FEW, *words, "--resume")
     assert_same(weights(tmp_path / "run"), whole, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_where_one_process_is_killed_the_other_ends_in_one_sentence(base, root, tmp_path, lost):
+    more = ("train.per_device_train_batch_size=2", "train.max_steps=40", "train.save_steps=2", "train.eval_steps=2")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    by_two(FEW, *settings(base, root, whole, *more))
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sonde", "train", FEW]
+    with subprocess.Popen(
+        [sys.executable, "-m", *words, *settings(base, root, run, *more)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as both:
+        while not list(run.glob("checkpoints/checkpoint-*")):
+            time.sleep(0.05)
+        (process,) = (
+            one for one in psutil.Process(both.pid).children() if one.environ().get("LOCAL_RANK") == str(lost)
+        )
+        process.kill()
+        began = time.monotonic()
+        _, said = both.communicate(timeout=120)
+    assert time.monotonic() - began < 60 and both.returncode
+    sentences = [line for line in said.splitlines() if "Another process of this run has ended" in line]
+    assert len(sentences) == 1 and "--resume" in sentences[0], said
+    by_two(FEW, *settings(base, root, run, *more), "--resume")
+    assert_same(weights(run), weights(whole), 0)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from transformers import GLPNForDepthEstimation
 from sonde import maps, models, recipes, training
 from sonde.adapters import fit_start, fold_affine
 from sonde.trainer import DepthTrainer
+from sonde.training.resuming import read_state
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,13 @@ def settings(base, root, tmp_path):
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return dict(models.load(run).network.state_dict())
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    """Every line of the log without its times."""
+    logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    times = ("runtime", "per_second", "data_wait")
+    return [{name: value for name, value in log.items() if not name.endswith(times)} for log in logs]
 
 
 def validation_losses(run: Path) -> list[float]:
@@ -103,8 +111,23 @@ def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, m
     with pytest.raises(OSError):
         training.train(FEW, settings())
     assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
-    with pytest.raises(ValueError, match="no complete checkpoint"):
+    assert read_state(tmp_path / "run") == "empty"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(settings, tmp_path, resume):
+    whole = training.train(FEW, settings("output_dir=" + str(tmp_path / "whole")))
+    with killed_at(1):
+        training.train(FEW, settings())
+    run = training.train(FEW, settings(), resume=resume)
+    assert read_state(run) == "finished"
+    assert logged(run) == logged(whole)
+
+
+def test_nothing_to_resume_is_no_run(settings, tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
         training.train(FEW, settings(), resume=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("more", [[], ["ema=0.9"]])
@@ -119,7 +142,8 @@ def test_a_whole_networks_checkpoints_say_what_their_numbers_mean(settings, base
 
 
 def test_a_run_folder_is_never_overwritten(settings, tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with killed_at(2):
+        training.train(FEW, settings())
     with pytest.raises(ValueError, match="--resume"):
         training.train(FEW, settings())
 

@@ -1,6 +1,7 @@
 """Images are found in folders, lists and tars in a fixed order under unique names; a cut tar is told."""
 
 import io
+import os
 import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -275,3 +276,52 @@ def test_headers_are_read_of_png_and_tiff_alone_and_of_names_that_say_depth(tmp_
     images = {"a.jpg": COLOUR, "b.png": COLOUR, "c.webp": COLOUR, "d.tif": COLOUR, "e_depth.jpg": COLOUR}
     open_images(paint(tmp_path, images | {"f.jpg": COLOUR, "f_depth.png": LEVELS}))
     assert sorted(looked) == ["b.png", "d.tif", "e_depth.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("x_{5..1}.tar", r"\{5\.\.1\} runs backwards"),
+        ("x_{0..99999999}.tar", "more than 1,000,000"),
+        ("x_{0..999}_{0..999}_{0..9}.tar", "more than 1,000,000"),
+        (f"x_{{0..{10**30}}}.tar", "more than 1,000,000"),
+        (f"x_{{0..{'9' * 9000}}}.tar", "more than 1,000,000"),
+        ("x_{0..{0..9}99999}.tar", "more than 1,000,000"),
+        ("x_{00000000..00000003}.tar", r"x_00000000\.tar does not exist"),
+    ],
+)
+def test_a_range_that_cannot_be_is_told(pattern, says):
+    with pytest.raises(ValueError, match=says) as refused:
+        open_images(pattern)
+    assert len(str(refused.value)) < 1000
+
+
+def test_shards_keep_their_order_files_before_folders(tmp_path):
+    for name in ("b.tar", "a/z.tar", "a/b/y.tar", "c.tar", "a.x/w.tar"):
+        pack(tmp_path / name, "0.jpg")
+    assert [*open_images(tmp_path).shards] == ["b.tar", "c.tar", "a/z.tar", "a/b/y.tar", "a.x/w.tar"]
+
+
+def test_members_whose_names_give_no_id_are_listed(tmp_path):
+    names = ["\x1b]0;x.jpg", "n" * 100_000 + ".jpg", "a/" * 3000 + "b.jpg", "good.jpg"]
+    images = open_images(pack(tmp_path / "a.tar", *names))
+    assert images.ids == ["a/good"] and images.read(0) == content("good.jpg")
+    assert len(images.unread) == 3 and max(len(where + why) for where, why in images.unread) < 1000
+    assert "b.tar" in refusal(pack(tmp_path / "b.tar", *names[:3]))
+
+
+def test_a_tar_that_is_no_file_is_listed_beside_sound_ones(tmp_path):
+    pack(tmp_path / "a.tar", "0.jpg")
+    os.mkfifo(tmp_path / "b.tar")
+    images = open_images(tmp_path)
+    assert images.ids == ["a/0"] and "FIFO" in images.unread[0][1]
+    assert "b.tar" in refusal(tmp_path / "b.tar")
+
+
+def test_a_list_may_begin_with_a_mark_and_its_long_lines_are_listed(tmp_path):
+    place(tmp_path, "a.jpg")
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\n" + b"n" * 1_000_000 + b".jpg\n")
+    images = open_images(tmp_path / "list.txt")
+    assert images.ids == ["a"] and "more than 240 bytes" in images.unread[0][1]
+    (tmp_path / "list.txt").write_bytes(b"a\0b.jpg\n")
+    assert "list.txt" in refusal(tmp_path / "list.txt")

@@ -1,9 +1,13 @@
 """Depth Anything V2: its four sizes as transformers configs, and its official checkpoints under transformers' names.
 
-Sizes follow the paper's code: a DINOv2 encoder read at four layers, a DPT neck and head (arXiv 2406.09414).
+Sizes follow the paper's code: a DINOv2 encoder read at four layers, a DPT neck and head (arXiv 2406.09414). V1 (arXiv
+2401.10891) is the same network read at its last four layers. Its files have the same names and shapes of tensors, so
+that only a file's name, or the user, says which of the two it is.
 """
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
@@ -36,12 +40,20 @@ SIZES: dict[str, Size] = {
 }
 
 
-def depth_anything(size: str, *, max_depth: float | int | None = None) -> DepthAnythingConfig:
+VERSIONS = ("v1", "v2")
+FILES: dict[str, str] = {"v1": r"depth_anything_vit[sblg]14", "v2": r"depth_anything_v2_vit[sblg]"}
+"""Version -> the names of its official files of relative depth, without suffix."""
+COPIED = r"([_-](fp16|fp32|bf16))?( ?\(\d+\))?"
+"""What other projects and browsers add to such a name."""
+
+
+def depth_anything(size: str, *, max_depth: float | int | None = None, version: str = "v2") -> DepthAnythingConfig:
     """The config of a size: relative disparity (ReLU), or metric depth up to `max_depth` metres (sigmoid).
 
-    A range that is not a whole number of metres is split by `split_max_depth`.
+    A range that is not a whole number of metres is split by `split_max_depth`. `version` is v1 or v2.
     """
     shape = SIZES[size]
+    taps = shape.taps if version == "v2" else tuple(range(shape.layers - 3, shape.layers + 1))
     backbone = {
         "model_type": "dinov2",
         "image_size": 518,
@@ -49,7 +61,7 @@ def depth_anything(size: str, *, max_depth: float | int | None = None) -> DepthA
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
-        "out_indices": list(shape.taps),
+        "out_indices": list(taps),
         "use_swiglu_ffn": shape.swiglu,
         "reshape_hidden_states": False,
     }
@@ -84,27 +96,59 @@ def load_encoder(backbone: PreTrainedModel, name: str) -> None:
 
 
 def convert_checkpoint(
-    state: Mapping[str, Tensor], name: str, given: float | int | None
+    state: Mapping[str, Tensor], name: str, given: float | int | None, version: str | None = None
 ) -> tuple[DepthAnythingConfig, dict[str, Tensor], float]:
-    """Convert an official `depth_anything_v2_*.pth`; returns what `from_official` returns.
+    """Convert an official `depth_anything_*.pth`, V1's or V2's; returns what `from_official` returns.
 
     A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as in its authors' README.
 
     Raises:
-        ValueError: an encoder of unknown width, or a metric checkpoint of unknown range.
+        ValueError: an encoder of unknown width, a metric checkpoint of unknown range, or a file of which neither its
+            name nor the caller says what it is.
     """
     width = state["pretrained.cls_token"].shape[-1]
     size = next((size for size, shape in SIZES.items() if shape.width == width), None)
     if size is None:
         widths = ", ".join(str(shape.width) for shape in SIZES.values())
-        raise ValueError(f"{name} has an encoder of width {width}: Depth Anything V2's are {widths}.")
-    max_depth = _find_range(name, given)
+        raise ValueError(f"{name} has an encoder of width {width}: Depth Anything's are {widths}.")
+    max_depth, version = _find_kind(name, size, given, version)
     scale = 1.0 if max_depth is None else split_max_depth(max_depth)[1]
-    return depth_anything(size, max_depth=max_depth), rename_state(state, RENAMES, SPLITS), scale
+    config = depth_anything(size, max_depth=max_depth, version=version)
+    return config, rename_state(state, RENAMES, SPLITS), scale
+
+
+def _find_kind(name: str, size: str, given: float | int | None, version: str | None) -> tuple[float | int | None, str]:
+    """Metres at which a checkpoint's depth ends, None for a relative one; and its version."""
+    official = next((key for key, stem in FILES.items() if re.fullmatch(stem + COPIED, Path(name).stem.lower())), None)
+    metres = _find_range(name, given)
+    if metres is None and official is None:
+        metres = given
+    if metres is not None:
+        if version == "v1":
+            raise ValueError(
+                f"{name} would answer depth up to {metres:g} m, and V1's metric networks are other ones: leave out "
+                "version=v1, or the depth."
+            )
+        return metres, "v2"
+    if version is None and official is None:
+        raise ValueError(_ask(name, size))
+    return None, version or official or "v2"
+
+
+def _ask(name: str, size: str) -> str:
+    """The message for a file that may be V1's, V2's, or a metric fine-tune: their tensors have the same shapes."""
+    letter = size[0]
+    return (
+        f"{name} is a checkpoint of Depth Anything, and neither its name nor its tensors say which: if it answers "
+        "metres, give where they end as --max_depth 20 (max_depth=20 in Python, model.max_depth=20 in a recipe); if it "
+        f"answers relative depth, give its version as '{name}?version=v2' or v1 (model.version=v2 in a recipe), or "
+        f"rename it depth_anything_v2_vit{letter}{Path(name).suffix} or depth_anything_vit{letter}14"
+        f"{Path(name).suffix}."
+    )
 
 
 def _find_range(name: str, given: float | int | None) -> float | int | None:
-    """Metres at which a checkpoint's depth ends; None for a relative one."""
+    """Metres at which a checkpoint's depth ends, as far as its name says; None if the name says nothing of metres."""
     word = name.lower()
     # The file holds no range, and a given range cannot correct a published one: the name goes first.
     if "hypersim" in word:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from sonde.architectures.foreign import Renames, find_misfit, read_state, rename_state, split_max_depth
+from sonde.architectures.foreign import Renames, fit_state, read_state, rename_state, split_max_depth
 
 
 class StageSpec(NamedTuple):
@@ -89,10 +89,10 @@ def load_imagenet(encoder: "Encoder", size: str, name: str = "imagenet") -> None
     state = read_state(path, f"model.encoder={name}", "imagenet or an EfficientNet-Lite .pth file")
     features = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
     given, own = rename_state(features, _make_renames(encoder), {}), encoder.state_dict()
-    reason = find_misfit(given, own)
-    if reason is not None:
-        raise ValueError(f"model.encoder={name} is no encoder of model.size={size}: {reason}.")
-    encoder.load_state_dict(given)
+    try:
+        encoder.load_state_dict(fit_state(given, own))
+    except ValueError as error:
+        raise ValueError(f"model.encoder={name} is no encoder of model.size={size}: {error}.") from None
 
 
 def _make_renames(encoder: "Encoder") -> Renames:
@@ -105,7 +105,7 @@ def _make_renames(encoder: "Encoder") -> Renames:
 
     def place_block(found: Match[str]) -> str:
         number = int(found[1])
-        # A block beyond the last one keeps its name, so that `find_misfit` reports it.
+        # A block beyond the last one keeps its name, so that `fit_state` reports it.
         return places[number] if number < len(places) else found[0]
 
     return {

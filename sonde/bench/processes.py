@@ -95,7 +95,7 @@ def _train_with_peft(network: str, root: str, height: str, width: str, folder: s
     lora = LoraConfig(
         r=16, lora_alpha=32, lora_dropout=0.05, bias="none", target_modules=["q_proj", "k_proj", "v_proj"]
     )
-    model = get_peft_model(AutoModelForDepthEstimation.from_pretrained(network), lora)
+    model = get_peft_model(AutoModelForDepthEstimation.from_pretrained(network, trust_remote_code=False), lora)
     captures = PlainCaptures(Path(root), (int(height), int(width)))
     return _time_step(Plain(model=model, args=_make_arguments(folder), train_dataset=captures))
 

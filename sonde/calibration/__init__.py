@@ -167,6 +167,8 @@ def _find_model_folder(model: str) -> Path | None:
 
 def _choose_folder(model: str, out: Path | str | None) -> tuple[Path, str | None]:
     """The folder to write to; and, where it does not hold the weights, the name that loads them from there."""
+    if out is not None:
+        files.check_output(out)
     own = _find_model_folder(model)
     base = models.read_calibration(own).base if own and models.holds_only_calibration(own) else None
     if own is not None and (out is None or Path(out).resolve() in (own.resolve(), Path(model).resolve())):

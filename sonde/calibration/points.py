@@ -4,7 +4,7 @@ x is the column from the left and y the row from the top, both from 0, in the up
 axis, in metres after reading.
 """
 
-import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sonde import files
-from sonde.datasets.pairs import list_files, match_pairs, strip_roles
+from sonde.datasets.pairs import ImageDepthPair, list_files, match_pairs, strip_roles
 from sonde.files.depths import READERS
 from sonde.geometry import check_camera
-from sonde.spelling import nearest
+from sonde.spelling import CONTROL, nearest, shorten
 from sonde.types import MatrixArray
 from sonde.units import UNITS
 
+FARTHEST = 10**6
+"""Pixels from the left or from the top: no image is larger."""
 MOST = 2000
 """Most points of one image; a larger map or plane gives every n-th."""
 
@@ -50,23 +52,23 @@ def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | 
         ValueError: another header, no rows, or a row that is not a point; the message names the line.
     """
     path, metres = Path(path), _metres_per(unit)
-    with files.reading(path, HEADER):
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    rows, place = files.read_table(path, HEADER), shorten(path)
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if sorted(header) not in (sorted(["image", "x", "y", last]) for last in LENGTHS):
-        raise ValueError(f"{path} begins with {','.join(header)!r}: {HEADER}.")
+        raise ValueError(f"{place} begins with {shorten(','.join(header), 80)!r}: {HEADER}.")
     if "distance" in header and intrinsics is None:
         raise ValueError(
-            f"{path} holds distances: give the camera's --intrinsics fx,fy,cx,cy, or replace the distances by depth."
+            f"{place} holds distances: give the camera's --intrinsics fx,fy,cx,cy, or replace the distances by depth."
         )
     found: dict[Path, list[tuple[int, int, float]]] = {}
     for line, row in enumerate(rows[1:], start=2):
         if any(cell.strip() for cell in row):
-            cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
-            point = _parse_point(cells, metres, intrinsics, f"{path} line {line}")
-            found.setdefault(path.parent / cells["image"], []).append(point)
+            cells = [cell.strip() for cell in row]
+            named = {**dict(zip(header, cells, strict=False)), "": "".join(cells[len(header) :])}
+            point = _parse_point(named, metres, intrinsics, f"{place} line {line}")
+            found.setdefault(path.parent / named["image"], []).append(point)
     if not found:
-        raise ValueError(f"{path} has no points below its header: {HEADER}.")
+        raise ValueError(f"{place} has no points below its header: {HEADER}.")
     if intrinsics is not None:
         for image in found:
             check_camera(intrinsics, *files.image_size(image))
@@ -74,7 +76,12 @@ def read_points(path: Path | str, *, unit: str = "m", intrinsics: MatrixArray | 
 
 
 def read_maps(
-    depth: Path | str, image: Path | str, *, scale: float | None = None, intrinsics: MatrixArray | None = None
+    depth: Path | str,
+    image: Path | str,
+    *,
+    scale: float | None = None,
+    intrinsics: MatrixArray | None = None,
+    failed: dict[str, str] | None = None,
 ) -> list[Measured]:
     """The pixels with depth of a sparse map, or of every map in a folder whose names match those of the images.
 
@@ -83,6 +90,7 @@ def read_maps(
         image: the photograph, or the folder of photographs.
         scale: metres per level, for files that do not state it.
         intrinsics: (3, 3), of the images' pixels, for a model with a canonical focal.
+        failed: takes name and reason of each pair of a folder that cannot be read; None: the first one is an error.
 
     Raises:
         ValueError: different sizes, no pair, two files of one name, or a map without depth.
@@ -98,7 +106,23 @@ def read_maps(
     pairs = match_pairs(photos, maps)[0] or match_pairs(strip_roles(photos), strip_roles(maps))[0]
     if not pairs:
         raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
-    return [_read_map(pair.image, pair.depth, scale, intrinsics) for pair in pairs]
+    return list(_read_pairs(pairs, scale, intrinsics, failed))
+
+
+def _read_pairs(
+    pairs: Sequence[ImageDepthPair], scale: float | None, intrinsics: MatrixArray | None, failed: dict[str, str] | None
+) -> Iterator[Measured]:
+    for pair in pairs:
+        try:
+            pair.check()
+            files.read_rgb(pair.image)  # a photograph that is cut short is found here, not when the model sees it
+            yield _read_map(pair.image, pair.depth, scale, intrinsics)
+        except ValueError as error:
+            if failed is None:
+                raise
+            failed[pair.id] = str(error)
+    if failed and len(failed) == len(pairs):
+        raise ValueError(f"None of {len(pairs)} maps can be read: {next(iter(failed.values()))}")
 
 
 def sample_plane(
@@ -156,7 +180,7 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
     try:
         x0, y0, x1, y1 = map(int, text.split(","))
     except ValueError:
-        raise ValueError(f"Region {text!r}: {REGION}.") from None
+        raise ValueError(f"Region {shorten(text)!r}: {REGION}.") from None
     return x0, y0, x1, y1
 
 
@@ -174,10 +198,12 @@ def _parse_point(
     try:
         x, y, value = (float(cells[name]) for name in ("x", "y", length))
         column, row = round(x), round(y)
-        if not cells["image"]:
+        # A name with a control character is none of a photograph; "" is what stands beyond the columns.
+        if not cells["image"] or CONTROL.search(cells["image"]) or cells[""] or max(abs(x), abs(y)) > FARTHEST:
             raise ValueError
     except (KeyError, ValueError, OverflowError):
-        raise ValueError(f"{where} is not a point ({','.join(cells.values())!r}): {HEADER}.") from None
+        point = shorten(",".join(filter(None, cells.values())), 80)
+        raise ValueError(f"{where} is not a point ({point!r}): {HEADER}.") from None
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{where} has {length} {value:g}: expected a length above 0; correct or remove the line.")
     if length == "distance":
@@ -217,17 +243,17 @@ def _parse_plane(plane: str) -> tuple[str, dict[str, float]]:
     """Kind, and name → number, with defaults filled in."""
     kind, *words = (word.strip() for word in plane.split(","))
     if kind not in PLANES:
-        raise ValueError(f"No plane {kind!r}: {nearest(kind, list(PLANES))} {PLANE}.")
+        raise ValueError(f"No plane {shorten(kind, 80)!r}: {nearest(kind, list(PLANES))} {PLANE}.")
     numbers = dict(PLANES[kind])
     try:
         for word in words:
             name, value = word.split("=")
             numbers[name.strip()] = float(value)
     except ValueError:
-        raise ValueError(f"Plane {plane!r}: {PLANE}.") from None
+        raise ValueError(f"Plane {shorten(plane)!r}: {PLANE}.") from None
     length = next(iter(PLANES[kind]))
     if set(numbers) != set(PLANES[kind]) or not np.isfinite(list(numbers.values())).all() or numbers[length] <= 0:
-        raise ValueError(f"Plane {plane!r}: {PLANE}, with {length} above 0.")
+        raise ValueError(f"Plane {shorten(plane)!r}: {PLANE}, with {length} above 0.")
     return kind, numbers
 
 

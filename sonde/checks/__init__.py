@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from sonde.checks import duplicates, edges, maps, pairing, planes, units
+from sonde.checks import duplicates, edges, maps, orientation, pairing, planes, units
 from sonde.checks.answers import Check, CheckResult, Fault
 from sonde.checks.duplicates import CaptureDigest, DuplicateIndex
 from sonde.checks.edges import find_edge_shift
@@ -190,6 +190,10 @@ CHECKS: dict[str, Check[Any]] = {
         "distance along the line of sight instead of depth", planes.look_for_distance, planes.judge_distance
     ),
     "misaligned": Check("depth that is shifted against its image", edges.look, edges.judge),
+    "orientation": Check("depth that EXIF did not turn with its image", orientation.look, orientation.judge),
+    "size": Check(
+        "images that are resized to fit their depth; told, no fault", orientation.look_at_size, orientation.judge_sizes
+    ),
     "swapped": Check("the depth of another capture", pairing.look, pairing.judge),
     "duplicate": Check("a duplicate capture, in the set or across a split", duplicates.look, duplicates.judge),
 }

@@ -26,6 +26,8 @@ class CheckResult(NamedTuple):
     """Number of captures that the check could judge."""
     note: str = ""
     """Why the check could not decide; empty if it could."""
+    told: str = ""
+    """What is good to know though it is no fault, such as images that are resized; empty if nothing."""
 
 
 def judge_each(captures: DepthSet, seen: Mapping[str, object]) -> CheckResult:

@@ -93,6 +93,12 @@ def find_edge_shift(image: Picture, depth: DepthArray) -> tuple[int, int] | None
     return None if found is None else _find_shift(found, LEAST_FIT, LEAST_GAIN)
 
 
+def find_rest_fit(image: Picture, depth: DepthArray) -> float | None:
+    """How well depth fits its image where it is, in deviations from chance; None if there are too few edges."""
+    found = overlay(image, depth)
+    return None if found is None else _fit_at_rest(found.fits)
+
+
 def look(captures: DepthSet, capture: Capture) -> Overlay | None:
     """How well the capture's depth fits its image."""
     return overlay(capture.image, capture.depth)

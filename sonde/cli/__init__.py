@@ -7,15 +7,16 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from sonde.cli import label, machine, scores, train, use
+from sonde.cli import label, machine, scores, stopping, train, use
 from sonde.cli.data import FORMATS, data_app
+from sonde.spelling import make_printable
 
 __all__ = ["FORMATS", "app", "main"]
 
@@ -60,16 +61,63 @@ app.command("bench")(machine.bench)
 
 
 def main() -> None:
-    """Run the program; print a ValueError or an OSError, which the user can mend, as one sentence."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("sonde").setLevel(logging.INFO)
+    """Run the program; what the user can mend, a ValueError or an OSError, is one sentence and exit code 2."""
+    stopping.listen()
+    warnings.showwarning = _show_warning
+    _set_up_logging()
     # The progress bars of transformers would run through those of sonde.
     os.environ.setdefault("TQDM_DISABLE", "1")
     # Libraries warn each other, through sonde, of changes that a user cannot make.
     warnings.simplefilter("ignore", FutureWarning)
     try:
         app()
-    except (ValueError, OSError) as error:
-        sentence = escape(" ".join(str(error).split()))
-        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {sentence}", soft_wrap=True)
-        sys.exit(2)
+    except OSError as error:
+        from sonde.files import explain_os_error
+
+        _fail(explain_os_error(error))
+    except ValueError as error:
+        _fail(str(error))
+    except MemoryError:
+        _fail(
+            "There is not enough memory: close other programs, or use smaller images, a smaller model or fewer workers."
+        )
+    except stopping.Interrupted as stop:
+        print(stopping.describe_stop(stop.number, sys.argv[1:]), file=sys.stderr)
+        sys.exit(128 + stop.number)
+
+
+def _fail(sentence: str) -> NoReturn:
+    shown = escape(make_printable(" ".join(sentence.split())))
+    Console(stderr=True, highlight=False).print(f"[bold red]error[/] {shown}", soft_wrap=True)
+    sys.exit(2)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning, unless it is about a file that is being read: then it is a part of that file's reason."""
+    # Imported here: `sonde --help` needs no readers.
+    from sonde.files import hear_warning
+
+    if not hear_warning(message):
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines that a terminal shows as they are: names in them may hold control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, each of its lines printable."""
+        return "\n".join(map(make_printable, super().format(record).split("\n")))
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("sonde").setLevel(logging.INFO)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sonde.cli.printing import Json, bar, print_result, print_rows
+from sonde.cli.printing import Json, bar, list_reasons, print_result, print_rows
 
 if TYPE_CHECKING:
     from sonde.download import Entry
@@ -81,9 +81,13 @@ def check(
         from sonde.checks import page as pages
 
         written["page"] = str(pages.write(page, captures, diagnosis))
-    answers = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
+    counts = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
+    answers = {
+        name: {key: value for key, value in each.items() if value or key != "told"} for name, each in counts.items()
+    }
     silent = [f"{name}: {each.note}" for name, each in diagnosis.answers.items() if each.note and not each.faults]
-    said = {"checks": answers} if as_json else {"cannot tell": silent}
+    told = [f"{name}: {each.told}" for name, each in diagnosis.answers.items() if each.told]
+    said = {"checks": answers} if as_json else {"cannot tell": silent} | ({"notes": told} if told else {})
     print_result(
         {"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json
     )
@@ -97,16 +101,20 @@ def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> N
     from sonde import datasets
 
     found = datasets.describe(datasets.open_set(data_format, root))
-    summary = {name: value for name, value in found.items() if name != "per_capture"}
+    summary = {name: value for name, value in found.items() if name not in ("per_capture", "failed")}
     if as_json:
         summary["each"] = found["per_capture"]
+    if failed := found.get("failed"):
+        summary["failed"] = failed if as_json else list_reasons(failed.items())
     print_result(summary, as_json)
+    if failed:
+        raise typer.Exit(1)
 
 
 @data_app.command("convert")
 def convert(
     images: Annotated[Path, typer.Argument(help="Folder, file or pattern of colour images.")],
-    depth: Annotated[Path, typer.Argument(help="Folder, file or pattern of depth maps, matched by name.")],
+    depth: Annotated[Path, typer.Argument(help="Likewise of depth maps, matched by name or by what * stands for.")],
     out: Annotated[Path, typer.Argument(help="New folder, in the Zivid layout.")],
     depth_scale: Annotated[float | None, typer.Option(help="Metres per level of the depth: 1e-3, 1e-4 …")] = None,
     intrinsics: Annotated[
@@ -114,6 +122,17 @@ def convert(
         typer.Option(help="fx,fy,cx,cy or a file of the matrix; PATTERN=… for captures with such names; repeatable."),
     ] = None,
     rotated_bits: Annotated[int, typer.Option(help="3 for SUN RGB-D, which stores levels with rotated bits.")] = 0,
+    depth_channel: Annotated[
+        str | None, typer.Option(help="The channel of an .exr, or the array of an .npz, that is the depth.")
+    ] = None,
+    flip: Annotated[str, typer.Option(help="Axes of clouds to turn: yz where y points up and z backwards.")] = "",
+    by_time: Annotated[
+        float | None,
+        typer.Option(help="Pair the nearest time stamps, up to this difference: 0.02 for the seconds of TUM."),
+    ] = None,
+    orientation: Annotated[
+        str, typer.Option(help="image; or sensor, for depth that was not turned when EXIF turned its image.")
+    ] = "image",
     as_json: Json = False,
 ) -> None:
     """Convert images and depth maps to the Zivid layout: images/*.png and depth/*.npy of X, Y, Z in mm."""
@@ -123,7 +142,18 @@ def convert(
     cameras = {pattern or "*": prediction.parse_intrinsics(camera) for pattern, _, camera in words}
     if len(cameras) < len(words):
         raise ValueError(f"--intrinsics {' '.join(intrinsics or [])}: a pattern is given twice; keep one.")
-    done = datasets.convert(images, depth, out, depth_scale=depth_scale, intrinsics=cameras, rotated_bits=rotated_bits)
+    done = datasets.convert(
+        images,
+        depth,
+        out,
+        depth_scale=depth_scale,
+        intrinsics=cameras,
+        rotated_bits=rotated_bits,
+        depth_channel=depth_channel,
+        flip=flip,
+        by_time=by_time,
+        orientation=orientation,
+    )
     print_result({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
     if done.problems:
         raise typer.Exit(1)

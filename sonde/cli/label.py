@@ -48,7 +48,7 @@ def label(
             model, images, out, options=options, progress=lambda done, total: show(done, total, {})
         )
     print_result(_summarise(result), as_json)
-    if result.failed:
+    if result.failed or result.unread:
         raise typer.Exit(1)
 
 
@@ -61,6 +61,8 @@ def _summarise(result: "LabelResult") -> dict[str, object]:
     if result.failed:
         summary["reasons"] = str(result.rejected)
     summary["passed_over"] = result.passed_over
+    if result.unread:
+        summary["unread"] = result.unread
     if result.list is not None:
         summary["list"] = str(result.list)
     return summary

@@ -1,10 +1,10 @@
 """Print what a verb reports: a bar while it works, then a table, lines or one JSON document."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sonde.renamed import keep_old_names
+from sonde.spelling import make_printable
 
 if TYPE_CHECKING:
     from sonde.comparison import Comparison
@@ -67,14 +68,29 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str, int, int, dict[str, f
         yield show
 
 
+def list_reasons(failed: Iterable[tuple[object, str]]) -> list[str]:
+    """A line for each thing that failed: its reason, with its name where the reason does not hold it."""
+    return [reason if str(name) in reason else f"{name}: {reason}" for name, reason in failed]
+
+
 def print_result(document: Mapping[str, object], as_json: bool) -> None:
     """Print a document as JSON, or as lines of name and value."""
     if as_json:
         return print(json.dumps(document, indent=2, default=str))
-    lines = list(_flatten(document))
+    lines = [(make_printable(name), make_printable(value)) for name, value in _flatten(document)]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}".rstrip())
+
+
+def _escape(words: object) -> str:
+    """Words as they are: neither a terminal nor rich obeys them."""
+    return escape(make_printable(words))
+
+
+def _print(line: str) -> None:
+    """Print a line as a terminal shows it: names in it may hold control characters."""
+    print(make_printable(line))
 
 
 def _flatten(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -93,15 +109,15 @@ def print_run(run: Path, as_json: bool) -> None:
     from sonde.report import Curves, describe_training
 
     path = run / "metrics.json"
-    scores = json.loads(path.read_text()) if path.is_file() else {}
+    scores = _read_scores(path) if path.is_file() else {}
     training = Curves.read(run / "metrics.jsonl").summarize_training()
     if as_json:
         return print_result(
             {"run": str(run), **scores, "training": {} if training is None else training.document()}, True
         )
     if scores.get("headline"):
-        print(scores["headline"])
-    print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
+        _print(scores["headline"])
+    _print(f"report  {run / 'report.html'}" if (run / "report.html").is_file() else f"run  {run}")
     if training is not None:
         print(f"steps   {describe_training(training)}")
     if "table" in scores:
@@ -109,6 +125,18 @@ def print_run(run: Path, as_json: bool) -> None:
         return print_table(f"{scores['images']} {kept} captures", scores["table"])
     if scores:
         print_result(scores["metrics"], False)
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    """A run's `metrics.json` as it is, so that JSON keeps the order of its keys."""
+    from sonde import files
+    from sonde.evaluation.settings import RunScores
+
+    remedy = "the run is trained; score it again with `sonde eval RUN`"
+    scores: dict[str, Any] = files.read_json(path, dict[str, Any], remedy)
+    with files.reading(path, remedy):
+        files.check_type(scores, RunScores)
+    return scores
 
 
 def print_rates(plan: "RatePlan", as_json: bool) -> None:
@@ -160,7 +188,7 @@ def print_board(scoreboard: "dict[str, Evaluation]", as_json: bool) -> None:
         rows[row] |= ratio | {"images": len(scored.rows)}
     print_table("mean over the images of each set", rows)
     for note in dict.fromkeys(f"{row}: {note}" for row, scored in scoreboard.items() for note in scored.notes):
-        print(note)
+        _print(note)
     for row, scored in scoreboard.items():
         if scored.intervals:
             print()
@@ -180,7 +208,7 @@ def print_comparison(found: "Comparison", as_json: bool) -> None:
     if found.refused:
         print_result(found.settings, False)
     for note in found.notes:
-        print(note)
+        _print(note)
     for title, rows in found.tables().items():
         print_table(title, rows)
 
@@ -189,9 +217,9 @@ def print_reproduction(made: "Reproduction", as_json: bool) -> None:
     """Print the paper's numbers beside those of sonde, or what is missing."""
     if as_json:
         return print_result(made.document(), True)
-    print(f"{made.name}: {made.row.paper}, {made.row.table}")
+    _print(f"{made.name}: {made.row.paper}, {made.row.table}")
     for sentence in made.missing or ([] if made.scored is None else made.scored.notes):
-        print(f"- {sentence}")
+        _print(f"- {sentence}")
     if made.scored is not None:
         print_table(f"{made.scored.protocol}, {len(made.scored.rows)} images; {made.row.pinned}", made.table())
 
@@ -199,11 +227,11 @@ def print_reproduction(made: "Reproduction", as_json: bool) -> None:
 def print_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | None]]) -> None:
     """Print a table of row -> heading -> number or words; rows need not share all headings."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table("", title=_escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(_escape(name), justify="right")
     for row, values in rows.items():
-        table.add_row(row, *(_format_cell(values.get(name)) for name in names))
+        table.add_row(_escape(row), *(_format_cell(values.get(name)) for name in names))
     # A row that runs over a narrow terminal is easier to read than one that is broken.
     needed = Console(width=1000).measure(table).maximum
     Console(width=max(Console().width, needed)).print(table)
@@ -212,14 +240,14 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, int | float | str | 
 def _format_cell(value: int | float | str | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else _escape(value)
 
 
 def print_rows(rows: list[dict[str, str]]) -> None:
     """Print rows of words under the keys of the first row."""
     table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in rows:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*(_escape(word) for word in row.values()))
     Console(width=max(Console().width, 120), highlight=False).print(table)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sonde.cli.options import with_options
-from sonde.cli.printing import Json, bar, print_result
+from sonde.cli.printing import Json, bar, list_reasons, print_result
 from sonde.options.calibrate import CalibrateOptions
 from sonde.options.export import ExportOptions
 from sonde.options.predict import PredictOptions
@@ -48,7 +48,7 @@ def _document(result: "PredictResult") -> dict[str, object]:
 
 def _summarise(result: "PredictResult", out: Path) -> dict[str, object]:
     """The counts, and each reason with the image's name, which not every reason holds."""
-    failed = [reason if str(path) in reason else f"{path}: {reason}" for path, reason in result.failed]
+    failed = list_reasons(result.failed)
     summary: dict[str, object] = {"written": f"{len(result.written)} files to {out}", "failed": failed}
     if result.notes:
         summary["notes"] = list(result.notes)
@@ -111,15 +111,21 @@ def calibrate(
     camera = prediction.parse_intrinsics(intrinsics) if intrinsics else None
     if sum(known is not None for known in (points, depth, plane)) != 1:
         raise ValueError("What is known? Give one of --points FILE, --depth MAP or --plane PLANE.")
+    failed: dict[str, str] = {}
     if points is not None:
         measured = calibration.read_points(points, unit=unit, intrinsics=camera)
     elif image is None:
         raise ValueError("Of which photograph? --depth and --plane need --image.")
     elif depth is not None:
-        measured = calibration.read_maps(depth, image, scale=depth_scale, intrinsics=camera)
+        measured = calibration.read_maps(depth, image, scale=depth_scale, intrinsics=camera, failed=failed)
     elif region is None:
         raise ValueError("Where is the plane? Give --region x0,y0,x1,y1 in pixels.")
     else:
         rectangle = calibration.parse_region(region)
         measured = calibration.sample_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
-    print_result(calibration.calibrate(model, measured, options=options).summary(), as_json)
+    summary = dict(calibration.calibrate(model, measured, options=options).summary())
+    if failed:
+        summary["failed"] = failed if as_json else list_reasons(failed.items())
+    print_result(summary, as_json)
+    if failed:
+        raise typer.Exit(1)

@@ -131,7 +131,7 @@ def ablate(one: Evaluation, other: Evaluation, predictions: Path, metric: str, l
         raise ValueError("Depth and pairs of points have no rules between them: score both by one or the other.")
     check_cut(predictions, second.cut)
     shared = _share_ids(one.rows, other.rows)
-    predictor = read_predictions(predictions)
+    predictor = read_predictions(predictions, one.settings.depth_scale)
     # Step -> rows after it; the name of the first, its own rules, is empty.
     scored = {name: _score_again(predictor, setting, shared) for name, setting in _mix_settings(one, other).items()}
     _check_start(one, scored[""], predictions, metric)

@@ -21,7 +21,7 @@ from sonde.evaluation import Evaluation, Interval, means, read_evaluation
 from sonde.options import takes
 from sonde.options.compare import CompareOptions
 from sonde.renamed import warn_once
-from sonde.spelling import nearest
+from sonde.spelling import escape_markdown, nearest
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Comparison:
 
     def markdown(self) -> str:
         """The tables as a page."""
-        parts = [f"# {self.one} and {self.other}", *self.notes]
+        parts = [f"# {escape_markdown(self.one)} and {escape_markdown(self.other)}", *map(escape_markdown, self.notes)]
         if self.ablation is None:  # otherwise its table has the settings
-            parts += [f"{name}: {words}" for name, words in self.settings.items()]
+            parts += [escape_markdown(f"{name}: {words}") for name, words in self.settings.items()]
         for title, rows in self.tables().items():
-            parts += [f"## {title}", _format_table(rows)]
+            parts += [f"## {escape_markdown(title)}", _format_table(rows)]
         return "\n\n".join(parts) + "\n"
 
     def write(self, folder: Path) -> None:
@@ -96,7 +96,7 @@ class Comparison:
         document = json.dumps(self.document(), indent=1, ensure_ascii=False) + "\n"
         for name, text in (("comparison.json", document), ("comparison.md", self.markdown())):
             with files.atomic_write(folder / name) as tmp_path:
-                tmp_path.write_text(text, encoding="utf-8")
+                tmp_path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def _list_differences(self) -> dict[str, Cells]:
         """Metric -> both means, their difference and its bounds."""
@@ -231,12 +231,14 @@ def _ids_of(scored: Evaluation) -> set[str]:
 def _format_table(rows: Mapping[str, Cells]) -> str:
     """A Markdown table; the first row gives the headings."""
     names = list(next(iter(rows.values())))
-    lines = [["", *names], ["---"] * (len(names) + 1)]
-    lines += [[row, *(_format_cell(values.get(name)) for name in names)] for row, values in rows.items()]
+    lines = [["", *map(escape_markdown, names)], ["---"] * (len(names) + 1)]
+    lines += [
+        [escape_markdown(row), *(_format_cell(values.get(name)) for name in names)] for row, values in rows.items()
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _format_cell(value: Cell) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else escape_markdown(value)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, pair_by_name
-from sonde.files import read_depth, reading
+from sonde.files import is_camera, list_files, read_depth, read_text, reading
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, math.inf)
@@ -24,8 +24,10 @@ LIMITS = (0.0, math.inf)
 
 def open_blendedmvs(root: Path) -> PairSet:
     """The unmasked images of every project below `root`."""
-    blended = (path for path in root.glob("**/blended_images/*.jpg") if not path.stem.endswith("_masked"))
-    pairs, problems = pair_by_name(blended, root.glob("**/rendered_depth_maps/*.pfm"), _name_capture)
+    found = list_files(root, (".jpg", ".pfm"))
+    blended = (path for path in found.match("blended_images/*.jpg") if not path.stem.endswith("_masked"))
+    pairs, problems = pair_by_name(blended, found.match("rendered_depth_maps/*.pfm"), _name_capture)
+    problems = [*found.problems, *problems]
     return PairSet(
         "blendedmvs", root, pairs, decode_rendered, "m", LIMITS, problems, space="scale", beside=_list_beside
     )
@@ -51,6 +53,9 @@ def _name_capture(path: Path) -> str:
 
 def _read_camera(path: Path) -> MatrixArray:
     with reading(path, "expected the word intrinsic and the three rows of the matrix"):
-        words = path.read_text().split()
+        words = read_text(path).split()
         start = words.index("intrinsic") + 1
-        return np.array(words[start : start + 9], dtype=np.float64).reshape(3, 3)
+        matrix = np.array(words[start : start + 9], dtype=np.float64).reshape(3, 3)
+        if not is_camera(matrix):
+            raise ValueError("it is not a camera matrix")
+        return matrix

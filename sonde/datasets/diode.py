@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, pair_by_name
-from sonde.files import reading
+from sonde.files import list_files, reading
+from sonde.files.npy import open_npy
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 350.0)
@@ -25,10 +26,12 @@ PARTS = ("indoors", "outdoor")
 
 def open_diode(root: Path) -> PairSet:
     """The captures of both parts, or of the part that is present."""
-    files = [path for path in root.glob("**/scene_*/scan_*/*") if path.absolute().parts[-4] in PARTS]
+    found = list_files(root, (".png", ".npy"))
+    files = [path for path in found.match("scene_*/scan_*/*") if path.absolute().parts[-4] in PARTS]
     images = [path for path in files if path.suffix == ".png"]
     depths = [path for path in files if path.name.endswith("_depth.npy")]
     pairs, problems = pair_by_name(images, depths, _name_capture)
+    problems = [*found.problems, *problems]
     groupings = {"part": {pair.id: pair.id.partition("/")[0] for pair in pairs}}
     return PairSet(
         "diode", root, pairs, decode_measured, "m", LIMITS, problems, groupings=groupings, beside=_list_beside
@@ -39,9 +42,9 @@ def decode_measured(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | N
     """Depth in metres, 0 where the mask says that nothing was measured; no intrinsics."""
     mask = _mask_path(path)
     with reading(path, "download it again; expected a float map of shape (h, w, 1)"):
-        depth = np.load(path).reshape(size)
+        depth = open_npy(path).reshape(size)
     with reading(mask, "every depth map of DIODE has a mask beside it; download the mask too"):
-        return np.where(np.load(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
+        return np.where(open_npy(mask).reshape(size) > 0, depth, 0).astype(np.float32), None
 
 
 def _list_beside(pair: ImageDepthPair) -> tuple[Path, ...]:

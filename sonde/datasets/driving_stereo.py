@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sonde.datasets.kitti import RectifiedCamera, read_rectified
 from sonde.datasets.pairs import PairSet, Size, decode_levels, index_by_name, match_pairs, read_one_camera
-from sonde.files import IMAGE_SUFFIXES
+from sonde.files import IMAGE_SUFFIXES, list_files
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 80.0)
@@ -103,13 +103,13 @@ def _find_pair(folder: Path) -> tuple[Path, Path] | None:
 
 def _collect(folders: Iterable[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], list[str]]:
     """Files below the folders by capture id, and a line for each duplicate id."""
-    names = {
-        path: _name_capture(folder, path)
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and path.name[0] != "."
-    }
+    names = {path: _name_capture(folder, path) for folder in folders for path in _list_frames(folder, suffixes)}
     return index_by_name(names, names.__getitem__)
+
+
+def _list_frames(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    listing = list_files(folder, suffixes)
+    return [*(folder / name for name in listing.wanted), *listing.closed]
 
 
 def _name_capture(folder: Path, path: Path) -> str:

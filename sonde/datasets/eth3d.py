@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import PairSet, Size, pair_by_name
-from sonde.files import reading
+from sonde.files import list_files, reading
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 1000.0)
@@ -22,15 +22,18 @@ LIMITS = (0.0, 1000.0)
 
 def open_eth3d(root: Path) -> PairSet:
     """The photographs of every scene below `root`."""
-    images = root.glob("**/images/dslr_images/*.JPG")
-    depths = root.glob("**/ground_truth_depth/dslr_images/*.JPG")
+    found = list_files(root, (".jpg",))
+    images = found.match("images/dslr_images/*.JPG")
+    depths = found.match("ground_truth_depth/dslr_images/*.JPG")
     pairs, problems = pair_by_name(images, depths, _name_capture)
-    return PairSet("eth3d", root, pairs, decode_bare, "m", LIMITS, problems)
+    return PairSet("eth3d", root, pairs, decode_bare, "m", LIMITS, [*found.problems, *problems])
 
 
 def decode_bare(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """Depth in metres at the photograph's size, inf where there is none; no intrinsics."""
     with reading(path, f"expected raw float32 of the photograph's size, {4 * size[0] * size[1]} bytes"):
+        if path.stat().st_size != 4 * size[0] * size[1]:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
         return np.fromfile(path, "<f4").reshape(size).astype(np.float32), None
 
 

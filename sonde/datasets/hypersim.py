@@ -16,12 +16,12 @@ Ids are SCENE/cam_00_0000, so that splitting by folder keeps a scene on one side
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, index_by_name, match_pairs
-from sonde.files import image_size, read_rgb, reading
+from sonde.files import image_size, list_files, read_rgb
+from sonde.files.hdf5 import find_array, open_hdf5
 from sonde.geometry import distance_to_depth, scale_intrinsics
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, MatrixArray, RGBArray
@@ -42,9 +42,10 @@ LUMA = np.array([0.3, 0.59, 0.11], np.float32)
 
 def open_hypersim(root: Path) -> PairSet:
     """The frames of every scene below `root`."""
-    depths, twice = index_by_name(root.glob("**/images/scene_*_geometry_hdf5/frame.*.depth_meters.hdf5"), _name_capture)
-    colours, again = index_by_name(root.glob("**/images/scene_*_final_hdf5/frame.*.color.hdf5"), _name_capture)
-    previews, thrice = index_by_name(root.glob("**/images/scene_*_final_preview/frame.*.tonemap.jpg"), _name_capture)
+    found = list_files(root, (".hdf5", ".jpg"))
+    depths, twice = index_by_name(found.match("images/scene_*_geometry_hdf5/frame.*.depth_meters.hdf5"), _name_capture)
+    colours, again = index_by_name(found.match("images/scene_*_final_hdf5/frame.*.color.hdf5"), _name_capture)
+    previews, thrice = index_by_name(found.match("images/scene_*_final_preview/frame.*.tonemap.jpg"), _name_capture)
     pairs, problems = match_pairs(previews | colours, depths)
     return PairSet(
         "hypersim",
@@ -53,7 +54,7 @@ def open_hypersim(root: Path) -> PairSet:
         decode_distance,
         "m",
         LIMITS,
-        [*twice, *again, *thrice, *problems],
+        [*found.problems, *twice, *again, *thrice, *problems],
         read_image=read_colour,
         size_of=read_colour_size,
         beside=_list_beside,
@@ -83,8 +84,8 @@ def read_colour_size(path: Path) -> Size:
     """(height, width) of what `read_colour` returns."""
     if path.suffix != ".hdf5":
         return image_size(path)
-    with reading(path, REMEDY), h5py.File(path) as file:
-        height, width, _ = file["dataset"].shape  # pyright: ignore[reportAttributeAccessIssue]
+    with open_hdf5(path, REMEDY) as file:
+        height, width, _ = find_array(file, "dataset").shape
         return int(height), int(width)
 
 
@@ -124,11 +125,11 @@ def _entities_path(colour: Path) -> Path:
 
 
 def _read_array(path: Path, ranks: int) -> np.ndarray:
-    with reading(path, REMEDY), h5py.File(path) as file:
-        values = np.asarray(file["dataset"])
-        if values.ndim != ranks or (ranks == 3 and values.shape[2] != 3):
-            raise ValueError(f"its array has shape {values.shape}")
-        return values
+    with open_hdf5(path, REMEDY) as file:
+        array = find_array(file, "dataset")
+        if array.ndim != ranks or (ranks == 3 and array.shape[2] != 3) or not array.size:
+            raise ValueError(f"its array has shape {array.shape}")
+        return np.asarray(array)
 
 
 keep_old_names(__name__, {"colour_size": "read_colour_size", "tone_mapped": "tone_map"})

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sonde.datasets.pairs import ImageDepthPair, PairSet, Size, decode_levels, pair_by_name
-from sonde.files import read_intrinsics, reading
+from sonde.files import Listing, list_files, read_intrinsics, reading
 from sonde.types import DepthArray, MaskArray, MatrixArray
 
 LIMITS = (0.0, 50.0)
@@ -28,9 +28,10 @@ MASKS = ("mask_invalid", "mask_transp")
 
 def open_ibims(root: Path) -> PairSet:
     """The photographs of every ibims1_core_raw at or below `root`."""
-    images, depths = _list_pictures(root, "rgb"), _list_pictures(root, "depth")
+    found = list_files(root, (".png",))
+    images, depths = (_match_role(found, role) for role in ("rgb", "depth"))
     pairs, problems = pair_by_name(images, depths, lambda path: path.stem)
-    return PairSet("ibims", root, pairs, decode_scanned, "m", LIMITS, problems, beside=_list_beside)
+    return PairSet("ibims", root, pairs, decode_scanned, "m", LIMITS, [*found.problems, *problems], beside=_list_beside)
 
 
 def decode_scanned(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
@@ -52,9 +53,9 @@ def _list_files(depth: Path) -> tuple[Path, ...]:
     return *(place / name / depth.name for name in MASKS), place / "calib" / f"{depth.stem}.txt"
 
 
-def _list_pictures(root: Path, role: str) -> list[Path]:
-    places = [root, *root.glob("**/ibims1_core_raw")]
-    return [path for place in dict.fromkeys(places) for path in (place / role).glob("*.png")]
+def _match_role(found: Listing, role: str) -> list[Path]:
+    here = [path for path in found.match(f"{role}/*.png") if path.parent.parent == found.root]
+    return [*dict.fromkeys([*here, *found.match(f"ibims1_core_raw/{role}/*.png")])]
 
 
 def _read_mask(path: Path, shape: tuple[int, ...]) -> MaskArray:

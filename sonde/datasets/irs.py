@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import PairSet, Size, pair_by_name
-from sonde.files import read_depth
+from sonde.files import list_files, read_depth
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 100.0)
@@ -26,9 +26,11 @@ BASELINE = 0.1
 
 def open_irs(root: Path) -> PairSet:
     """The left images of every folder below `root`."""
-    images, disparities = root.glob("**/l_*.png"), root.glob("**/d_*.exr")
-    pairs, problems = pair_by_name(images, disparities, lambda path: _name_capture(root, path))
-    return PairSet("irs", root, pairs, decode_disparity, "m", LIMITS, problems)
+    found = list_files(root, (".png", ".exr"))
+    pairs, problems = pair_by_name(
+        found.match("l_*.png"), found.match("d_*.exr"), lambda path: _name_capture(root, path)
+    )
+    return PairSet("irs", root, pairs, decode_disparity, "m", LIMITS, [*found.problems, *problems])
 
 
 def decode_disparity(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:

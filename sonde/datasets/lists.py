@@ -22,8 +22,10 @@ from typing import Literal
 from sonde.datasets.contract import DepthSet
 from sonde.datasets.nyu_labeled import read_parts
 from sonde.datasets.rejects import DepthSubset
-from sonde.files import IMAGE_SUFFIXES, reading
+from sonde.files import IMAGE_SUFFIXES, read_text, reading
+from sonde.ids import check_id
 from sonde.renamed import keep_old_names
+from sonde.spelling import shorten
 
 REMEDY = "expected a text with one capture per line, or NYU's splits.mat"
 
@@ -50,7 +52,7 @@ def keep_listed(captures: DepthSet, list_file: Path, part: Part = "test") -> Dep
     if missing:
         raise ValueError(
             f"{list_file} names {len(names)} captures; {len(missing)} of them are not in {captures.root}, first "
-            f"{missing[0]!r}: download them, or give the list that belongs to this set."
+            f"{shorten(missing[0])!r}: download them, or give the list that belongs to this set."
         )
     chosen = set(found.values())
     if len(chosen) < len(names):
@@ -70,12 +72,19 @@ def read_listed_ids(list_file: Path, part: Part = "test") -> list[str]:
     if list_file.suffix == ".mat":
         return [f"{number:04}" for number in read_parts(list_file)[part]]
     with reading(list_file, REMEDY):
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-        parsed = [_parse_line(line.strip()) for line in lines if line.strip()]
-        names = [name for name in parsed if name is not None]
+        lines = [line.strip() for line in read_text(list_file).split("\n")]
+        parsed = [(number, _parse_line(line)) for number, line in enumerate(lines, 1) if line]
+        names = [_check_name(number, name) for number, name in parsed if name is not None]
         if not names:
             raise ValueError("it names no capture with ground truth")
     return list(dict.fromkeys(names))
+
+
+def _check_name(number: int, name: str) -> str:
+    try:
+        return check_id(name.removeprefix("./"))
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
 
 
 def _parse_line(line: str) -> str | None:

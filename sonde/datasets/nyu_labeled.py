@@ -10,21 +10,19 @@ Ids are 0001 … 1449, as in the toolbox. `folder` and `scene` group by scene, `
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from sonde.datasets.contract import Capture
 from sonde.datasets.nyu import LIMITS
 from sonde.datasets.pairs import keep_trusted, read_column
 from sonde.files import reading
+from sonde.files.hdf5 import check_array, find_array, open_hdf5
+from sonde.files.mat import read_mat
 from sonde.types import DepthArray, Space
 from sonde.units import UNITS
 
@@ -32,6 +30,9 @@ FILE, PARTS = "nyu_depth_v2_labeled.mat", "splits.mat"
 
 CAMERA = np.array([[518.8579, 0, 325.5824], [0, 519.4696, 253.7362], [0, 0, 1]])
 """Intrinsics of the colour camera in the toolbox (camera_params.m), in pixels."""
+
+LONGEST_WORD = 1000
+"""Characters of the name of a scene."""
 
 REMEDY = "expected nyu_depth_v2_labeled.mat with images, rawDepths and scenes; download it again"
 
@@ -64,15 +65,15 @@ class LabeledSet:
 
     def read(self, index: int) -> Capture:
         """The whole capture."""
-        with _open(self._path) as file:
-            image = np.asarray(file["images"][index])  # pyright: ignore[reportIndexIssue]
+        with open_hdf5(self._path, REMEDY) as file:
+            image = np.asarray(find_array(file, "images")[index])
         depth = self.read_depth(index)
         return Capture(self.ids[index], image.transpose(2, 1, 0).copy(), depth, depth > 0, CAMERA)
 
     def read_depth(self, index: int) -> DepthArray:
         """Only the depth."""
-        with _open(self._path) as file:
-            metres = np.asarray(file["rawDepths"][index], np.float64).T  # pyright: ignore[reportIndexIssue]
+        with open_hdf5(self._path, REMEDY) as file:
+            metres = np.asarray(find_array(file, "rawDepths")[index], np.float64).T
         return keep_trusted(metres / self.unit_m, f"Frame {self.ids[index]} of {self._path}", self.limits, self.unit)
 
     def groups(self, by: str) -> dict[str, str]:
@@ -82,7 +83,7 @@ class LabeledSet:
             ValueError: no splits.mat, or no such column.
         """
         if by in ("folder", "scene"):
-            return dict(zip(self.ids, self._read_scenes(), strict=True))
+            return self._read_scenes()
         if by == "split":
             parts = read_parts(self.root / PARTS)
             part_of = {f"{number:04}": part for part, numbers in parts.items() for number in numbers}
@@ -93,10 +94,14 @@ class LabeledSet:
     def _path(self) -> Path:
         return self.root / FILE
 
-    def _read_scenes(self) -> list[str]:
-        with _open(self._path) as file:
-            texts = [np.asarray(file[cell]).ravel() for cell in np.asarray(file["scenes"]).ravel()]
-        return ["".join(map(chr, text)) for text in texts]
+    def _read_scenes(self) -> dict[str, str]:
+        with open_hdf5(self._path, REMEDY) as file:
+            cells = find_array(file, "scenes", "O")
+            if cells.size != len(self):
+                raise ValueError(f"it has {cells.size} scenes for {len(self)} frames")
+            return {
+                name: _read_word(file[cell]) for name, cell in zip(self.ids, np.asarray(cells).ravel(), strict=True)
+            }
 
 
 def open_nyu_labeled(root: Path) -> LabeledSet:
@@ -109,8 +114,9 @@ def open_nyu_labeled(root: Path) -> LabeledSet:
         raise ValueError(
             f"{root} holds no {FILE}: expected the labeled NYU Depth V2; `sonde data download nyu` downloads it."
         )
-    with _open(root / FILE) as file:
-        images, depths = (file[name].shape for name in ("images", "rawDepths"))  # pyright: ignore[reportAttributeAccessIssue]
+    with open_hdf5(root / FILE, REMEDY) as file:
+        colour, depth = find_array(file, "images", "u"), find_array(file, "rawDepths")
+        images, depths = colour.shape, depth.shape
         if len(images) != 4 or images[1] != 3 or depths != (images[0], *images[2:]):
             raise ValueError(f"its images have shape {images} and its rawDepths {depths}")
     return LabeledSet(root, [f"{number:04}" for number in range(1, images[0] + 1)])
@@ -122,21 +128,24 @@ def read_parts(path: Path) -> dict[Literal["train", "test"], list[int]]:
     Raises:
         ValueError: the file is missing or is not NYU's splits.mat.
     """
-    with (
-        reading(path, "expected NYU's splits.mat with trainNdxs and testNdxs; download it again"),
-        path.open("rb") as file,
-    ):
-        try:
-            content = loadmat(file)
-        except MatReadError as error:
-            raise ValueError(str(error)) from None
-        return {
-            "train": sorted(map(int, content["trainNdxs"].ravel())),
-            "test": sorted(map(int, content["testNdxs"].ravel())),
-        }
+    with reading(path, "expected NYU's splits.mat with trainNdxs and testNdxs; download it again"):
+        found = read_mat(path, ("trainNdxs", "testNdxs"))
+        frames: dict[Literal["train", "test"], list[int]]
+        frames = {"train": _list_frames(found["trainNdxs"]), "test": _list_frames(found["testNdxs"])}
+        if not any(frames.values()):
+            raise ValueError("it lists no frames")
+        return frames
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    with reading(path, REMEDY), h5py.File(path) as file:
-        yield file
+def _list_frames(numbers: np.ndarray) -> list[int]:
+    if not (np.isfinite(numbers).all() and (numbers >= 1).all() and (numbers % 1 == 0).all()):
+        raise ValueError("its frames are not whole numbers from 1 up")
+    return sorted(map(int, numbers))
+
+
+def _read_word(cell: object) -> str:
+    """The text of a cell, which MATLAB stores as an array of characters."""
+    letters = check_array(cell, "scenes", "u")
+    if math.prod(letters.shape) > LONGEST_WORD:
+        raise ValueError(f"a scene has a name of {math.prod(letters.shape)} characters")
+    return "".join(chr(int(code)) for code in np.asarray(letters).ravel())

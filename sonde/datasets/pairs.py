@@ -1,26 +1,41 @@
 """Pairs of image and depth files: matched by name, decoded as the layout states, checked by the same rules."""
 
-import csv
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from sonde.datasets.contract import Capture
-from sonde.files import image_size, read_intrinsics, read_levels, read_rgb, reading
+from sonde.datasets.sizes import describe_resize, explain_misfit, find_turn, fit_image, tell_resize
+from sonde.files import (
+    image_size,
+    read_intrinsics,
+    read_levels,
+    read_orientation,
+    read_rgb,
+    read_rows,
+    reading,
+    resize_image,
+    sources,
+)
+from sonde.files.images import SIDEWAYS
 from sonde.files.roles import ROLE
+from sonde.files.sources import explain_bad_name
+from sonde.geometry import turn_intrinsics, turn_upright
+from sonde.ids import find_fault
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
+from sonde.spelling import make_printable, nearest, shorten
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 from sonde.units import UNITS
 
 Size = tuple[int, int]
 """(height, width)."""
+Orientation = Literal["image", "sensor"]
 Decode = Callable[[Path, Size], tuple[DepthArray, MatrixArray | None]]
 """(depth file, image size) -> depth in the set's unit, with any value where invalid; and the intrinsics if known."""
 
@@ -31,6 +46,16 @@ class ImageDepthPair(NamedTuple):
     id: str
     image: Path
     depth: Path
+
+    def check(self) -> None:
+        """Refuse a name that no output could have, and a folder in place of a file, which cannot be entered.
+
+        Raises:
+            ValueError: the message names the file.
+        """
+        for path in (self.image, self.depth):
+            if reason := explain_bad_name(path.name) or ("it cannot be opened" if path.is_dir() else ""):
+                raise ValueError(f"{shorten(path)} is passed over: {reason}.")
 
 
 Pairs = tuple[list[ImageDepthPair], list[str]]
@@ -65,6 +90,8 @@ class PairSet:
     """Image file -> (height, width) of what `read_image` returns, from the header."""
     groupings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Groups that the layout defines: a name for `groups` -> capture id -> group."""
+    orientation: Orientation = "image"
+    """Whether depth is upright as its image is, or in the order of the sensor, before EXIF turned the image."""
 
     @property
     def unit_m(self) -> float:
@@ -75,6 +102,11 @@ class PairSet:
     def ids(self) -> list[str]:
         """One name for each capture."""
         return [pair.id for pair in self.pairs]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Capture id -> its index."""
+        return {pair.id: index for index, pair in enumerate(self.pairs)}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -90,13 +122,34 @@ class PairSet:
 
     def read(self, index: int) -> Capture:
         """The whole capture."""
+        self.pairs[index].check()
         image = self.read_image(self.pairs[index].image)
-        depth, intrinsics = self._decode(index, (image.shape[0], image.shape[1]))
-        return Capture(self.pairs[index].id, image, depth, depth > 0, intrinsics)
+        depth, intrinsics, size = self._decode(index, (image.shape[0], image.shape[1]))
+        return Capture(self.pairs[index].id, resize_image(image, size), depth, depth > 0, intrinsics)
 
     def read_depth(self, index: int) -> DepthArray:
         """Only the depth; the size of the image is checked from its header."""
+        self.pairs[index].check()
         return self._decode(index, self.size_of(self.pairs[index].image))[0]
+
+    def read_orientation(self, index: int) -> int:
+        """EXIF's orientation of an image, 1 to 8; 1 where the set has no ordinary image files."""
+        return read_orientation(self.pairs[index].image) if self.read_image is read_rgb else 1
+
+    def read_turn(self, index: int) -> int:
+        """The EXIF orientation by which a capture's depth map is turned, as its image is; 1: it is not turned."""
+        orientation = self.read_orientation(index)
+        if self.orientation == "sensor" or orientation not in SIDEWAYS:
+            return self._find_turn(index, (1, 1), (1, 1))
+        size = self.size_of(self.pairs[index].image)
+        height, width = self.decode(self.pairs[index].depth, size)[0].shape
+        return self._find_turn(index, size, (height, width))
+
+    def _find_turn(self, index: int, size: Size, shape: Size) -> int:
+        sensor = self.orientation == "sensor"
+        if not sensor and fit_image(size, shape) is not None:
+            return 1
+        return find_turn(size, shape, self.read_orientation(index), sensor=sensor)
 
     def groups(self, by: str) -> dict[str, str]:
         """Capture id -> group; see `DepthSet.groups`."""
@@ -106,17 +159,22 @@ class PairSet:
             return {name: name.rpartition("/")[0] for name in self.ids}
         return read_column(self.root / "captures.csv", by, self.ids)
 
-    def _decode(self, index: int, size: Size) -> tuple[DepthArray, MatrixArray | None]:
+    def _decode(self, index: int, size: Size) -> tuple[DepthArray, MatrixArray | None, Size]:
+        """Depth in metres, its intrinsics, and the size at which its image, of `size`, is read."""
         pair = self.pairs[index]
         values, intrinsics = self.decode(pair.depth, size)
-        height, width = values.shape
-        # The image may be larger than the depth map, by the same whole factor in both directions.
-        if size[0] % height or size[1] % width or size[0] // height != size[1] // width:
-            raise ValueError(
-                f"{pair.depth} is {width}x{height} but {pair.image.name} is {size[1]}x{size[0]}: expected the same "
-                "size, or an image larger by a whole factor; export both from one capture."
-            )
-        return keep_trusted(values, str(pair.depth), self.limits, self.unit), intrinsics
+        stored = (values.shape[0], values.shape[1])
+        turn = self._find_turn(index, size, stored)
+        if turn > 1:
+            values = turn_upright(values, turn)
+            intrinsics = None if intrinsics is None else turn_intrinsics(intrinsics, stored, turn)
+        shape = (values.shape[0], values.shape[1])
+        fitting = fit_image(size, shape)
+        if fitting is None:
+            raise ValueError(explain_misfit(pair.depth, shape, pair.image, size, self.read_orientation(index)))
+        if fitting != size:
+            tell_resize(self.root, describe_resize(pair.image.name, shape, size, fitting))
+        return keep_trusted(values, str(pair.depth), self.limits, self.unit), intrinsics, fitting
 
 
 def keep_trusted(values: DepthArray, name: str, limits: tuple[float, float], unit: str) -> DepthArray:
@@ -163,19 +221,18 @@ def read_one_camera(root: Path) -> tuple[tuple[Path, ...], MatrixArray | None]:
 
 
 def list_files(folder: Path, suffixes: Iterable[str], prefix: str = "") -> tuple[dict[str, Path], list[str]]:
-    """Files below a folder by their relative path without suffix, and a line for each duplicate name."""
-    files = filter_files(walk_files(folder), suffixes)
-    return index_below(folder, (path for path in files if path.name.startswith(prefix)))
+    """Files below a folder by their relative path without suffix, and a line for each duplicate name.
+
+    What cannot be read is among them, so that its partner is not alone: reading the capture says why.
+    """
+    listing = sources.list_files(folder, tuple(suffixes))
+    files = [path for name in listing.wanted if (path := folder / name).name.startswith(prefix)]
+    return index_below(folder, [*files, *listing.closed])
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
     """Every file below a folder, through linked folders too (each once), except in hidden folders."""
-    seen = {folder.resolve()}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        here = Path(place)
-        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in seen]
-        seen |= {(here / name).resolve() for name in folders}
-        yield from (here / name for name in names)
+    yield from sources.list_files(folder).paths
 
 
 def filter_files(paths: Iterable[Path], suffixes: Iterable[str]) -> Iterator[Path]:
@@ -193,7 +250,7 @@ def index_by_name(paths: Iterable[Path], name: Callable[[Path], str]) -> tuple[d
     found: dict[str, Path] = {}
     problems = []
     for path in sorted(paths):
-        key = name(path)
+        key = make_printable(name(path))
         if key in found:
             problems.append(f"{path} and {found[key].name} are the same capture: keep one of them.")
         found.setdefault(key, path)
@@ -226,8 +283,17 @@ def pair_by_name(images: Iterable[Path], depths: Iterable[Path], name: Callable[
     return pairs, [*twice, *again, *problems]
 
 
-def strip_roles(files: Mapping[str, Path]) -> dict[str, Path]:
+def strip_role_words(stem: str) -> str:
+    """A file's stem without the role words that stand alone: 00000 for sync_depth_00000."""
+    return re.sub(r"[_\-.]{2,}", "_", ROLE.sub("", stem)).strip("_-.")
+
+
+def strip_roles(files: Mapping[str, Path], strip: Callable[[str], str] = strip_role_words) -> dict[str, Path]:
     """The same files by their names without rgb, color, sync, depth …: 00000 for sync_depth_00000.
+
+    Args:
+        files: by their relative path without suffix.
+        strip: takes the role words out of the last part of a name.
 
     Raises:
         ValueError: two files get the same name.
@@ -235,8 +301,7 @@ def strip_roles(files: Mapping[str, Path]) -> dict[str, Path]:
     short: dict[str, Path] = {}
     for name, path in files.items():
         folder, slash, stem = name.rpartition("/")
-        bare = re.sub(r"[_\-.]{2,}", "_", ROLE.sub("", stem)).strip("_-.")
-        key = folder + slash + bare
+        key = folder + slash + strip(stem)
         if key in short:
             raise ValueError(f"{path} and {short[key]} both look like capture {key!r}: give each pair its own name.")
         short[key] = path
@@ -255,12 +320,12 @@ def read_columns(path: Path) -> list[str]:
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     remedy = "expected a comma-separated table in UTF-8"
-    # utf-8-sig: spreadsheets begin a file with a byte order mark.
-    with reading(path, remedy), path.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            return list(csv.DictReader(file))
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
+    rows = read_rows(path, remedy)
+    with reading(path, remedy):
+        for number, row in enumerate(rows, 2):
+            if "capture" in row and (reason := find_fault(row["capture"])):
+                raise ValueError(f"row {number}: the capture {shorten(row['capture'], 80)!r} {reason}")
+    return rows
 
 
 def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
@@ -280,10 +345,9 @@ def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
         raise ValueError(f"{path} has no column {wanted!r}: {nearest(wanted, columns)}")
     groups: dict[str, str] = {}
     for row in rows:
-        if row[by] is not None and groups.setdefault(row["capture"], row[by]) != row[by]:
-            raise ValueError(
-                f"{path} has two entries for {row['capture']!r}, {groups[row['capture']]!r} and {row[by]!r}: keep one."
-            )
+        if groups.setdefault(row["capture"], row[by]) != row[by]:
+            one, other = shorten(groups[row["capture"]], 80), shorten(row[by], 80)
+            raise ValueError(f"{path} has two entries for {row['capture']!r}, {one!r} and {other!r}: keep one.")
     missing = [name for name in ids if name not in groups]
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} captures, first {missing[0]!r}: add a row for each.")

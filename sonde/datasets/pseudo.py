@@ -11,19 +11,25 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
 from sonde.datasets.contract import Capture
-from sonde.files import decode_levels_png, decode_rgb
+from sonde.files import check_type, decode_levels_png, decode_rgb, reading
+from sonde.files.sources import explain_unreadable
+from sonde.ids import LONGEST_PART, CaptureId, PathBelow
+from sonde.strict import EXACT
 from sonde.types import DepthArray, Space
 from sonde.units import UNITS
 
-LEVELS = 65535
+LEVELS, NAN = 65535, float("nan")
 LIMITS: dict[str, tuple[float, float]] = {
     "disparity": (0.0, LEVELS + 1.0),
     "metric": (0.0, 1000.0),
@@ -32,12 +38,26 @@ LIMITS: dict[str, tuple[float, float]] = {
 """Limits of trusted depth by space. The depth of a relative label lies in [1, 65535]."""
 SAME = b', "teacher": '
 """Start of the part of a line that all lines share; it is parsed once."""
-HEAD = re.compile(rb'\{"id": "([^"\\]*)", [^\n]*"confidence": (null|[0-9.e-]+), "sky": (?:null|[0-9.e-]+)')
+PATH = rb"(?:[A-Za-z0-9_-][A-Za-z0-9_ .()+,=@~%#-]*+/)*+[A-Za-z0-9_-][A-Za-z0-9_ .()+,=@~%#-]*+"
+SPAN = rb"(?:null|\[\d++, \d++\])"
+SHARE = rb"null|0(?:\.\d+)?|1(?:\.0)?|\d(?:\.\d+)?e-0?[1-9]\d*"
+HEAD = re.compile(
+    rb'\{"id": "(' + PATH + rb')", "image": "[^"]+", "image_span": ' + SPAN + rb', "image_sha256": "\w{64}", '
+    rb'"width": \d+, "height": \d+, "label": "' + PATH + rb'", "label_span": ' + SPAN + rb", "
+    rb'"confidence": (' + SHARE + rb'), "sky": (?:' + SHARE + rb")"
+)
 """The part before `SAME`, as `sonde label` writes it. Matching takes a tenth of the time of parsing, and sets have many
-lines."""
+lines: a line that does not match is parsed and checked here, one that matches before its capture is read."""
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of a manifest."""
 AGAIN = "label the images again into another folder"
+REMEDY = "copy the complete file again, or remove it and its labels and run `sonde label` again"
+
+Span = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+"""Offset and size in bytes of a member of a tar."""
 
 
+@with_config(EXACT)
 class LabelTeacher(TypedDict):
     """The model that labelled the images, as the manifest states it."""
 
@@ -47,6 +67,7 @@ class LabelTeacher(TypedDict):
     licence: str | None
 
 
+@with_config(EXACT)
 class SharedFields(TypedDict):
     """The fields that are equal in all lines of one teacher."""
 
@@ -54,18 +75,20 @@ class SharedFields(TypedDict):
     space: Space
 
 
+@with_config(EXACT)
 class ManifestLine(TypedDict):
     """The fields of a manifest line that reading a capture needs; docs/labels.md describes all fields."""
 
-    id: str
-    image: str
-    """The file, or `shard.tar#member`; relative to the folder of the labels."""
-    image_span: list[int] | None
-    """Offset and size in bytes in the tar; None for a file."""
-    image_sha256: str
-    label: str
-    label_span: list[int] | None
-    confidence: float | None
+    id: CaptureId
+    image: Annotated[str, Field(min_length=1)]
+    """The file, or `shard.tar#member`; relative to the folder of the labels, and perhaps outside it."""
+    image_span: Span | None
+    """None for a file."""
+    image_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    label: PathBelow
+    """As `image`, but below the folder of the labels."""
+    label_span: Span | None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None
 
 
 @dataclass(frozen=True)
@@ -143,13 +166,17 @@ class PseudoSet:
         manifest, offset, length = (int(value) for value in self.lines[index])
         with self.manifests[manifest].open("rb") as file:
             file.seek(offset)
-            line = file.read(length)
+            text = file.read(length)
         try:
-            return json.loads(line)
-        except ValueError:
+            line = json.loads(text)
+            if line["id"] != self.ids[index]:
+                raise ValueError
+        except (ValueError, LookupError, TypeError):
             raise ValueError(
                 f"{self.manifests[manifest]} has changed since the set was opened: open it again."
             ) from None
+        with reading(self.manifests[manifest], REMEDY):
+            return check_type(line, ManifestLine)
 
     def _read_label(self, line: ManifestLine) -> DepthArray:
         place = str(self._locate(line["label"]))
@@ -159,7 +186,9 @@ class PseudoSet:
         else:
             if "Scale" not in notes:
                 raise ValueError(f"{place} does not state its scale, so sonde did not write it: {AGAIN}.")
-            depth = np.where(codes > 0, codes * float(notes["Scale"]) + float(notes["Offset"]), 0).astype(np.float32)
+            with reading(place, AGAIN):
+                scale, offset = float(notes["Scale"]), float(notes["Offset"])
+            depth = np.where(codes > 0, codes * scale + offset, 0).astype(np.float32)
         low, high = self.limits
         return np.where((depth > max(low, 0)) & (depth < high), depth, 0).astype(np.float32)
 
@@ -174,29 +203,19 @@ def open_pseudo(root: Path) -> PseudoSet:
         ValueError: no manifest, an unfinished or truncated one, an image labelled twice, or labels of several kinds.
     """
     manifests = _find_manifests(root)
-    ids: list[str] = []
-    # Arrays, not lists: a set may have millions of lines.
-    confidences, lines = array("f"), array("q")
-    kinds: dict[bytes, SharedFields] = {}
+    found = _Lines()
     for number, path in enumerate(manifests):
-        offset = 0
-        with path.open("rb") as file:
-            for line in file:
-                id_, confidence = _parse_line(line, path, len(ids), kinds)
-                ids.append(id_)
-                confidences.append(float("nan") if confidence is None else confidence)
-                lines.extend((number, offset, len(line)))
-                offset += len(line)
-    space, teachers = _require_one_kind(root, list(kinds.values()))
-    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
-    names = [ids[index] for index in order]
+        found.read(path, number)
+    space, teachers = _require_one_kind(root, list(found.kinds.values()))
+    order = np.array(sorted(range(len(found.ids)), key=found.ids.__getitem__), np.int64)
+    names = [found.ids[index] for index in order]
     twice = next((name for name, following in pairwise(names) if name == following), None)
     if twice is not None:
         raise ValueError(
             f"{root} has two labels of {twice!r}: its manifests belong to different runs; keep one of them."
         )
-    where = np.frombuffer(lines, np.int64).reshape(-1, 3)[order]
-    scores = np.frombuffer(confidences, np.float32)[order]
+    where = np.frombuffer(found.places, np.int64).reshape(-1, 3)[order]
+    scores = np.frombuffer(found.confidences, np.float32)[order]
     return PseudoSet(root, manifests, names, where, scores, space, LIMITS[space], teachers)
 
 
@@ -215,28 +234,55 @@ def _find_manifests(root: Path) -> list[Path]:
     return found
 
 
-def _parse_line(line: bytes, path: Path, number: int, kinds: dict[bytes, SharedFields]) -> tuple[str, float | None]:
-    """Id and confidence of a line; the part it shares with other lines is parsed once and kept in `kinds`."""
-    own, mark, shared = line.partition(SAME)
-    known = HEAD.fullmatch(own) if shared in kinds else None
-    if known:
-        return known[1].decode(), None if known[2] == b"null" else float(known[2])
+@dataclass
+class _Lines:
+    """What is kept of the lines of all manifests. Arrays, not lists: a set may have millions of lines."""
+
+    ids: list[str] = field(default_factory=list)
+    confidences: "array[float]" = field(default_factory=lambda: array("f"))
+    places: "array[int]" = field(default_factory=lambda: array("q"))
+    """Number of the manifest, offset and length in bytes of each line."""
+    kinds: dict[bytes, SharedFields] = field(default_factory=dict)
+    """The part that lines share is parsed once."""
+
+    def read(self, path: Path, number: int) -> None:
+        """Add the lines of a manifest."""
+        ids, confidences, places, kinds = self.ids, self.confidences, self.places, self.kinds
+        offset, before = 0, len(ids)
+        with reading(path, REMEDY), path.open("rb") as file:
+            for line in iter(partial(file.readline, LONGEST_LINE), b""):
+                own, _, shared = line.partition(SAME)
+                known = HEAD.fullmatch(own) if shared in kinds else None
+                if known and known.end(1) <= LONGEST_PART:
+                    ids.append(known[1].decode())
+                    confidences.append(NAN if known[2] == b"null" else float(known[2]))
+                else:
+                    fields = _parse_line(line, len(ids) - before + 1, kinds)
+                    ids.append(fields["id"])
+                    confidences.append(NAN if fields["confidence"] is None else fields["confidence"])
+                places.extend((number, offset, len(line)))
+                offset += len(line)
+
+
+def _parse_line(line: bytes, number: int, kinds: dict[bytes, SharedFields]) -> ManifestLine:
+    """A line whose first part is not what `HEAD` matches, or whose last part is new."""
     try:
         if not line.endswith(b"\n"):
-            raise ValueError
-        if not mark:  # another program wrote the line: keys in another order, or no spaces
-            whole = json.loads(line)
-            kinds.setdefault(json.dumps(whole["teacher"]).encode(), whole)
-            return whole["id"], whole["confidence"]
+            raise ValueError(f"it has more than {LONGEST_LINE:,} bytes" if len(line) == LONGEST_LINE else "it is cut")
+        whole = json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+    except ValueError as error:
+        raise ValueError(f"it ends or breaks in the middle of line {number}: {error}") from None
+    try:
+        fields: ManifestLine = check_type(whole, ManifestLine)
+        own, _, shared = line.partition(SAME)
         if shared not in kinds:
-            kinds[shared] = json.loads(b'{"teacher": ' + shared)
-        fields = json.loads(own + b"}")
-        return fields["id"], fields["confidence"]
-    except (ValueError, LookupError):
-        raise ValueError(
-            f"{path} ends or breaks in the middle of line {number + 1}: copy the complete file again, or remove it and "
-            "its labels and run `sonde label` again."
-        ) from None
+            kind: SharedFields = check_type(whole, SharedFields)
+            # Another program may write keys in another order: then no part of the line is equal in all lines.
+            plain = HEAD.fullmatch(own) is not None
+            kinds.setdefault(shared if plain else json.dumps([kind["teacher"], kind["space"]]).encode(), kind)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
+    return fields
 
 
 def _require_one_kind(root: Path, kinds: list[SharedFields]) -> tuple[Space, list[LabelTeacher]]:
@@ -264,13 +310,20 @@ def _find_file(root: Path, where: str, span: list[int] | None) -> Path:
 
 
 def _read_bytes(root: Path, where: str, span: list[int] | None, what: str) -> bytes:
-    """The bytes of a file, or of a member of a tar."""
+    """The bytes of a regular file, or of a member of a tar."""
     path = _find_file(root, where, span)
-    try:
-        with path.open("rb") as file:
-            file.seek(span[0] if span else 0)
-            return file.read(span[1] if span else -1)
-    except FileNotFoundError:
+    reason = explain_unreadable(path)
+    if reason == "it does not exist":
         raise ValueError(
             f"{path} does not exist: the {what} was moved or deleted after labelling. Move images and labels together."
-        ) from None
+        )
+    with reading(root / where, f"restore the {what}, or {AGAIN}"):
+        if reason:
+            raise ValueError(reason)
+        with path.open("rb") as file:
+            held = path.stat().st_size
+            start, size = span or (0, held)
+            if start + size > held:
+                raise ValueError(f"it ends at byte {start + size:,}, and {path.name} has {held:,} bytes")
+            file.seek(start)
+            return file.read(size)

@@ -9,15 +9,27 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from sonde.datasets.contract import Capture, DepthSet
 from sonde.datasets.pseudo import PseudoSet
-from sonde.files import atomic_write, reading
+from sonde.files import atomic_write, read_lines
+from sonde.ids import CaptureId
 from sonde.renamed import keep_old_names
+from sonde.strict import EXACT
 from sonde.types import DepthArray, Space
 
 REMEDY = (
     'expected lines such as {"capture": "c02", "check": "clipped", "reason": "…"}, as written by `sonde data check`'
 )
+
+
+@with_config(EXACT)
+class RejectLine(TypedDict):
+    """What reading needs of a line; the check and its reason are for people."""
+
+    capture: CaptureId
 
 
 class DepthSubset:
@@ -131,9 +143,13 @@ def keep_confident(captures: DepthSet, minimum: float) -> DepthSet:
 
 
 def read_rejects(path: Path) -> set[str]:
-    """Ids of the captures that a list names."""
-    with reading(path, REMEDY):
-        return {str(json.loads(line)["capture"]) for line in path.read_text().splitlines() if line.strip()}
+    """Ids of the captures that a list names.
+
+    Raises:
+        ValueError: no such list, or a line that is none of it.
+    """
+    lines: list[RejectLine] = read_lines(path, RejectLine, REMEDY)
+    return {line["capture"] for line in lines}
 
 
 def write_rejects(path: Path, problems: Iterable[tuple[str, str, str]]) -> int:

@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import PairSet, Size, pair_by_name
-from sonde.files import reading
+from sonde.files import list_files, reading
+from sonde.files.claims import count_rest
+from sonde.files.netpbm import check_claim
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 1000.0)
@@ -30,11 +32,12 @@ REMEDY = "download it again; expected the tag 202021.25 and what the set's sinte
 
 def open_sintel(root: Path) -> PairSet:
     """The final pass of every training scene below `root`."""
-    frames = (path for path in root.glob("**/final/*/frame_*.png") if path.absolute().parts[-4] != "test")
-    pairs, problems = pair_by_name(frames, root.glob("**/depth/*/frame_*.dpt"), _name_capture)
-    cameras = {_name_capture(path): path for path in root.glob("**/camdata_left/*/frame_*.cam")}
+    found = list_files(root, (".png", ".dpt", ".cam"))
+    frames = (path for path in found.match("final/*/frame_*.png") if path.absolute().parts[-4] != "test")
+    pairs, problems = pair_by_name(frames, found.match("depth/*/frame_*.dpt"), _name_capture)
+    cameras = {_name_capture(path): path for path in found.match("camdata_left/*/frame_*.cam")}
     decode = partial(decode_frame, cameras=cameras)
-    return PairSet("sintel", root, pairs, decode, "m", LIMITS, problems, tuple(cameras.values()))
+    return PairSet("sintel", root, pairs, decode, "m", LIMITS, [*found.problems, *problems], tuple(cameras.values()))
 
 
 def decode_frame(path: Path, size: Size, *, cameras: Mapping[str, Path]) -> tuple[DepthArray, MatrixArray | None]:
@@ -50,10 +53,14 @@ def read_dpt(path: Path) -> DepthArray:
         ValueError: the file is missing or of another format.
     """
     with reading(path, REMEDY):
-        content = path.read_bytes()
-        _check_tag(content)
-        width, height = np.frombuffer(content, "<i4", 2, offset=4)
-        return np.frombuffer(content, "<f4", offset=12).reshape(height, width).astype(np.float32)
+        with path.open("rb") as file:
+            head = file.read(12)
+            _check_tag(head)
+            width, height = map(int, np.frombuffer(head, "<i4", 2, offset=4))
+            check_claim(width, height, 4, count_rest(file))
+            if count_rest(file) > 4 * width * height:
+                raise ValueError(f"its header says {width}x{height}, and it holds more")
+            return np.frombuffer(file.read(), "<f4").reshape(height, width).astype(np.float32)
 
 
 def read_cam(path: Path) -> MatrixArray:
@@ -63,7 +70,8 @@ def read_cam(path: Path) -> MatrixArray:
         ValueError: the file is missing or of another format.
     """
     with reading(path, REMEDY):
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(4 + 9 * 8)
         _check_tag(content)
         return np.frombuffer(content, "<f8", 9, offset=4).reshape(3, 3).copy()
 

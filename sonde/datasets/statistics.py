@@ -1,7 +1,7 @@
 """Depth range and statistics of a set, read one capture at a time."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -41,7 +41,9 @@ class SetStatistics(TypedDict):
     std: float
     """Standard deviation of the captures' means."""
     per_capture: list[dict[str, str | float]]
-    """A `CaptureStatistics` as a dict, for every capture."""
+    """A `CaptureStatistics` as a dict, for every capture that can be read."""
+    failed: NotRequired[dict[str, str]]
+    """Capture id -> why it could not be read; the other values are of the rest."""
 
 
 def find_depth_range(captures: DepthSet, indices: Iterable[int]) -> tuple[float, float]:
@@ -93,11 +95,21 @@ def explain_empty(captures: DepthSet, index: int) -> str:
 def describe(captures: DepthSet) -> SetStatistics:
     """The statistics of the whole set and of every capture, in the set's unit.
 
+    Captures that cannot be read are left out and listed.
+
     Raises:
-        ValueError: a capture cannot be read.
+        ValueError: no capture can be read.
     """
-    rows = [measure_capture(captures, index) for index in range(len(captures))]
-    return {
+    rows: list[CaptureStatistics] = []
+    failed: dict[str, str] = {}
+    for index, name in enumerate(captures.ids):
+        try:
+            rows.append(measure_capture(captures, index))
+        except ValueError as error:
+            failed[name] = str(error)
+    if not rows:
+        raise ValueError(f"None of {len(failed)} captures can be read: {next(iter(failed.values()), 'there are none')}")
+    found: SetStatistics = {
         "captures": len(rows),
         "unit": captures.unit,
         "sizes": sorted({f"{row.width}x{row.height}" for row in rows}),
@@ -109,6 +121,9 @@ def describe(captures: DepthSet) -> SetStatistics:
         "std": float(np.std([row.mean for row in rows])),
         "per_capture": [row._asdict() for row in rows],
     }
+    if failed:
+        found["failed"] = failed
+    return found
 
 
 keep_old_names(

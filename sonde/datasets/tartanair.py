@@ -13,14 +13,13 @@ at about 10 km: depth beyond 1000 m is not trusted.
 Ids are ENV/…/P000/000000_left, so splitting by folder keeps the cameras of one flight in the same part.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sonde.datasets.pairs import PairSet, Size, pair_by_name
-from sonde.files import read_depth, reading
+from sonde.files import Listing, list_files, read_depth, reading
+from sonde.files.images import open_image
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 1000.0)
@@ -33,10 +32,11 @@ CAMERAS = ("left", "right", *(f"{side}cam_{direction}" for side in "lr" for dire
 
 def open_tartanair(root: Path) -> PairSet:
     """The frames of every flight and camera below `root`."""
-    images = _list_files(root, "image", (".png",))
-    depths = _list_files(root, "depth", (".npy", ".png"))
+    found = list_files(root, (".npy", ".png"))
+    images = _match_role(found, "image", (".png",))
+    depths = _match_role(found, "depth", (".npy", ".png"))
     pairs, problems = pair_by_name(images, depths, lambda path: _name_capture(root, path))
-    return PairSet("tartanair", root, pairs, decode_metres, "m", LIMITS, problems)
+    return PairSet("tartanair", root, pairs, decode_metres, "m", LIMITS, [*found.problems, *problems])
 
 
 def decode_metres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
@@ -47,10 +47,10 @@ def decode_metres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | Non
     return depth, np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
-def _list_files(root: Path, role: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    for folder in root.glob(f"**/{role}_*"):
-        if folder.name.removeprefix(f"{role}_") in CAMERAS:
-            yield from (path for path in folder.glob("[0-9]*") if path.suffix in suffixes)
+def _match_role(found: Listing, role: str, suffixes: tuple[str, ...]) -> list[Path]:
+    folders = {f"{role}_{camera}" for camera in CAMERAS}
+    paths = found.match(f"{role}_*/[0-9]*")
+    return [path for path in paths if path.parent.name in folders and path.suffix in suffixes]
 
 
 def _name_capture(root: Path, path: Path) -> str:
@@ -59,7 +59,7 @@ def _name_capture(root: Path, path: Path) -> str:
 
 def _read_packed(path: Path) -> DepthArray:
     with reading(path, "download it again; expected a PNG whose four 8-bit channels are one float32"):
-        with Image.open(path) as image:
+        with path.open("rb") as file, open_image(file) as image:
             if image.mode != "RGBA":
                 raise ValueError(f"its pixels are {image.mode}")
             red, green, blue, alpha = np.moveaxis(np.asarray(image), -1, 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import PairSet, Size, decode_levels, pair_by_name
-from sonde.files import reading
+from sonde.files import is_camera, list_files, read_text, reading
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 80.00001)
@@ -39,15 +39,16 @@ def open_vkitti2(root: Path) -> PairSet:
     Raises:
         ValueError: an intrinsic.txt is not a table of intrinsics.
     """
-    images = root.glob("**/Scene*/*/frames/rgb/Camera_*/rgb_*.jpg")
-    depths = root.glob("**/Scene*/*/frames/depth/Camera_*/depth_*.png")
+    found = list_files(root, (".jpg", ".png", ".txt"))
+    images = found.match("Scene*/*/frames/rgb/Camera_*/rgb_*.jpg")
+    depths = found.match("Scene*/*/frames/depth/Camera_*/depth_*.png")
     pairs, problems = pair_by_name(images, depths, _name_capture)
-    tables = sorted(root.glob("**/Scene*/*/intrinsic.txt"))
+    tables = sorted(found.match("Scene*/*/intrinsic.txt"))
     cameras: Cameras = {}
     for table in tables:
         cameras |= _read_table(table)
     decode = partial(decode_centimetres, cameras=cameras)
-    return PairSet("vkitti2", root, pairs, decode, "m", LIMITS, problems, tuple(tables))
+    return PairSet("vkitti2", root, pairs, decode, "m", LIMITS, [*found.problems, *problems], tuple(tables))
 
 
 def decode_centimetres(path: Path, size: Size, *, cameras: Cameras) -> tuple[DepthArray, MatrixArray | None]:
@@ -68,9 +69,11 @@ def _read_table(path: Path) -> Cameras:
     scene, condition, _ = path.parts[-3:]
     cameras: Cameras = {}
     with reading(path, f"expected the columns {COLUMNS}"):
-        rows = [line.split() for line in path.read_text().splitlines()[1:] if line.strip()]
+        rows = [line.split() for line in read_text(path).splitlines()[1:] if line.strip()]
         for frame, camera, *numbers in rows:
             fx, fy, cx, cy = map(float, numbers)
+            if not is_camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])):
+                raise ValueError(f"frame {frame}: {' '.join(numbers)} is no camera")
             if (fx, fy, cx, cy) != CAMERA:
                 cameras[f"{scene}/{condition}_Camera_{camera}_{int(frame):05}"] = fx, fy, cx, cy
     return cameras

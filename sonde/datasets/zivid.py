@@ -69,10 +69,10 @@ def read_millimetres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | 
     if xyz.ndim == 2:
         return xyz.astype(np.float32), None
     with reading(path, "export the capture again"):
-        return np.ascontiguousarray(xyz[..., 2], dtype=np.float32), _fit_grid_intrinsics(xyz)
+        return np.ascontiguousarray(xyz[..., 2], dtype=np.float32), fit_grid_intrinsics(xyz)
 
 
-def _fit_grid_intrinsics(xyz: XYZArray) -> MatrixArray | None:
+def fit_grid_intrinsics(xyz: XYZArray) -> MatrixArray | None:
     """Intrinsics fitted to every n-th row and column, so little of a mapped file is read; None if no camera fits."""
     stride = max(1, int((xyz.shape[0] * xyz.shape[1] / FIT_PIXELS) ** 0.5))
     grid = np.array(xyz[::stride, ::stride], dtype=np.float64)

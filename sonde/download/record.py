@@ -4,10 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
-from sonde.files import atomic_write, reading
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from sonde.files import atomic_write, check_type, read_json, reading
 from sonde.renamed import keep_old_names
+from sonde.strict import EXACT
 
 LOCK = "sources.lock.json"
 
@@ -18,6 +22,7 @@ Progress = Callable[[int, int | None, str], None]
 """Called with (bytes so far, total bytes or None if unknown, path of the file)."""
 
 
+@with_config(EXACT)
 class FileRecord(TypedDict, total=False):
     """What sources.lock.json holds of one file."""
 
@@ -35,6 +40,13 @@ class FileRecord(TypedDict, total=False):
     """Number of files in the archive."""
     opened: list[str]
     """Names of the files of an archive of archives."""
+
+
+@with_config(EXACT)
+class LockDocument(TypedDict):
+    """What of sources.lock.json is read; what is above the files is written anew."""
+
+    files: dict[str, FileRecord]
 
 
 class State(NamedTuple):
@@ -65,8 +77,11 @@ class Lock:
         """The entries above the files: set, licence, homepage."""
         self.files: dict[str, FileRecord] = {}
         if self.path.is_file():
-            with reading(self.path, "it is not a record of downloads; move it away, and the files are checked again"):
-                self.files = dict(json.loads(self.path.read_text(encoding="utf-8"))["files"])
+            remedy = "it is not a record of downloads; move it away, and the files are checked again"
+            document = read_json(self.path, dict[str, Any], remedy)
+            with reading(self.path, remedy):
+                check_type(document, LockDocument)
+            self.files = document["files"]  # as it is, so that its keys keep their order
 
     def find(self, name: str, url: str | None = None) -> FileRecord:
         """The record of a file; empty if there is none, or if the file came from another address than `url`."""

@@ -14,15 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypedDict
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from pydantic import ConfigDict, Field, computed_field, field_validator, model_validator
 
+from sonde import files
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 from sonde.strict import Strict
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
 """The packaged registry."""
+REMEDY = "expected a name and the facts of each set, as in sonde/download/registry.yaml"
 BY_HAND = "by_hand.yaml"
 """File beside a registry: how a person downloads the sets behind forms."""
 
@@ -281,13 +282,13 @@ def load(path: Path = REGISTRY) -> dict[str, Entry]:
         ValueError: the file is not a registry; the message names the entry and the key.
     """
     beside = path.with_name(BY_HAND)
+    entries = files.read_yaml(path, REMEDY)
+    by_hand = files.read_yaml(beside, REMEDY) if beside.is_file() else {}
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        by_hand = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
         documents = {name: {"name": name, **fields, **by_hand.get(name, {})} for name, fields in entries.items()}
         return {name: Entry.model_validate(document) for name, document in documents.items()}
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a registry of sets: {' '.join(str(error).split())}") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a registry of sets: {shorten(' '.join(str(error).split()))}") from None
 
 
 @cache

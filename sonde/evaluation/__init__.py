@@ -4,6 +4,7 @@
     evaluation     the result: rows, means, ratios of scale, errors by range; its files
     settings       what the result records, so that it can be scored again
     predictions    who answers: a model, a function, a folder
+    levels         predictions in levels of a size that somebody else states
     scoring        one prediction against one capture
     heights        errors of objects and of a fixed camera's bench apart
     chosen, rows   the captures to score, and a row for each

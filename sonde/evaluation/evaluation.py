@@ -14,10 +14,12 @@ import numpy as np
 
 from sonde import files
 from sonde.evaluation.bootstrap import Interval, intervals
-from sonde.evaluation.columns import BY_RANGE, ORDINAL, RATIO, SCALE, Row
+from sonde.evaluation.columns import BY_RANGE, ORDINAL, RATIO, SCALE, Row, quote_cell, unquote_cell
 from sonde.evaluation.heights import Heights, height_lines, summarize_heights
-from sonde.evaluation.settings import Settings
+from sonde.evaluation.settings import MetricsDocument, Settings
+from sonde.ids import check_id
 from sonde.metrics import column_of, table_columns
+from sonde.spelling import shorten
 from sonde.units import UNITS
 
 
@@ -236,7 +238,7 @@ class Evaluation:
         with files.atomic_write(folder / "per_image.csv") as tmp_path, tmp_path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows({name: quote_cell(value) for name, value in row.items()} for row in self.rows)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -246,18 +248,26 @@ def read_evaluation(folder: Path) -> Evaluation:
         ValueError: no metrics.json or per_image.csv there, or others than ours.
     """
     remedy = "expected the metrics.json and per_image.csv of `sonde eval --out` or of a run"
+    document: MetricsDocument = files.read_json(folder / "metrics.json", MetricsDocument, remedy)
     with files.reading(folder / "metrics.json", remedy):
-        document = json.loads((folder / "metrics.json").read_text())
-        protocol, metrics, settings = (document[name] for name in ("protocol", "metrics", "settings"))
-    with files.reading(folder / "per_image.csv", remedy), (folder / "per_image.csv").open(newline="") as file:
-        rows = [{name: _parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
-    return Evaluation(protocol, metrics, rows, document.get("skipped", {}), Settings.from_document(settings, protocol))
+        settings = Settings.from_document(document["settings"], document["protocol"])
+    cells = files.read_rows(folder / "per_image.csv", remedy)
+    with files.reading(folder / "per_image.csv", remedy):
+        rows = [{name: _parse(name, text) for name, text in row.items()} for row in cells]
+        if not rows or "id" not in rows[0]:
+            raise ValueError("it has no row with a column id")
+        for metric in document["metrics"]:
+            if any(not isinstance(row.get(metric), int | float) for row in rows):
+                raise ValueError(f"a row has no {shorten(metric, 80)}, which metrics.json has the mean of")
+    return Evaluation(document["protocol"], document["metrics"], rows, document.get("skipped", {}), settings)
 
 
 def _parse(name: str, text: str) -> str | int | float | None:
     """The value of a cell of per_image.csv."""
-    if name in ("id", "group", "scene"):
-        return text
+    if name == "id":
+        return check_id(unquote_cell(text))
+    if name in ("group", "scene"):
+        return unquote_cell(text)
     if not text:
         return None
     return int(text) if name.startswith(("pixels", "pairs")) else float(text)

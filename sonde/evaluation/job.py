@@ -1,8 +1,8 @@
 """A model under a protocol on one set: captures are read one at a time, one row each, and their mean."""
 
-import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from sonde import files, protocols
@@ -15,6 +15,7 @@ from sonde.evaluation.heights import bench_of
 from sonde.evaluation.ordinal import score_pairs
 from sonde.evaluation.predictions import Predictor, Subject, answers_folder, as_asked, as_subject, make_predictor
 from sonde.evaluation.rows import Watcher, score_set
+from sonde.evaluation.settings import MetricsDocument
 from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.evaluate import EvaluateOptions
@@ -56,10 +57,11 @@ def evaluate(
     rules = protocols.load(
         protocol or usual_protocol(run, _layout(run, data, options.format)), options.align, options.max_depth_eval
     )
-    if rules.average == "pair":
-        scored = _evaluate_pairs(subject, data, ids, rules, options)
-    else:
-        scored = _evaluate_captures(subject, run, data, ids, rules, options, watch, bench)
+    with nullcontext() if options.keep is None else files.lock_folder(options.keep):
+        if rules.average == "pair":
+            scored = _evaluate_pairs(subject, data, ids, rules, options)
+        else:
+            scored = _evaluate_captures(subject, run, data, ids, rules, options, watch, bench)
     if options.ci is not None:
         scored = scored.record(ci=options.ci)
     if options.out is not None:
@@ -87,7 +89,7 @@ def _evaluate_pairs(
             "alignment nor a choice of captures."
         )
     asked = as_asked(subject, options.max_depth, options.encoding)
-    return score_pairs(*make_predictor(asked, keep=options.keep), Path(data), rules)
+    return score_pairs(*make_predictor(asked, None, options.keep, options.depth_scale), Path(data), rules)
 
 
 def _evaluate_captures(
@@ -107,7 +109,8 @@ def _evaluate_captures(
     if choice is not None:
         ids, subject = choice.ids, as_subject(choice.answers)
     chosen = chosen_of(captures, run, ids, options.listed)
-    predictor, name = make_predictor(as_asked(subject, options.max_depth, options.encoding), rules.cut, options.keep)
+    asked = as_asked(subject, options.max_depth, options.encoding)
+    predictor, name = make_predictor(asked, rules.cut, options.keep, options.depth_scale)
     scored = score_set(predictor, name, captures, chosen, rules, watch, bench)
     answers = answers_folder(subject, options.keep)
     scored = scored.record(
@@ -115,6 +118,7 @@ def _evaluate_captures(
         encoding=options.encoding,
         format=format_of(options.format, run) if data is None or isinstance(data, str | Path) else None,
         predictions=None if answers is None else below(answers, options.out),
+        depth_scale=options.depth_scale,
     )
     if choice is not None:
         scored = scored.record(captures=choice.words, left_out=choice.record)
@@ -126,10 +130,10 @@ def _headline_of(run: Run | None, scored: Evaluation) -> str | None:
     path = None if run is None else run.folder / "metrics.json"
     if path is None or not path.is_file():
         return None
-    with files.reading(path, "remove it, and the run is scored without it"):
-        document, main = json.loads(path.read_text(encoding="utf-8")), scored.main.metric
-        same = document["protocol"] == scored.protocol and document["settings"]["ids"] == scored.settings.ids
-        alike = math.isclose(document["metrics"].get(main, math.nan), scored.metrics[main], rel_tol=0.01)
+    document: MetricsDocument = files.read_json(path, MetricsDocument, "remove it, and the run is scored without it")
+    main = scored.main.metric
+    same = document["protocol"] == scored.protocol and document["settings"]["ids"] == scored.settings.ids
+    alike = math.isclose(document["metrics"].get(main, math.nan), scored.metrics[main], rel_tol=0.01)
     return document.get("headline") if same and alike else None
 
 

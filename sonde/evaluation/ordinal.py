@@ -8,12 +8,13 @@ Points are (row, column) in the picture. A prediction is sampled at the picture'
 told over all pairs and, by the folder that a picture lies in, for each scene.
 """
 
-import json
-from pathlib import Path
-from typing import NamedTuple, TypedDict
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
 from sonde import files
 from sonde.datasets import Capture
@@ -22,20 +23,27 @@ from sonde.evaluation.evaluation import Evaluation, means, versions
 from sonde.evaluation.predictions import Predictor
 from sonde.evaluation.scoring import at_size
 from sonde.evaluation.settings import Settings
+from sonde.ids import check_id
 from sonde.metrics import ordinal
 from sonde.protocols import Protocol
+from sonde.strict import EXACT
 from sonde.types import Prediction
 
 FILE = "annotations.json"
 REMEDY = "expected a picture's path -> pairs with point1, point2 and closer_point, as DA-2K has it"
 
 
-class PointPair(TypedDict):
-    """One entry of annotations.json; points are [row, column]."""
+Point = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
+"""[row, column], cut to whole pixels."""
 
-    point1: list[int]
-    point2: list[int]
-    closer_point: str
+
+@with_config(EXACT)
+class PointPair(TypedDict):
+    """One entry of annotations.json."""
+
+    point1: Point
+    point2: Point
+    closer_point: Literal["point1", "point2"]
 
 
 class Pairs(NamedTuple):
@@ -51,11 +59,12 @@ def read_pairs(root: Path) -> dict[str, Pairs]:
     Raises:
         ValueError: no annotations, or other than DA-2K's form.
     """
+    document: dict[str, list[PointPair]] = files.read_json(root / FILE, dict[str, list[PointPair]], REMEDY)
+    found = {path.removeprefix("./"): _read_pairs(entries) for path, entries in document.items()}
     with files.reading(root / FILE, REMEDY):
-        document = json.loads((root / FILE).read_text())
-        if not isinstance(document, dict):
-            raise ValueError(f"it holds a {type(document).__name__}")
-        return {path.removeprefix("./"): _read_pairs(entries) for path, entries in document.items()}
+        for path in found:
+            check_id(str(PurePosixPath(path).with_suffix("")))
+    return found
 
 
 def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) -> Evaluation:

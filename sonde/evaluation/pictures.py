@@ -6,6 +6,7 @@ from pathlib import Path
 from sonde.datasets import Capture
 from sonde.evaluation.columns import Row
 from sonde.evaluation.rows import Watcher
+from sonde.ids import check_id
 from sonde.prediction import SAVERS, PredictedImage
 from sonde.spelling import nearest
 from sonde.types import DepthArray
@@ -36,7 +37,7 @@ class Pictures:
         """Write the prediction as scored, (h, w) metres."""
         answer = PredictedImage(None, prediction, "metric", "m", None)
         for saver in self.savers:
-            saver.write(self.folder / f"{capture.id}{saver.suffix}", answer)
+            saver.write(self.folder / f"{check_id(capture.id)}{saver.suffix}", answer)
 
 
 def watchers(*each: Watcher) -> Watcher:

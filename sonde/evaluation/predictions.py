@@ -9,21 +9,25 @@ answered to. What is scored is what was read back.
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from sonde import files, models
 from sonde.datasets import Capture
+from sonde.evaluation.levels import find_scale, read_scaled
 from sonde.geometry import scale_intrinsics
+from sonde.ids import CaptureId, check_id
 from sonde.models import DepthModel
 from sonde.prediction.manifest import MANIFEST, read_manifest
-from sonde.types import MatrixArray, Prediction
-from sonde.units import UNITS
+from sonde.spelling import shorten
+from sonde.strict import EXACT
+from sonde.types import SPACES, MatrixArray, Prediction, Space
 
 Predictor = Callable[[Capture], Prediction]
 """What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
@@ -33,6 +37,14 @@ IMAGES = "images.jsonl"
 
 ENDINGS = (".npy", ".depth.png", ".png", ".exr", ".pfm")
 """Of the files in a folder of predictions, the first found for a capture's id is taken."""
+
+
+@with_config(EXACT)
+class KeptLine(TypedDict):
+    """A line of `images.jsonl`."""
+
+    capture: CaptureId
+    image: str
 
 
 class Subject(NamedTuple):
@@ -53,16 +65,19 @@ def as_subject(model: DepthModel | Predictor | Subject | str | Path) -> Subject:
     return Subject(model, model if isinstance(model, str | Path) else None)
 
 
-def make_predictor(subject: Subject, cut: str | None = None, keep: Path | None = None) -> tuple[Predictor, str]:
+def make_predictor(
+    subject: Subject, cut: str | None = None, keep: Path | None = None, depth_scale: int | float | None = None
+) -> tuple[Predictor, str]:
     """Who answers for each capture, and its name.
 
     Args:
         subject: a model, its name, a function, or a folder of predictions.
         cut: the part of a frame that the protocol shows the model.
         keep: a folder for its answers, see `cache_answers`.
+        depth_scale: metres per level of a folder of predictions that do not state it.
 
     Raises:
-        ValueError: a folder of predictions that depend on something else.
+        ValueError: a folder of predictions that depend on something else, or a scale for what is no such folder.
     """
     model = subject.answers
     if isinstance(model, str | Path):
@@ -71,7 +86,11 @@ def make_predictor(subject: Subject, cut: str | None = None, keep: Path | None =
             check_cut(folder, cut)
             if keep is not None:
                 raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
-            return read_predictions(folder), subject.name or str(model)
+            return read_predictions(folder, depth_scale), subject.name or str(model)
+    if depth_scale is not None:
+        what = model if isinstance(model, str | Path) else "What is scored"
+        raise ValueError(f"{what} is no folder of predictions: depth_scale is for one, leave --depth-scale out.")
+    if isinstance(model, str | Path):
         model = models.load(model)
     if isinstance(model, DepthModel):
         predictor, name = of_network(model), model.name
@@ -130,10 +149,10 @@ def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) 
         )
     if "predictions" in manifest:
         raise ValueError(f"{folder} holds what `sonde predict` wrote: keep answers in another folder.")
-    seen = _hashes(folder)
+    seen, place = _hashes(folder), files.OutputFolder(folder)
 
     def answer(capture: Capture) -> Prediction:
-        path, asked = folder / f"{capture.id}.npy", _hash(capture)
+        path, asked = folder / f"{check_id(capture.id)}.npy", _hash(capture)
         if seen.get(capture.id, asked) != asked:
             raise ValueError(
                 f"{folder} holds the answer to another image, or for another camera, called {capture.id}: give another "
@@ -143,6 +162,7 @@ def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) 
             raise ValueError(f"{path} is there already and no evaluation kept it: give another folder.")
         if capture.id not in seen or not path.is_file():
             prediction = predictor(capture)
+            place.check()
             _describe(folder, {"space": prediction.space, "unit": "m", **about})
             with files.atomic_write(path) as tmp_path:
                 np.save(tmp_path, np.asarray(prediction.depth, np.float32))
@@ -166,9 +186,18 @@ def _hashes(folder: Path) -> dict[str, str]:
     """Capture id -> the hash that its kept answer is for; a line that a kill cut short is none."""
     path = folder / IMAGES
     found: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            entry = json.loads(line)
+    if not path.is_file():
+        return found
+    with files.reading(path, "remove it and the answers beside it, and they are asked for again"):
+        for number, line in enumerate(files.read_text(path).split("\n"), 1):
+            try:
+                document = json.loads(line)
+            except ValueError:
+                continue
+            try:
+                entry: KeptLine = files.check_type(document, KeptLine)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
             found[entry["capture"]] = entry["image"]
     return found
 
@@ -205,35 +234,59 @@ def check_cut(folder: Path, cut: str | None) -> None:
         )
 
 
-def read_predictions(folder: Path) -> Predictor:
+def read_predictions(folder: Path, depth_scale: int | float | None = None) -> Predictor:
     """Predictions read from a folder: FOLDER/ID.npy, .depth.png, .png, .exr or .pfm.
 
     Space and unit are those of the folder's `predictions.json`, as `sonde predict` writes it; without one,
     those that a PNG's metadata state, and metric depth in metres for the rest.
 
+    Args:
+        folder: of the predictions.
+        depth_scale: metres per level, or per unit of float maps, where the predictions do not state it; the key
+            `depth_scale` of `predictions.json`, or of a `dataset.json` beside it, states the same.
+
     Raises:
-        ValueError: a `predictions.json` that is none; and, of a capture, no prediction for it.
+        ValueError: a `predictions.json` that is none, or scales that differ; and, of a capture, no prediction for it.
     """
     manifest = read_manifest(folder)
+    scale = find_scale(folder, manifest, depth_scale)
 
     def read(capture: Capture) -> Prediction:
-        found = next((file for ending in ENDINGS if (file := folder / f"{capture.id}{ending}").is_file()), None)
+        id_ = check_id(capture.id)
+        found = next((file for ending in ENDINGS if (file := folder / f"{id_}{ending}").is_file()), None)
         if found is None:
-            raise ValueError(f"{folder} has no prediction for {capture.id}: expected {capture.id}{'|'.join(ENDINGS)}.")
+            raise ValueError(f"{folder} has no prediction for {id_}: expected {id_}{'|'.join(ENDINGS)}.")
         if found.suffix == ".png":
-            with PILImage.open(found) as image:
-                space = image.info.get("Space", "metric")
-            return Prediction(files.read_depth(found), manifest.get("space", space))
+            return Prediction(read_scaled(found, scale, None), manifest.get("space") or _read_space(found))
         space = manifest.get("space", "metric")
-        scale = UNITS[manifest["unit"]] if space == "metric" and "unit" in manifest else None
-        return Prediction(files.read_depth(found, scale), space)
+        return Prediction(read_scaled(found, scale, manifest.get("unit") if space == "metric" else None), space)
 
     return read
 
 
+def _read_space(path: Path) -> Space:
+    """The space that a PNG states; metric where it states none."""
+    with files.reading(path, "predict it again"), PILImage.open(path) as image:
+        stated = image.info.get("Space", "metric")
+        if stated not in SPACES:
+            raise ValueError(f"its space is {shorten(stated, 80)!r}, none of {', '.join(SPACES)}")
+    return stated
+
+
 def of_network(network: DepthModel) -> Predictor:
-    """What a network answers to a capture's image, told its camera where that is known."""
-    return lambda capture: network.predict(capture.image, _camera(capture))
+    """What a network answers to a capture's image, told its camera where that is known.
+
+    Raises:
+        ValueError: of a capture, an answer that is not finite, or an image that the network cannot read.
+    """
+
+    def answer(capture: Capture) -> Prediction:
+        try:
+            return network.predict(capture.image, _camera(capture))
+        except ValueError as error:
+            raise ValueError(f"{capture.id}: {error}") from None
+
+    return answer
 
 
 def _camera(capture: Capture) -> MatrixArray | None:

@@ -2,12 +2,62 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, with_config
+from typing_extensions import TypedDict
 
+from sonde.files import check_type
+from sonde.ids import CaptureId
 from sonde.protocols import Protocol
 from sonde.runs import LeftOutRecord
+from sonde.spelling import shorten
+from sonde.strict import EXACT
+
+
+@with_config(EXACT)
+class SettingsDocument(TypedDict):
+    """The settings in `metrics.json`; see the fields of `Settings`, which names each of these keys."""
+
+    protocol: dict[str, Any]
+    model: str
+    data: str
+    captures: str
+    ids: list[CaptureId]
+    versions: dict[str, str]
+    limits: NotRequired[Annotated[list[float], Field(min_length=2, max_length=2)] | None]
+    unit: NotRequired[Literal["m", "cm", "mm"] | None]
+    moved: NotRequired[dict[str, Any]]
+    known: NotRequired[int | None]
+    encoding: NotRequired[str | None]
+    format: NotRequired[str | None]
+    predictions: NotRequired[str | None]
+    depth_scale: NotRequired[int | float | None]
+    left_out: NotRequired[dict[str, Any] | None]
+    headline: NotRequired[str | None]
+    ci: NotRequired[int | float | None]
+
+
+@with_config(EXACT)
+class MetricsDocument(TypedDict):
+    """What a reader needs of `metrics.json`."""
+
+    protocol: str
+    metrics: dict[str, int | float]
+    settings: SettingsDocument
+    skipped: NotRequired[dict[str, str]]
+    headline: NotRequired[str]
+
+
+@with_config(EXACT)
+class RunScores(TypedDict):
+    """What the command line shows of the `metrics.json` of a run, or of the mean over its folds."""
+
+    metrics: dict[str, int | float | dict[str, int | float]]
+    headline: NotRequired[str]
+    table: NotRequired[dict[str, dict[str, int | float | None]]]
+    images: NotRequired[int]
+    settings: NotRequired[SettingsDocument]
 
 
 @dataclass(frozen=True)
@@ -48,6 +98,8 @@ class Settings:
     """The layout that read the set; None where the caller opened it."""
     predictions: str | None = None
     """The folder of the answers, relative to the folder of metrics.json where it lies below."""
+    depth_scale: int | float | None = None
+    """Metres per level of the predictions, as the user stated it."""
     left_out: LeftOutRecord | None = None
     """For answers by which a run was chosen."""
     headline: str | None = None
@@ -58,7 +110,7 @@ class Settings:
     def document(self) -> dict[str, object]:
         """Everything that is known, ready for JSON."""
         order = ("model", "data", "limits", "unit", "captures", "ids", "versions", "moved", "known", "encoding")
-        order += ("format", "predictions", "left_out", "headline", "ci")
+        order += ("format", "predictions", "depth_scale", "left_out", "headline", "ci")
         values = asdict(self)
         # An empty `moved` means that no bench was known, or that no capture had moved: neither is worth a line.
         shown = {name: values[name] for name in order if values[name] is not None and values[name] != {}}
@@ -75,18 +127,18 @@ class Settings:
             result: the name of the evaluation, for the message.
 
         Raises:
-            ValueError: its protocol lacks a constant, as one that an earlier sonde wrote may.
+            ValueError: a key of another type; or a protocol that lacks a constant, as one that an earlier sonde wrote
+                may.
         """
-        known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
+        checked: SettingsDocument = check_type(document, SettingsDocument)
+        known: dict[str, Any] = {name: value for name, value in checked.items() if name in cls.__dataclass_fields__}
         try:
-            known["protocol"] = Protocol.model_validate(document["protocol"])
+            known["protocol"] = Protocol.model_validate(checked["protocol"])
         except ValidationError as error:
-            name = ".".join(map(str, error.errors()[0]["loc"]))
+            name = shorten(".".join(map(str, error.errors()[0]["loc"])))
             raise ValueError(f"The settings of {result} do not fit this sonde at {name!r}: score again.") from None
-        if "limits" in known:
+        if known.get("limits") is not None:
             known["limits"] = tuple(known["limits"])
-        if "moved" in known:
-            known["moved"] = {id_: Displacement(**found) for id_, found in known["moved"].items()}
-        if "left_out" in known:
-            known["left_out"] = LeftOutRecord(**known["left_out"])
+        known["moved"] = check_type(checked.get("moved", {}), dict[str, Displacement])
+        known["left_out"] = check_type(checked.get("left_out"), LeftOutRecord | None)
         return cls(**known)

@@ -6,15 +6,9 @@ file beside the target and renames it, so no half-written file appears under the
 
 from sonde.files.cameras import is_camera, read_intrinsics, write_intrinsics
 from sonde.files.clouds import read_xyz, read_z, write_glb, write_ply
-from sonde.files.depths import (
-    decode_levels_png,
-    encode_depth_png,
-    read_depth,
-    read_levels,
-    write_depth,
-    write_depth_png,
-)
+from sonde.files.depths import read_depth, write_depth
 from sonde.files.documents import (
+    check_exactly,
     check_type,
     decode_text,
     parse_json,
@@ -26,22 +20,32 @@ from sonde.files.documents import (
     read_text,
     read_yaml,
 )
+from sonde.files.folders import refuse_filled, write_folder
 from sonde.files.images import (
     IMAGE_SUFFIXES,
     colour_depth,
     decode_rgb,
     image_size,
+    read_orientation,
     read_rgb,
     resize_image,
     rgb_from_pil,
     write_rgb,
 )
-from sonde.files.safely import reading
-from sonde.files.writing import atomic_write, explain_os_error
+from sonde.files.levels import decode_levels_png, encode_depth_png, read_levels, write_depth_png
+from sonde.files.locks import lock_folder
+from sonde.files.safely import hear_warning, reading
+from sonde.files.sources import FOREIGN, Listing, list_files, refuse_source
+from sonde.files.writing import OutputFolder, atomic_write, check_output, explain_os_error, writing
 
 __all__ = [
+    "FOREIGN",
     "IMAGE_SUFFIXES",
+    "Listing",
+    "OutputFolder",
     "atomic_write",
+    "check_exactly",
+    "check_output",
     "check_type",
     "colour_depth",
     "decode_levels_png",
@@ -49,8 +53,11 @@ __all__ = [
     "decode_text",
     "encode_depth_png",
     "explain_os_error",
+    "hear_warning",
     "image_size",
     "is_camera",
+    "list_files",
+    "lock_folder",
     "parse_json",
     "parse_yaml",
     "read_depth",
@@ -58,6 +65,7 @@ __all__ = [
     "read_json",
     "read_levels",
     "read_lines",
+    "read_orientation",
     "read_rgb",
     "read_rows",
     "read_table",
@@ -66,12 +74,16 @@ __all__ = [
     "read_yaml",
     "read_z",
     "reading",
+    "refuse_filled",
+    "refuse_source",
     "resize_image",
     "rgb_from_pil",
     "write_depth",
     "write_depth_png",
+    "write_folder",
     "write_glb",
     "write_intrinsics",
     "write_ply",
     "write_rgb",
+    "writing",
 ]

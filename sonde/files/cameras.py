@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sonde.files.documents import read_text
 from sonde.files.safely import reading
 from sonde.files.writing import atomic_write
 from sonde.types import MatrixArray
@@ -16,7 +17,7 @@ def read_intrinsics(path: Path | str) -> MatrixArray:
         ValueError: the file is missing or holds anything else.
     """
     with reading(path, "expected the three rows of the matrix, or fx fy cx cy"):
-        numbers = np.array(Path(path).read_text().replace(",", " ").split(), dtype=np.float64)
+        numbers = np.array(read_text(path).replace(",", " ").split(), dtype=np.float64)
         if numbers.size == 4:
             fx, fy, cx, cy = numbers
             numbers = np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1])
@@ -27,8 +28,10 @@ def read_intrinsics(path: Path | str) -> MatrixArray:
 
 
 def is_camera(matrix: MatrixArray) -> bool:
-    """Whether the focal lengths are above 0 and the last row is 0 0 1."""
-    return bool(matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1)))
+    """Whether all numbers are finite, the focal lengths above 0 and the last row 0 0 1."""
+    return bool(
+        np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.allclose(matrix[2], (0, 0, 1))
+    )
 
 
 def write_intrinsics(path: Path | str, matrix: MatrixArray) -> None:

@@ -1,6 +1,7 @@
 """What a header claims against what its file can hold, checked before any memory is taken."""
 
 import os
+from io import BufferedReader, BytesIO
 
 MULTIPLE = "SONDE_LARGEST_MULTIPLE"
 """The environment variable that raises `LARGEST_MULTIPLE`."""
@@ -32,6 +33,19 @@ def check_packed(claimed: int, held: int) -> None:
             f"it claims {claimed:,} bytes in a file of {held:,}, more than {multiple} times as many; if you trust it, "
             f"set {MULTIPLE} to a larger number"
         )
+
+
+def count_bytes(file: BufferedReader | BytesIO) -> int:
+    """The size of an open file; its position stays."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
+
+
+def count_rest(file: BufferedReader | BytesIO) -> int:
+    """The bytes of an open file from its position on."""
+    return count_bytes(file) - file.tell()
 
 
 def read_multiple() -> int:

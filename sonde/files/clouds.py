@@ -4,49 +4,46 @@ Values keep the unit of the file, and rows run top to bottom. Pixels that the se
 (NaN, inf or 0): `sonde.geometry.depth_from_xyz` decides what to trust.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
+from sonde.files.channels import is_map
+from sonde.files.npy import ArrayHeader, open_npy, read_headers, read_npz
+from sonde.files.pcd import read_pcd
+from sonde.files.ply import read_ply
+from sonde.files.rows import Points, organise
 from sonde.files.safely import reading
 from sonde.files.writing import atomic_write
+from sonde.spelling import shorten
 from sonde.types import DepthArray, XYZArray
 
-Points = Float[np.ndarray, "n 3"]
 Colours = UInt8[np.ndarray, "n 3"]
 
 ARRAY_NAMES = ("xyz", "points", "point_cloud", "pointcloud", "cloud", "z", "depth")
 """Names of the array in an .npz, in order of preference."""
 
-PLY_TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
-}
-PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-
-SIZE_NOTE = re.compile(r"(?:comment|obj_info)\W+(?:num_?)?(width|height|cols|columns|rows)\W+(\d+)", re.IGNORECASE)
-"""How PLY writers note an organised cloud: `comment width 640`, `obj_info num_cols 640`."""
+CHECKED_PIXELS = 10_000
+"""Approximate number of pixels whose z tells which way it points."""
 
 
-def read_xyz(path: Path | str, size: tuple[int, int] | None = None) -> XYZArray | DepthArray:
+def read_xyz(path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "") -> XYZArray | DepthArray:
     """The organised cloud, (h, w, 3), or (h, w) if the file holds only Z; in the unit of the file.
 
     A .npy file is memory-mapped: slice what you need, such as `[..., 2]`, and nothing else is read.
 
     Args:
-        path: .npy, .npz (the array named xyz, points, cloud, z, depth …), .ply or .pcd (ascii or binary).
+        path: .npy, .npz (the array named xyz, points, cloud, z, depth …), .ply or .pcd.
         size: (height, width) of the matching image. It gives rows and columns to a .ply or .pcd that does not state
             its own size, if the image is one, two or four times as large as the cloud.
+        flip: axes whose numbers change their sign: `yz` for a cloud with y up and z backwards.
 
     Raises:
-        ValueError: the file is missing, truncated, pickled, not organised or of another format; the message has the
-            remedy.
+        ValueError: the file is missing, truncated, pickled, not organised or of another format, or most of its z are
+            negative; the message has the remedy.
     """
     path = Path(path)
     if path.suffix.lower() not in CLOUDS:
@@ -55,12 +52,16 @@ def read_xyz(path: Path | str, size: tuple[int, int] | None = None) -> XYZArray 
         array = CLOUDS[path.suffix.lower()](path)
         if path.suffix.lower() in (".ply", ".pcd") and array.ndim == 2:
             array = _organise(array, size)
-        return _check(array)
+        array = flip_axes(_check(array), flip)
+        behind = lies_behind(array)
+    if behind:
+        raise ValueError(_explain_axes(path, flip))
+    return array
 
 
-def read_z(path: Path | str, size: tuple[int, int] | None = None) -> DepthArray:
+def read_z(path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "") -> DepthArray:
     """Only the Z of `read_xyz`, (h, w) float32, in the unit of the file."""
-    xyz = read_xyz(path, size)
+    xyz = read_xyz(path, size, flip=flip)
     with reading(path, _suggest_remedy(Path(path))):
         return np.array(xyz if xyz.ndim == 2 else xyz[..., 2], dtype=np.float32, order="C")
 
@@ -79,6 +80,62 @@ def write_glb(path: Path | str, points: Points, colours: Colours | None = None) 
         tmp_path.write_bytes(bytes(trimesh.Scene([cloud]).export(file_type="glb")))  # type: ignore[arg-type]  # typed for every format
 
 
+def holds_cloud(path: Path) -> bool:
+    """Whether a file holds points rather than a depth map: by its suffix, and a .npy or .npz by its shapes.
+
+    Raises:
+        ValueError: a .npy or .npz that cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz"):
+        return suffix in CLOUDS
+    with reading(path, _suggest_remedy(path)):
+        shapes = [open_npy(path).shape] if suffix == ".npy" else [each.shape for each in read_headers(path).values()]
+    return not any(map(is_map, shapes)) and any(len(shape) == 3 and shape[2] == 3 for shape in shapes)
+
+
+def check_flip(flip: str) -> str:
+    """The axes that are flipped: some of x, y and z, each once; empty for none.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if len(set(flip)) < len(flip) or not set(flip) <= set("xyz"):
+        raise ValueError(f"flip {shorten(flip)!r}: expected axes, such as yz for a cloud with y up and z backwards")
+    return flip
+
+
+def flip_axes(array: np.ndarray, flip: str) -> np.ndarray:
+    """A cloud, (h, w, 3), or its Z, (h, w), with the signs of some axes changed; itself if there are none."""
+    signs = np.array([-1 if axis in check_flip(flip) else 1 for axis in "xyz"], array.dtype)
+    if not flip or (array.ndim == 2 and "z" not in flip):
+        return array
+    return array * (signs[2] if array.ndim == 2 else signs)
+
+
+def lies_behind(array: np.ndarray) -> bool:
+    """Whether more than half of the points that were seen have a negative z, by a sample of rows and columns."""
+    stride = max(1, int((array.shape[0] * array.shape[1] / CHECKED_PIXELS) ** 0.5))
+    z = np.asarray(array[::stride, ::stride] if array.ndim == 2 else array[::stride, ::stride, 2])
+    seen = z[np.isfinite(z) & (z != 0)]
+    return bool(2 * np.count_nonzero(seen < 0) > seen.size)
+
+
+def _explain_axes(path: Path, flip: str) -> str:
+    said = (
+        f"With flip {flip!r} most z of {shorten(path)} are negative"
+        if flip
+        else f"Most z of {shorten(path)} are negative"
+    )
+    if flip:
+        return f"{said}: sonde takes x right, y down and z forward; give other axes, or none."
+    return (
+        f"{said}, as where y points up and z backwards (OpenGL, librealsense): sonde takes x right, y down and z "
+        "forward. `sonde data convert IMAGES CLOUDS OUT --flip yz` turns them (with --depth-scale 0.001 if they are in "
+        'millimetres); in the folder layout dataset.json does it, with the key flip: "yz".'
+    )
+
+
 def _suggest_remedy(path: Path) -> str:
     if path.suffix.lower() in (".npy", ".npz"):
         save = "np.save(path, xyz" if path.suffix.lower() == ".npy" else "np.savez(path, xyz=xyz"
@@ -94,113 +151,37 @@ def _check(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == wide else array.astype(wide)
 
 
-def _is_organised(array: np.ndarray) -> bool:
-    return (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) and min(array.shape[:2]) > 1
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    return np.lib.format.open_memmap(path, mode="r")
+def _is_organised(array: np.ndarray | ArrayHeader) -> bool:
+    shape = array.shape
+    return (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) and min(shape[:2]) > 1
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        named = [name for known in ARRAY_NAMES for name in archive.files if name.lower() == known]
-        fitting = (array for name in named or archive.files if _is_organised(array := archive[name]))
-        array = next(fitting, None)
-        if array is None:
-            raise ValueError(f"it holds {', '.join(archive.files)}, none of (height, width, 3) or (height, width)")
-        if not named and next(fitting, None) is not None:
-            raise ValueError(f"it holds {', '.join(archive.files)}: which is the cloud is not clear; name it xyz")
-        return array
+    return read_npz(path, _choose_cloud)
 
 
-def _read_ply(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        header = _read_header(file, "end_header")
-        if header[0].strip() != "ply":
-            raise ValueError("it does not begin with 'ply'")
-        words = [line.split() for line in header]
-        order = PLY_ORDERS[next((word[1] for word in words if word[:1] == ["format"]), "none")]
-        elements = [index for index, word in enumerate(words) if word[:1] == ["element"]] + [len(words)]
-        vertex = words[elements[0]]
-        if vertex[1] != "vertex":
-            raise ValueError(f"its first element is {vertex[1]}, expected vertex")
-        lines = [word for word in words[elements[0] + 1 : elements[1]] if word[:1] == ["property"]]
-        fields = [(word[-1], order + PLY_TYPES[word[1]]) for word in lines]
-        points = _read_table(file, fields, int(vertex[2]), text=order == "")
-    notes = {name.lower(): int(value) for name, value in SIZE_NOTE.findall("\n".join(header))}
-    width = notes.get("width", notes.get("cols", notes.get("columns")))
-    height = notes.get("height", notes.get("rows"))
-    return points if width is None or height is None else _reshape(points, height, width)
-
-
-def _read_pcd(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        header = {key: values for key, *values in map(str.split, _read_header(file, "DATA")) if values}
-        data = header["DATA"][0]
-        if data not in ("ascii", "binary"):
-            raise ValueError(f"its data is {data}; pcl_convert_pcd_ascii_binary in.pcd out.pcd 1 makes it binary")
-        names, kinds = header["FIELDS"], header["TYPE"]
-        counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
-        types = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, header["SIZE"], strict=True)]
-        fields = [  # a field of several numbers, such as a descriptor, is several columns; all padding is called _
-            (name if count == 1 and name != "_" else f"{name}.{number}.{part}", type_)
-            for number, (name, type_, count) in enumerate(zip(names, types, counts, strict=True))
-            for part in range(count)
-        ]
-        width, height = int(header["WIDTH"][0]), int(header["HEIGHT"][0])
-        points = _read_table(file, fields, width * height, text=data == "ascii")
-    return points if height == 1 else _reshape(points, height, width)
-
-
-def _read_header(file: BinaryIO, last: str) -> list[str]:
-    lines: list[str] = []
-    while not (lines and lines[-1].startswith(last)):
-        line = file.readline(4096)
-        if not line or len(lines) > 1000:
-            raise ValueError(f"its header has no {last}")
-        text = line.decode("ascii", "replace").rstrip()
-        if text and not text.startswith("#"):
-            lines.append(text)
-    return lines
-
-
-def _read_table(file: BinaryIO, fields: list[tuple[str, str]], count: int, *, text: bool) -> Points:
-    """The x, y and z columns of the next `count` rows."""
-    names = [name for name, _ in fields]
-    if not {"x", "y", "z"} <= set(names):
-        raise ValueError(f"its points have {', '.join(names)}, no x, y and z")
-    if text:
-        columns = [names.index(name) for name in "xyz"]
-        points = np.loadtxt(file, np.float64, comments=None, usecols=columns, max_rows=count, ndmin=2)
-    else:
-        rows = np.dtype(fields)
-        body = file.read(count * rows.itemsize)
-        table = np.frombuffer(body, rows, len(body) // rows.itemsize)
-        points = np.stack([table[name] for name in "xyz"], axis=-1)
-    if len(points) != count:
-        raise ValueError(f"it ends after {len(points)} of {count} points")
-    return points
-
-
-def _reshape(points: Points, height: int, width: int) -> np.ndarray:
-    if height * width != len(points):
-        raise ValueError(f"its header says {width}x{height}, but it holds {len(points)} points")
-    return points.reshape(height, width, 3)
+def _choose_cloud(headers: Mapping[str, ArrayHeader]) -> str:
+    named = [name for known in ARRAY_NAMES for name in headers if name.lower() == known]
+    fitting = [name for name in named or headers if _is_organised(headers[name])]
+    if not fitting:
+        raise ValueError(f"it holds {', '.join(headers) or 'no arrays'}, none of (height, width, 3) or (height, width)")
+    if not named and len(fitting) > 1:
+        raise ValueError(f"it holds {', '.join(headers)}: which is the cloud is not clear; name it xyz")
+    return fitting[0]
 
 
 def _organise(points: Points, size: tuple[int, int] | None) -> np.ndarray:
     height, width = size or (0, 0)
     for factor in (1, 2, 4):
         if len(points) * factor**2 == height * width and height % factor == width % factor == 0:
-            return points.reshape(height // factor, width // factor, 3)
+            return organise(points, height // factor, width // factor)
     raise ValueError(f"its {len(points)} points are not organised: no width and height, and no image they fit")
 
 
 CLOUDS: dict[str, Callable[[Path], np.ndarray]] = {
-    ".npy": _read_npy,
+    ".npy": open_npy,
     ".npz": _read_npz,
-    ".ply": _read_ply,
-    ".pcd": _read_pcd,
+    ".ply": read_ply,
+    ".pcd": read_pcd,
 }
 """Reader by suffix."""

@@ -8,17 +8,20 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import GenericAlias, UnionType
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.composer import Composer
-from yaml.nodes import Node
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sonde.files.safely import reading
+from sonde.files.safely import FAULTS, describe_fault, reading
 from sonde.spelling import shorten
 
 T = TypeVar("T")
@@ -33,8 +36,9 @@ MARKS = (
 
 LARGEST_TEXT = 1 << 30
 """Bytes of a document. A manifest of 62 million labels is read line by line instead."""
-MOST_ALIASES = 100
-"""Aliases in a YAML document. Ten aliases of ten aliases, ten levels deep, are 10,000,000,000 values."""
+MOST_VALUES = 100_000
+"""Values of a YAML document with aliases, each counted as often as it is repeated. Ten aliases of ten aliases, ten
+levels deep, are 10,000,000,000."""
 DEEPEST = 100
 """Levels of lists and objects in a YAML document."""
 LONGEST_FIELD = 1 << 20
@@ -62,7 +66,7 @@ def decode_text(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: Path | str, kind: type[T], remedy: str) -> T:
+def read_json(path: Path | str, kind: type[T] | GenericAlias | UnionType, remedy: str) -> T:
     """A JSON document, checked against a type: a pydantic model, a TypedDict, a dataclass or `dict[str, int]`.
 
     Args:
@@ -77,7 +81,7 @@ def read_json(path: Path | str, kind: type[T], remedy: str) -> T:
         return parse_json(read_text(path), kind)
 
 
-def parse_json(text: str | bytes, kind: type[T]) -> T:
+def parse_json(text: str | bytes, kind: type[T] | GenericAlias | UnionType) -> T:
     """The JSON of a text, checked against a type.
 
     Raises:
@@ -86,19 +90,35 @@ def parse_json(text: str | bytes, kind: type[T]) -> T:
     return check_type(json.loads(text), kind)
 
 
-def check_type(document: object, kind: type[T]) -> T:
+def check_type(document: object, kind: type[T] | GenericAlias | UnionType) -> T:
     """The document, if it is of a type; a number is not taken from a string.
 
     Raises:
         ValueError: a key that is missing or a value of another type; the message names the key.
     """
     try:
-        return TypeAdapter(kind).validate_python(document, strict=False)
+        return _adapter(kind).validate_python(document)
     except ValidationError as error:
         raise ValueError(describe_errors(error)) from None
 
 
-def read_lines(path: Path | str, kind: type[T], remedy: str) -> list[T]:
+def check_exactly(document: object, kind: type[T] | GenericAlias | UnionType) -> T:
+    """As `check_type`, for JSON: no value is made of another type's, but lists become tuples, which JSON has not.
+
+    Raises:
+        ValueError: a key that is missing or a value of another type; the message names the key.
+    """
+    try:
+        return _adapter(kind).validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        raise ValueError(describe_errors(error)) from None
+
+
+# Building one takes longer than checking a line of a manifest. No `def`: beartype does not know its generic type.
+_adapter = cache(TypeAdapter[Any])
+
+
+def read_lines(path: Path | str, kind: type[T] | GenericAlias | UnionType, remedy: str) -> list[T]:
     """The objects of a JSON Lines file, each checked against a type; empty lines are passed over.
 
     Raises:
@@ -108,7 +128,7 @@ def read_lines(path: Path | str, kind: type[T], remedy: str) -> list[T]:
         return list(_parse_lines(read_text(path), kind))
 
 
-def _parse_lines(text: str, kind: type[T]) -> Iterator[T]:
+def _parse_lines(text: str, kind: type[T] | GenericAlias | UnionType) -> Iterator[T]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -135,35 +155,65 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML that sonde reads: {shorten(' '.join(str(error).split()))}") from None
+    except FAULTS as error:
+        raise ValueError(f"it is no YAML that sonde reads: {shorten(describe_fault(error))}") from None
 
 
 class Loader(yaml.SafeLoader):
-    """YAML's safe loader with limits; it reads 1e-4 as a number, as YAML 1.2 does, and never 1:30 as 90."""
+    """YAML's safe loader with limits and unique keys.
+
+    It reads scalars as YAML 1.2 does: 1e-4 is a number, 1:30 is not 90, and a date is text.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._aliases = 0
         self._depth = 0
+        self._sizes: dict[Node, int] = {}
+        """Values of each node that is complete, aliases repeated."""
+        self._has_alias = False
 
-    def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Count aliases and levels while the document is composed, before any value is made."""
-        self._aliases += self.check_event(yaml.AliasEvent)
-        if self._aliases > MOST_ALIASES:
-            raise yaml.YAMLError(f"it has more than {MOST_ALIASES} aliases")
+    # `Any`: the type stubs of PyYAML give these two parameters types that it does not pass.
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Count values and levels while the document is composed, before any value is made."""
+        if self.check_event(yaml.AliasEvent):
+            self._has_alias = True
+            node = Composer.compose_node(self, parent, index)
+            if node not in self._sizes:
+                raise yaml.YAMLError("an alias in it repeats the list or object that holds the alias")
+            return node
         if self._depth >= DEEPEST:
             raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep")
         self._depth += 1
         try:
-            return Composer.compose_node(self, parent, index)
+            node = Composer.compose_node(self, parent, index)
         finally:
             self._depth -= 1
+        assert node is not None
+        self._sizes[node] = 1 + sum(self._sizes[part] for part in _list_parts(node))
+        if self._has_alias and self._sizes[node] > MOST_VALUES:
+            raise yaml.YAMLError(f"with its aliases it has more than {MOST_VALUES:,} values")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        """Refuse an object that names a key twice: which of the two values counts, nobody sees."""
+        node = super().compose_mapping_node(anchor)
+        scalars = [key for key, _ in node.value if isinstance(key, ScalarNode) and key.value != "<<"]
+        keys = Counter((key.tag, key.value) for key in scalars)
+        if twice := next((name for (_, name), count in keys.items() if count > 1), None):
+            raise yaml.YAMLError(f"it names the key {shorten(twice, 60)!r} twice")
+        return node
 
 
-# PyYAML follows YAML 1.1: 1e-4 is a string, and 190:20 is a number of base 60.
+def _list_parts(node: Node) -> list[Node]:
+    """The nodes directly inside a node: items, or keys and values."""
+    if isinstance(node, MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, SequenceNode) else []
+
+
+# PyYAML follows YAML 1.1: 1e-4 is a string, 190:20 is a number of base 60, and 2026-01-01 is no text.
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]
+    first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver(
@@ -182,7 +232,7 @@ Loader.add_implicit_resolver(
 
 
 def read_table(path: Path | str, remedy: str) -> list[list[str]]:
-    """The rows of a CSV file, each a list of cells; empty rows are left out.
+    """The rows of a CSV file, each a list of cells; an empty row is an empty list.
 
     Raises:
         ValueError: a missing or damaged file, or a cell of more than `LONGEST_FIELD` characters; the message names it.
@@ -190,26 +240,26 @@ def read_table(path: Path | str, remedy: str) -> list[list[str]]:
     with reading(path, remedy):
         # The limit belongs to the whole process: it is only ever raised, never lowered.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-        return [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
+        return list(csv.reader(io.StringIO(read_text(path)), strict=True))
 
 
 def read_rows(path: Path | str, remedy: str) -> list[dict[str, str]]:
-    """The rows of a CSV file below its first row, as column -> cell.
+    """The rows of a CSV file below its first row, as column -> cell; empty rows are left out.
 
     Raises:
         ValueError: as for `read_table`, or a row whose cells are not as many as the columns, or a column named twice.
     """
     table = read_table(path, remedy)
     with reading(path, remedy):
-        if not table:
-            raise ValueError("it is empty")
-        columns, *rows = table
+        columns, *rows = table or [[]]
+        if not columns:
+            raise ValueError("it names no columns in its first row")
         if len(set(columns)) < len(columns):
             raise ValueError("it names a column twice")
         for number, row in enumerate(rows, 2):
-            if len(row) != len(columns):
+            if len(row) not in (0, len(columns)):
                 raise ValueError(f"row {number} has {len(row)} cells for {len(columns)} columns")
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        return [dict(zip(columns, row, strict=True)) for row in rows if row]
 
 
 def describe_errors(error: ValidationError) -> str:

@@ -1,15 +1,17 @@
 """Colour images in any common format, as (h, w, 3) uint8 RGB; and depth in colour."""
 
+from contextlib import nullcontext
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
 from matplotlib import colormaps
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL import Image, ImageMode, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import II, IMAGELENGTH, IMAGEWIDTH, MM, OPEN_INFO, TiffImageFile
 
-from sonde.files.safely import reading
+from sonde.files.claims import check_packed, count_bytes
+from sonde.files.safely import mute, reading
 from sonde.files.writing import atomic_write
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
@@ -21,6 +23,17 @@ ORIENTATION = 0x0112
 """The EXIF tag of the camera's orientation."""
 SIDEWAYS = (5, 6, 7, 8)
 """Values of `ORIENTATION` that swap width and height."""
+
+NEEDS_A_PROGRAM = ("EPS",)
+"""Formats of Pillow that it gives to another program to read."""
+
+# Pillow unpacks 64-bit floats and big-endian whole numbers of 32 bits, but does not know them in a TIFF.
+OPEN_INFO.setdefault((II, 1, (3,), 1, (64,), ()), ("F", "F;64F"))
+OPEN_INFO.setdefault((MM, 1, (3,), 1, (64,), ()), ("F", "F;64BF"))
+OPEN_INFO.setdefault((MM, 1, (1,), 1, (32,), ()), ("I", "I;32B"))
+
+SWAPPED = ("F;32BF", "F;64BF", "I;32B", "I;32BS", "I;16BS")
+"""Pillow's names of big-endian numbers in a TIFF; with N for B they are numbers in the machine's order."""
 
 INVALID_GREY = 128
 """The grey level of pixels without depth. No colour of the colour map is grey."""
@@ -48,6 +61,7 @@ def decode_rgb(data: bytes, name: str) -> RGBArray:
 
 def rgb_from_pil(image: Image.Image) -> RGBArray:
     """Convert an open image by the rules of `read_rgb`."""
+    load_pixels(image)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         return _rgb_from_grey(np.asarray(image), 65535)
@@ -70,18 +84,39 @@ def image_size(path: Path | str, data: bytes | None = None) -> tuple[int, int]:
         return (width, height) if image.getexif().get(ORIENTATION, 1) in SIDEWAYS else (height, width)
 
 
+def read_orientation(path: Path | str) -> int:
+    """EXIF's orientation of an image, from its header: 1 (upright, or not stated) to 8."""
+    with reading(path, "save it again as a PNG or JPEG"), Path(path).open("rb") as file, open_image(file) as image:
+        stated = image.getexif().get(ORIENTATION, 1)
+        return stated if stated in range(1, 9) else 1
+
+
 def open_image(file: BufferedReader | BytesIO) -> Image.Image:
-    """Open an image with Pillow, always from a file object.
+    """Open an image with Pillow, always from a file object; its size is checked, and no pixel is read yet.
 
     Given a name, Pillow maps a plain TIFF into memory with the width it has after rotation, which is wrong.
 
     Raises:
-        ValueError: the content is not an image.
+        ValueError: the content is not an image, or claims more pixels than a file of its size can hold.
     """
     try:
-        return Image.open(file)
+        image = Image.open(file)
     except UnidentifiedImageError:  # its text holds a memory address, which differs on every run
         raise ValueError("its content is not an image") from None
+    if image.format in NEEDS_A_PROGRAM:
+        raise ValueError(f"its content is {image.format}, which is no image of pixels")
+    mode = ImageMode.getmode(image.mode)
+    check_packed(image.width * image.height * len(mode.bands) * np.dtype(mode.typestr).itemsize, count_bytes(file))
+    if isinstance(image, TiffImageFile):
+        _mend_byte_order(image)
+    return image
+
+
+def load_pixels(image: Image.Image) -> None:
+    """Read the pixels of an open image; libtiff, which speaks on stderr of a damaged file, is not heard."""
+    packed = isinstance(image, TiffImageFile) and any(tile.codec_name == "libtiff" for tile in image.tile)
+    with mute() if packed else nullcontext():
+        image.load()
 
 
 def write_rgb(path: Path | str, image: RGBArray) -> None:
@@ -141,6 +176,19 @@ def _read_stored_size(image: Image.Image) -> tuple[int, int]:
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
     return image.size
+
+
+def _mend_byte_order(image: TiffImageFile) -> None:
+    """Let Pillow take the numbers of a compressed big-endian TIFF in the machine's order, in which libtiff gives them.
+
+    Without it they are read with their bytes exchanged, except for 16 bits.
+    """
+    image.tile = [
+        tile._replace(args=(tile.args[0].replace("B", "N", 1), *tile.args[1:]))
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple) and tile.args[0] in SWAPPED
+        else tile
+        for tile in image.tile
+    ]
 
 
 def _rgb_from_grey(levels: Num[np.ndarray, "h w"], white: int) -> RGBArray:

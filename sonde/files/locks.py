@@ -33,6 +33,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another process writes to the folder; the message names it.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
@@ -49,6 +50,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
         (folder / NOTE).unlink(missing_ok=True)
         (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders that were made, innermost first, if nothing was written: after a mistake in the settings."""
+    for path in folders:
+        try:
+            path.rmdir()
+        except OSError:
+            return  # it holds something, or is gone
 
 
 def _write_note(folder: Path) -> None:

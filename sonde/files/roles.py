@@ -10,7 +10,7 @@ from io import BufferedReader
 from PIL import Image
 from PIL.ContainerIO import ContainerIO
 
-from sonde.files.safely import FAULTS
+from sonde.files.safely import FAULTS, hearing
 from sonde.renamed import keep_old_names
 
 COLOUR = r"rgb|colou?r|image|img"
@@ -20,7 +20,7 @@ DEPTH = r"depth|depthmap|rawdepth|disparity|disp"
 BESIDE = r"left|sync|raw|xyz|cloud"
 """Words that identify neither the role nor the capture."""
 
-ROLE = re.compile(rf"(?:^|(?<=[_\-.]))(?:{COLOUR}|{DEPTH}|{BESIDE})(?=[_\-.]|$)", re.IGNORECASE)
+ROLE = re.compile(rf"(?:^|(?<=[_\-.]))(?:(?:{COLOUR}|photo|{DEPTH})s?|disparities|{BESIDE})(?=[_\-.]|$)", re.IGNORECASE)
 """The part of a name that states the role of a file, not its capture."""
 
 BEGIN, END = r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))", r"(?:(?![A-Za-z])|(?=[A-Z][a-z]))"
@@ -65,7 +65,7 @@ def read_mode(file: BufferedReader | ContainerIO) -> str:
         return "LA" if kind == 4 else "RGB"
     file.seek(0)
     try:
-        with Image.open(file) as image:
+        with hearing(), Image.open(file) as image:
             return image.mode
     except FAULTS:
         return ""

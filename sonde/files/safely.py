@@ -6,14 +6,13 @@ import pickle
 import stat
 import struct
 import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TextIO
+from threading import Lock
 
 import yaml
 from PIL import Image
@@ -40,6 +39,7 @@ FAULTS = (
     pickle.UnpicklingError,
     tokenize.TokenError,  # NumPy parses headers as Python
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
     SafetensorError,
 )
 """Exceptions that libraries raise for a corrupt or truncated file, or one of another format."""
@@ -52,6 +52,9 @@ KINDS = {
 }
 """What is neither file nor folder: reading it can wait for ever, or never end."""
 
+STDERR = 2
+_muting = Lock()
+
 _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 """The warnings of libraries about the file that is being read."""
 
@@ -62,18 +65,43 @@ def reading(path: Path | str, remedy: str) -> Iterator[None]:
 
     A FIFO, a socket or a device is refused before the block begins.
     """
+    with hearing() as heard:
+        try:
+            refuse_special(path)
+            yield
+        except FileNotFoundError:
+            raise ValueError(f"{shorten(path)} does not exist.") from None
+        except FAULTS as error:
+            reason = "; ".join(dict.fromkeys([describe_fault(error), *heard]))
+            raise ValueError(f"{shorten(path)} cannot be read ({shorten(reason)}): {remedy}.") from error
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Collect the warnings that `hear_warning` takes while the block runs."""
     heard: list[str] = []
     mark = _heard.set(heard)
     try:
-        refuse_special(path)
-        yield
-    except FileNotFoundError:
-        raise ValueError(f"{shorten(path)} does not exist.") from None
-    except FAULTS as error:
-        reason = "; ".join(dict.fromkeys([describe_fault(error), *heard]))
-        raise ValueError(f"{shorten(path)} cannot be read ({shorten(reason)}): {remedy}.") from error
+        yield heard
     finally:
         _heard.reset(mark)
+
+
+@contextmanager
+def mute() -> Iterator[None]:
+    """Let what libraries written in C print on stderr about a damaged file go nowhere.
+
+    stderr belongs to the whole process, so the block must be as short as one call.
+    """
+    with _muting, ExitStack() as stack:
+        with suppress(OSError):  # stderr is closed
+            kept = os.dup(STDERR)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, STDERR)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, nowhere)
+            os.dup2(nowhere, STDERR)
+        yield
 
 
 def describe_fault(error: BaseException) -> str:
@@ -102,25 +130,12 @@ def refuse_special(path: Path | str) -> None:
         raise ValueError(f"it is {kind}, not a file")
 
 
-def hear_warnings() -> None:
-    """Make warnings about a file that is being read part of its reason, instead of lines on stderr.
+def hear_warning(message: Warning | str) -> bool:
+    """Take a library's warning as part of the reason of the file that is being read; False if none is.
 
-    The program calls it once; as a library sonde leaves Python's warnings alone.
+    The program gives it what Python would print on stderr; as a library sonde leaves warnings alone.
     """
-    print_warning = warnings.showwarning
-
-    def hear(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        heard = _heard.get()
-        if heard is None:
-            print_warning(message, category, filename, lineno, file, line)
-        else:
-            heard.append(" ".join(str(message).split()).rstrip("."))
-
-    warnings.showwarning = hear
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(" ".join(str(message).split()).rstrip("."))
+    return heard is not None

@@ -5,14 +5,38 @@ Every verb and every reader lists its sources here, so one entry that nobody can
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from fnmatch import translate
+from io import BufferedReader
+from pathlib import Path
+from types import MappingProxyType
 
 from sonde.files.safely import KINDS
 from sonde.ids import LONGEST_PART
-from sonde.spelling import CONTROL
+from sonde.spelling import CONTROL, shorten
+
+SYSTEM_FOLDERS = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
+"""Folders that a file system keeps for itself; they are hidden in all but name."""
+
+NONE: Mapping[str, str] = MappingProxyType({})
+CONVERT = "{} is not among the formats that sonde reads in a folder; convert it to PNG or JPEG{}"
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".pef")
+"""Suffixes of what a camera writes beside its JPEG, or alone."""
+FOREIGN: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif"), CONVERT.format("HEIC", ", for example with `heif-convert`")),
+        ".avif": CONVERT.format("AVIF", ", for example with `avifdec`"),
+        ".jxl": CONVERT.format("JPEG XL", ", for example with `djxl`"),
+        **dict.fromkeys((".jp2", ".j2k"), CONVERT.format("JPEG 2000", ", for example with `opj_decompress`")),
+        ".gif": CONVERT.format("GIF", ""),
+        ".psd": CONVERT.format("PSD", ""),
+        **dict.fromkeys(RAW, CONVERT.format("a camera's raw format", ", for example with `darktable-cli`")),
+    }
+)
+"""Suffix of pictures that no reader of images knows -> the way out."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +47,48 @@ class Listing:
     names: list[str] = field(default_factory=list)
     """Regular files, sorted."""
     passed_over: list[tuple[str, str]] = field(default_factory=list)
-    """(name, reason), sorted; the names may hold control characters."""
+    """(name, reason), sorted; the names may hold control characters. A folder's name ends with `/`."""
 
     @property
     def paths(self) -> list[Path]:
         """The files."""
         return [self.root / name for name in self.names]
 
-    def match(self, pattern: str) -> list[Path]:
-        """The files that end in a pattern of parts, such as `images/*.png`: what `root.glob("**/images/*.png")` is."""
-        return [self.root / name for name in self.names if PurePosixPath(name).match(pattern)]
+    @property
+    def failed(self) -> list[tuple[Path, str]]:
+        """(path, reason) of what was passed over."""
+        return [(self.root / name, reason) for name, reason in self.passed_over]
+
+    @property
+    def wanted(self) -> list[str]:
+        """The files, and those passed over, sorted: for readers that pair files before they open them."""
+        return sorted([*self.names, *(name for name, _ in self.passed_over if name[-1] != "/")])
+
+    @property
+    def closed(self) -> list[Path]:
+        """The folders that were passed over."""
+        return [self.root / name for name, _ in self.passed_over if name[-1] == "/"]
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each folder that was passed over."""
+        return [
+            f"{shorten(self.root / name)} is passed over: {why}." for name, why in self.passed_over if name[-1] == "/"
+        ]
+
+    def match(self, *patterns: str) -> list[Path]:
+        """Those of `wanted` that end in a pattern of parts, such as `images/*.png`: `root.glob("**/images/*.png")`."""
+        ends = [[re.compile(translate(part)) for part in pattern.split("/")] for pattern in patterns]
+        return [self.root / name for name in self.wanted if any(_fits(name, parts) for parts in ends)]
 
 
-def list_files(root: Path, suffixes: Collection[str] = (), *, without: Path | None = None) -> Listing:
+def list_files(
+    root: Path,
+    suffixes: Collection[str] = (),
+    *,
+    without: Path | None = None,
+    foreign: Mapping[str, str] = NONE,
+) -> Listing:
     """The files below a folder that can be read; hidden files and folders are left out.
 
     Links are followed. A link to a folder that is listed already, such as one above it, is not entered again.
@@ -44,12 +97,20 @@ def list_files(root: Path, suffixes: Collection[str] = (), *, without: Path | No
         root: the folder.
         suffixes: in lower case; empty takes every file. Files with other suffixes are left out without a word.
         without: a folder that is not entered, such as that of the output.
+        foreign: suffix -> reason for files that are passed over, such as FOREIGN.
     """
     found = Listing(root)
-    seen = {root.resolve()} | ({without.resolve()} if without is not None else set())
-    _walk(root, "", seen, tuple(suffixes), found)
+    seen = {os.path.realpath(root)} | ({os.path.realpath(without)} if without is not None else set())
+    places = [(os.fspath(root), "")]
+    while places:  # a stack: folders may be nested deeper than functions
+        place, prefix = places.pop()
+        folders = _sort(_scan(place, prefix, found), prefix, tuple(suffixes), foreign, found)
+        into = [(entry, os.path.realpath(entry.path)) for entry in folders]
+        new = [entry for entry, real in into if real not in seen]
+        seen.update(real for _, real in into)
+        places += [(entry.path, f"{prefix}{entry.name}/") for entry in reversed(new)]
     found.names.sort()
-    found.passed_over.sort()
+    found.passed_over[:] = sorted(_without_raw(found) if foreign else found.passed_over)
     return found
 
 
@@ -59,13 +120,13 @@ def explain_unreadable(path: Path | str) -> str:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a name that is not UTF-8 may be a text
     except (OSError, ValueError) as error:
         return _explain_error(path, error)
-    if stat.S_ISDIR(mode):
-        return "it is a folder"
-    return next((f"it is {words}, not a file" for is_kind, words in KINDS.items() if is_kind(mode)), "")
+    return _explain_mode(mode)
 
 
 def explain_bad_name(name: str) -> str:
     """Why a file's name is no use for an output or a list; empty if it is sound."""
+    if name.isascii() and name.isprintable() and len(name) <= LONGEST_PART:
+        return ""  # nearly every name; the rest of the function takes five times as long
     if any("\ud800" <= letter <= "\udfff" for letter in name):
         return "its name is not UTF-8; rename it"
     if CONTROL.search(name):
@@ -75,45 +136,96 @@ def explain_bad_name(name: str) -> str:
     return ""
 
 
-def _walk(place: Path, prefix: str, seen: set[Path], suffixes: tuple[str, ...], found: Listing) -> None:
+def refuse_source(path: Path | str) -> None:
+    """Refuse what was given as a source and is neither file nor folder.
+
+    Raises:
+        ValueError: it does not exist, or is a FIFO, a socket, a device, or a link that leads nowhere.
+    """
+    reason = explain_unreadable(path)
+    if reason and not os.path.isdir(path):  # noqa: PTH112 - as above
+        raise ValueError(f"{shorten(path)} cannot be read ({reason}): expected a file or a folder.")
+
+
+def open_file(path: Path) -> BufferedReader:
+    """A file opened for reading; a FIFO, a socket or a device is refused, and never waited for.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no regular file; the message does not name it.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if reason := _explain_mode(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(reason)
+    return file
+
+
+def _without_raw(found: Listing) -> list[tuple[str, str]]:
+    """What was passed over, but for raw files whose photograph lies beside them in another format."""
+    known = {os.path.splitext(name)[0] for name in found.names}  # noqa: PTH122
+    parts = [(*os.path.splitext(name), why) for name, why in found.passed_over]  # noqa: PTH122
+    return [(stem + end, why) for stem, end, why in parts if end.lower() not in RAW or stem not in known]
+
+
+def _fits(name: str, parts: list[re.Pattern[str]]) -> bool:
+    """Whether the last parts of a name fit; the last one is tried first, since it decides most often."""
+    own = name.rsplit("/", len(parts))[-len(parts) :]
+    return len(own) == len(parts) and all(part.match(text) for part, text in zip(parts[::-1], own[::-1], strict=True))
+
+
+def _sort(
+    entries: Iterator["os.DirEntry[str]"],
+    prefix: str,
+    suffixes: tuple[str, ...],
+    foreign: Mapping[str, str],
+    found: Listing,
+) -> list["os.DirEntry[str]"]:
+    """Put the files of a folder into the listing; the folders to enter."""
     folders: list[os.DirEntry[str]] = []
-    for entry in _scan(place, prefix, found):
+    known = (*suffixes, *foreign) if suffixes else ()
+    for entry in entries:
         if _is_folder(entry):
-            folders.append(entry)
-        elif not suffixes or entry.name.lower().endswith(suffixes):
-            reason = explain_bad_name(entry.name) or ("" if _is_plain(entry) else explain_unreadable(entry.path))
-            if reason:
+            if reason := explain_bad_name(entry.name):
+                found.passed_over.append((f"{prefix}{entry.name}/", reason))
+            elif entry.name not in SYSTEM_FOLDERS:
+                folders.append(entry)
+        elif not known or entry.name.lower().endswith(known):
+            if reason := _explain_entry(entry, foreign):
                 found.passed_over.append((prefix + entry.name, reason))
             else:
                 found.names.append(prefix + entry.name)
-    into = [(entry, Path(entry.path).resolve()) for entry in folders]
-    new = [entry for entry, real in into if real not in seen]
-    seen.update(real for _, real in into)
-    for entry in new:
-        if reason := explain_bad_name(entry.name):
-            found.passed_over.append((f"{prefix}{entry.name}/", reason))
-        else:
-            _walk(Path(entry.path), f"{prefix}{entry.name}/", seen, suffixes, found)
+    return folders
 
 
-def _scan(place: Path, prefix: str, found: Listing) -> Iterator[os.DirEntry[str]]:
+def _scan(place: str, prefix: str, found: Listing) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(place) as entries:
             yield from sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        found.passed_over.append((prefix or ".", _explain_error(place, error)))
+        found.passed_over.append((prefix or "./", _explain_error(place, error)))
 
 
-def _is_plain(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a regular file and no link; the system says it without a look at the file."""
-    return entry.is_file(follow_symlinks=False)
+def _explain_entry(entry: "os.DirEntry[str]", foreign: Mapping[str, str]) -> str:
+    if reason := explain_bad_name(entry.name):
+        return reason
+    # The system tells a regular file that is no link without a look at it.
+    if not entry.is_file(follow_symlinks=False) and (reason := explain_unreadable(entry.path)):
+        return reason
+    return foreign.get(os.path.splitext(entry.name)[1].lower(), "") if foreign else ""  # noqa: PTH122
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a loop of links
         return False
+
+
+def _explain_mode(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return ""
+    return next((f"it is {words}, not a file" for is_kind, words in KINDS.items() if is_kind(mode)), "it is a folder")
 
 
 def _explain_error(path: Path | str, error: OSError | ValueError) -> str:

@@ -3,13 +3,16 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+from weakref import finalize
 
 from safetensors import SafetensorError
 
+from sonde.files.sources import explain_unreadable
 from sonde.spelling import shorten
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -35,8 +38,10 @@ REMEDIES: dict[int | None, str] = {
 
 RUST = re.compile(r"\(os error (\d+)\)")
 """How safetensors names the error number inside its text."""
-SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""What NumPy says of a full disk, without an error number."""
+TORCH_WRITE = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos")
+"""What torch says of a file that it cannot write. NumPy and torch give no error number."""
+LITTLE = 64 << 20
+"""Bytes of free space at which a write that failed for no stated reason is taken for one on a full disk."""
 
 
 @contextmanager
@@ -50,24 +55,94 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     tmp_path = path.with_name(f".{uuid4().hex}{path.suffix}")  # writers choose their format by the suffix
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield tmp_path
-        tmp_path.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise name_file(error, path, tmp_path) from error
+        with writing(path, tmp_path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield tmp_path
+            tmp_path.replace(path)
     finally:
         _remove(tmp_path)
 
 
-def name_file(error: OSError | SafetensorError, path: Path, tmp_path: Path | None = None) -> OSError:
+@contextmanager
+def writing(path: Path, tmp_path: Path | None = None) -> Iterator[None]:
+    """Give a write that fails inside the number of the system's error and the name of its file, whatever library wrote.
+
+    Args:
+        path: what is written; an error that names another file stays as it is.
+        tmp_path: where it is written meanwhile; errors below it name `path` instead.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise name_file(error, path, tmp_path) from error
+    except RuntimeError as error:
+        if not TORCH_WRITE.search(str(error)):
+            raise
+        raise name_file(error, path, tmp_path) from error
+
+
+class OutputFolder:
+    """A folder that a job writes to, made once: when it is removed meanwhile, the job ends instead of making it anew.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._own = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        finalize(self, os.close, self._own)
+
+    def check(self) -> None:
+        """Raise FileNotFoundError if the folder was removed or replaced since it was made."""
+        if not self.is_there():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+
+    def is_there(self) -> bool:
+        """Whether the folder is the one that was made."""
+        try:
+            # As long as it is open, no other folder gets its number.
+            return os.path.samestat(os.fstat(self._own), self.path.stat())
+        except OSError:
+            return False
+
+
+def check_output(folder: Path | str) -> None:
+    """Refuse a folder for an output that cannot be made, before any work.
+
+    Raises:
+        ValueError: a file, a device or a link that leads nowhere stands there, or above it.
+    """
+    folder = Path(folder)
+    for path in (folder, *folder.parents):
+        if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that is too long
+            return
+        if os.path.lexists(path):
+            reason = explain_unreadable(path) or "it is a file"
+            raise ValueError(f"{shorten(path)} is no folder ({reason}): give another name for the output.")
+
+
+def name_file(error: Exception, path: Path, tmp_path: Path | None = None) -> OSError:
     """The error of a failed write with its number and with `path` as its file; an error of another file stays."""
-    if isinstance(error, OSError) and error.filename not in (None, str(tmp_path)):
-        return error
+    if isinstance(error, OSError) and error.filename is not None:
+        below = tmp_path is not None and os.fsdecode(error.filename).startswith(str(tmp_path))
+        if not below:
+            return error
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
         found = RUST.search(str(error))
-        number = int(found[1]) if found else errno.ENOSPC if SHORT_WRITE.search(str(error)) else errno.EIO
+        number = int(found[1]) if found else _guess_number(path)
     return OSError(number, os.strerror(number), str(path))
+
+
+def _guess_number(path: Path) -> int:
+    """Why a library could not write that does not say it: a full disk, if there is next to no space."""
+    place = next(folder for folder in path.absolute().parents if folder.is_dir())
+    return errno.ENOSPC if shutil.disk_usage(place).free < LITTLE else errno.EIO
 
 
 def explain_os_error(error: OSError) -> str:

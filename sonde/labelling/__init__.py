@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from sonde import files
 from sonde.labelling.chunks import FORMATS
 from sonde.labelling.engines import ENGINES
 from sonde.labelling.job import Job, begin, count_lines, list_passed_over, merge
@@ -39,7 +40,9 @@ class LabelResult(NamedTuple):
     passed_over: int = 0
     """Depth maps of the source, which are not labelled; see `unlabeled.open_images`."""
     list: Path | None = None
-    """Where they are listed, if there are any."""
+    """Where they are listed, if there are any, with what cannot be read."""
+    unread: int = 0
+    """What cannot be read and has no id, such as a picture of a format that sonde does not read."""
 
 
 @takes(LabelOptions)
@@ -68,13 +71,16 @@ def label(
     """
     if options.engine not in ENGINES:
         raise ValueError(f"No engine {options.engine!r}: {nearest(options.engine, list(ENGINES))}")
+    files.check_output(out)
     teacher = load_teacher(model, options.max_depth)
     job = begin(prepare(teacher, images, out, options=options))
     list_passed_over(job)
     _label_rest(job, teacher, progress)
     passed = len(job.images.passed_over)
-    listed = job.passed_over if passed else None
-    return LabelResult(job.manifest, count_lines(job.manifest), job.rejected, count_lines(job.rejected), passed, listed)
+    unread = len(job.images.unread)
+    listed = job.passed_over if passed or unread else None
+    labels, rejected = count_lines(job.manifest), count_lines(job.rejected)
+    return LabelResult(job.manifest, labels, job.rejected, rejected, passed, listed, unread)
 
 
 def _label_rest(job: Job, teacher: DepthModel, progress: Progress | None) -> None:

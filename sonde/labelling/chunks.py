@@ -5,6 +5,7 @@ fixed composition, so that no label depends on where a run was interrupted. The 
 where it exists, the chunk is done.
 """
 
+import errno
 import io
 import json
 import os
@@ -24,11 +25,24 @@ import torch
 from torch import Tensor
 
 from sonde import files
+from sonde.files.safely import describe_fault
 from sonde.labelling import quality
 from sonde.labelling.job import Job, LabelLine, RejectedLine, write_whole
-from sonde.models import DepthModel
+from sonde.models import DepthModel, check_finite
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, RGBArray
+
+OF_ONE_FILE = (
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,  # a socket
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+)
+"""Numbers of errors that say something of one file, not of its disk."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -71,19 +85,20 @@ def label_chunks(job: Job, model: DepthModel, chunks: Iterable[int], workers: in
     """Label chunks in this order, and yield each when it is done; `model` must come from `prepare_network`.
 
     Raises:
-        OSError: the disk is full, or an image's disk is gone. Chunks that are done stay done.
+        OSError: the disk is full, an image's disk is gone, or the output folder was removed. Chunks that are done stay
+            done.
     """
     pool = ThreadPoolExecutor(workers, "label", initializer=_use_one_thread)
-    threads = torch.get_num_threads()
+    threads, out = torch.get_num_threads(), files.OutputFolder(job.out)
     try:
         wanted = ((chunk, index) for chunk in chunks for index in job.members(chunk))
         read = _map_ahead(pool, partial(_read, job, model), wanted, job.options.chunk)
         # Two batches and a task for each thread: enough that neither the network nor a thread waits, in little memory.
         decoded = _map_ahead(pool, _decode, _sort_by_size(read, model), 2 * job.batch_size + workers)
         labelled = _predict_all(job, model, decoded)
-        encoded = _map_ahead(pool, partial(_encode, job), labelled, 2 * job.batch_size + workers)
+        encoded = _map_ahead(pool, partial(_encode, job, out), labelled, 2 * job.batch_size + workers)
         for chunk, items in groupby(encoded, key=lambda item: item.chunk):
-            yield _commit(job, chunk, sorted(items, key=lambda item: item.index))
+            yield _commit(job, out, chunk, sorted(items, key=lambda item: item.index))
     finally:
         pool.shutdown(cancel_futures=True)
         # `_use_one_thread` also set the number that threads started later begin with.
@@ -125,8 +140,10 @@ def _read(job: Job, model: DepthModel, wanted: tuple[int, int]) -> ImageTask:
         item.sha256 = sha256(item.data).hexdigest()
         # Called for its error: an image that is too long for the network is refused before it is decoded.
         model.spec.network_size(*item.size)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         _reject(item, error)
+    except OSError as error:
+        _reject_one(item, error)
     return item
 
 
@@ -173,7 +190,13 @@ def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
         one = raw[number : number + 1]
         seen = model.spec.image_size(*item.size)
         height, width = item.size if job.options.size == "image" else seen
-        item.depth = model.postprocess(one, height, width).depth[0].cpu().numpy()
+        depth = model.postprocess(one, height, width).depth[0]
+        try:
+            check_finite(depth, model.name)
+        except ValueError as error:
+            _reject(item, error)
+            continue
+        item.depth = depth.cpu().numpy()
         item.confidence = None if agreed is None else round(agreed[number], 4)
         if job.space == "disparity":
             share = quality.measure_sky(one[0, : seen[0], : seen[1]].cpu().numpy())
@@ -185,16 +208,23 @@ def _make_tensor(rgb: RGBArray, device: torch.device) -> Tensor:
     return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
 
 
-def _encode(job: Job, item: ImageTask) -> ImageTask:
+def _encode(job: Job, out: files.OutputFolder, item: ImageTask) -> ImageTask:
     if item.depth is not None:
         item.png, _ = files.encode_depth_png(item.depth, space=job.space)
         item.depth = None
-        FORMATS[job.options.format].keep(job, item)
+        out.check()
+        try:
+            FORMATS[job.options.format].keep(job, item)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            _reject_one(item, error)
     return item
 
 
-def _commit(job: Job, chunk: int, items: list[ImageTask]) -> Done:
+def _commit(job: Job, out: files.OutputFolder, chunk: int, items: list[ImageTask]) -> Done:
     """Write what belongs to the whole chunk, and its part file last."""
+    out.check()
     sound = [item for item in items if item.reason is None]
     FORMATS[job.options.format].close(job, chunk, sound)
     with write_whole(job.part(chunk)) as tmp_path:
@@ -226,6 +256,13 @@ def _make_line(job: Job, item: ImageTask) -> LabelLine | RejectedLine:
         "space": job.space,
         "dtype": job.dtype,
     }
+
+
+def _reject_one(item: ImageTask, error: OSError) -> None:
+    """Reject an image for an error of its own file; one of the disk or of the process ends the job."""
+    if error.errno not in OF_ONE_FILE:
+        raise error
+    _reject(item, error if isinstance(error, FileNotFoundError) else ValueError(describe_fault(error)))
 
 
 def _reject(item: ImageTask, error: Exception) -> None:

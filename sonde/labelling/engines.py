@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from sonde.labelling.chunks import Done, label_chunks, prepare_network
-from sonde.labelling.job import Job
+from sonde.labelling.job import Job, read_part
 from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, find_max_depth, hash_weights, load
 from sonde.renamed import keep_old_names
 
@@ -124,8 +124,8 @@ class Labeller:
             yield _make_row(done)
         # The others were done by an actor that was lost before it reported them.
         for chunk in set(chunks) - set(left):
-            lines = self.job.part(chunk).read_text().splitlines()
-            rejected = sum('"reason": ' in line for line in lines)
+            lines = read_part(self.job, chunk)
+            rejected = sum(b'"reason": ' in line for line in lines)
             yield _make_row(Done(chunk, len(lines) - rejected, rejected))
 
 

@@ -3,7 +3,8 @@
     OUT/job.json                        what was asked; another model, option or list of images is refused
     OUT/parts/00000012.jsonl            a chunk that is done: a line for each of its images
     OUT/manifest.jsonl, rejected.jsonl  all parts, in order, when a shard is finished; -00000-of-00004 with 4 shards
-    OUT/passed_over.jsonl               depth maps of the source, which are not labelled; one list for all shards
+    OUT/passed_over.jsonl               depth maps of the source, which are not labelled, and what cannot be read;
+                                        one list for all shards
 
 A file appears under its name only when it is complete. Its temporary sibling has a fixed name, so that the next run
 overwrites what a killed run left.
@@ -11,44 +12,57 @@ overwrites what a killed run left.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired
 
 import torch
 import transformers
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from sonde import __version__, files
 from sonde.models import DepthModel
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
+from sonde.spelling import shorten
+from sonde.strict import EXACT
 from sonde.types import Space
 from sonde.unlabeled import Images
 
 NAME = "job.json"
+LABEL = re.compile(rb'"label": ("(?:[^"\\]|\\.)*")')
+"""Where a line of the manifest says where its label is; inside a string of JSON the quotes would be escaped."""
+SHARD = re.compile(r"(?<=\.tar)#.*")
+"""The member of a tar in the name of a label."""
 
 
+@with_config(EXACT)
 class DepthRange(TypedDict):
     """Where the network's metres end."""
 
     max_depth: float | int | None
     """As the network's config states it; None: it does not."""
-    scale: float
+    scale: float | int
     """Metres of one unit of the network's output."""
 
 
+@with_config(EXACT)
 class JobTeacher(TypedDict):
     """The model that labels."""
 
     name: str
     weights: str
     """A hash over every tensor."""
-    licence: str
-    range: DepthRange
+    licence: str | None
+    range: NotRequired[DepthRange]
+    """Since it is recorded."""
 
 
+@with_config(EXACT)
 class Preprocessing(TypedDict):
     """What is done to an image before the network sees it."""
 
@@ -56,11 +70,12 @@ class Preprocessing(TypedDict):
     input_size: list[int] | None
     """[height, width]."""
     multiple: int
-    mean: list[float]
-    std: list[float]
+    mean: list[float | int]
+    std: list[float | int]
     interpolation: str
 
 
+@with_config(EXACT)
 class ImageList(TypedDict):
     """Which images a job labels."""
 
@@ -69,6 +84,7 @@ class ImageList(TypedDict):
     """A hash over their ids, in order."""
 
 
+@with_config(EXACT)
 class Versions(TypedDict):
     """The programs that began a job; another version may continue it."""
 
@@ -77,12 +93,13 @@ class Versions(TypedDict):
     transformers: str
 
 
+@with_config(EXACT)
 class JobDocument(TypedDict):
     """What job.json holds."""
 
     teacher: JobTeacher
     preprocessing: Preprocessing
-    encoding: Mapping[str, object] | None
+    encoding: dict[str, object] | None
     space: Space
     dtype: str
     size: str
@@ -92,7 +109,7 @@ class JobDocument(TypedDict):
     batch_size: int
     shards: int
     images: ImageList
-    versions: Versions
+    versions: NotRequired[Versions]
 
 
 class RejectedLine(TypedDict):
@@ -203,22 +220,39 @@ def begin(job: Job) -> Job:
         # Shards that begin at the same moment each write a sibling of their own; the last one wins, with equal bytes.
         with write_whole(path, f".{job.options.shard[0]:05}") as tmp_path:
             tmp_path.write_text(json.dumps(_make_document(job), indent=2) + "\n")
-    with files.reading(path, "remove it and all beside it to label anew, or give another folder"):
-        before: JobDocument = json.loads(path.read_text())
-        # Through JSON, as the other side was: a tuple becomes a list.
-        now: JobDocument = json.loads(json.dumps(_make_document(job)))
-        differences = _compare(before, now)
+    remedy = "remove it and all beside it to label anew, or give another folder"
+    before: JobDocument = files.read_json(path, JobDocument, remedy)
+    # Through JSON, as the other side was: a tuple becomes a list.
+    differences = _compare(before, json.loads(json.dumps(_make_document(job))))
     if differences:
-        found = "; ".join(differences)
+        found = "; ".join(map(shorten, differences))
         raise ValueError(
             f"{job.out} was begun with other settings ({found}): use the same settings, or give another folder."
         )
     return replace(job, teacher=before["teacher"])
 
 
+def read_part(job: Job, chunk: int) -> list[bytes]:
+    """The lines of a chunk that is done, one for each of its images.
+
+    Raises:
+        ValueError: a part that is damaged.
+    """
+    path = job.part(chunk)
+    with files.reading(path, "remove it, and its images are labelled again"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        wrong = next((n for n, line in enumerate(lines, 1) if line[:8] != b'{"id": "' or line[-2:] != b"}\n"), None)
+        if wrong is not None:
+            raise ValueError(f"line {wrong} is not what `sonde label` writes")
+        if len(lines) != len(job.members(chunk)):
+            raise ValueError(f"it has {len(lines)} lines for {len(job.members(chunk))} images")
+    return lines
+
+
 def merge(job: Job) -> None:
     """Collect this shard's parts into its manifest and remove them; a shard with a manifest is finished."""
     if not job.manifest.is_file():
+        _check_labels(job)
         # Contexts end in reverse order: the manifest, the sign that all is done, gets its name last.
         with (
             write_whole(job.manifest) as sound,
@@ -227,9 +261,10 @@ def merge(job: Job) -> None:
             bad.open("wb") as no,
         ):
             for chunk in job.chunks:
-                for line in job.part(chunk).read_bytes().splitlines(keepends=True):
+                for line in read_part(job, chunk):
                     # The search is fast; only a line that passes it is parsed, as an id may hold the same text.
-                    is_rejected = b'"reason": ' in line and "reason" in json.loads(line)
+                    with files.reading(job.part(chunk), "remove it, and its images are labelled again"):
+                        is_rejected = b'"reason": ' in line and "reason" in json.loads(line)
                     (no if is_rejected else yes).write(line)
     for chunk in job.chunks:
         job.part(chunk).unlink(missing_ok=True)
@@ -238,10 +273,32 @@ def merge(job: Job) -> None:
         parts.rmdir()
 
 
+def _check_labels(job: Job) -> None:
+    """Check that every label is there; a chunk that lost one counts as not done.
+
+    Raises:
+        ValueError: labels are gone, which something else removed.
+    """
+    lost: list[str] = []
+    for chunk in job.chunks:
+        lines = read_part(job, chunk)
+        with files.reading(job.part(chunk), "remove it, and its images are labelled again"):
+            found = dict.fromkeys(SHARD.sub("", json.loads(text)) for text in LABEL.findall(b"".join(lines)))
+            gone = [name for name in found if not (job.out / name).is_file()]
+        if gone:
+            job.part(chunk).unlink()
+        lost += gone
+    if lost:
+        raise ValueError(
+            f"{len(lost)} files of labels in {shorten(job.out)} were removed while sonde worked, first "
+            f"{shorten(lost[0])}: give the same command again; it labels their chunks anew."
+        )
+
+
 def list_passed_over(job: Job) -> None:
-    """List the depth maps among the images: where each is, relative to OUT, and why it counts as one."""
+    """List the depth maps among the images, and what cannot be read: where each is, relative to OUT, and why."""
     lines = []
-    for where, reason in job.images.passed_over:
+    for where, reason in (*job.images.passed_over, *job.images.unread):
         file, mark, member = where.partition(".tar#")  # only the tar's path is made relative, not the member's name
         path = Path(os.path.relpath(file, job.out.resolve())).as_posix()
         lines.append(json.dumps({"image": path + mark + member, "reason": reason}) + "\n")
@@ -276,7 +333,7 @@ def _make_document(job: Job) -> JobDocument:
     return {
         "teacher": job.teacher,
         "preprocessing": job.preprocessing,
-        "encoding": job.encoding,
+        "encoding": None if job.encoding is None else dict(job.encoding),
         "space": job.space,
         "dtype": job.dtype,
         "size": options.size,
@@ -296,13 +353,13 @@ def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     if before["images"] != now["images"]:
         differences.append(f"{before['images']['count']} images, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.
-    then: JobTeacher = {**now["teacher"], **before["teacher"]}
+    then = {**now["teacher"], **before["teacher"]}
     if then["weights"] != now["teacher"]["weights"]:
         differences.append(f"the weights of {then['name']}, not those of {now['teacher']['name']} now")
     if then["licence"] != now["teacher"]["licence"]:
         differences.append(f"licence {then['licence']}, not {now['teacher']['licence']}")
-    if then["range"] != now["teacher"]["range"]:
-        differences.append(f"a range of {then['range']}, not {now['teacher']['range']}")
+    if then.get("range") != now["teacher"].get("range"):
+        differences.append(f"a range of {then.get('range')}, not {now['teacher'].get('range')}")
     return differences
 
 

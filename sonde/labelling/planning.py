@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sonde.labelling.chunks import label_chunks, prepare_network
-from sonde.labelling.job import Job, LabelLine, RejectedLine
+from sonde.labelling.job import Job, LabelLine, RejectedLine, read_part
 from sonde.labelling.request import choose_batch_size, load_teacher, prepare
 from sonde.models import DepthModel
 from sonde.options import takes
@@ -156,7 +156,7 @@ def _measure(job: Job, model: DepthModel, seconds: float, workers: int) -> Measu
     with prepare_network(model), closing(label_chunks(job, model, job.chunks, workers)) as chunks:
         for number, done in enumerate(chunks):
             part = job.part(done.chunk)
-            lines: list[LabelLine | RejectedLine] = [json.loads(line) for line in part.read_text().splitlines()]
+            lines: list[LabelLine | RejectedLine] = [json.loads(line) for line in read_part(job, done.chunk)]
             seen.reason = seen.reason or next((line["reason"] for line in lines if "reason" in line), "")
             if number < WARM:
                 start = time.perf_counter()

@@ -18,7 +18,7 @@ from sonde.models.calibration import (
     read_calibration,
 )
 from sonde.models.inputs import as_array, as_camera
-from sonde.models.loading import READERS, WEIGHT_FILES, WEIGHTS, ModelSource, Reader, load
+from sonde.models.loading import READERS, WEIGHT_FILES, WEIGHTS, ModelSource, Reader, is_weight_file, load
 from sonde.models.spec import IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import aliases
 
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
     from sonde.models.building import build
     from sonde.models.decoding import decode_as
     from sonde.models.hashing import fingerprint, hash_weights
-    from sonde.models.network import FAMILIES, DepthModel, Family, find_max_depth, read_spec, set_max_depth
+    from sonde.models.network import (
+        FAMILIES,
+        DepthModel,
+        Family,
+        check_finite,
+        find_max_depth,
+        read_spec,
+        set_max_depth,
+    )
     from sonde.models.pixels import PixelDepth, make_pixel_depth
     from sonde.models.saving import make_image_processor, save, store_spec
     from sonde.models.start import answer_evenly, deepen, reinit_head
+    from sonde.models.weights import load_strictly
 
 __all__ = [
     "CALIBRATION",
@@ -52,13 +61,16 @@ __all__ = [
     "as_array",
     "as_camera",
     "build",
+    "check_finite",
     "decode_as",
     "deepen",
     "find_max_depth",
     "fingerprint",
     "hash_weights",
     "holds_only_calibration",
+    "is_weight_file",
     "load",
+    "load_strictly",
     "make_image_processor",
     "make_pixel_depth",
     "read_calibration",
@@ -77,11 +89,13 @@ NEEDS_TORCH: dict[str, str] = {
     "PixelDepth": "pixels",
     "answer_evenly": "start",
     "build": "building",
+    "check_finite": "network",
     "decode_as": "decoding",
     "deepen": "start",
     "find_max_depth": "network",
     "fingerprint": "hashing",
     "hash_weights": "hashing",
+    "load_strictly": "weights",
     "make_image_processor": "saving",
     "make_pixel_depth": "pixels",
     "read_spec": "network",

@@ -76,7 +76,7 @@ def _build_lite(size: str, init: str, encoder: str | None, max_depth: float | in
 
 def _draw(config: PreTrainedConfig, max_depth: float | int | None, name: str) -> DepthModel:
     """A model with new weights; the part of its range that the config cannot hold goes into its spec."""
-    network = AutoModelForDepthEstimation.from_config(config)
+    network = AutoModelForDepthEstimation.from_config(config, trust_remote_code=False)
     reinit_head(network)
     scale = 1.0 if max_depth is None else architectures.split_max_depth(max_depth)[1]
     return DepthModel(network, replace(read_spec(network), scale=scale), name).eval()

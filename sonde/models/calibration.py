@@ -15,9 +15,10 @@ NumPy arrays need no torch.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from sonde import files
 from sonde.encoding import NUMPY, Array
@@ -40,6 +41,8 @@ CANDIDATES: dict[Space, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class Calibration:
     """How a model's answer becomes metres, and the record of the measurement."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     kind: str
     space: Space
@@ -125,12 +128,21 @@ def read_calibration(folder: Path) -> Calibration:
     """
     path = folder / CALIBRATION
     with files.reading(path, "expected what `sonde calibrate` writes; calibrate again, or delete it"):
-        stored: dict[str, Any] = json.loads(path.read_text())
-        if not isinstance(stored, dict) or not {"kind", "space", "limits"} <= set(stored):
-            raise ValueError("it holds no object with kind, space and limits")
-        if stored["kind"] not in KINDS or stored["space"] not in CANDIDATES:
-            raise ValueError(f"it holds kind {stored['kind']!r} of space {stored['space']!r}")
-        if stored["limits"] is not None:
-            nearest, farthest = stored["limits"]
-            stored["limits"] = (float(nearest), float(farthest))
-        return Calibration(**stored)
+        return calibration_from_json(files.parse_json(files.read_text(path), dict[str, Any]))
+
+
+def calibration_from_json(stored: dict[str, Any]) -> Calibration:
+    """The calibration of a JSON document, checked.
+
+    Raises:
+        ValueError: missing, unknown or wrong fields, a kind that its space cannot have, or limits that are none.
+    """
+    missing = [key for key in ("kind", "space", "limits") if key not in stored]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    found = files.check_exactly(stored, Calibration)
+    if found.kind not in CANDIDATES[found.space]:
+        raise ValueError(f"it holds kind {found.kind!r} of space {found.space!r}")
+    if found.limits is not None and not 0 < found.limits[0] < found.limits[1]:
+        raise ValueError(f"its limits are {found.limits}, expected two depths in metres, the nearer first")
+    return found

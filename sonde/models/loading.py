@@ -4,20 +4,21 @@ This file imports no torch, so that a kind of model that runs without torch can 
 networks are imported at their first use.
 """
 
-import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from math import isclose
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sonde import files
 from sonde.encoding import check_max_depth
-from sonde.models.calibration import holds_only_calibration, read_calibration
+from sonde.models.calibration import CALIBRATION, holds_only_calibration, read_calibration
 from sonde.models.spec import SPEC, ModelSpec, spec_from_json
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 
 if TYPE_CHECKING:
     import sonde.models.network
@@ -25,11 +26,21 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """The folder of the packaged model, sonde-tiny."""
 
-WEIGHT_FILES = (".pth", ".pt", ".ckpt")
+WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
 """Suffixes of weight files."""
 
+VERSION = re.compile(r"(?P<path>.+\.(?:pth|pt|ckpt|safetensors))\?version=(?P<version>\w*)")
+"""The name of a weight file with the version of its network, which neither the file nor its name may tell."""
+VERSIONS = ("v1", "v2")
+
+MOST_STEPS = 8
+"""Folders that lead from one to the next before the weights: a run to its best, an adapter to its base."""
+
+_opened: ContextVar[tuple[Path, ...]] = ContextVar("opened", default=())
+"""The folders that are being loaded, each because the one before it names it."""
+
 ALTERNATIVES = (
-    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_v2_*.pth"
+    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_*.pth"
     " or GLPDepth .ckpt file."
 )
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -45,8 +56,15 @@ class ModelSource(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The name as a path."""
-        return Path(self.name)
+        """The name as a path, without the version of a weight file."""
+        found = VERSION.fullmatch(self.name)
+        return Path(found["path"] if found else self.name)
+
+    @property
+    def version(self) -> str | None:
+        """The version of a weight file, as its name gives it after `?version=`."""
+        found = VERSION.fullmatch(self.name)
+        return found["version"] if found else None
 
 
 class Reader(NamedTuple):
@@ -66,11 +84,13 @@ def load(
 
     Args:
         name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (an adapter or a whole network), a folder of
-            `sonde calibrate`, an official `depth_anything_v2_*.pth`, or a `.ckpt` of GLPDepth's scripts.
+            `sonde calibrate`, an official `depth_anything_*.pth` (also as `.safetensors`), or a `.ckpt` of GLPDepth's
+            scripts. `FILE?version=v1` or `v2` says which Depth Anything a file holds whose name does not.
         init: `random` keeps the architecture and draws new weights from torch's generator.
         calibrated: whether to apply a calibration that lies beside the weights.
-        max_depth: metres at which a GLPDepth `.ckpt` ends, which the file does not hold; None reads them from its
-            name, if that contains kitti (80) or nyu (10). Any other model must end at this value by itself.
+        max_depth: metres at which a GLPDepth `.ckpt` or a metric Depth Anything file ends, which no file holds; None
+            reads them from its name, if that contains kitti (80), nyu (10), hypersim (20) or vkitti (80). Any other
+            model must end at this value by itself.
 
     Raises:
         ValueError: no model of that name, a broken file, or a `max_depth` that contradicts the model.
@@ -78,14 +98,37 @@ def load(
     if max_depth is not None:
         check_max_depth(max_depth)
     source = ModelSource(str(name), init, calibrated, max_depth)
-    reader = READERS[find_kind(source)]
+    kind = find_kind(source)
+    reader = READERS[kind]
     if reader.needs_torch and find_spec("torch") is None:
         raise ValueError(f"{source.name} needs torch, which is not installed: install it with `pip install torch`.")
-    model = reader.read(source)
+    with _opening(source, kind):
+        model = reader.read(source)
     model.name = source.name
     if max_depth is not None:
         _check_end(model, max_depth)
     return model
+
+
+@contextmanager
+def _opening(source: ModelSource, kind: str) -> Iterator[None]:
+    """Refuse a folder that leads back to itself, or through too many others."""
+    before = _opened.get()
+    if kind in ("hub", "shipped"):  # a name, though a folder of that name may exist
+        yield
+        return
+    try:
+        place = source.path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that no path can be
+        place = source.path.absolute()
+    if place in before or len(before) >= MOST_STEPS:
+        way = " names ".join(shorten(path, 80) for path in (*before[-2:], place))
+        raise ValueError(f"{way}, and so on: a model's base (in {SPEC} or {CALIBRATION}) must end at weights.")
+    mark = _opened.set((*before, place))
+    try:
+        yield
+    finally:
+        _opened.reset(mark)
 
 
 def find_kind(source: ModelSource) -> str:
@@ -96,10 +139,20 @@ def find_kind(source: ModelSource) -> str:
     """
     if not source.name:
         raise ValueError(f"The model's name is empty. {ALTERNATIVES}")
-    for kind, reader in reversed(READERS.items()):
-        if reader.accepts(source):
-            return kind
-    raise ValueError(f"No model {source.name!r}: {nearest(source.name, ['sonde-tiny'])} {ALTERNATIVES}")
+    try:
+        for kind, reader in reversed(READERS.items()):
+            if reader.accepts(source):
+                return kind
+    except OSError as error:  # a name longer than any path
+        raise ValueError(f"No model {shorten(source.name)!r}: {error.strerror}. {ALTERNATIVES}") from None
+    if "?version=" in source.name:
+        raise ValueError(f"{shorten(source.name)}: a version is for a file of weights ({', '.join(WEIGHT_FILES)}).")
+    raise ValueError(f"No model {shorten(source.name)!r}: {nearest(source.name, ['sonde-tiny'])} {ALTERNATIVES}")
+
+
+def is_weight_file(name: str | Path) -> bool:
+    """Whether a name is that of a weight file, with or without its version."""
+    return ModelSource(str(name)).path.suffix in WEIGHT_FILES
 
 
 def _check_end(model: "sonde.models.network.DepthModel", max_depth: float | int) -> None:
@@ -150,7 +203,7 @@ def _read_adapter(source: ModelSource) -> "sonde.models.network.DepthModel":
             f"{source.path} is an adapter and does not fit random weights: load its base with random weights instead, "
             f"model.name={name}."
         )
-    base = load(name, max_depth=spec.base_max_depth if Path(name).suffix in WEIGHT_FILES else None)
+    base = load(name, max_depth=spec.base_max_depth if is_weight_file(name) else None)
     model = attach_adapter(base, spec, source.path)
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
@@ -160,7 +213,7 @@ def _read_adapter_spec(folder: Path) -> ModelSpec:
     if not path.is_file():
         raise ValueError(f"{folder} is a plain adapter without {SPEC}: load it with peft on its base network.")
     with files.reading(path, "expected what sonde writes beside an adapter; copy the whole folder again"):
-        return spec_from_json(json.loads(path.read_text()))
+        return spec_from_json(files.parse_json(files.read_text(path), dict[str, Any]))
 
 
 def _read_run(source: ModelSource) -> "sonde.models.network.DepthModel":
@@ -173,7 +226,9 @@ def _read_run(source: ModelSource) -> "sonde.models.network.DepthModel":
 def _read_weight_file(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import read_weight_file
 
-    return read_weight_file(source.path, source.init, source.max_depth).eval()
+    if source.version is not None and source.version not in VERSIONS:
+        raise ValueError(f"{shorten(source.name)}: the version is v1 or v2, such as '{source.path}?version=v2'.")
+    return read_weight_file(source.path, source.init, source.max_depth, source.version).eval()
 
 
 def _read_shipped(source: ModelSource) -> "sonde.models.network.DepthModel":
@@ -193,7 +248,7 @@ READERS: dict[str, Reader] = {
     "calibration": Reader(lambda source: holds_only_calibration(source.path), _read_calibrated_base),
     "adapter": Reader(lambda source: (source.path / "adapter_config.json").is_file(), _read_adapter),
     "run": Reader(lambda source: (source.path / "best").is_dir(), _read_run),
-    "weights": Reader(lambda source: source.path.suffix in WEIGHT_FILES, _read_weight_file),
+    "weights": Reader(lambda source: is_weight_file(source.name), _read_weight_file),
     "shipped": Reader(lambda source: source.name == "sonde-tiny", _read_shipped),
 }
 """Kind of source → its reader, from the most general kind to the most special. The last one that accepts a name reads

@@ -17,8 +17,9 @@ from sonde.background import Background
 from sonde.encoding import Encoding, from_dict
 from sonde.models.calibration import Calibration
 from sonde.models.inputs import as_array, as_camera
-from sonde.models.spec import HALF, PLAIN, ModelSpec, spec_from_json
+from sonde.models.spec import HALF, IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import warn_once
+from sonde.spelling import shorten
 from sonde.tensors import Batch, Depth, Image
 from sonde.types import MatrixArray, Prediction, RGBArray, Space
 
@@ -142,7 +143,14 @@ class DepthModel(nn.Module):
     def forward_raw(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
         """Raw output at the network's input size, padding removed; `network` is this model's or a wrapper of it."""
         raw = self.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
-        return raw[..., : rgb.shape[-2], : rgb.shape[-1]] if self.spec.pads else raw
+        return self._remove_padding(raw, rgb.shape[-2], rgb.shape[-1]) if self.spec.pads else raw
+
+    def _remove_padding(self, raw: Depth, height: int, width: int) -> Float[Tensor, "b H W"]:
+        """The part of raw output that shows the image; a network may answer at another size than its input's."""
+        size = self.spec.network_size(height, width)
+        if raw.shape[-2:] not in ((height, width), size):
+            raw = _resize(raw, *size)
+        return raw[..., :height, :width]
 
     def forward(self, rgb: Image, intrinsics: Camera | None = None) -> Prediction:
         """Depth at the image's size: metres in space `metric`, larger is nearer in `disparity`.
@@ -194,12 +202,10 @@ class DepthModel(nn.Module):
             ValueError: the model belongs to a fixed camera, and the image has another aspect than that camera.
         """
         if self.spec.pads:
-            raw = raw[..., :height, :width]
+            raw = self._remove_padding(raw, height, width)
         focal_scale = self.focal_scale(intrinsics, width, raw.shape[-1])
         if raw.shape[-2:] != (height, width):
-            resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
-            # Bicubic overshoots: without the clamp a disparity could turn negative.
-            raw = resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
+            raw = _resize(raw, height, width)
         encoding = self.encoding
         depth = raw if encoding is None else encoding.decode(raw)
         depth = depth * focal_scale
@@ -220,7 +226,8 @@ class DepthModel(nn.Module):
         `intrinsics` are for the image's pixels; a model with a canonical focal length requires them.
 
         Raises:
-            ValueError: no such image, one too elongated for the model, or intrinsics that are no (3, 3) matrix.
+            ValueError: no such image, one too elongated for the model, intrinsics that are no (3, 3) matrix, or an
+                answer that is not finite.
         """
         pixels = as_array(image)
         camera = None if intrinsics is None else as_camera(intrinsics)
@@ -231,6 +238,7 @@ class DepthModel(nn.Module):
             prediction = self(rgb, None if camera is None else torch.from_numpy(camera))
         finally:
             self.train(training)
+        check_finite(prediction.depth, self.name)
         return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=camera)
 
     def describe(self) -> str:
@@ -246,6 +254,12 @@ class DepthModel(nn.Module):
         return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{bench}{calibrated}"
 
 
+def _resize(raw: Depth, height: int, width: int) -> Float[Tensor, "b H W"]:
+    resized = functional.interpolate(raw[:, None], (height, width), mode="bicubic", align_corners=False)
+    # Bicubic overshoots: without the clamp a disparity could turn negative.
+    return resized[:, 0].clamp(raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True))
+
+
 def read_spec(network: PreTrainedModel) -> ModelSpec:
     """What a network's numbers mean: as sonde stored it in the config, else the default of its family.
 
@@ -259,18 +273,49 @@ def read_spec(network: PreTrainedModel) -> ModelSpec:
     check_family(config.model_type)
     spec = FAMILIES[config.model_type].spec
     if config.model_type == "dpt":
-        # DPT arranges its tokens in a square, so it accepts only the size it was trained at. A hybrid's backbone has
-        # no such size; there the network's own counts.
-        side = getattr(config.backbone_config, "image_size", None) or config.image_size
-        spec = replace(spec, input_size=(side, side))
+        spec = _read_dpt(config, spec)
     metric = getattr(config, "depth_estimation_type", None) == "metric"
     return replace(spec, space="metric") if metric else spec
 
 
-def check_family(kind: str) -> None:
+def _read_dpt(config: PreTrainedConfig, spec: ModelSpec) -> ModelSpec:
+    """What DPT's encoder decides; the same tensors of the head answer disparity above one and metres above another."""
+    backbone = config.backbone_config
+    if not reads_squares(config) and backbone.model_type == "dinov2":
+        # DINOv2's own depth networks (NYU, KITTI) end in metres. They see whole images, padded to patches.
+        return ModelSpec("metric", None, backbone.patch_size, *IMAGENET)
+    # A hybrid's backbone has no size of its own; there the network's own counts.
+    side = getattr(backbone, "image_size", None) or config.image_size
+    return replace(spec, input_size=(side, side))
+
+
+def reads_squares(config: PreTrainedConfig) -> bool:
+    """Whether a network reads square images only: a DPT arranges the tokens of its own encoder in a square."""
+    return config.model_type == "dpt" and (config.backbone_config is None or config.is_hybrid)
+
+
+def check_finite(answer: Tensor, name: str) -> None:
+    """Refuse an answer that holds NaN or an infinity: it is no depth.
+
+    Args:
+        answer: of any shape.
+        name: of the model.
+
+    Raises:
+        ValueError: with the share of such values.
+    """
+    finite = answer.isfinite()
+    if not bool(finite.all()):
+        raise ValueError(
+            f"The answer of {name} is not finite at {int((~finite).sum())} of {finite.numel()} pixels: its weights are "
+            "damaged, or training has diverged; load another checkpoint."
+        )
+
+
+def check_family(kind: object) -> None:
     """Raise ValueError unless sonde reads networks of this `model_type`."""
-    if kind not in FAMILIES:
-        raise ValueError(f"sonde does not read {kind} networks: expected one of {', '.join(FAMILIES)}")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(f"sonde does not read {shorten(kind)} networks: expected one of {', '.join(FAMILIES)}")
 
 
 def find_max_depth(model: DepthModel) -> float | None:

@@ -90,7 +90,7 @@ class PixelDepth(PreTrainedModel):
         assert config.base is not None
         known = dict(config.base)
         kind = str(known.pop("model_type"))
-        base = AutoModelForDepthEstimation.from_config(AutoConfig.for_model(kind, **known))
+        base = AutoModelForDepthEstimation.from_config(AutoConfig.for_model(kind, **known), trust_remote_code=False)
         self.base = remove_decoder(base)
         self.pixels = PixelHead(list(config.widths))
         self.post_init()

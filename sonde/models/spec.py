@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
 
 from sonde.encoding import EncodingFields, from_dict
-from sonde.spelling import nearest
+from sonde.files import check_exactly
+from sonde.spelling import nearest, shorten
 from sonde.types import SPACES, Space
+from sonde.units import UNITS
 
 SPEC = "sonde.json"
 """The file of a model folder that holds a `ModelSpec`."""
@@ -15,6 +19,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Mean and standard deviation of each colour that a network expects; PLAIN leaves RGB in [0, 1]."""
+LARGEST_SIDE = 1 << 14
+"""Pixels of a side of a network's input that a document may ask for."""
+LARGEST_AREA = 1 << 25
+"""Pixels of a network's input that a document may ask for."""
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+Step = Annotated[int, Field(ge=1, le=1 << 11)]
+Positive = Annotated[float, Field(gt=0)]
+HEADS = ("decoder", "pixels")
 LONGEST = 8
 """The largest aspect ratio of an image that is resized by its short side; beyond it the input would fill the memory."""
 
@@ -23,24 +35,26 @@ LONGEST = 8
 class ModelSpec:
     """What a network's numbers mean and what it wants to see; stored beside the weights as `sonde.json`."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     space: Space
-    short_side: int | None
+    short_side: Side | None
     """Images are resized to this short side, aspect kept; None keeps the image's own pixels and pads them."""
-    multiple: int
+    multiple: Step
     """Height and width of the network's input are multiples of this."""
     mean: tuple[float, float, float] = IMAGENET[0]
-    std: tuple[float, float, float] = IMAGENET[1]
-    input_size: tuple[int, int] | None = None
+    std: tuple[Positive, Positive, Positive] = IMAGENET[1]
+    input_size: tuple[Side, Side] | None = None
     """A fixed (height, width) of the network's input, whatever the image's aspect."""
     encoding: EncodingFields | None = None
     """Name and range (m) of the encoding that the network regresses; None: its output is the quantity itself."""
-    scale: float = 1.0
+    scale: Positive = 1.0
     """Factor on the network's output: the end of its range in metres where a transformers config cannot hold it, since
     those hold whole metres only."""
-    canonical_focal: float | None = None
+    canonical_focal: Positive | None = None
     """Focal length (pixels at the network's input) of the canonical camera (Metric3D, arXiv 2307.10984): the network
     predicts depth for that camera, and the image's depth is its output times f / canonical_focal."""
-    background: float | None = None
+    background: Positive | None = None
     """For a fixed camera: metres that stand for the bench in the network's output. Depth is the output plus the
     bench's own depth at that pixel, minus this value. None: the output is the depth."""
     head: str = "decoder"
@@ -49,7 +63,7 @@ class ModelSpec:
     """The unit of its training data, restored on output."""
     base: str | None = None
     """For an adapter: the name its base is loaded by."""
-    base_max_depth: float | int | None = None
+    base_max_depth: Annotated[float | int, Field(gt=0)] | None = None
     """For an adapter whose base is a weight file: the `max_depth` it is loaded with, if the file does not hold one."""
     fingerprint: str | None = None
     """For an adapter: `fingerprint` of the base it was trained on."""
@@ -102,17 +116,22 @@ def spec_from_json(stored: object) -> ModelSpec:
     missing = [key for key in ("space", "short_side", "multiple") if key not in stored]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
-    # JSON has no tuples: the fields of several numbers come back as lists.
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    _check(values)
-    return ModelSpec(**values)
+    _check(stored)
+    spec = check_exactly(dict(stored), ModelSpec)
+    if spec.input_size is not None and spec.input_size[0] * spec.input_size[1] > LARGEST_AREA:
+        raise ValueError(f"its input_size {[*spec.input_size]} has more than {LARGEST_AREA:,} pixels")
+    return spec
 
 
-def _check(values: dict[str, Any]) -> None:
-    space, multiple = values["space"], values["multiple"]
+def _check(values: Mapping[str, Any]) -> None:
+    """What the types do not say."""
+    space, multiple, encoding = values["space"], values["multiple"], values.get("encoding")
     if space not in SPACES:
-        raise ValueError(f"its space is {space!r}, expected one of {', '.join(SPACES)}")
+        raise ValueError(f"its space is {shorten(repr(space))}, expected one of {', '.join(SPACES)}")
     if not isinstance(multiple, int) or multiple < 1:
-        raise ValueError(f"its multiple is {multiple!r}, expected a number of pixels such as 14 or 32")
-    if values.get("encoding") is not None:
-        from_dict(values["encoding"])
+        raise ValueError(f"its multiple is {shorten(repr(multiple))}, expected a number of pixels such as 14 or 32")
+    for key, known in (("unit", tuple(UNITS)), ("head", HEADS)):
+        if values.get(key, known[0]) not in known:
+            raise ValueError(f"its {key} is {shorten(repr(values[key]))}, expected one of {', '.join(known)}")
+    if encoding is not None:
+        from_dict(check_exactly(encoding, EncodingFields))

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, TypeVar, get_args
 
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +32,8 @@ class OptionInfo:
     """The smallest value allowed."""
     above: int | float | None = None
     """A bound that the value must exceed."""
+    most: int | float | None = None
+    """The largest value allowed: what no machine bears is refused before work."""
     one_of: Collection[str] = ()
     """The values allowed; none: any."""
     parse: Callable[[str], object] | None = None
@@ -49,13 +51,14 @@ def option(
     flags: Sequence[str] = (),
     least: int | float | None = None,
     above: int | float | None = None,
+    most: int | float | None = None,
     one_of: Collection[str] = (),
     parse: Callable[[str], object] | None = None,
     shown: str | None = None,
     python_only: bool = False,
 ) -> T:
     """A field of an `Options` type; `OptionInfo` describes the arguments."""
-    info = OptionInfo(help, flags, least, above, one_of, parse, shown, python_only)
+    info = OptionInfo(help, flags, least, above, most, one_of, parse, shown, python_only)
     return field(default=default, metadata={"option": info})
 
 
@@ -142,13 +145,16 @@ def _check(about: Field[Any], value: object) -> None:
     if value is None:
         return
     if info.one_of and value not in info.one_of:
-        raise ValueError(f"No {about.name} {value!r}: {nearest(str(value), info.one_of)}")
+        raise ValueError(f"No {about.name} {shorten(value)!r}: {nearest(str(value), info.one_of)}")
     if isinstance(value, int | float):
+        given = f"{value:g}" if isinstance(value, float) else shorten(value, 40)
         # `not >=` and not `<`: every comparison with NaN is false, so that NaN is refused too.
         if info.least is not None and not value >= info.least:
-            raise ValueError(f"{about.name}={value:g}: expected {info.least:g} or more.")
+            raise ValueError(f"{about.name}={given}: expected {info.least:g} or more.")
         if info.above is not None and not value > info.above:
-            raise ValueError(f"{about.name}={value:g}: expected more than {info.above:g}.")
+            raise ValueError(f"{about.name}={given}: expected more than {info.above:g}.")
+        if info.most is not None and not value <= info.most:
+            raise ValueError(f"{about.name}={given}: expected at most {info.most:,}.")
 
 
 def _expand_signature(function: Callable[..., object], kind: type[Options]) -> Signature:

@@ -20,6 +20,9 @@ class EvaluateOptions(Options):
     encoding: str | None = option(
         None, "Decode the model's answer by another encoding: inverse_notebook, as published."
     )
+    depth_scale: int | float | None = option(
+        None, "Metres per level of a folder's predictions that do not state it: 0.00390625 for KITTI's PNGs.", above=0
+    )
     out: Path | None = option(None, "Folder for metrics.json, per-image CSV and the report.", flags=("--out", "-o"))
     ci: int | float | None = option(None, "95: intervals of 95 % beside the means.")
     keep: Path | None = option(None, "Folder for predictions; those that are there are not made again.")

@@ -3,9 +3,22 @@
 from dataclasses import dataclass
 
 from sonde.options import Options, max_depth_option, option
+from sonde.spelling import shorten
 
 SIZES = ("image", "network")
 """What `size` may name."""
+MOST_IMAGES = 65_536
+"""Images that are in memory together."""
+MOST_WORKERS = 1024
+"""Threads."""
+MOST_LABELS = 10**12
+"""Images of a job: more than there are in the world."""
+LONGEST_JOB = 1_000_000
+"""Hours: a century."""
+LONGEST_SHARD = 40
+"""Characters of i/n."""
+DAY = 86_400
+"""Seconds to measure at most."""
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -15,8 +28,8 @@ def parse_shard(text: str) -> tuple[int, int]:
         ValueError: a text that is not two whole numbers with a slash between them.
     """
     number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal()):
-        raise ValueError(f"Shard {text!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
+    if not (slash and number.isdecimal() and count.isdecimal() and len(text) < LONGEST_SHARD):
+        raise ValueError(f"Shard {shorten(text)!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
     return int(number), int(count)
 
 
@@ -33,10 +46,15 @@ class TeacherOptions(Options):
         None,
         "Images that the network sees at once; by default 8 on a GPU and 1 on a CPU, which is fastest there.",
         least=1,
+        most=MOST_IMAGES,
     )
     confidence: bool = option(True, "Also predict each image mirrored, and record how well the two agree.")
     workers: int | None = option(
-        None, "Threads that decode and encode; by default one for each core.", least=1, python_only=True
+        None,
+        "Threads that decode and encode; by default one for each core.",
+        least=1,
+        most=MOST_WORKERS,
+        python_only=True,
     )
     max_depth: int | float | None = max_depth_option()
 
@@ -56,14 +74,18 @@ class LabelOptions(TeacherOptions):
     licence: str | None = option(
         None, "Licence of the teacher's weights, for the manifest; by default the one its card names."
     )
-    chunk: int = option(64, "Images that are labelled, or repeated, together.", least=1, python_only=True)
+    chunk: int = option(
+        64, "Images that are labelled, or repeated, together.", least=1, most=MOST_IMAGES, python_only=True
+    )
 
 
 @dataclass(frozen=True)
 class PlanOptions(TeacherOptions):
     """How much there is to label, in what time, and how long to measure."""
 
-    total: int = option(62_000_000, "Images to label; the published set has 62 million.", least=1)
-    hours: int | float = option(7 * 24.0, "Time in which all must be labelled.", above=0)
-    price_per_hour: int | float | None = option(None, "Price of one machine for an hour, in any currency.")
-    seconds: int | float = option(60.0, "How long to measure, after a start that does not count.", above=0)
+    total: int = option(62_000_000, "Images to label; the published set has 62 million.", least=1, most=MOST_LABELS)
+    hours: int | float = option(7 * 24.0, "Time in which all must be labelled.", above=0, most=LONGEST_JOB)
+    price_per_hour: int | float | None = option(
+        None, "Price of one machine for an hour, in any currency.", least=0, most=MOST_LABELS
+    )
+    seconds: int | float = option(60.0, "How long to measure, after a start that does not count.", above=0, most=DAY)

@@ -5,6 +5,8 @@ NAME.ply, NAME.glb; where two images of a folder share a stem, the whole name st
 `predictions.json` lists them and those of earlier calls, and `sheet.png` shows all side by side where it is asked for.
 """
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +21,7 @@ from sonde.geometry import check_camera
 from sonde.options import takes
 from sonde.options.predict import ArrayLike, PredictOptions
 from sonde.prediction.manifest import (
+    Statement,
     WrittenImage,
     begin,
     check_addition,
@@ -38,7 +41,15 @@ from sonde.prediction.savers import (
     render_relief,
     tile_images,
 )
-from sonde.prediction.sources import INTRINSICS, find_images, make_matrix, name_outputs, parse_intrinsics
+from sonde.prediction.sources import (
+    INTRINSICS,
+    find_images,
+    follow,
+    gather_images,
+    make_matrix,
+    name_outputs,
+    parse_intrinsics,
+)
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.types import MatrixArray, RGBArray
@@ -74,7 +85,7 @@ class PredictResult(NamedTuple):
     written: list[Path]
     """Every file written, the manifest last."""
     failed: list[tuple[Path, str]]
-    """Images that gave nothing, and why."""
+    """Images that gave nothing, and what cannot be read, each with its reason."""
     notes: tuple[str, ...] = ()
     """What must be known before the depth is believed: a fixed camera that has moved."""
 
@@ -106,18 +117,28 @@ def predict(
     """
     out = Path(out)
     check_folder(out)  # before the model is loaded, which takes its time
+    files.check_output(out)
     camera = _read_camera(options.intrinsics)
     network = _load_model(model, options.max_depth)
     _check_request(network, options.save, camera)
-    stems = name_outputs(find_images([source] if isinstance(source, str | Path) else source, out), out)
+    found = gather_images([source] if isinstance(source, str | Path) else source, out)
+    stems = name_outputs(found.images, out)
     targets = {path: [_name_target(stem, name) for name in options.save] for path, stem in stems.items()}
     if options.sheet:
         targets[out / SHEET] = [out / SHEET]
     _check_overwrite(stems, chain.from_iterable(targets.values()))
-    stated = describe_predictions(network)
-    check_addition(out, stated, targets)
-    begin(out, stated, chain.from_iterable(targets.values()))
-    work = PredictJob(network, camera, options)
+    with files.lock_folder(out):  # the manifest is one document: of two writers the later would lose the earlier's
+        stated = describe_predictions(network)
+        check_addition(out, stated, targets)
+        begin(out, stated, chain.from_iterable(targets.values()))
+        work = PredictJob(network, camera, options, files.OutputFolder(out), failed=list(found.failed))
+        return _predict_all(work, stems, stated, progress)
+
+
+def _predict_all(
+    work: "PredictJob", stems: dict[Path, Path], stated: Statement, progress: Progress | None
+) -> PredictResult:
+    out = work.out.path
     try:
         for done, (path, stem) in enumerate(stems.items(), start=1):
             work.predict_image(path, stem)
@@ -125,9 +146,10 @@ def predict(
                 progress(done, len(stems))
     except BaseException:
         # Ctrl-C too: a call that is interrupted lists the files it has written.
-        if work.entries:
+        if work.entries and work.out.is_there():
             write_manifest(out, stated, work.entries, work.failed)
         raise
+    work.check()
     written = work.list_outputs()
     if work.tiles:
         files.write_rgb(out / SHEET, tile_images(work.tiles))
@@ -143,9 +165,10 @@ class PredictJob:
     model: "models.DepthModel"
     camera: MatrixArray | None
     options: PredictOptions
+    out: files.OutputFolder
     entries: list[WrittenImage] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
-    """Images without a prediction, and why."""
+    """Images without a prediction, and what cannot be read, each with its reason."""
     tiles: list[RGBArray] = field(default_factory=list)
     """Images of the sheet."""
     moved: dict[Path, Registration] = field(default_factory=dict)
@@ -157,12 +180,26 @@ class PredictJob:
             answer = _predict_one(self.model, files.read_rgb(path), self.camera)
             self.moved |= _find_moved(self.model, path, answer)
         except ValueError as error:
-            self.failed.append((path, str(error)))
+            self.failed.append((path, files.FOREIGN.get(path.suffix.lower(), str(error))))
             return
-        outputs = [_write(stem, name, answer) for name in self.options.save]
+        self.out.check()
+        try:
+            outputs = [_write(stem, name, answer) for name in self.options.save]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self.failed.append((path, "the name of its output is too long for the file system; shorten it"))
+            return
         self.entries.append(_describe_image(path, answer, outputs))
         if self.options.sheet:
             self.tiles.append(draw_tile(answer))
+
+    def check(self) -> None:
+        """Raise FileNotFoundError if the output folder, or a file that was written, is gone."""
+        self.out.check()
+        lost = next((path for path in self.list_outputs() if not path.is_file()), None)
+        if lost is not None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(lost))
 
     def list_outputs(self) -> list[Path]:
         """Every prediction that was written, in order."""
@@ -200,9 +237,9 @@ def _check_request(model: "models.DepthModel", save: Sequence[str], camera: Matr
 
 
 def _check_overwrite(images: Iterable[Path], targets: Iterable[Path]) -> None:
-    sources = {path.resolve() for path in images}
+    sources = {follow(path) for path in images}
     for target in targets:
-        if target.resolve() in sources:
+        if follow(target) in sources:
             raise ValueError(f"{target} is one of the images and would be overwritten: give another output folder.")
 
 

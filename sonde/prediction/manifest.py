@@ -6,11 +6,17 @@ One document states model, space and unit of all predictions in the folder, so p
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from sonde import files, models
+from sonde.ids import PathBelow
 from sonde.renamed import keep_old_names
-from sonde.types import SPACES, Space
+from sonde.spelling import shorten
+from sonde.strict import EXACT
+from sonde.types import Space
 from sonde.units import UNITS
 
 MANIFEST = "predictions.json"
@@ -30,20 +36,22 @@ class Statement(TypedDict):
     calibration: NotRequired[dict[str, object]]
 
 
+@with_config(EXACT)
 class ManifestEntry(TypedDict):
     """One image in `predictions.json`."""
 
     source: str
-    outputs: list[str]
+    outputs: list[PathBelow]
     """Paths relative to the manifest."""
     width: NotRequired[int]
     height: NotRequired[int]
-    min: NotRequired[float]
+    min: NotRequired[int | float]
     """Smallest value of the depth, in the manifest's unit; `median` and `max` likewise."""
-    median: NotRequired[float]
-    max: NotRequired[float]
+    median: NotRequired[int | float]
+    max: NotRequired[int | float]
 
 
+@with_config(EXACT)
 class Manifest(TypedDict, total=False):
     """`predictions.json`; a folder that `sonde eval` keeps states `cut` and `settings` instead of predictions."""
 
@@ -54,11 +62,13 @@ class Manifest(TypedDict, total=False):
     calibration: object
     cut: str | None
     settings: str | None
+    depth_scale: int | float | None
+    """Metres per level of predictions that another program wrote and that do not state it."""
     predictions: list[ManifestEntry]
+    begun: list[PathBelow]
+    """See BEGUN."""
     failed: dict[str, str]
     """Image → reason."""
-    begun: list[str]
-    """See BEGUN."""
 
 
 class WrittenImage(NamedTuple):
@@ -80,12 +90,14 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ValueError: a broken file, or a space or a unit that does not exist.
     """
-    path = folder / MANIFEST
+    path, remedy = folder / MANIFEST, "expected what `sonde predict` writes; correct it, or predict into another folder"
     if not path.is_file():
         return {}
-    with files.reading(path, "expected what `sonde predict` writes; correct it, or predict into another folder"):
-        document: Manifest = json.loads(path.read_text(encoding="utf-8"))
-        _check(document)
+    document: Manifest = files.read_json(path, Manifest, remedy)
+    unit = document.get("unit", "m")
+    if document.get("space", "metric") == "metric" and unit not in UNITS:
+        with files.reading(path, remedy):
+            raise ValueError(f"its unit is {shorten(unit, 80)!r}, none of {', '.join(UNITS)}")
     return document
 
 
@@ -233,29 +245,6 @@ def _merge_entries(
         earlier = merged[entry["source"]]["outputs"] if entry["source"] in merged else []
         merged[entry["source"]] = {**entry, "outputs": [*entry["outputs"], *earlier]}
     return list(merged.values())
-
-
-def _check(document: object) -> None:
-    if not isinstance(document, dict):
-        raise ValueError(f"it holds a {type(document).__name__} and no object")
-    space, unit = document.get("space", "metric"), document.get("unit", "m")
-    if space not in SPACES:
-        raise ValueError(f"its space is {space!r}, none of {', '.join(SPACES)}")
-    if space == "metric" and unit not in UNITS:
-        raise ValueError(f"its unit is {unit!r}, none of {', '.join(UNITS)}")
-    entries, failed = document.get("predictions", []), document.get("failed", {})
-    if not (isinstance(entries, list) and isinstance(failed, dict) and all(map(_is_entry, entries))):
-        raise ValueError("its predictions are no list of objects with source and outputs, or its failed no object")
-    if not _is_list_of_text(document.get(BEGUN, [])):
-        raise ValueError(f"its {BEGUN} is no list of names")
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("source"), str) and _is_list_of_text(entry.get("outputs"))
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _make_relative(paths: Iterable[Path], out: Path) -> list[str]:

@@ -2,57 +2,90 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from sonde import files
 from sonde.options.predict import ArrayLike
 from sonde.prediction.manifest import read_manifest
+from sonde.spelling import shorten
 from sonde.types import MatrixArray
 
 INTRINSICS = "expected fx,fy,cx,cy in pixels of the image, such as 1780,1780,960,600"
 """How a user gives intrinsics."""
 
 
+class FoundImages(NamedTuple):
+    """The images of a call, and what was passed over."""
+
+    images: dict[Path, Path]
+    """Image → its path relative to the folder that all sources share, sorted."""
+    failed: list[tuple[Path, str]]
+    """What lies in a source and cannot be read, and why."""
+
+
 def find_images(sources: Sequence[str | Path], out: Path) -> dict[Path, Path]:
-    """Image → its path relative to the folder that all sources share, sorted.
+    """The images of `gather_images`; what cannot be read is left out without a word."""
+    return gather_images(sources, out).images
+
+
+def gather_images(sources: Sequence[str | Path], out: Path) -> FoundImages:
+    """Every image of the sources, and below folders also what cannot be read.
 
     Images below `out` are left out. If a source itself lies below `out`, only the files that `predict` wrote are.
 
     Raises:
-        ValueError: a source that does not exist, or no image at all.
+        ValueError: a source that does not exist or is no file, or no image at all.
     """
     found: set[Path] = set()
     left: set[Path] = set()
-    place = out.resolve()
+    failed: dict[Path, str] = {}
+    place = follow(out)
     for source in map(Path, sources):
-        if not source.exists():
-            raise ValueError(f"{source} does not exist: expected an image or a folder of images.")
-        if source.is_file():
+        if not os.path.lexists(source):
+            raise ValueError(f"{shorten(source)} does not exist: expected an image or a folder of images.")
+        files.refuse_source(source)
+        if not source.is_dir():
             found.add(_make_absolute(source))
-        elif source.resolve() == place:
+        elif follow(source) == place:
             raise ValueError(f"{source} is both source and output: give another folder for the output.")
         else:
-            seen = {_make_absolute(path) for path in source.rglob("*") if _is_image(path)}
-            if place in source.resolve().parents:
-                written = _list_written(place)
-                own = {path for path in seen if path.resolve() in written}
-            else:
-                own = {path for path in seen if place in path.resolve().parents}
-            found, left = found | seen - own, left | own
-    if not found and left:
-        raise ValueError(
-            f"No images in {', '.join(map(str, sources))} but those below the output folder {out}, which are left out: "
-            "give another folder for the output."
-        )
+            listing = files.list_files(_make_absolute(source), files.IMAGE_SUFFIXES, foreign=files.FOREIGN)
+            own = _find_own(listing.paths, source, place)
+            found, left = found | set(listing.paths) - own, left | own
+            failed |= dict(listing.failed)
     if not found:
-        known = ", ".join(files.IMAGE_SUFFIXES)
-        raise ValueError(f"No images in {', '.join(map(str, sources))}: expected files that end in {known}.")
+        _refuse_nothing(sources, out, left, failed)
     folders = [_make_absolute(Path(source)) for source in sources]
     base = os.path.commonpath([folder if folder.is_dir() else folder.parent for folder in folders])
-    return {path: path.relative_to(base) for path in sorted(found)}
+    return FoundImages({path: path.relative_to(base) for path in sorted(found)}, sorted(failed.items()))
+
+
+def _find_own(paths: Sequence[Path], source: Path, place: Path) -> set[Path]:
+    """The images that are outputs: those below the output folder `place`, or, within it, those that its list names."""
+    if not place.is_dir():
+        return set()
+    if place in follow(source).parents:
+        written = _list_written(place)
+        return {path for path in paths if follow(path) in written}
+    return {path for path in paths if place in follow(path).parents}
+
+
+def _refuse_nothing(
+    sources: Sequence[str | Path], out: Path, left: Collection[Path], failed: dict[Path, str]
+) -> NoReturn:
+    shown = shorten(", ".join(map(str, sources)))
+    if left:
+        raise ValueError(
+            f"No images in {shown} but those below the output folder {out}, which are left out: give another folder "
+            "for the output."
+        )
+    known = ", ".join(files.IMAGE_SUFFIXES)
+    also = "".join(f"; {shorten(path)} is passed over: {why}" for path, why in list(failed.items())[:1])
+    raise ValueError(f"No images in {shown}: expected files that end in {known}{also}.")
 
 
 def name_outputs(images: dict[Path, Path], out: Path) -> dict[Path, Path]:
@@ -72,14 +105,15 @@ def _make_absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in files.IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def follow(path: Path) -> Path:
+    """The path without links; unlike `Path.resolve`, also where links form a loop."""
+    return Path(os.path.realpath(path))
 
 
 def _list_written(out: Path) -> set[Path]:
     """The outputs that the folder's manifest lists."""
     entries = read_manifest(out).get("predictions", [])
-    return {(out / name).resolve() for entry in entries for name in entry["outputs"]}
+    return {follow(out / name) for entry in entries for name in entry["outputs"]}
 
 
 def parse_intrinsics(text: str) -> MatrixArray:

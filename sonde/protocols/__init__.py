@@ -5,28 +5,30 @@ file with its own name: `--protocol mine.yaml`.
 """
 
 from itertools import pairwise
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from sonde.align import ALIGN
-from sonde.files import reading
+from sonde.files import check_type, read_yaml, reading
 from sonde.metrics import METRICS
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 from sonde.types import Space
 
 PROTOCOLS = Path(__file__).parent
 """The folder of packaged protocols."""
+REMEDY = "expected every key of a packaged protocol, such as sonde/protocols/metric.yaml"
+LONGEST_WORD = 4096
+"""Characters of a text in a protocol."""
 
 
 class Protocol(BaseModel):
     """All constants needed to score predictions as a paper does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, str_max_length=LONGEST_WORD)
 
     name: str
     source: str
@@ -39,7 +41,7 @@ class Protocol(BaseModel):
     """The space of predictions that need no conversion."""
     align: str
     """A name in ALIGN, fitted to each image."""
-    min_depth: float
+    min_depth: float = Field(allow_inf_nan=False)
     """Metres; ground truth at or below is not scored."""
     max_depth: float | None
     """Metres; ground truth at or above is not scored. None: only the set's own limit applies."""
@@ -77,8 +79,8 @@ class Protocol(BaseModel):
             bounds |= {"window": (-1, *self.window[:2]), "window's columns": (-1, *self.window[2:])}
         for name, values in bounds.items():
             known = [value for value in values or () if value is not None]
-            if any(low >= high for low, high in pairwise(known)):
-                raise ValueError(f"{name}: {known} do not run upwards")
+            if any(map(isnan, known)) or any(low >= high for low, high in pairwise(known)):
+                raise ValueError(f"{name}: {shorten(known)} do not run upwards")
         return self
 
     @property
@@ -109,7 +111,7 @@ def load(name: str, align: str | None = None, max_depth: float | int | None = No
     if align is None or align == rules.align:
         return rules
     if align not in ALIGN:
-        raise ValueError(f"No alignment {align!r}: {nearest(align, list(ALIGN))}")
+        raise ValueError(f"No alignment {shorten(align)!r}: {nearest(align, list(ALIGN))}")
     return rules.model_copy(update={"name": f"{rules.name}+{align}", "align": align})
 
 
@@ -126,23 +128,26 @@ def _set_max_depth(max_depth: float, rules: Protocol) -> Protocol:
 
 def _load_packaged(name: str) -> Protocol:
     if name not in list_names():
-        raise ValueError(f"No protocol {name!r}: {nearest(name, list_names())}")
-    return Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+        raise ValueError(f"No protocol {shorten(name)!r}: {nearest(name, list_names())}")
+    return Protocol.model_validate(read_yaml(PROTOCOLS / f"{name}.yaml", REMEDY))
 
 
 def _load_file(path: Path) -> Protocol:
     """A protocol of the user's own; its name must differ from every packaged one, whose meaning never changes."""
-    with reading(path, "expected every key of a packaged protocol, such as sonde/protocols/metric.yaml"):
-        rules = Protocol.model_validate(yaml.safe_load(path.read_text()))
+    document, place = read_yaml(path, REMEDY), shorten(path)
+    with reading(path, REMEDY):
+        rules = check_type(document, Protocol)
     if rules.name in list_names() or "+" in rules.name:
-        raise ValueError(f"{path}: the name {rules.name} is taken. Give your protocol another name, without '+'.")
+        raise ValueError(
+            f"{place}: the name {shorten(rules.name, 80)} is taken. Give your protocol another name, without '+'."
+        )
     if rules.align not in ALIGN:
-        raise ValueError(f"{path}: no alignment {rules.align!r}: {nearest(rules.align, list(ALIGN))}")
+        raise ValueError(f"{place}: no alignment {shorten(rules.align, 80)!r}: {nearest(rules.align, list(ALIGN))}")
     known = list(METRICS) if rules.average == "image" else ["ordinal_accuracy"]
     wrong = [metric for metric in rules.metrics if metric not in known]
     if wrong or not rules.metrics:
-        name = wrong[0] if wrong else ""
-        raise ValueError(f"{path}: no metric {name!r}: {nearest(name, known)}")
+        metric = wrong[0] if wrong else ""
+        raise ValueError(f"{place}: no metric {shorten(metric, 80)!r}: {nearest(metric, known)}")
     return rules
 
 

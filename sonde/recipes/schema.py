@@ -1,16 +1,31 @@
 """The schema of a recipe: every field with its type, its default, and what it is for."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, model_serializer, model_validator
 
+from sonde.recipes.bounds import (
+    LARGEST_CHANGE,
+    LARGEST_SEED,
+    LONGEST_WORD,
+    MOST_PIXELS,
+    MOST_STEPS,
+    Blocks,
+    InputSize,
+    Limit,
+    LoraSettings,
+    RenderCount,
+    RenderSize,
+    Seed,
+    TrainSettings,
+)
 from sonde.strict import Strict
 
 
 class Section(Strict):
-    """A section of a recipe. Defaults are validated too."""
+    """A section of a recipe. Defaults are validated too, and numbers are finite unless a field says otherwise."""
 
-    model_config = ConfigDict(validate_default=True)
+    model_config = ConfigDict(validate_default=True, allow_inf_nan=False, str_max_length=LONGEST_WORD)
 
 
 class ModelRecipe(Section):
@@ -27,7 +42,7 @@ class ModelRecipe(Section):
     lite0 to lite2: EfficientNet-Lite with a pyramid decoder, random weights."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps the architecture and initialises the weights at random from the seed."""
-    depths: list[int] | None = None
+    depths: list[Blocks] | None = Field(default=None, max_length=16)
     """Attention blocks in each stage of a GLPN `name`, to make it deeper. An added block changes nothing before it has
     trained. None keeps the model's own blocks."""
     encoder: str | None = None
@@ -35,23 +50,26 @@ class ModelRecipe(Section):
     b0 to b5 take SegFormer (nvidia/mit-b4). lite0 to lite2 take imagenet or a .pth file."""
     freeze_norm: bool = False
     """Keep the stored batch-norm statistics when all weights train. Adapters always keep them."""
-    encoder_learning_rate: float | None = None
+    encoder_learning_rate: float | None = Field(default=None, ge=0)
     """Learning rate of the encoder; None uses train.learning_rate. The paper trains the encoder at a tenth of the
     decoder's rate."""
-    max_depth: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_depth: float | None = Field(default=None, gt=0)
     """Largest depth, in metres, that a `size` with random weights can predict. It makes a metric network and needs
     `encoding: null`. None makes a relative network; b0 to b5 cannot be relative and need a value. For a GLPDepth .ckpt:
     the largest depth it was trained for."""
-    canonical_focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    version: Literal["v1", "v2"] | None = None
+    """For a .pth, .pt or .safetensors file of relative Depth Anything whose name does not say it: its version. V1 reads
+    the last four layers of its encoder, V2 layers from all of it; the tensors of both have the same names."""
+    canonical_focal: float | None = Field(default=None, gt=0)
     """Focal length of a canonical camera (Metric3D), in pixels at the network's input. The network learns and predicts
     depth as this camera would see it, so images of several cameras can be mixed. Every image then needs intrinsics.
     None keeps the model's own value, if it has one."""
     background: str = "none"
     """The bench of a fixed camera; the network learns only the difference from it. farthest or median: computed from
     the training captures. A file: a capture of the empty bench. auto: the captures decide. none: no bench."""
-    input_size: tuple[int, int] | None = None
+    input_size: InputSize | None = None
     """(height, width) of the network's input. None keeps the aspect ratio, at the model's own short side."""
-    input_pixels: int | None = Field(default=None, ge=1024)
+    input_pixels: int | None = Field(default=None, ge=1024, le=MOST_PIXELS)
     """Approximate number of pixels of the network's input, at the captures' own aspect ratio; replaces `input_size`."""
     encoding: Literal["inverse", "inverse_notebook", "linear", "log"] | None = "inverse"
     """Maps metric depth to the network's [0, 1]. None trains relative disparity. inverse_notebook is only for
@@ -75,8 +93,9 @@ class ModelRecipe(Section):
 
     @property
     def origin(self) -> str:
-        """The name or the size that identifies the network."""
-        return self.name or str(self.size)
+        """The name or the size that identifies the network; the version of a file is part of its name."""
+        name = self.name or str(self.size)
+        return name if self.version is None else f"{name}?version={self.version}"
 
 
 class SplitRecipe(Section):
@@ -87,7 +106,7 @@ class SplitRecipe(Section):
     validation: int | float = 0.1
     """Captures that choose the checkpoint: a count, or a share below 1. With 0 the test set chooses, as in the
     published notebook, and the report says so."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of the shuffle before the captures are split."""
     group: str | None = None
     """`folder`, or a column of captures.csv in the root. All captures of a group stay in the same part of the split."""
@@ -104,13 +123,13 @@ class Part(Section):
     """A name in DATASETS."""
     root: str
     """The folder of the set."""
-    render: dict[str, int] = Field(default={}, max_length=1)
+    render: dict[str, RenderCount] = Field(default={}, max_length=1)
     """Renders to make if the folder is absent, as one family -> count; the same as `sonde data synth` makes."""
-    render_size: tuple[int, int] = (168, 224)
+    render_size: RenderSize = (168, 224)
     """(height, width) of the renders, in pixels."""
     rigs: int = Field(default=0, ge=0)
     """Number of fixed cameras for the renders, in families that have them. 0 uses a new camera for each render."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of the renders. None uses the recipe's seed."""
     only: str | None = None
     """A published list of the captures to use, such as KITTI's Eigen files or NYU's splits.mat. None uses all."""
@@ -135,12 +154,12 @@ class DataRecipe(Part):
     range: Literal["train", "all"] | tuple[float, float] = "train"
     """Depth range of the encoding: the range of the training captures, that of all captures, or two values in the set's
     unit."""
-    min_depth: float | None = None
+    min_depth: Limit | None = None
     """Depths at or below this value are not trusted, in the set's unit. None uses the layout's limit (0 for zivid)."""
-    max_depth: float | None = None
+    max_depth: Limit | None = None
     """Depths at or above this value are not trusted, in the set's unit. None uses the layout's limit (10000 mm for
     zivid)."""
-    max_depth_eval: float | None = Field(default=None, gt=0)
+    max_depth_eval: Limit | None = Field(default=None, gt=0)
     """Depths at or above this value do not count in validation, in the set's unit. None counts all depths that
     `max_depth` trusts."""
     fit: Literal["stretch", "crop", "window"] = "stretch"
@@ -162,7 +181,7 @@ class AugmentRecipe(Section):
     """Share of samples mirrored left to right."""
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest side of a random crop, as a share of the image's side. 1 crops nothing."""
-    aspect: float = Field(default=1.0, ge=1)
+    aspect: float = Field(default=1.0, ge=1, le=LARGEST_CHANGE)
     """Largest factor by which a crop's aspect ratio may differ from the image's, wider or narrower. 1 keeps it."""
     brightness: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of brightness."""
@@ -178,7 +197,7 @@ class AugmentRecipe(Section):
     """Largest shift, the same for all three colours, as a share of white."""
     noise: float = Field(default=0.0, ge=0, lt=1)
     """Largest standard deviation of added noise, for RGB in [0, 1]."""
-    blur: float = Field(default=0.0, ge=0)
+    blur: float = Field(default=0.0, ge=0, le=LARGEST_CHANGE)
     """Largest standard deviation of a Gaussian blur, in pixels."""
     colour: float = Field(default=1.0, ge=0, le=1)
     """Share of samples that get each kind of change: brightness, contrast and value; gamma; saturation and hue; noise;
@@ -205,9 +224,9 @@ class AlignRecipe(Section):
 class LossRecipe(Section):
     """The weight of a loss and the share of each image it leaves out. A number alone is the weight."""
 
-    weight: float
+    weight: float = Field(allow_inf_nan=True)  # `losses.check` refuses it, with the loss's own sentence
     """Factor of the loss in the sum that a step minimises."""
-    trim: float | None = None
+    trim: float | None = Field(default=None, allow_inf_nan=True)
     """Share of each image's pixels, those with the largest errors by this loss, that the loss leaves out. None uses the
     loss's default: no trim, except for ssi_trimmed."""
 
@@ -228,7 +247,7 @@ class ChooseRecipe(Section):
 
     folds: int | None = Field(default=None, ge=2)
     """Number of parts that are left out in turn. None leaves out each of up to eight captures, or a fifth of more."""
-    steps: int = Field(default=150, ge=1)
+    steps: int = Field(default=150, ge=1, le=MOST_STEPS)
     """Number of steps to fit a head of pixels."""
 
 
@@ -238,7 +257,7 @@ class Recipe(Section):
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
     # `lora` and `train` go to peft and transformers as keyword arguments, whose types those libraries check.
-    lora: dict[str, Any] | None = None
+    lora: LoraSettings | None = None
     """The names of `peft.LoraConfig`. None trains every weight."""
     loss: dict[str, LossRecipe] = Field(default={"masked_l1": 1.0, "edge_gradient": 3.0})  # pyright: ignore[reportAssignmentType]
     """Names in LOSSES, each with its weight, or with {weight: 1.0, trim: 0.1}, which leaves out the largest tenth of
@@ -248,11 +267,11 @@ class Recipe(Section):
     align_features: AlignRecipe | None = None
     """Feature alignment with a frozen encoder. None uses no alignment."""
     augment: AugmentRecipe = AugmentRecipe()
-    train: dict[str, Any] = Field(default={})
+    train: TrainSettings = Field(default={})
     """The names of `transformers.TrainingArguments`."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights. The average is validated and saved. None: no average."""
-    clip_value: float | None = Field(default=None, gt=0)
+    clip_value: Limit | None = Field(default=None, gt=0)
     """Clip every element of the gradient to ± this value, before train.max_grad_norm clips the norm. None: do not."""
     early_stopping: int | None = Field(default=None, ge=1)
     """Stop after this many validations in a row without a better train.metric_for_best_model. None: do not stop."""
@@ -268,5 +287,5 @@ class Recipe(Section):
     """The run folder."""
     save_result: bool = False
     """Write the depth maps of every validation to `results/` in the run folder: 16-bit PNG and a colour preview."""
-    seed: int = 42
+    seed: Seed = Field(default=42, le=LARGEST_SEED)
     """Seed of the weights, the data order and the augmentation."""

@@ -4,8 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 
-import yaml
-
 from sonde.renamed import keep_old_names
 
 PART = re.compile(r"loss\.[^.=]+\.")
@@ -16,8 +14,11 @@ WHOLE = re.compile(r"loss\.[^.=]+")
 
 def split_loss_override(override: str) -> list[str]:
     """Split an override of losses so that a number sets the weight alone and keeps the trim. Others do not change."""
+    # Imported here because reading a recipe's name for `--help` does not need it.
+    from sonde import files
+
     key, _, value = override.partition("=")
-    if key == "loss" and isinstance(losses := yaml.safe_load(value), dict) and losses:
+    if key == "loss" and isinstance(losses := files.parse_yaml(value), dict) and losses:
         terms = [f"loss.{name}={json.dumps(term)}" for name, term in losses.items()]
         return [part for term in terms for part in split_loss_override(term)]
     is_number = WHOLE.fullmatch(key) and not value.lstrip().startswith("{")

@@ -1,13 +1,12 @@
 """Charts of a report, as SVG that takes its colours from the page it stands in."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,11 +15,16 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from pydantic import Field
 
+from sonde import files
 from sonde.evaluation import Evaluation
 from sonde.metrics import is_better_larger
 from sonde.recipes import Recipe
 from sonde.units import UNITS
+
+LogLine = dict[str, Annotated[float, Field(strict=True)] | None]
+"""A line of `metrics.jsonl`: the step, and its numbers by their names; None where one was not finite."""
 
 INK, ACCENT, QUIET = "#010203", "#010204", "#010205"
 """Colours of a chart that the page replaces by its own, light or dark."""
@@ -72,13 +76,19 @@ class Curves:
 
     @classmethod
     def read(cls, path: Path) -> "Curves":
-        """Every number the trainer logged; nothing where it logged nothing."""
+        """Every number the trainer logged; nothing where it logged nothing.
+
+        Raises:
+            ValueError: a line that the trainer did not log.
+        """
         series: dict[str, dict[int, float]] = {}
-        lines = path.read_text().splitlines() if path.is_file() else []
-        for entry in map(json.loads, lines):
-            for name, value in entry.items():
-                if name not in ("step", "epoch") and value is not None:
-                    series.setdefault(name, {})[entry["step"]] = float(value)
+        remedy = "remove that line; the curves are drawn from the others"
+        lines: list[LogLine] = files.read_lines(path, LogLine, remedy) if path.is_file() else []
+        with files.reading(path, remedy):
+            for entry in lines:
+                for name, value in entry.items():
+                    if name not in ("step", "epoch") and value is not None:
+                        series.setdefault(name, {})[int(entry["step"] or 0)] = float(value)
         return cls(series)
 
     def points(self, name: str) -> tuple[list[int], list[float]]:

@@ -1,13 +1,13 @@
 """What the page about a run says: sentences, facts and tables, as the templates take them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
+from sonde import files
 from sonde.evaluation import (
     TRIVIAL,
     WORDS,
@@ -31,6 +31,7 @@ RANGE_SEEN = (
     "The range of the encoding is of all captures (data.range: all): the model was told the nearest and the farthest "
     "depth of the captures scored here."
 )
+REMEDY = "restore it from a copy of the run, or train again"
 DASH = "\N{EN DASH}"
 """A cell without a number."""
 
@@ -270,10 +271,13 @@ def _list_settings(folder: Path, run: Run | None, own: Evaluation) -> list[Fact]
         seed = run.recipe.data.split.seed
         parts = [f"{part} ({len(ids)}): {' '.join(ids)}" for part, ids in run.parts.items()]
         settings.append(Fact("Split", "\n".join([f"seed {seed}", *parts])))
-        settings.append(Fact("Recipe", (folder / "recipe.yaml").read_text()))
+        with files.reading(folder / "recipe.yaml", REMEDY):
+            settings.append(Fact("Recipe", files.read_text(folder / "recipe.yaml")))
     spec = folder / "best" / "sonde.json"
     if spec.is_file():
-        settings.append(Fact("Model", yaml.safe_dump(json.loads(spec.read_text()), sort_keys=False)))
+        about = files.read_json(spec, dict[str, Any], REMEDY)
+        settings.append(Fact("Model", yaml.safe_dump(about, sort_keys=False)))
     environment = folder / "environment.json"
-    versions = json.loads(environment.read_text()) if environment.is_file() else own.settings.versions
+    known = environment.is_file()
+    versions = files.read_json(environment, dict[str, str], REMEDY) if known else own.settings.versions
     return [*settings, Fact("Environment", yaml.safe_dump(versions, sort_keys=False))]

@@ -11,6 +11,7 @@ from sonde.report.contents import gather_contents
 from sonde.report.gallery import Gallery
 from sonde.report.numbers import format_number
 from sonde.runs import judged, read_run
+from sonde.spelling import escape_markdown, fence_code, quote_code
 
 TEMPLATES = (Path(__file__).with_name("report.md"), Path(__file__).with_name("report.html"))
 
@@ -47,9 +48,32 @@ def write(folder: Path, scoreboard: Mapping[str, Evaluation], gallery: Gallery) 
     contents = gather_contents(folder, scoreboard, gallery)
     for template in TEMPLATES:
         escaped = template.suffix == ".html"
-        page = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        page.filters["number"] = format_number
+        page = Environment(
+            autoescape=escaped,
+            finalize=None if escaped else _escape,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        page.filters |= {"number": format_number, "code": _make_code, "fence": _make_fence}
         text = page.from_string(template.read_text()).render(vars(contents))
         with files.atomic_write(folder / template.name) as tmp_path:
             tmp_path.write_text(text, encoding="utf-8")
     return folder / "report.html"
+
+
+class _Written(str):
+    """Markdown as it is, that needs no escape."""
+
+
+def _escape(value: object) -> object:
+    """What a template of Markdown writes: words of data are made harmless, `_Written` stays."""
+    return value if isinstance(value, _Written) else escape_markdown(value)
+
+
+def _make_code(text: object) -> str:
+    return _Written(quote_code(text))
+
+
+def _make_fence(text: str) -> str:
+    return _Written(fence_code(text.strip()))

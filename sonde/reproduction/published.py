@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from sonde import files, protocols
+from sonde.ids import CaptureId
 from sonde.metrics import METRICS, column_of
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 from sonde.units import UNITS
 
 ROWS = Path(__file__).with_name("rows.yaml")
@@ -18,7 +18,7 @@ REMEDY = "expected name -> row, as in sonde/reproduction/rows.yaml"
 class Published(BaseModel):
     """One row of a paper's table, and all that its evaluation needs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     paper: str
     table: str
@@ -52,8 +52,10 @@ def read_rows(path: Path | None = None) -> dict[str, Published]:
         ValueError: a file that holds no rows, or a row whose protocol does not give its metrics.
     """
     path = path or ROWS
+    document = files.read_yaml(path, REMEDY)
     with files.reading(path, REMEDY):
-        found = TypeAdapter(dict[str, Published]).validate_python(yaml.safe_load(path.read_text()))
+        # The name of a row is that of a folder of scores, as an id is.
+        found: dict[str, Published] = files.check_type(document, dict[CaptureId, Published])
         unlike = [name for name, row in found.items() if set(row.tolerance) != set(row.metrics)]
         if unlike:
             raise ValueError(f"{unlike[0]} has other names under tolerance than under metrics")
@@ -63,7 +65,8 @@ def read_rows(path: Path | None = None) -> dict[str, Published]:
         scored = [column for one in rules.metrics for column in _columns_of(one, lengths)]
         for metric in row.metrics:
             if metric not in scored:
-                raise ValueError(f"{path}: {name} asks for {metric!r} under {rules.name}: {nearest(metric, scored)}")
+                asked = f"{name} asks for {shorten(metric, 80)!r} under {rules.name}"
+                raise ValueError(f"{shorten(path)}: {asked}: {nearest(metric, scored)}")
     return found
 
 

@@ -8,7 +8,7 @@ Training, evaluation and reports all read these, so they stand below all three.
 """
 
 from sonde.runs.captures import measured_ids, open_captures
-from sonde.runs.folder import Run, count_train_overlap, own_protocol, read_run, usual_protocol
+from sonde.runs.folder import Run, count_train_overlap, own_protocol, read_run, read_split, usual_protocol
 from sonde.runs.left_out import ANSWERS, CHOICE, LeftOutChoice, LeftOutRecord, judged, read_choice
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "own_protocol",
     "read_choice",
     "read_run",
+    "read_split",
     "usual_protocol",
 ]

@@ -1,18 +1,41 @@
 """The recipe and the split that a run folder holds."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from sonde import recipes
 from sonde.datasets import DepthSet
-from sonde.files import reading
+from sonde.files import read_json
+from sonde.ids import CaptureId
 from sonde.recipes import Recipe
+from sonde.strict import EXACT
 from sonde.types import Space
+
+SPLIT = "split.json"
+REMEDY = "restore it from a copy of the run, or train again"
 
 OWN = {"zivid": "zivid-mm", "driving_stereo": "driving-stereo"}
 """Layout -> the protocol that a metric run on it is scored under; `metric` for the others."""
+
+
+@with_config(EXACT)
+class SplitDocument(TypedDict):
+    """`split.json`: the captures of each part of a run."""
+
+    train: list[CaptureId]
+    validation: list[CaptureId]
+    test: list[CaptureId]
+
+
+@with_config(EXACT)
+class StatedSpace(TypedDict):
+    """What of a run's `best/sonde.json` its test needs."""
+
+    space: Space
 
 
 class Run(NamedTuple):
@@ -31,11 +54,19 @@ def read_run(folder: str | Path) -> Run | None:
         ValueError: a recipe or a split that cannot be read.
     """
     path = Path(folder)
-    if not (path / "recipe.yaml").is_file() or not (path / "split.json").is_file():
+    if not (path / "recipe.yaml").is_file() or not (path / SPLIT).is_file():
         return None
-    with reading(path / "split.json", "restore it from a copy of the run, or train again"):
-        parts = json.loads((path / "split.json").read_text())
-    return Run(path, recipes.load(path), parts)
+    return Run(path, recipes.load(path), read_split(path))
+
+
+def read_split(run: Path) -> dict[str, list[str]]:
+    """Capture ids for train, validation and test, as the folder of a run has them.
+
+    Raises:
+        ValueError: a split that cannot be read, or an id that is none.
+    """
+    split: SplitDocument = read_json(run / SPLIT, SplitDocument, REMEDY)
+    return {"train": split["train"], "validation": split["validation"], "test": split["test"]}
 
 
 def own_protocol(recipe: Recipe, space: Space = "metric") -> str:
@@ -50,9 +81,8 @@ def usual_protocol(run: Run | None, format: str | None) -> str:
     about = run.folder / "best" / "sonde.json"
     if not about.is_file():
         return own_protocol(run.recipe)
-    with reading(about, "restore it from a copy of the run, or train again"):
-        space = json.loads(about.read_text())["space"]
-    return own_protocol(run.recipe, space)
+    stated: StatedSpace = read_json(about, StatedSpace, REMEDY)
+    return own_protocol(run.recipe, stated["space"])
 
 
 def count_train_overlap(model: object, captures: DepthSet, ids: Iterable[str]) -> int:

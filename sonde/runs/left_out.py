@@ -6,16 +6,29 @@
 They are not the answers of the model that ships: that model saw every capture.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from sonde import files
+from sonde.ids import CaptureId
 from sonde.runs.folder import Run
+from sonde.strict import EXACT
 
 CHOICE, ANSWERS = "choice.json", "left-out"
 REMEDY = "expected folds, chosen and sentence, as `sonde train` writes them; train again"
+
+
+@with_config(EXACT)
+class ChoiceDocument(TypedDict):
+    """What a reader needs of `choice.json`."""
+
+    folds: list[list[CaptureId]]
+    chosen: dict[str, str | int | float]
+    sentence: NotRequired[str | None]
 
 
 @dataclass(frozen=True)
@@ -80,11 +93,9 @@ def read_choice(run: Path) -> LeftOutChoice | None:
     path = run / CHOICE
     if not path.is_file() or not (run / ANSWERS).is_dir():
         return None
-    with files.reading(path, REMEDY):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        folds = [[str(id_) for id_ in fold] for fold in document["folds"]]
-        chosen, sentence = dict(document["chosen"]), str(document.get("sentence") or "")
-    return LeftOutChoice(run, folds, chosen, sentence) if len(folds) > 1 else None
+    document: ChoiceDocument = files.read_json(path, ChoiceDocument, REMEDY)
+    folds = document["folds"]
+    return LeftOutChoice(run, folds, document["chosen"], document.get("sentence") or "") if len(folds) > 1 else None
 
 
 def judged(run: Run) -> str | None:

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from sonde import __version__
+from sonde.recipes.bounds import LONGEST_SIDE, MOST_RENDER_PIXELS, MOST_RENDERS, MOST_WORKERS
 from sonde.scenes import abstract, bench, bins, handheld, highway, indoor, layouts, objects, outdoor, road, room, town
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
@@ -32,6 +33,7 @@ from sonde.scenes.tracer import Camera, Light, Photo, Scanner, Scene, Sky, Trace
 from sonde.scenes.viewpoints import settle
 from sonde.spelling import nearest
 from sonde.types import DepthArray, MatrixArray, RGBArray
+from sonde.workers import begin_worker
 
 __all__ = [
     "FAMILIES", "LAYOUTS", "RIGS", "Camera", "Group", "Light", "Photo", "Render", "Scanner", "Scene", "Sky",
@@ -39,6 +41,9 @@ __all__ = [
 ]  # fmt: skip
 
 Builder = Callable[[np.random.Generator], Scene]
+
+BLOCK = 10_000
+"""Renders that are given to the processes together."""
 
 
 class Render(NamedTuple):
@@ -115,9 +120,10 @@ def synth(
         progress: called with the number of pictures done.
 
     Raises:
-        ValueError: an unknown family or layout, a folder that holds renders of another kind, or processes that
-            died.
+        ValueError: an unknown family or layout, more renders, pixels or processes than a machine bears, a folder that
+            holds renders of another kind, or processes that died.
     """
+    _check_amounts(count, height, width, workers)
     out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")
     if layout not in LAYOUTS:
         raise ValueError(f"Unknown layout {layout!r}; {nearest(layout, list(LAYOUTS))}")
@@ -129,20 +135,39 @@ def synth(
         "sonde": __version__,
     }  # fmt: skip
     layouts.write_card(out, card)
-    pairs = {index: LAYOUTS[layout](index) for index in range(count)}
-    todo = {i: pair for i, pair in pairs.items() if not ((out / pair.depth).exists() and (out / pair.picture).exists())}
-    jobs = [_Write(_job(family, seed, i, rigs), out, pair, height, width) for i, pair in todo.items()]
+    todo = [index for index in range(count) if not _is_written(out, LAYOUTS[layout](index))]
+    done = count - len(todo)
     try:
-        with _mapping(workers, len(jobs)) as mapped:
-            for done, _ in enumerate(mapped(_Write.__call__, jobs), count - len(jobs) + 1):
-                if progress:
-                    progress(done)
+        with _mapping(workers, len(todo)) as mapped:
+            # A pool takes all its jobs at once: a million of them would fill the memory.
+            for block in (todo[start : start + BLOCK] for start in range(0, len(todo), BLOCK)):
+                jobs = [_Write(_job(family, seed, i, rigs), out, LAYOUTS[layout](i), height, width) for i in block]
+                for _ in mapped(_Write.__call__, jobs):
+                    done += 1
+                    if progress:
+                        progress(done)
     except BrokenProcessPool:
         raise ValueError(
             f"The processes that render stopped; what {out} holds is whole. A script that renders must do so under "
             "`if __name__ == '__main__':`, or pass workers=1; on a machine short of memory, fewer workers."
         ) from None
     return out
+
+
+def _check_amounts(count: int, height: int, width: int, workers: int | None) -> None:
+    if not 0 <= count <= MOST_RENDERS:
+        raise ValueError(f"count={count}: expected at most {MOST_RENDERS:,} renders.")
+    if not (1 <= min(height, width) and max(height, width) <= LONGEST_SIDE and height * width <= MOST_RENDER_PIXELS):
+        raise ValueError(
+            f"size={height},{width}: expected a height and a width of 1 to {LONGEST_SIDE:,} pixels, and at most "
+            f"{MOST_RENDER_PIXELS:,} pixels in all."
+        )
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise ValueError(f"workers={workers}: expected at most {MOST_WORKERS:,} processes.")
+
+
+def _is_written(root: Path, pair: Pair) -> bool:
+    return (root / pair.depth).exists() and (root / pair.picture).exists()
 
 
 class _Job(NamedTuple):
@@ -194,8 +219,13 @@ def _mapping(workers: int | None, jobs: int) -> Iterator[Callable]:
     context = get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         yield lambda function, items: pool.map(function, items, chunksize=4)
+
+
+def _begin() -> None:
+    begin_worker()
+    cv2.setNumThreads(1)
 
 
 FAMILIES: dict[str, Builder] = {

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt16
 
-from sonde.files import atomic_write
+from sonde.files import atomic_write, read_json
 from sonde.files.cameras import write_intrinsics
 from sonde.geometry import SKY
 from sonde.types import DepthArray, MatrixArray, RGBArray, XYZArray
@@ -83,7 +83,8 @@ def write_card(root: Path, card: dict[str, Any]) -> None:
     path = root / "render.json"
     if not path.exists() and root.is_dir() and any(root.iterdir()):
         raise ValueError(f"{root} is not empty, and no set of renders: choose a new folder.")
-    old = json.loads(path.read_text()) if path.exists() else card
+    remedy = "choose another folder, or remove this one"
+    old = read_json(path, dict[str, Any], remedy) if path.exists() else card
     if differing := [f"{key} {old.get(key)!r}, not {card[key]!r}" for key in SAME if old.get(key) != card[key]]:
         raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")
     with atomic_write(path) as tmp_path:

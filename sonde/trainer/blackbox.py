@@ -9,31 +9,24 @@ RUN/blackbox/step-000123/
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sonde import files
+from sonde.spelling import shorten
 from sonde.trainer.trace import HALF, BatchTrace, NonFiniteValue
 
 FOLDER = "blackbox"
+NAME = re.compile(r"step-\d+")
 KEPT = 3
 """Weights are kept for the newest boxes alone, since a network may be large."""
-
-
-class FaultFields(TypedDict):
-    """A NonFiniteValue in `box.json`."""
-
-    module: str
-    kind: str
-    dtype: str
-    largest: float
-    inputs_finite: bool
 
 
 @dataclass
@@ -152,17 +145,24 @@ def read(folder: Path) -> SkippedStep:
     Raises:
         ValueError: it is damaged.
     """
-    with files.reading(folder / "box.json", "remove its folder, no other black box needs it"):
-        fields = json.loads((folder / "box.json").read_text())
-        for batch in fields["batches"]:
-            batch["terms"] = _read_numbers(batch["terms"])
-            for way in ("forward", "backward"):
-                batch[way] = _read_fault(batch[way])
-        for kind in ("gradients", "weights"):
-            fields["norms"][kind] = _read_numbers(fields["norms"][kind])
-        fields["batches"] = [BatchTrace(**batch) for batch in fields["batches"]]
-        fields["norms"] = Norms(**fields["norms"])
-        return SkippedStep(**fields)
+    path, remedy = folder / "box.json", "remove its folder, no other black box needs it"
+    box = files.read_json(path, SkippedStep, remedy)
+    with files.reading(path, remedy):
+        _check(box)
+    return box
+
+
+def _check(box: SkippedStep) -> None:
+    """Refuse a box whose parts do not fit together, or whose weights would lie outside the run."""
+    if box.weights and not NAME.fullmatch(box.weights):
+        raise ValueError(f"its weights are those of {shorten(box.weights, 80)!r}, which is no black box")
+    steps = len(box.norms.steps)
+    lengths = {len(box.norms.learning_rates), *map(len, box.norms.gradients.values())} - {steps}
+    if lengths or any(len(norms) != steps + 1 for norms in box.norms.weights.values()):
+        raise ValueError("its norms are not of the same steps")
+    for batch in box.batches:
+        if {len(batch.indices), *map(len, batch.terms.values())} - {len(batch.captures)}:
+            raise ValueError("a batch has not as many values as captures")
 
 
 def read_state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
@@ -186,21 +186,12 @@ def read_state(folder: Path, box: SkippedStep) -> tuple[dict[str, Tensor], list[
 
 
 def _spell_numbers(value: object) -> object:
-    """JSON has no NaN and no infinity: they become words that `float` reads."""
+    """JSON has no NaN and no infinity: they become words that a reader takes for numbers."""
     if isinstance(value, dict):
         return {key: _spell_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_spell_numbers(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _read_numbers(values: dict[str, list[float | str]]) -> dict[str, list[float]]:
-    """The reverse of `_spell_numbers`."""
-    return {name: [float(value) for value in row] for name, row in values.items()}
-
-
-def _read_fault(fields: FaultFields | None) -> NonFiniteValue | None:
-    return None if fields is None else NonFiniteValue(**fields)
 
 
 def _explain_image(box: SkippedStep) -> str:

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sonde.datasets import DepthDataset
+from sonde.files import atomic_write, writing
 from sonde.trainer.sharding import gather_whole, take_local
 
 
@@ -21,6 +22,16 @@ class JsonLines(TrainerCallback):
 
     def __init__(self, path: Path):
         self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Removes the lines of steps that will be taken again, and the last line of a run that ended at this step."""
+        if state.is_world_process_zero and self.path.is_file():
+            lines = self.path.read_bytes().splitlines()
+            kept = [line for line in lines if _stays(line, state.global_step)]
+            with atomic_write(self.path) as tmp_path:
+                tmp_path.write_bytes(b"".join(line + b"\n" for line in kept))
 
     def on_log(
         self,
@@ -35,8 +46,18 @@ class JsonLines(TrainerCallback):
             return
         numbers = {key: value for key, value in (logs or {}).items() if key != "total_flos"}
         finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": state.global_step, **finite}, allow_nan=False) + "\n")
+
+
+def _stays(line: bytes, reached: int) -> bool:
+    """Whether a line of the log belongs to the steps before a run goes on; a kill can leave half a line."""
+    try:
+        numbers = json.loads(line)
+        step = int(numbers["step"])
+    except (ValueError, LookupError, TypeError):
+        return False
+    return step <= reached and not ("train_loss" in numbers and step == reached)
 
 
 class Epochs(TrainerCallback):
@@ -59,6 +80,13 @@ class Pace(TrainerCallback):
     def __init__(self, validate: int, save: int):
         self.validate = validate
         self.save = save
+        self.began = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Remembers the step at which the run begins or goes on."""
+        self.began = state.global_step
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -67,6 +95,8 @@ class Pace(TrainerCallback):
         epoch, last = round(state.epoch or 0), state.global_step >= state.max_steps
         control.should_evaluate &= last or epoch % self.validate == 0
         control.should_save &= last or epoch % self.save == 0
+        if state.global_step == self.began:  # the run was over when it was resumed: all of it is done
+            control.should_log = control.should_evaluate = control.should_save = False
 
 
 class Progress(TrainerCallback):

@@ -37,7 +37,7 @@ def load_whole_network(network: nn.Module, checkpoint: Path, sharded: bool) -> N
     # As `from_pretrained` reads, which knows the older names in files on disk, such as those of DINOv2's attention.
     # transformers' trainer matches names as they are, and ignores those that do not fit.
     state = AutoModelForDepthEstimation.from_pretrained(
-        checkpoint, local_files_only=True, dtype=torch.float32
+        checkpoint, local_files_only=True, dtype=torch.float32, trust_remote_code=False
     ).state_dict()
     if sharded:
         sharding.spread_weights(network, state)

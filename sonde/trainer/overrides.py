@@ -17,7 +17,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 with redirect_stdout(sys.stderr):  # under WANDB_MODE=offline it prints, and stdout belongs to the document of --json
@@ -26,6 +26,7 @@ with redirect_stdout(sys.stderr):  # under WANDB_MODE=offline it prints, and std
 from sonde import schedules
 from sonde.adapters import freeze_norms
 from sonde.datasets import DepthDataset, collate
+from sonde.files import writing
 from sonde.schedules import Scheduler
 from sonde.tensors import Batch, Depth
 from sonde.trainer import resuming, sharding
@@ -36,6 +37,7 @@ from sonde.trainer.guard import StepGuard, Stopped
 from sonde.trainer.objective import Objective
 from sonde.trainer.recorder import Recorder
 from sonde.trainer.results import Results
+from sonde.trainer.running import RunningLoss
 from sonde.trainer.scoring import ValidationScores, decode
 from sonde.trainer.terms import LossTerms
 
@@ -101,7 +103,11 @@ class DepthTrainer(Trainer):
             clip_value=clip_value,
             sharded=sharded,
         )
-        for callback in (self.guard.recorder, self.clock, self.average):
+        self.stops_early = any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks)
+        self.ended = False
+        """Whether early stopping had ended the run that is resumed."""
+        self.running = RunningLoss(self, self.terms, lambda value: self._gather(value[None]).mean().item())
+        for callback in (self.guard.recorder, self.clock, self.average, self.running):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -118,8 +124,9 @@ class DepthTrainer(Trainer):
         if model.training and (self.freeze_norm or isinstance(self.depth_model.network, PeftModel)):
             freeze_norms(model)
         pred, terms = self.objective(model, inputs)
-        self.terms.add(terms)
-        if not model.training:
+        if model.training:
+            self.terms.add(terms)
+        else:
             answer = decode(self.depth_model, pred.detach(), inputs)
             self.scores.add(answer, inputs["depth"], inputs["mask"])
             if self.results is not None and "origin" in inputs:
@@ -131,7 +138,11 @@ class DepthTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor | int | None]:
-        """transformers', with its time taken."""
+        """transformers', with its time taken; none where the run was over when it was resumed."""
+        if self.ended or self.state.global_step >= self.state.max_steps:
+            # transformers looks whether to stop only after a step.
+            self.control.should_training_stop = True
+            return [], None
         with self.clock.time_wait():
             return super().get_batch_samples(epoch_iterator, num_batches, device)
 
@@ -219,6 +230,8 @@ class DepthTrainer(Trainer):
             logs["loss"] = self.terms.average_taken(logs["loss"])
             logs |= {"skipped_steps": recorder.skipped, "data_wait": self.clock.read_lap()}
         if "train_loss" in logs:
+            # transformers divides by the steps since a resume.
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
             logs |= {"skipped_steps": recorder.skipped, "data_wait": self.clock.read_share()}
         if self.accelerator.scaler is not None:
             logs["scaler_skips"] = recorder.scaled
@@ -233,10 +246,11 @@ class DepthTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         wait()
-        with redirect_output(self.args, folder / PARTIAL):
+        with redirect_output(self.args, folder / PARTIAL), writing(folder / name, folder / PARTIAL):
             super()._save_checkpoint(model, trial)
             if self.average is not None:
                 self.average.save(folder / PARTIAL / name, self.args.should_save)
+            self.running.save(folder / PARTIAL / name, self.args.should_save)
         wait()  # every process writes its random state into the same folder
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder / name)
@@ -274,6 +288,8 @@ class DepthTrainer(Trainer):
             load_whole_network(self.depth_model.network, Path(resume_from_checkpoint), self.sharded)
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint))
+        self.running.load(Path(resume_from_checkpoint))
+        self.ended = self.stops_early and resuming.has_stopped_early(Path(resume_from_checkpoint))
 
     # transformers would bring back the settings of the run before with the state: see `resuming`.
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

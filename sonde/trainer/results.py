@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import TrainerState
 
+from sonde.ids import check_id
 from sonde.models import DepthModel
 from sonde.prediction import SAVERS, PredictedImage
 from sonde.tensors import Depth
@@ -36,4 +37,4 @@ class Results:
         for depth, position in zip(answers.float(), index.tolist(), strict=True):
             written = PredictedImage(None, depth.cpu().numpy(), space, unit, None)
             for saver in (SAVERS["png16"], SAVERS["preview"]):
-                saver.write(self.folder / name / f"{self.ids[position]}{saver.suffix}", written)
+                saver.write(self.folder / name / f"{check_id(self.ids[int(position)])}{saver.suffix}", written)

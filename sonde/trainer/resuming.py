@@ -6,10 +6,12 @@ of a cycle. The run would then follow a plan that is neither shown nor recorded 
 
 import warnings
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
+from sonde.files import read_json
 from sonde.schedules import Scheduler
 
 PROGRESS = (
@@ -39,6 +41,14 @@ class Rate(NamedTuple):
 def read_settings(optimizer: Optimizer) -> Settings:
     """The settings of an optimizer's groups."""
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def has_stopped_early(checkpoint: Path) -> bool:
+    """Whether early stopping ended the run at this checkpoint."""
+    remedy = "resume from another checkpoint, or train again"
+    state = read_json(checkpoint / "trainer_state.json", dict[str, Any], remedy)
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop")) and state.get("global_step", 0) < state.get("max_steps", 0)
 
 
 def is_driven_by_score(state: Mapping[str, object]) -> bool:

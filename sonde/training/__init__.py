@@ -25,6 +25,8 @@ A run folder holds `recipe.yaml` (with all defaults), `split.json`, `metrics.jso
 """
 
 import logging
+import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +34,7 @@ import torch.distributed as dist
 from transformers import TrainingArguments
 
 from sonde import models, recipes, report
+from sonde.files import lock_folder, writing
 from sonde.recipes import Recipe, RecipeSource
 from sonde.renamed import keep_old_names
 from sonde.training.arguments import DEFAULTS, build_arguments, parse_numbers
@@ -52,11 +55,12 @@ from sonde.training.rendering import PlannedRender, render_missing
 from sonde.training.replaying import replay
 from sonde.training.resuming import (
     check_resumable,
+    clear_unfinished,
     find_newest_checkpoint,
     read_chosen_background,
     refuse_existing_run,
 )
-from sonde.training.steps import Listener, take_steps
+from sonde.training.steps import Listener, has_lost_process, take_steps
 
 __all__ = [
     "DEFAULTS",
@@ -105,6 +109,21 @@ def train(
 
 
 def _train_run(recipe: Recipe, resume: bool, *, listener: Listener | None) -> Path:
+    """One run, which no other process may write meanwhile."""
+    # Of the processes of one run, the first holds the lock for all.
+    with lock_folder(Path(recipe.output_dir)) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        try:
+            return _train_locked(recipe, resume, listener)
+        except RuntimeError as error:
+            if not has_lost_process(error):
+                raise
+            raise ValueError(
+                f"Another process of this run has ended, so this one ends too. {recipe.output_dir} keeps its "
+                "checkpoints: start all processes again with --resume."
+            ) from None
+
+
+def _train_locked(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:
     """Check, render, build, record, train, save, score: in this order, so that a mistake is found early."""
     run = Path(recipe.output_dir)
     checkpoint = find_newest_checkpoint(run) if resume else None
@@ -114,15 +133,18 @@ def _train_run(recipe: Recipe, resume: bool, *, listener: Listener | None) -> Pa
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
     # A resumed run keeps the bench that it chose, and its fitted head is in the checkpoint.
-    plan = prepare(recipe, chosen=read_chosen_background(run)) if resume else prepare(recipe, fitting=True)
+    plan = prepare(recipe, fitting=True) if checkpoint is None else prepare(recipe, chosen=read_chosen_background(run))
     if checkpoint is not None:
         check_resumable(plan, checkpoint)
     if plan.is_main:
+        if checkpoint is None:
+            clear_unfinished(run)
         record_start(plan)
     # A recipe without a step ends with the head that `prepare` has fitted.
     weights = take_steps(plan, checkpoint, listener) if plan.steps else None
     if plan.is_main:
-        models.save(plan.model.eval(), run / "best", weights)
+        with writing(run / "best"):
+            models.save(plan.model.eval(), run / "best", weights)
         report.finish(run)
         write_card(plan)
     if dist.is_initialized():

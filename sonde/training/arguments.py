@@ -1,6 +1,7 @@
 """transformers.TrainingArguments of a recipe, for this machine."""
 
 import logging
+import math
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import NamedTuple, get_args
 import torch
 from transformers import SchedulerType, TrainingArguments
 
+from sonde.files.safely import FAULTS
 from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
 from sonde.schedules import SCHEDULES, ScheduledArguments, find_mode
-from sonde.spelling import nearest
+from sonde.spelling import nearest, shorten
 from sonde.trainer.muon import Muon
 from sonde.trainer.reporting import check_reporters
 
@@ -88,8 +90,9 @@ def build_arguments(recipe: Recipe) -> ScheduledArguments:
     settings["output_dir"] = str(Path(recipe.output_dir) / "checkpoints")
     try:
         args = ScheduledArguments(kind, options, **_join_processes(_settle_precision(settings)))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"train: {' '.join(str(error).split())}") from None
+    # What transformers raises depends on the key: a package that is missing, a file that is none, a backend.
+    except (ImportError, *FAULTS) as error:
+        raise ValueError(f"train: {shorten(' '.join(str(error).split()), 2000)}") from None
     check_reporters(args.report_to or (), main=args.process_index == 0)
     return args
 
@@ -119,9 +122,12 @@ def parse_numbers(recipe: Recipe) -> Recipe:
 
 def _parse_number(key: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ValueError(f"train.{key}={text}: expected a number such as 1e-4.") from None
+        number = math.nan
+    if math.isfinite(number) or (key, number) == ("max_grad_norm", math.inf):
+        return number
+    raise ValueError(f"train.{key}={text}: expected a number such as 1e-4.")
 
 
 def _check_numbers(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from sonde.trainer import name_scores
 from sonde.training.arguments import build_arguments, takes_no_step
 from sonde.training.networks import refuse_missing_weights
 from sonde.training.rates import NO_RATES, RatePlan, plan_rates, refuse_bad_rates
+from sonde.training.rendering import refuse_unknown_families
 
 log = logging.getLogger("sonde")
 
@@ -96,6 +97,7 @@ def check_settings(recipe: Recipe) -> TrainingArguments:
         ValueError: a setting that is wrong, or a file of weights that does not exist.
     """
     refuse_missing_weights(recipe)
+    refuse_unknown_families(recipe)
     losses.check(recipe.loss)
     args = build_arguments(recipe)
     if recipe.train.get("fsdp") and args.world_size < 2:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from sonde import adapters, architectures, models
 from sonde.datasets import DepthSet
@@ -35,7 +34,7 @@ def refuse_missing_weights(recipe: Recipe) -> None:
     Raises:
         ValueError: model.name is the path of a file of weights that does not exist.
     """
-    path = Path(recipe.model.origin)
+    path = models.ModelSource(recipe.model.origin).path
     if path.suffix in models.WEIGHT_FILES and not path.is_file():
         raise ValueError(
             f"model.name={path}: the file does not exist. Give the path of the weights, or remove model.name (in "

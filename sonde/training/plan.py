@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from transformers import TrainingArguments
 
 from sonde.background import Background
@@ -98,8 +99,22 @@ def prepare(recipe: Recipe, *, fitting: bool = False, chosen: str | None = None)
     Data that a recipe renders must exist: `train` renders them. `fitting` and `chosen` are as for `build_model`.
 
     Raises:
-        ValueError: whatever is wrong with the recipe, the data or the network.
+        ValueError: whatever is wrong with the recipe, the data or the network, or not enough memory.
     """
     refuse_contradictions(recipe)
-    data = open_data(recipe)
-    return Plan(data, build_model(data, fitting=fitting, chosen=chosen))
+    try:
+        data = open_data(recipe)
+        return Plan(data, build_model(data, fitting=fitting, chosen=chosen))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            "Not enough memory to prepare this run: lower model.input_size or model.input_pixels, or lora.r; or choose "
+            "a smaller model."
+        ) from None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out."""
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

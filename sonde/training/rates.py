@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from transformers import TrainingArguments
 
 from sonde import schedules
+from sonde.recipes.bounds import MOST_STEPS
 from sonde.renamed import keep_old_names, warn_once
 
 CURVE_POINTS = 200
@@ -87,8 +88,13 @@ def plan_rates(args: TrainingArguments, steps: int, validations: int | None = No
         validations: those before the last step; None if they are not known, which counts one for each step.
 
     Raises:
-        ValueError: options that the schedule does not take, or a run without a step.
+        ValueError: options that the schedule does not take, or a run without a step or of more than `MOST_STEPS`.
     """
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"The recipe trains for {steps:,} steps; expected at most {MOST_STEPS:,}: lower train.max_steps or "
+            "train.num_train_epochs."
+        )
     if steps < 1:
         raise ValueError("The recipe trains for no step: set train.max_steps or train.num_train_epochs above 0.")
     kind, options = schedules.read_schedule(args)

@@ -3,10 +3,12 @@
 import json
 import platform
 from importlib.metadata import version
+from typing import Any
 
 from sonde import cards, files, models, recipes
 from sonde.training.plan import Plan
 
+REMEDY = "resume the run, which writes it again"
 PACKAGES = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
 """Packages whose versions `environment.json` records."""
 
@@ -37,15 +39,20 @@ def record_start(plan: Plan) -> None:
 def write_card(plan: Plan) -> None:
     """Write the model's card beside its weights: where it comes from, and what it may be used for."""
     recipe, run = plan.recipe, plan.run
-    scores = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").is_file() else {}
+    path = run / "metrics.json"
+    scores = files.read_json(path, dict[str, Any], REMEDY) if path.is_file() else {}
     shown = ("protocol", "metrics", "images", "data", "captures")
+    with files.reading(path, REMEDY):
+        accuracy: cards.Accuracy = files.check_type(
+            {key: scores[key] for key in shown if key in scores}, cards.Accuracy
+        )
     document = cards.make_card(
         run.name,
         recipe,
         plan.captures,
         cards.find_parents(recipe, plan.captures, plan.model.name),
-        versions=json.loads((run / "environment.json").read_text()),
-        accuracy=cards.Accuracy(**{key: scores[key] for key in shown if key in scores}),
+        versions=files.read_json(run / "environment.json", dict[str, str], REMEDY),
+        accuracy=accuracy,
         # Of the weights as `sonde.load` gives them, so that a reader of the card can compare.
         weights=models.hash_weights(models.load(run).network),
         background=plan.model.background,

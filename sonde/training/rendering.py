@@ -1,6 +1,5 @@
 """Make the renders that a recipe describes: render sets that are missing, and finish those that are unfinished."""
 
-import json
 import logging
 import os
 import tempfile
@@ -8,10 +7,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from sonde import files, scenes
 from sonde.recipes import Part, Recipe
+from sonde.recipes.bounds import MOST_RENDERS, RenderSize, Seed
 from sonde.renamed import keep_old_names
+from sonde.spelling import nearest, shorten
 
 log = logging.getLogger("sonde")
 
@@ -39,11 +43,11 @@ class RenderCard:
     """How a set of renders was made, as its `render.json` records it."""
 
     family: str
-    count: int
-    seed: int
-    size: tuple[int, int]
+    count: Annotated[int, Field(ge=0, le=MOST_RENDERS)]
+    seed: Seed
+    size: RenderSize
     """(height, width), pixels."""
-    rigs: int
+    rigs: Annotated[int, Field(ge=0)]
     format: str
     """A name in LAYOUTS."""
 
@@ -55,7 +59,11 @@ def list_parts(recipe: Recipe) -> list[Part]:
 
 
 def render_missing(recipe: Recipe) -> None:
-    """Render the sets that a recipe describes and that are missing or unfinished."""
+    """Render the sets that a recipe describes and that are missing or unfinished.
+
+    Raises:
+        ValueError: an unknown layout, or a set whose record cannot be read.
+    """
     for part in list_parts(recipe):
         for family, count in part.render.items():
             if not Path(part.root).exists():
@@ -65,6 +73,19 @@ def render_missing(recipe: Recipe) -> None:
             elif (card := _read_card(part)) is not None and _is_unfinished(part, card):
                 # The card of the set decides, not the recipe: another count was rendered on purpose.
                 _render(part.root, card)
+
+
+def refuse_unknown_families(recipe: Recipe) -> None:
+    """Refuse renders of a family that is none; a set that exists says itself of which family it is.
+
+    Raises:
+        ValueError: an unknown family.
+    """
+    for part in list_parts(recipe):
+        for family in part.render:
+            if family in scenes.FAMILIES or ((card := _read_card(part)) is not None and card.family == family):
+                continue
+            raise ValueError(f"data.render: no family {shorten(family)!r}; {nearest(family, list(scenes.FAMILIES))}")
 
 
 def list_renders(recipe: Recipe) -> Iterator[PlannedRender]:
@@ -96,10 +117,7 @@ def _read_card(part: Part) -> RenderCard | None:
     path = Path(part.root) / CARD
     if not path.is_file():
         return None
-    with files.reading(path, "remove the folder, and it is rendered again"):
-        card = json.loads(path.read_text(encoding="utf-8"))
-        height, width = card["size"]
-        return RenderCard(card["family"], card["count"], card["seed"], (height, width), card["rigs"], card["format"])
+    return files.read_json(path, RenderCard, "remove the folder, and it is rendered again")
 
 
 def _is_unfinished(part: Part, card: RenderCard) -> bool:

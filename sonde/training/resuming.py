@@ -1,15 +1,43 @@
 """Whether a run folder can start a run, or resume one; nothing is written here."""
 
-import json
+import logging
+import shutil
 from pathlib import Path
+from typing import Literal
 
 from sonde import recipes
+from sonde.cards import CARD
 from sonde.recipes import Recipe
-from sonde.runs import read_choice
+from sonde.runs import read_choice, read_split
 from sonde.training.arguments import DEFAULTS, takes_no_step
 from sonde.training.plan import Plan
 
+log = logging.getLogger("sonde")
+
+RunState = Literal["empty", "stopped", "finished"]
+"""No run, or one that was stopped before its first checkpoint; one with checkpoints; one that ended."""
+
 NEW_FOLDER = "choose a new output_dir"
+
+LEFTOVERS = ("best", "blackbox", "checkpoints", "choice.json", "left-out", "metrics.jsonl", "results", "tensorboard")
+"""What a run writes before its first checkpoint, below its folder."""
+
+
+def read_state(run: Path) -> RunState:
+    """What a folder holds of a run.
+
+    A run that ended has the card of its model, which is written last. A folder without a complete checkpoint and
+    without a model has nothing that a new run could lose.
+    """
+    if any((run / name).exists() for name in (f"best/{CARD}", "metrics.json", "report.html")):
+        return "finished"
+    return "stopped" if list_checkpoints(run) else "empty"
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints, oldest first; an incomplete one has another name."""
+    found = (path for path in (run / "checkpoints").glob("checkpoint-*") if (path / "trainer_state.json").is_file())
+    return sorted(found, key=_read_step)
 
 
 def refuse_existing_run(run: Path, recipe: Recipe) -> None:
@@ -18,22 +46,34 @@ def refuse_existing_run(run: Path, recipe: Recipe) -> None:
     Raises:
         ValueError: the folder has checkpoints or a result.
     """
-    if any((run / name).exists() for name in ("checkpoints", "best")):
+    if read_state(run) != "empty":
         # A run without a step has no checkpoint to resume from.
         resume = "" if takes_no_step(recipe) else "continue it with --resume, or "
         raise ValueError(f"{run} already holds a run: {resume}{NEW_FOLDER}.")
 
 
-def find_newest_checkpoint(run: Path) -> Path:
-    """The newest complete checkpoint; an incomplete one has another name.
+def find_newest_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint; None for a run that was stopped before its first one, which starts again.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the folder has no run, or a finished one without checkpoints.
     """
-    found = sorted((run / "checkpoints").glob("checkpoint-*"), key=_read_step)
-    if not found:
-        raise ValueError(f"Cannot resume {run}: it has no complete checkpoint. Start it without --resume.")
-    return found[-1]
+    if found := list_checkpoints(run):
+        return found[-1]
+    if read_state(run) == "finished":
+        raise ValueError(f"Cannot resume {run}: it is finished, and its checkpoints are gone; {NEW_FOLDER}.")
+    if not any((run / name).exists() for name in ("recipe.yaml", "checkpoints")):
+        raise ValueError(f"Cannot resume {run}: it holds no run. Start it without --resume.")
+    log.info("%s has no complete checkpoint yet: the run starts from its first step.", run)
+    return None
+
+
+def clear_unfinished(run: Path) -> None:
+    """Remove what a run left that was stopped before its first checkpoint: a new run would add to it."""
+    if (run / "recipe.yaml").is_file() and read_state(run) == "empty":
+        for name in LEFTOVERS:
+            path = run / name
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def read_chosen_background(run: Path) -> str | None:
@@ -82,8 +122,7 @@ def _read_step(checkpoint: Path) -> int:
 
 def _check_captures(plan: Plan) -> None:
     """A run must keep its split: otherwise a capture that trained it could judge it."""
-    split = plan.run / "split.json"
-    if split.is_file() and json.loads(split.read_text()) != plan.parts:
+    if (plan.run / "split.json").is_file() and read_split(plan.run) != plan.parts:
         raise ValueError(
             f"Cannot resume {plan.run}: the captures or their split have changed; {plan.captures.root} now has "
             f"{len(plan.captures.ids)} captures. Restore them, or {NEW_FOLDER}."

@@ -1,17 +1,22 @@
 """Take the steps of a plan, and turn what stops them into a sentence that says what to do."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from sonde import models
 from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped
 from sonde.trainer.reporting import make_reporters
+from sonde.trainer.state import check_state
 from sonde.training.arguments import choose_optimizer
-from sonde.training.plan import Plan
+from sonde.training.plan import Plan, is_out_of_memory
+
+LOST = re.compile(r"\bgloo\b|nccl|Connection (?:closed|reset)|Broken pipe", re.IGNORECASE)
+"""What torch's back ends say of a process that does not answer any more."""
 
 Listener = Callable[[int, int, dict[str, float]], None]
 """Called with (step, number of steps, newest numbers)."""
@@ -27,8 +32,10 @@ def take_steps(plan: Plan, checkpoint: Path | None, listener: Listener | None) -
 
     Raises:
         Stopped: steps that were not finite; the message says what is left and how to go on.
-        ValueError: not enough memory, or data that a worker process could not read.
+        ValueError: not enough memory, data that a worker process could not read, or a damaged checkpoint.
     """
+    if checkpoint is not None:
+        check_state(checkpoint)
     trainer = make_trainer(plan, _make_callbacks(plan, listener))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -36,8 +43,8 @@ def take_steps(plan: Plan, checkpoint: Path | None, listener: Listener | None) -
         raise Stopped(f"{stopped}. {_save_what_is_left(plan, trainer)}") from None
     except ValueError as error:
         raise ValueError(_drop_traceback(str(error))) from None
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise ValueError(_advise_on_memory(plan)) from None
     return _finish_weights(trainer)
@@ -97,14 +104,14 @@ def _save_what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
     return f"{saved}{explained}; --resume continues from the newest checkpoint."
 
 
+def has_lost_process(error: RuntimeError) -> bool:
+    """Whether an exchange between the processes of a run failed because one of them is gone."""
+    return dist.is_initialized() and (isinstance(error, dist.DistError) or LOST.search(str(error)) is not None)
+
+
 def _drop_traceback(message: str) -> str:
     """The message of an error in a worker process, to which torch adds the worker's whole traceback."""
     return message.strip().rpartition("\nValueError: ")[2] if "\nOriginal Traceback" in message else message
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _advise_on_memory(plan: Plan) -> str:

@@ -26,6 +26,17 @@ def ply(
     return head.encode() + (XYZ.tobytes() if body is None else body)
 
 
+GRID = (
+    "property float x\nproperty float y\nproperty float z\nelement range_grid {}\nproperty list {} int vertex_indices"
+)
+CELLS = b"".join(b"\1" + number.to_bytes(4, "little") for number in range(2240))
+
+
+def grid(count: object = 2240, length: str = "uchar", cells: bytes = CELLS) -> bytes:
+    """A PLY with a vertex for each pixel of a grid."""
+    return ply(properties=GRID.format(count, length), body=XYZ.tobytes() + cells)
+
+
 def pcd(body: bytes | None = None, **fields: object) -> bytes:
     """A PCD with this header."""
     header = {
@@ -82,6 +93,7 @@ def encrypted() -> bytes:
 
 SOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ply": ("a.ply", ply),
+    "ply-grid": ("a.ply", grid),
     "ply-text": ("a.ply", lambda: ply(order="ascii 1.0", body=as_text())),
     "pcd": ("a.pcd", pcd),
     "pcd-text": ("a.pcd", lambda: pcd(as_text(), DATA="ascii")),
@@ -132,6 +144,16 @@ LIES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ply/size-of-5000-digits": ("a.ply", lambda: ply(notes=f"comment width {'9' * 5000}\ncomment height 40")),
     "ply/text-is-words": ("a.ply", lambda: ply(order="ascii 1.0", body=b"far away up\n" * 2240)),
     "ply/text-not-utf8": ("a.ply", lambda: ply(order="ascii 1.0", body=b"\xff\xfe\xfd 1 2\n" * 2240)),
+    "ply/grid-claims-a-trillion": ("a.ply", lambda: grid(TRILLION)),
+    "ply/grid-negative": ("a.ply", lambda: grid(-2240)),
+    "ply/grid-of-floats": ("a.ply", lambda: grid(length="float")),
+    "ply/grid-outside": ("a.ply", lambda: grid(cells=b"\1\xff\xff\xff\x7f" * 2240)),
+    "ply/grid-of-negative-vertices": ("a.ply", lambda: grid(cells=b"\1\xff\xff\xff\xff" * 2240)),
+    "ply/grid-before-vertices": (
+        "a.ply",
+        lambda: ply().replace(b"element vertex", b"element range_grid 9\nproperty list uchar int i\nelement vertex"),
+    ),
+    "ply/y-up-and-z-backwards": ("a.ply", lambda: ply(body=(XYZ * np.float32([1, -1, -1])).tobytes())),
     "pcd/claims-a-trillion": ("a.pcd", lambda: pcd(WIDTH=TRILLION, HEIGHT=1, POINTS=TRILLION)),
     "pcd/claims-a-million-each-way": ("a.pcd", lambda: pcd(WIDTH=1_000_000, HEIGHT=1_000_000)),
     "pcd/text-claims-a-trillion": ("a.pcd", lambda: pcd(as_text(), DATA="ascii", WIDTH=TRILLION, HEIGHT=40)),

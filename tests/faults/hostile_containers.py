@@ -52,6 +52,12 @@ def sound_nyu(file, h5py, images: bool = True, depths: bool = True) -> None:
     file["scenes"] = np.array([[file["#refs#/a"].ref] * 2], h5py.ref_dtype)
 
 
+def _with_scenes(file, h5py, other: Callable[..., None]) -> None:
+    sound_nyu(file, h5py)
+    del file["scenes"]
+    other(file, "scenes", h5py)
+
+
 def nyu_with(images: object = None, depths: object = None) -> Callable[..., None]:
     """A file in which one of the two is something else: an array, or a function of the file that makes it."""
 
@@ -139,6 +145,9 @@ NYU_LIES: dict[str, Callable[..., None]] = {
     "depths-link-to-themselves": nyu_with(depths=link_loop),
     "depths-virtual": nyu_with(depths=virtual),
     "depths-unpack-to-4-GB": nyu_with(depths=bomb),
+    "scenes-a-group": lambda file, h5py: _with_scenes(file, h5py, group),
+    "scenes-link-out": lambda file, h5py: _with_scenes(file, h5py, link_out),
+    "scenes-are-numbers": lambda file, h5py: _with_scenes(file, h5py, lambda *_: file.create_dataset("scenes", data=4)),
     "no-frames": nyu_with(images=np.zeros((0, 3, 56, 40), np.uint8), depths=np.zeros((0, 56, 40), np.float32)),
 }
 
@@ -189,6 +198,20 @@ def lying_size(size: int) -> bytes:
     return about.tobuf(tarfile.GNU_FORMAT) + encoded().ljust(1024, b"\0") + bytes(1024)
 
 
+def long_name(size: int) -> bytes:
+    """A tar that begins with a GNU long name of a claimed size."""
+    about = tarfile.TarInfo("././@LongLink")
+    about.type, about.size = tarfile.GNUTYPE_LONGNAME, size
+    return about.tobuf(tarfile.GNU_FORMAT) + encoded().ljust(1024, b"\0") + bytes(1024)
+
+
+def damaged_pax(key: str, value: str) -> bytes:
+    """A tar whose first member has a PAX header with this value."""
+    about = tarfile.TarInfo("a.png")
+    about.pax_headers = {key: value}
+    return about.tobuf(tarfile.PAX_FORMAT) + encoded().ljust(1024, b"\0") + bytes(1024)
+
+
 TARS: dict[str, Callable[[], bytes]] = {
     **{name: lambda name=name: DAMAGES[name](tar(member("a.png"))) for name in DAMAGES},
     "nothing": lambda: tar(),
@@ -196,6 +219,9 @@ TARS: dict[str, Callable[[], bytes]] = {
     "no-end": lambda: tar(member("a.png"), member("b.png"), end=False),
     "size-of-a-terabyte": lambda: lying_size(10**12),
     "size-of-10-to-the-20": lambda: lying_size(10**20),
+    "size-below-zero": lambda: damaged_pax("size", "-512"),
+    "size-that-is-a-word": lambda: damaged_pax("size", "large"),
+    "name-of-a-link-of-ten-gigabytes": lambda: long_name(10**10),
     "above": lambda: tar(member("../../x.png")),
     "absolute": lambda: tar(member("/x.png")),
     "the-same-name-twice": lambda: tar(member("a.png"), member("a.png")),
@@ -282,6 +308,7 @@ def _splits() -> list[Case]:
         "records": {"trainNdxs": np.zeros(2, "f4,f4"), "testNdxs": np.zeros(2, "f4,f4")},
         "frames-of-10-to-the-18": {"trainNdxs": np.array([10**18]), "testNdxs": np.array([10**18])},
         "negative": {"trainNdxs": np.array([-1]), "testNdxs": np.array([-1])},
+        "frames-of-a-half": {"trainNdxs": np.array([1.5]), "testNdxs": np.array([2.0])},
         "no-frames": {"trainNdxs": np.zeros((0, 1)), "testNdxs": np.zeros((0, 1))},
     }
     found = [

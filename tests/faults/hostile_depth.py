@@ -71,6 +71,11 @@ def exr(**channels: np.ndarray) -> bytes:
         return path.read_bytes()
 
 
+def pgm(head: bytes = b"P5 56 40 65535\n", body: bytes | None = None) -> bytes:
+    """A PGM with this header."""
+    return head + (LEVELS.astype(">u2").tobytes() if body is None else body)
+
+
 def exr_claims(name: bytes, right: int, bottom: int) -> bytes:
     """An EXR whose `dataWindow` or `displayWindow` claims a size."""
     data = exr()
@@ -91,6 +96,8 @@ SOUND: Table = {
     "npy": ("a.npy", lambda: npy(METRES)),
     "exr": ("a.exr", exr),
     "pfm": ("a.pfm", pfm),
+    "pgm": ("a.pgm", pgm),
+    "npz": ("a.npz", lambda: npz(depth=METRES)),
 }
 
 LIES: Table = {
@@ -129,6 +136,17 @@ LIES: Table = {
     "exr/data-negative": ("a.exr", lambda: exr_claims(b"dataWindow", -9, -9)),
     "exr/colour-alone": ("a.exr", lambda: exr(**{name: METRES for name in "RGBA"})),
     "exr/two-depths": ("a.exr", lambda: exr(**{"left.Z": METRES, "right.Z": METRES})),
+    "exr/normals-alone": ("a.exr", lambda: exr(**{f"ViewLayer.Normal.{axis}": METRES for axis in "XYZ"})),
+    "png/near-of-zero": ("a.png", lambda: stated(near=b"0", far=b"9")),
+    "png/far-infinite": ("a.png", lambda: stated(near=b"1", far=b"inf")),
+    "png/near-is-a-word": ("a.png", lambda: stated(near=b"close", far=b"9")),
+    "pgm/claims-a-million": ("a.pgm", lambda: pgm(b"P5 1000000 1000000 65535\n", bytes(64))),
+    "pgm/text-claims-a-million": ("a.pgm", lambda: pgm(b"P2 1000000 1000000 65535\n", b"1 2 3")),
+    "pgm/no-size": ("a.pgm", lambda: pgm(b"P5 0 0 65535\n", b"")),
+    "pgm/8-bit": ("a.pgm", lambda: pgm(b"P5 56 40 255\n", bytes(2240))),
+    "pgm/largest-of-20-digits": ("a.pgm", lambda: pgm(b"P5 56 40 " + b"9" * 20 + b"\n")),
+    "pgm/text-is-words": ("a.pgm", lambda: pgm(b"P2 56 40 65535\n", b"far " * 2240)),
+    "npz/two-depths": ("a.npz", lambda: npz(depth_left=METRES, depth_right=METRES)),
     "pfm/claims-a-million": ("a.pfm", lambda: pfm("Pf\n1000000 1000000\n-1.0\n", bytes(64))),
     "pfm/claims-10-to-the-30": ("a.pfm", lambda: pfm(f"Pf\n{10**15} {10**15}\n-1.0\n", bytes(64))),
     "pfm/negative": ("a.pfm", lambda: pfm("Pf\n-56 -40\n-1.0\n")),
@@ -156,6 +174,10 @@ UNUSUAL: Table = {
     "tif/int32": ("a.tif", lambda: of_array(LEVELS.astype(np.int32), "TIFF")),
     "exr/depth-and-colour": ("a.exr", lambda: exr(Z=METRES, R=METRES, G=METRES, B=METRES)),
     "exr/layer-of-blender": ("a.exr", lambda: exr(**{"ViewLayer.Depth.Z": METRES, "ViewLayer.Combined.R": METRES})),
+    "exr/depth-beside-normals": (
+        "a.exr",
+        lambda: exr(**{"ViewLayer.Depth.Z": METRES}, **{f"ViewLayer.Normal.{axis}": METRES for axis in "XYZ"}),
+    ),
     "exr/float16": ("a.exr", lambda: exr(Z=METRES.astype(np.float16))),
     "pfm/big-endian": ("a.pfm", lambda: pfm("Pf\n56 40\n1.0\n", METRES[::-1].astype(">f4").tobytes())),
 }
@@ -178,7 +200,7 @@ def cases() -> list[Case]:
     """Every case."""
 
     def read(name: str) -> Callable[[], object]:
-        return lambda: files.read_depth(name, 0.001 if name in ("a.png", "a.tif") else None)
+        return lambda: files.read_depth(name, 0.001 if name in ("a.png", "a.tif", "a.pgm") else None)
 
     def read_as_stated(name: str) -> Callable[[], object]:
         return lambda: files.read_depth(name)
@@ -189,7 +211,11 @@ def cases() -> list[Case]:
     tables: dict[Right, Table] = {"refused": LIES, "read": UNUSUAL, "either": NOTHING}
     for right, table in tables.items():
         for fault, (name, data) in table.items():
-            entry = read_as_stated(name) if fault.startswith(("png/scale", "png/offset")) else read(name)
+            entry = (
+                read_as_stated(name)
+                if fault.startswith(("png/scale", "png/offset", "png/near", "png/far"))
+                else read(name)
+            )
             found.append(Case(f"depth/{fault}", put(name, data), entry, right, name, never=("ran",)))
     found.append(Case("depth/png/no-unit", put(*SOUND["png"]), read_as_stated("a.png"), "refused", "a.png"))
     return found + _commands()

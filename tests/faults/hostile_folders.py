@@ -163,7 +163,34 @@ def cases() -> list[Case]:
             right = "either" if fault == "folder" else "listed"
             found.append(Case(f"folders/{verb}/{fault}", make, place.words, right, says, done=place.done))
         found.append(_looped(verb, place))
-    return found + _sources() + _outputs()
+    return found + _foreign() + _sources() + _outputs()
+
+
+def _foreign() -> list[Case]:
+    """Pictures of formats that no reader knows, and a folder whose name no terminal should print."""
+    found = []
+    for verb in ("predict", "label", "convert"):
+        place = PLACES[verb]
+        folder = Path(place.entry).parent
+        for name in ("bad.heic", "bad.AVIF", "bad.dng"):
+
+            def make(place: Place = place, path: Path = folder / name) -> None:
+                place.make()
+                path.write_bytes(junk())
+
+            case = Case(f"folders/{verb}/{name.replace('.', '-')}", make, place.words, "listed", name, done=place.done)
+            found.append(case)
+
+        def make_folder(place: Place = place, folder: Path = folder) -> None:
+            place.make()
+            below = Path(os.fsdecode(os.fsencode(folder) + b"/bad\x1b[2J"))
+            below.mkdir()
+            shutil.copy(next(folder.glob("*.png")), below)
+
+        name = f"folders/{verb}/folder-of-control-characters"
+        right = "either" if verb == "convert" else "listed"
+        found.append(Case(name, make_folder, place.words, right, "bad", done=place.done))
+    return found
 
 
 def _with_entry(place: Place, put_entry: Callable[[str], Make], name: bytes) -> Make:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from case import Case, Words
@@ -32,6 +32,8 @@ LARGEST_FILE = 256 << 20
 LONGEST = 10_000
 """Characters of a sentence: the longest path of Linux has 4,096 bytes."""
 SECONDS = 20.0
+TO_END = 60.0
+"""Seconds that a command has to end after a signal."""
 TO_MAKE = 240.0
 """Seconds to make an input, sound ones that it is made from included."""
 
@@ -76,6 +78,8 @@ class Outcome:
     """How many files fit the case's `done`."""
     appeared: Words = ()
     """Those of the case's `never` that exist."""
+    left: int = 0
+    """Processes that the command left behind."""
 
 
 def judge(case: Case, outcome: Outcome) -> str:
@@ -147,9 +151,19 @@ class Runner:
         """A case of the corpus."""
         return self._ask({"case": case.name, "seconds": seconds})
 
-    def command(self, words: Iterable[object], folder: Path, *, kill_after: float | None = None) -> Outcome:
-        """A command in a folder, which is kept; killed with all its processes after so many seconds."""
-        request = {"words": [str(word) for word in words], "folder": str(folder), "kill_after": kill_after}
+    def command(
+        self,
+        words: Iterable[object],
+        folder: Path,
+        *,
+        kill_after: float | None = None,
+        by: signal.Signals = signal.SIGKILL,
+    ) -> Outcome:
+        """A command in a folder, which is kept; after so many seconds it is killed with all its processes.
+
+        Another signal than SIGKILL goes to the command alone, which then has time to end.
+        """
+        request = {"words": [str(word) for word in words], "folder": str(folder), "kill_after": kill_after, "by": by}
         return self._ask(request)
 
     def sound(self, name: str) -> Path:
@@ -189,7 +203,9 @@ def serve(place: Path) -> None:
         elif "sound" in request:
             outcome = build_sound(request["sound"])
         else:
-            outcome = run_command(tuple(request["words"]), Path(request["folder"]), request["kill_after"])
+            outcome = run_command(
+                tuple(request["words"]), Path(request["folder"]), request["kill_after"], request["by"]
+            )
         print(json.dumps(asdict(outcome)), file=answers, flush=True)
 
 
@@ -228,14 +244,14 @@ def run_case(case: Case, place: Path, seconds: float) -> Outcome:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def run_command(words: Words, folder: Path, kill_after: float | None) -> Outcome:
+def run_command(words: Words, folder: Path, kill_after: float | None, by: int) -> Outcome:
     """A command in a folder that is kept."""
     case = Case("command", lambda: None, words)
     with tempfile.TemporaryDirectory() as root:
-        return _fork(case, folder, Path(root), TO_MAKE if kill_after is None else kill_after, limited=False)
+        return _fork(case, folder, Path(root), TO_MAKE if kill_after is None else kill_after, limited=False, by=by)
 
 
-def _fork(case: Case, folder: Path, root: Path, seconds: float, *, limited: bool) -> Outcome:
+def _fork(case: Case, folder: Path, root: Path, seconds: float, *, limited: bool, by: int = signal.SIGKILL) -> Outcome:
     before = _resident(os.getpid())
     ready, told = os.pipe()
     child = os.fork()
@@ -248,10 +264,12 @@ def _fork(case: Case, folder: Path, root: Path, seconds: float, *, limited: bool
     finally:
         os.close(ready)
     began = time.monotonic()
-    status, growth = _await_end(child, began + (seconds if made else 0.0), before)
+    status, growth = _await_end(child, began + (seconds if made else 0.0), before, by)
     took = time.monotonic() - began
+    left = _list_group(child)
     _kill_group(child)  # workers that it left
-    return _read(case, folder, root, status, took, growth)
+    outcome = _read(case, folder, root, status, took, growth)
+    return replace(outcome, left=left)
 
 
 def _wait_for(ready: int) -> bool:
@@ -261,17 +279,34 @@ def _wait_for(ready: int) -> bool:
     return bool(select([ready], [], [], TO_MAKE)[0])
 
 
-def _await_end(child: int, deadline: float, before: int) -> tuple[int | None, int]:
+def _await_end(child: int, deadline: float, before: int, by: int) -> tuple[int | None, int]:
     """The wait status, None for one that is killed here; and how far its memory grew."""
+    asked = by == signal.SIGKILL
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
             return status, max(0, usage.ru_maxrss * 1024 - before)
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and not asked:
+            os.kill(child, by)
+            asked, deadline = True, time.monotonic() + TO_END
+        elif time.monotonic() > deadline:
             _kill_group(child)
             usage = os.wait4(child, 0)[2]
             return None, max(0, usage.ru_maxrss * 1024 - before)
         time.sleep(0.002)
+
+
+def _list_group(child: int) -> int:
+    """How many processes of an ended child's group live on."""
+    return sum(_read_group(path) == child for path in Path("/proc").glob("[0-9]*"))
+
+
+def _read_group(process: Path) -> int | None:
+    try:
+        state, _, group, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None  # it ended meanwhile
+    return None if state == "Z" else int(group)
 
 
 def _kill_group(child: int) -> None:
@@ -290,6 +325,7 @@ def _live(case: Case, folder: Path, root: Path, told: int, *, limited: bool) -> 
     os.setsid()
     report: dict[str, object] = {"kind": "unmade"}
     try:
+        _renew_threads()
         for stream, name in ((0, os.devnull), (1, root / "stdout"), (2, root / "stderr")):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), stream)
         os.chdir(folder)
@@ -306,6 +342,16 @@ def _live(case: Case, folder: Path, root: Path, told: int, *, limited: bool) -> 
         sys.stderr.flush()
         (root / "report").write_text(json.dumps(report))
         os._exit(0)
+
+
+def _renew_threads() -> None:
+    """Let torch make its pool of threads anew, which a fork does not copy.
+
+    Two threads of transformers' loader that meet the old one at once fail ("Invalid thread pool!").
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _make(case: Case) -> None:
