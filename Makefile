@@ -25,7 +25,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/codespell sonde tests docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell sonde tests docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -33,7 +33,8 @@ def answering(value: float, folder: Path, encoding: str = "inverse", slope: floa
     network = AutoModelForDepthEstimation.from_pretrained(saved("glpn", folder / "base"))
     last = network.get_submodule("head.head.2")
     last.weight.data *= slope
-    torch.nn.init.constant_(last.bias, float(torch.logit(torch.tensor(value, dtype=torch.float64))))
+    logit = torch.logit(torch.tensor(value, dtype=torch.float64))
+    torch.nn.init.constant_(last.bias, float(logit.clamp(-200, 200)))  # 0 and 1 to the last bit, by finite weights
     spec = ENCODINGS[encoding](NEAR, FAR).to_dict()
     spec = ModelSpec("metric", None, 32, *models.PLAIN, input_size=(64, 96), encoding=spec, unit="mm")
     models.save(DepthModel(network, spec, "run"), folder / "run" / "best")

@@ -35,7 +35,7 @@ ENDS = {
     "lora_zivid": (r"MAE \(mm\)", r"adapted model"),
     "training_monitoring": (
         r"stopped; complete checkpoints: \['checkpoint-12', 'checkpoint-6'\]",
-        r"made twice: steps \[13, 14\], with the same losses",
+        r"each step is logged once: True",
         rf"best validation loss{NUMBER} at step \d+",
         rf"held-out captures:{NUMBER} mm of mean absolute error over 2 images",
     ),

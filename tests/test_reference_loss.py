@@ -243,9 +243,17 @@ def test_a_relative_teachers_labels_are_refused_and_the_sentence_says_what_to_do
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("trim,said", [("1.2", "1.2"), ("1", "1"), ("-0.1", "-0.1"), (".nan", "nan")])
+@pytest.mark.parametrize(
+    "trim,said",
+    [
+        ("1.2", "trim=1.2: expected a share"),
+        ("1", "trim=1: expected a share"),
+        ("-0.1", "trim=-0.1: expected a share"),
+        (".nan", "trim: nan is not a finite number"),
+    ],
+)
 def test_a_trim_that_is_no_share_is_refused_before_any_work(trim, said, tmp_path):
-    with pytest.raises(ValueError, match=rf"^loss\.silog\.trim={said}: expected a share"):
+    with pytest.raises(ValueError, match=rf"^loss\.silog\.{said}"):
         training.train(
             "demo",
             [f"loss.silog.trim={trim}", "loss.silog=1", "data.render={bench: 2}", f"data.root={tmp_path / 'renders'}"],

@@ -153,7 +153,7 @@ LIES: dict[str, tuple[str, Callable[[], bytes]]] = {
         "a.ply",
         lambda: ply().replace(b"element vertex", b"element range_grid 9\nproperty list uchar int i\nelement vertex"),
     ),
-    "ply/y-up-and-z-backwards": ("a.ply", lambda: ply(body=(XYZ * np.float32([1, -1, -1])).tobytes())),
+    "ply/y-up-and-z-backwards": ("a.ply", lambda: ply(body=(XYZ * np.array([1, -1, -1], np.float32)).tobytes())),
     "pcd/claims-a-trillion": ("a.pcd", lambda: pcd(WIDTH=TRILLION, HEIGHT=1, POINTS=TRILLION)),
     "pcd/claims-a-million-each-way": ("a.pcd", lambda: pcd(WIDTH=1_000_000, HEIGHT=1_000_000)),
     "pcd/text-claims-a-trillion": ("a.pcd", lambda: pcd(as_text(), DATA="ascii", WIDTH=TRILLION, HEIGHT=40)),
