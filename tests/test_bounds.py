@@ -1,4 +1,4 @@
-"""Settings that no machine bears are refused before work; YAML and tables are read with limits."""
+"""Settings that no machine can take are refused before work; YAML and tables are read with limits."""
 
 from typing import Any
 

@@ -249,7 +249,7 @@ def test_a_set_that_is_removed_while_it_is_written_is_an_error(tmp_path: Path, m
 
     def remove(path: Path, image: np.ndarray) -> None:
         if path.stem == "2":
-            shutil.rmtree(tmp_path / ".out.partial" / "depth")
+            shutil.rmtree(next(tmp_path.glob(".out.*.partial")) / "depth")
         write(path, image)
 
     monkeypatch.setattr(import_module("sonde.datasets.convert"), "write_rgb", remove)  # the name is the function

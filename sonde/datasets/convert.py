@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from math import inf
@@ -24,6 +23,8 @@ from sonde.files import (
     check_output,
     list_files,
     read_intrinsics,
+    refuse_filled,
+    write_folder,
     write_rgb,
 )
 from sonde.files.clouds import CLOUDS, check_flip
@@ -90,46 +91,16 @@ def convert(
     """
     images, depths, out = Path(images), Path(depths), Path(out)
     check_output(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not empty: choose a new folder; nothing is overwritten.")
-    if not 0 <= rotated_bits <= 15:
-        raise ValueError(f"rotated_bits={rotated_bits}: expected 0 to 15, such as 3 for SUN RGB-D.")
-    if depth_scale is not None and not 0 < depth_scale < inf:
-        raise ValueError(f"depth_scale={depth_scale:g}: expected metres per level above 0, such as 0.001.")
+    refuse_filled(out)
+    description = _describe(depth_scale, rotated_bits, depth_channel, flip, orientation)
     if by_time is not None and not 0 < by_time < inf:
         raise ValueError(f"by_time={by_time:g}: expected the largest difference of two stamps, such as 0.02.")
-    description = Description(
-        depth_scale=depth_scale,
-        rotated_bits=rotated_bits,
-        depth_channel=depth_channel,
-        flip=check_flip(flip),
-        orientation=_check_orientation(orientation),
-    )
     pairs, problems = _find_pairs(images, depths, flip, by_time)
     source = make_pair_set(images, pairs, description, problems)
     known = intrinsics or {}
     _check_patterns(source.ids, known)
-    place = Path(os.path.realpath(out))  # "." has no name
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left behind by an interrupted conversion
-    written: list[str] = []
-    folder = None
-    for index, name in enumerate(source.ids):
-        try:
-            capture, matrix, notes = _read(source, index, known)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        problems += notes
-        folder = folder or OutputFolder(partial)
-        folder.check()
-        _write(partial, capture, matrix)
-        written.append(name)
-    if folder is None:
-        raise ValueError(f"None of {len(pairs)} captures could be converted: {problems[-1]}")
-    folder.check()
-    _check_written(partial, written)
-    _publish(partial, place)
+    with write_folder(out) as partial:
+        written = _write_all(source, known, partial, problems)
     return ConversionResult(written, problems)
 
 
@@ -141,6 +112,52 @@ def read_cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
     """
     pairs = [text.rpartition("=") for text in texts]
     return {pattern or "*": read_intrinsics(path) for pattern, _, path in pairs}
+
+
+def _describe(
+    depth_scale: float | None, rotated_bits: int, depth_channel: str | None, flip: str, orientation: str
+) -> Description:
+    """How the source is read.
+
+    Raises:
+        ValueError: a value outside its bounds.
+    """
+    if not 0 <= rotated_bits <= 15:
+        raise ValueError(f"rotated_bits={rotated_bits}: expected 0 to 15, such as 3 for SUN RGB-D.")
+    if depth_scale is not None and not 0 < depth_scale < inf:
+        raise ValueError(f"depth_scale={depth_scale:g}: expected metres per level above 0, such as 0.001.")
+    return Description(
+        depth_scale=depth_scale,
+        rotated_bits=rotated_bits,
+        depth_channel=depth_channel,
+        flip=check_flip(flip),
+        orientation=_check_orientation(orientation),
+    )
+
+
+def _write_all(source: PairSet, intrinsics: Mapping[str, MatrixArray], partial: Path, problems: list[str]) -> list[str]:
+    """Write every capture that can be read; return their names, and add a line to `problems` for each of the others.
+
+    Raises:
+        ValueError: none could be read.
+        OSError: the folder, or a file in it, was removed meanwhile.
+    """
+    folder, written = OutputFolder(partial), []
+    for index, name in enumerate(source.ids):
+        try:
+            capture, matrix, notes = _read(source, index, intrinsics)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        problems += notes
+        folder.check()
+        _write(partial, capture, matrix)
+        written.append(name)
+    if not written:
+        raise ValueError(f"None of {len(source.ids)} captures could be converted: {problems[-1]}")
+    folder.check()
+    _check_written(partial, written)
+    return written
 
 
 def _check_orientation(text: str) -> Orientation:
@@ -314,16 +331,6 @@ def _report_unread(path: Path, capture: Capture) -> list[str]:
 
 def _to_millimetres(capture: Capture) -> DepthArray:
     return np.where(capture.mask, capture.depth * np.float32(1000), np.float32(np.nan))
-
-
-def _publish(partial: Path, place: Path) -> None:
-    """Give the complete set its name. An empty folder there is filled, not replaced: a shell may be in it."""
-    if not place.exists():
-        partial.replace(place)
-        return
-    for folder in sorted(partial.iterdir()):
-        shutil.move(folder, place)  # may copy to another disk; `images` comes last, and until then it is no set
-    partial.rmdir()
 
 
 def _write(root: Path, capture: Capture, intrinsics: MatrixArray | None) -> None:

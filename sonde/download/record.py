@@ -44,7 +44,7 @@ class FileRecord(TypedDict, total=False):
 
 @with_config(EXACT)
 class LockDocument(TypedDict):
-    """What of sources.lock.json is read; what is above the files is written anew."""
+    """What of sources.lock.json is read; what is above the files is written again."""
 
     files: dict[str, FileRecord]
 

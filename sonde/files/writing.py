@@ -82,7 +82,7 @@ def writing(path: Path, tmp_path: Path | None = None) -> Iterator[None]:
 
 
 class OutputFolder:
-    """A folder that a job writes to, made once: when it is removed meanwhile, the job ends instead of making it anew.
+    """A folder that a job writes to, made once: when it is removed meanwhile, the job ends instead of making it again.
 
     Args:
         path: the folder.

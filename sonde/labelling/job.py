@@ -220,7 +220,7 @@ def begin(job: Job) -> Job:
         # Shards that begin at the same moment each write a sibling of their own; the last one wins, with equal bytes.
         with write_whole(path, f".{job.options.shard[0]:05}") as tmp_path:
             tmp_path.write_text(json.dumps(_make_document(job), indent=2) + "\n")
-    remedy = "remove it and all beside it to label anew, or give another folder"
+    remedy = "remove it and all beside it to label again, or give another folder"
     before: JobDocument = files.read_json(path, JobDocument, remedy)
     # Through JSON, as the other side was: a tuple becomes a list.
     differences = _compare(before, json.loads(json.dumps(_make_document(job))))
@@ -291,7 +291,7 @@ def _check_labels(job: Job) -> None:
     if lost:
         raise ValueError(
             f"{len(lost)} files of labels in {shorten(job.out)} were removed while sonde worked, first "
-            f"{shorten(lost[0])}: give the same command again; it labels their chunks anew."
+            f"{shorten(lost[0])}: give the same command again; it labels their chunks again."
         )
 
 

@@ -33,7 +33,7 @@ class OptionInfo:
     above: int | float | None = None
     """A bound that the value must exceed."""
     most: int | float | None = None
-    """The largest value allowed: what no machine bears is refused before work."""
+    """The largest value allowed: what no machine can take is refused before work."""
     one_of: Collection[str] = ()
     """The values allowed; none: any."""
     parse: Callable[[str], object] | None = None

@@ -1,4 +1,4 @@
-"""The bounds of a recipe's numbers and words: what no machine bears, and no run needs, is refused before work."""
+"""The bounds of a recipe's numbers and words: what no machine can take and no run needs is refused before work."""
 
 from collections.abc import Callable, Iterator, Mapping
 from math import isfinite, isnan

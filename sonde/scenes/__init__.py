@@ -120,8 +120,8 @@ def synth(
         progress: called with the number of pictures done.
 
     Raises:
-        ValueError: an unknown family or layout, more renders, pixels or processes than a machine bears, a folder that
-            holds renders of another kind, or processes that died.
+        ValueError: an unknown family or layout, more renders, pixels or processes than a machine can take, a folder
+            that holds renders of another kind, or processes that died.
     """
     _check_amounts(count, height, width, workers)
     out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")

@@ -76,7 +76,7 @@ def render_missing(recipe: Recipe) -> None:
 
 
 def refuse_unknown_families(recipe: Recipe) -> None:
-    """Refuse renders of a family that is none; a set that exists says itself of which family it is.
+    """Refuse renders of a family that is none; a set that exists names its own family.
 
     Raises:
         ValueError: an unknown family.

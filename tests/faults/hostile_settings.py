@@ -1,4 +1,4 @@
-"""Settings that no machine bears, and words that are none: on the command line and in recipes."""
+"""Settings that no machine can take, and words that are none: on the command line and in recipes."""
 
 from case import Case, Make, Words, nothing
 from sound import FEW, copied

@@ -266,7 +266,7 @@ def _fork(case: Case, folder: Path, root: Path, seconds: float, *, limited: bool
     began = time.monotonic()
     status, growth = _await_end(child, began + (seconds if made else 0.0), before, by)
     took = time.monotonic() - began
-    left = _list_group(child)
+    left = list_group(child)
     _kill_group(child)  # workers that it left
     outcome = _read(case, folder, root, status, took, growth)
     return replace(outcome, left=left)
@@ -296,7 +296,7 @@ def _await_end(child: int, deadline: float, before: int, by: int) -> tuple[int |
         time.sleep(0.002)
 
 
-def _list_group(child: int) -> int:
+def list_group(child: int) -> int:
     """How many processes of an ended child's group live on."""
     return sum(_read_group(path) == child for path in Path("/proc").glob("[0-9]*"))
 
@@ -345,7 +345,7 @@ def _live(case: Case, folder: Path, root: Path, told: int, *, limited: bool) -> 
 
 
 def _renew_threads() -> None:
-    """Let torch make its pool of threads anew, which a fork does not copy.
+    """Let torch make its pool of threads again, which a fork does not copy.
 
     Two threads of transformers' loader that meet the old one at once fail ("Invalid thread pool!").
     """

@@ -3,8 +3,12 @@
 import random
 import shutil
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from runner import list_group
 from test_kills import _go_on
 from verbs import VERBS, differing, mark_by_kills, read_tree, run_undisturbed, settle
 
@@ -41,3 +45,17 @@ def test_a_verb_that_is_stopped_says_what_is_kept(runner, tmp_path, name, stops)
     last = _go_on(runner, verb.words, folder)
     assert last.kind == "ok", last
     assert not differing(read_tree(folder / verb.out), whole)
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_parent_that_is_killed(tmp_path):
+    words = [sys.executable, "-m", "sonde", "data", "synth", "bench", "out", "-n", "400", "--size", "96,128"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
+        while len(list(tmp_path.glob("out/depth/*.npy"))) < 4:
+            time.sleep(0.05)
+        assert list_group(parent.pid) > 2
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while list_group(parent.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list_group(parent.pid) == 0
