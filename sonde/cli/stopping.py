@@ -10,7 +10,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 AGAIN = "give the same command again to go on"
 WHOLE = "is written whole or not at all: if it is not there, give the same command again"
 KEPT = {
-    "train": "Complete checkpoints are kept: give the same command with --resume to go on.",
+    "train": "Complete checkpoints are kept: add --resume to go on; if none is there, give the same command again.",
     "demo": f"Renders and checkpoints are kept: {AGAIN}.",
     "label": f"The labels written so far are kept: {AGAIN}.",
     "predict": "The predictions written so far are kept: give the same command again to write the rest.",

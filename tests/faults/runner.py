@@ -34,6 +34,8 @@ LONGEST = 10_000
 SECONDS = 20.0
 TO_END = 60.0
 """Seconds that a command has to end after a signal."""
+TO_FOLLOW = 5.0
+"""Seconds that its workers have to end after it."""
 TO_MAKE = 240.0
 """Seconds to make an input, sound ones that it is made from included."""
 
@@ -266,7 +268,10 @@ def _fork(case: Case, folder: Path, root: Path, seconds: float, *, limited: bool
     began = time.monotonic()
     status, growth = _await_end(child, began + (seconds if made else 0.0), before, by)
     took = time.monotonic() - began
-    left = list_group(child)
+    # A server of workers sees only after a moment that its parent has ended.
+    patience = time.monotonic() + TO_FOLLOW
+    while (left := list_group(child)) and time.monotonic() < patience:
+        time.sleep(0.05)
     _kill_group(child)  # workers that it left
     outcome = _read(case, folder, root, status, took, growth)
     return replace(outcome, left=left)

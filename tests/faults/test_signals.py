@@ -29,7 +29,8 @@ def test_a_verb_that_is_stopped_says_what_is_kept(runner, tmp_path, name, stops)
     moments = random.Random(f"stopped {name}")
     for number in range(stops):
         by = list(CODES)[number % 2]
-        words = [*verb.words, "--resume"] if name == "train" and number else verb.words
+        begun = name == "train" and (folder / verb.out / "recipe.yaml").exists()
+        words = [*verb.words, "--resume"] if begun else verb.words
         outcome = runner.command(words, folder, kill_after=moments.uniform(0.05, 0.9) * undisturbed.seconds, by=by)
         assert outcome.left == 0, f"{outcome.left} processes stay behind"
         if outcome.kind == "ok":  # it ended before the signal
