@@ -12,7 +12,7 @@ from small_captures import picture, plane_depth, write_bench
 from torch.utils.data import DataLoader
 
 from sonde import files, recipes
-from sonde.datasets import Capture, DepthDataset, kb_crop, keep_listed, open_set, read_listed_ids, split
+from sonde.datasets import Capture, DepthDataset, kb_crop, keep_listed, kitti, open_set, read_listed_ids, split
 from sonde.recipes import SplitRecipe
 from sonde.runs import open_captures
 
@@ -465,3 +465,10 @@ def test_a_recipe_takes_only_what_a_list_names(tmp_path):
     (tmp_path / "few.txt").write_text("c01\nc03")
     recipe = recipes.load({"data": {"root": str(tmp_path / "set"), "only": str(tmp_path / "few.txt")}})
     assert open_captures(recipe).ids == ["c01", "c03"]
+
+
+def test_a_calibration_file_may_begin_with_a_byte_order_mark(tmp_path):
+    text = "S_rect_02: 1242 375\nP_rect_02: 700 0 600 0 0 700 180 0 0 0 1 0\n"
+    (tmp_path / "calib.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    camera = kitti.read_rectified(tmp_path / "calib.txt", "02")
+    np.testing.assert_array_equal(camera[0], [[700, 0, 600], [0, 700, 180], [0, 0, 1]])

@@ -103,7 +103,7 @@ def convert_checkpoint(
     A metric checkpoint's range is 20 m for hypersim and 80 m for vkitti, as in its authors' README.
 
     Raises:
-        ValueError: an encoder of unknown width, a metric checkpoint of unknown range, or a file of which neither its
+        ValueError: an encoder of unknown width, a metric checkpoint of unknown range, or a file where neither the
             name nor the caller says what it is.
     """
     width = state["pretrained.cls_token"].shape[-1]

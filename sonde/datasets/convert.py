@@ -163,7 +163,7 @@ def _write_all(source: PairSet, intrinsics: Mapping[str, MatrixArray], partial: 
 def _check_orientation(text: str) -> Orientation:
     if text == "image" or text == "sensor":
         return text
-    raise ValueError(f"orientation={shorten(text)!r}: expected image, or sensor for depth that EXIF has not turned.")
+    raise ValueError(f"orientation={shorten(text)!r}: expected image, or sensor for depth that EXIF does not turn.")
 
 
 def _find_pairs(

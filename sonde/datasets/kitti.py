@@ -38,7 +38,7 @@ from sonde.datasets.pairs import (
     match_pairs,
     pair_by_name,
 )
-from sonde.files import read_intrinsics, reading
+from sonde.files import read_intrinsics, read_text, reading
 from sonde.geometry import crop_intrinsics, scale_intrinsics
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
@@ -159,7 +159,7 @@ def read_rectified(path: Path, camera: str) -> RectifiedCamera:
         ValueError: the file is missing or lacks these lines.
     """
     with reading(path, f"expected the lines S_rect_{camera} of 2 numbers and P_rect_{camera} of 12"):
-        fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        fields = dict(line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
         width, height = map(float, fields[f"S_rect_{camera}"].split())
         projection = np.array(fields[f"P_rect_{camera}"].split(), dtype=np.float64).reshape(3, 4)
         return RectifiedCamera(projection[:, :3], (int(height), int(width)))

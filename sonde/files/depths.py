@@ -40,7 +40,7 @@ def read_depth(
 
     Raises:
         ValueError: the file is missing, corrupt, 8-bit without a scale that fits, of unknown unit, not in metres with
-            `metric`, or has several channels of which none or several can be depth.
+            `metric`, or has no channel that can be depth, or more than one.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:

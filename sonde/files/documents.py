@@ -103,7 +103,7 @@ def check_type(document: object, kind: type[T] | GenericAlias | UnionType) -> T:
 
 
 def check_exactly(document: object, kind: type[T] | GenericAlias | UnionType) -> T:
-    """As `check_type`, for JSON: no value is made of another type's, but lists become tuples, which JSON has not.
+    """As `check_type`, but strict: a number is not taken for a text. A list may become a tuple, as JSON has no tuples.
 
     Raises:
         ValueError: a key that is missing or a value of another type; the message names the key.

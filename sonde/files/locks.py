@@ -90,7 +90,7 @@ def _is_orphaned(folder: Path) -> bool:
 def _describe_writer(folder: Path) -> str:
     who = _read_note(folder)
     if not who:
-        return ""  # the other process has not written its note yet
+        return ""  # the note of the other process is not there yet
     process, host, since = (shorten(who.get(key, "?"), 80) for key in ("process", "host", "since"))
     return f" (process {process} on {host}, since {since})"
 

@@ -1,4 +1,4 @@
-"""NumPy's own files: .npy, mapped into memory, and .npz, of which one array is read; both checked before they are."""
+"""NumPy's own files: .npy is mapped into memory, and one array of a .npz is read; both are checked first."""
 
 import math
 import zipfile
@@ -71,7 +71,7 @@ def read_headers(path: Path) -> dict[str, ArrayHeader]:
     """The headers of the arrays of an .npz by their names; other members are left out.
 
     Raises:
-        ValueError: no zip, too many members, or members of which none is an array.
+        ValueError: no zip, too many members, or no member that is an array.
     """
     with zipfile.ZipFile(path) as archive:
         members = _list_members(archive)

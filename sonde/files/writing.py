@@ -122,8 +122,9 @@ def check_output(folder: Path | str) -> None:
         if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that is too long
             return
         if os.path.lexists(path):
-            reason = explain_unreadable(path) or "it is a file"
-            raise ValueError(f"{shorten(path)} is no folder ({reason}): give another name for the output.")
+            reason = explain_unreadable(path)
+            kind = f"is no folder ({reason})" if reason else "is a file"
+            raise ValueError(f"{shorten(path)} {kind}: expected a folder for the output; give another name.")
 
 
 def name_file(error: Exception, path: Path, tmp_path: Path | None = None) -> OSError:

@@ -25,7 +25,6 @@ from sonde.prediction.manifest import (
     WrittenImage,
     begin,
     check_addition,
-    check_folder,
     describe_predictions,
     read_manifest,
     write_manifest,
@@ -62,7 +61,6 @@ __all__ = [
     "PredictedImage",
     "Progress",
     "Saver",
-    "check_folder",
     "find_images",
     "name_outputs",
     "parse_intrinsics",
@@ -116,8 +114,7 @@ def predict(
             intrinsics, a folder that holds predictions of another kind, or a file that would be overwritten.
     """
     out = Path(out)
-    check_folder(out)  # before the model is loaded, which takes its time
-    files.check_output(out)
+    files.check_output(out)  # before the model is loaded, which takes its time
     camera = _read_camera(options.intrinsics)
     network = _load_model(model, options.max_depth)
     _check_request(network, options.save, camera)

@@ -114,13 +114,6 @@ def describe_predictions(model: "models.DepthModel") -> Statement:
     return stated
 
 
-def check_folder(out: Path) -> None:
-    """Raise ValueError if the output folder, or a folder above it, is a file."""
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file: expected a folder for the output; give another name.")
-
-
 def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence[Path]]) -> None:
     """Check that a folder can take the predictions of a model.
 
@@ -256,4 +249,4 @@ def _shorten(value: object) -> object:
     return value.get("formula", value) if isinstance(value, dict) else value
 
 
-keep_old_names(__name__, {"statement": "describe_predictions"})
+keep_old_names(__name__, {"statement": "describe_predictions", "check_folder": "sonde.files.check_output"})

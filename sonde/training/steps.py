@@ -14,6 +14,7 @@ from sonde.trainer.reporting import make_reporters
 from sonde.trainer.state import check_state
 from sonde.training.arguments import choose_optimizer
 from sonde.training.plan import Plan, is_out_of_memory
+from sonde.training.resuming import list_checkpoints
 
 LOST = re.compile(r"\bgloo\b|nccl|Connection (?:closed|reset)|Broken pipe", re.IGNORECASE)
 """What torch's back ends say of a process that does not answer any more."""
@@ -92,7 +93,7 @@ def _finish_weights(trainer: DepthTrainer) -> dict[str, Tensor] | None:
 def _save_what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
     """Save the best checkpoint of a stopped run as `best/`, and say how to go on."""
     explained = f"`sonde doctor {plan.run}` explains the cause"
-    if not list((plan.run / "checkpoints").glob("checkpoint-*")):
+    if not list_checkpoints(plan.run):
         return f"No checkpoint was written. {explained}; then start again with a new output_dir."
     saved = ""
     if trainer.restore_best():

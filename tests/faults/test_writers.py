@@ -24,7 +24,7 @@ with lock_folder(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that writes to tmp_path/work/out."""
+    """Another process that holds the output folder of `work`."""
     folder = tmp_path / "work" / "out"
     folder.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as process:
