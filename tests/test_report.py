@@ -89,6 +89,19 @@ def score_with_baselines(ids: list[str]) -> dict[str, Evaluation]:
 IDS = [f"c{index}" for index in range(6)]
 
 
+@pytest.mark.parametrize("template", ["report.html", "captures.html"])
+def test_every_table_of_a_page_scrolls_in_its_own_box(template):
+    text = (Path(report.__file__).parent / template).read_text()
+    tables = re.findall(r"(.*)\n<table>", text)
+    assert tables and set(tables) == {'<div class="scroll" tabindex="0">'}
+    assert 'name="viewport" content="width=device-width' in text
+
+
+def test_the_style_lets_tables_scroll_and_keeps_their_first_column():
+    text = (Path(report.__file__).parent / "report.html").read_text()
+    assert ".scroll { overflow-x: auto" in text and ".scroll th:first-child { position: sticky; left: 0" in text
+
+
 def test_the_page_has_the_numbers_of_every_row_and_marks_the_best(html):
     assert all(number in html for number in ("64.00", "32.50", "6.250", "0.9938", "6.25 mm"))
     own = html[html.index('<tr class="own">') :]
@@ -216,7 +229,7 @@ def test_a_folder_without_a_record_still_gets_its_page(tmp_path):
     [
         (["t0", "c1", "c2", "c3", "c4"], "was trained on"),
         (["v0", "c1", "c2", "c3", "c4"], "also chose the checkpoint"),
-        (["c1", "c2"], "too few"),
+        (["c1", "c2"], "2 captures tell little: 95 % interval"),
     ],
 )
 def test_what_weakens_the_numbers_is_said_beside_them(run, ids, words):

@@ -6,12 +6,14 @@
     gallery     the captures to show, kept while they are scored
     pictures    captures and the bench, in colour
     numbers     how a number is written
+    captures    the page of `sonde data check` about a set of captures
 
 The page loads nothing, so that it can be mailed; numbers are those of `metrics.json`, beside it. `report.md` says the
 same in text, for a pull request or a wiki.
 """
 
 from sonde.renamed import keep_old_names
+from sonde.report import captures
 from sonde.report.charts import INK, Curves, Training, bin_errors, describe_training
 from sonde.report.contents import Contents, compose_headline, describe_caution
 from sonde.report.gallery import Gallery, Panel
@@ -27,6 +29,7 @@ __all__ = [
     "Panel",
     "Training",
     "bin_errors",
+    "captures",
     "colour_error",
     "compose_headline",
     "describe_caution",

@@ -14,6 +14,7 @@ from sonde.evaluation import (
     Evaluation,
     Measure,
     best_trivial,
+    describe_worth,
     headings,
     height_table,
     range_table,
@@ -21,11 +22,13 @@ from sonde.evaluation import (
     table,
 )
 from sonde.evaluation.columns import is_better_larger
+from sonde.evaluation.verdict import FEW
 from sonde.report.charts import Chart, Curves, describe_training, draw_charts
 from sonde.report.gallery import Gallery
 from sonde.report.numbers import format_number
 from sonde.report.pictures import ERRORS, BenchPictures, PanelPictures, draw_bench, draw_panels, list_stops
 from sonde.runs import Run, read_choice, read_run
+from sonde.spelling import quantify
 
 RANGE_SEEN = (
     "The range of the encoding is of all captures (data.range: all): the model was told the nearest and the farthest "
@@ -143,10 +146,11 @@ def compose_headline(scoreboard: Mapping[str, Evaluation]) -> list[str]:
 
 def describe_caution(run: Run | None, own: Evaluation) -> str:
     """What weakens the numbers, in sentences; empty where nothing does."""
+    few = describe_worth(own) if len(own.rows) < FEW else ""
     if run is None:
-        return ""
+        return few
     seen = RANGE_SEEN if run.recipe.data.range == "all" and run.recipe.model.encoding and not own.left_out else ""
-    return " ".join(filter(None, (seen, _describe_bias(run, own))))
+    return " ".join(filter(None, (seen, _describe_bias(run, own), few)))
 
 
 def _compare_errors(name: str, own: Evaluation, label: str, rival: Evaluation) -> str:
@@ -169,17 +173,16 @@ def _gather_notes(scoreboard: Mapping[str, Evaluation]) -> list[str]:
 
 
 def _describe_bias(run: Run, own: Evaluation) -> str:
-    """Why the scores are better than those of new captures would be; or that they are few."""
+    """Why the scores are better than those of new captures would be; empty where nothing says so."""
     scored = set(own.settings.ids)
-    few = f"{len(scored)} captures are too few to claim an accuracy; they show that the path holds."
     if own.left_out:
-        return few if len(scored) < 5 else ""
+        return ""
     if scored & set(run.parts["train"]) and not own.settings.known:
         return "Captures the model was trained on are among those scored: these numbers flatter it."
     chose = run.recipe.train.get("max_steps") != 0  # without a step there is no checkpoint to choose
     if scored & set(run.parts["validation"]) or (chose and not run.parts["validation"]):
         return "The captures scored here also chose the checkpoint: these numbers flatter the model a little."
-    return few if len(scored) < 5 else ""
+    return ""
 
 
 def _make_title(folder: Path, run: Run | None) -> str:
@@ -240,7 +243,10 @@ def _describe_ratio(own: Evaluation) -> str:
 
 
 def _list_facts(run: Run | None, own: Evaluation) -> list[Fact]:
-    facts = [Fact("protocol", own.protocol), Fact("scored", f"{len(own.rows)} captures of {own.settings.data}")]
+    facts = [
+        Fact("protocol", own.protocol),
+        Fact("scored", f"{quantify(len(own.rows), 'capture')} of {own.settings.data}"),
+    ]
     if own.intervals:
         over = "scenes" if "scene" in own.rows[0] else "captures"
         bounds = f"{_describe_interval(own, own.main.metric)} {own.main.unit}".strip()

@@ -14,6 +14,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sonde import files
 from sonde.checks import CHECKS, Diagnosis, Problem
@@ -25,7 +26,7 @@ from sonde.report import charts
 from sonde.report.page import TEMPLATES
 from sonde.types import RGBArray
 
-TEMPLATE = Path(__file__).parent / "page.html"
+TEMPLATE = Path(__file__).with_name("captures.html")
 WIDTH = 360
 """Largest width of a thumbnail, in pixels."""
 FAULTY, SOUND = 24, 8
@@ -197,9 +198,10 @@ def _draw_histogram(
     held = np.flatnonzero(counts)
     shown = slice(max(0, held[0] - 2), held[-1] + 3)
     axes.bar(BINS[:-1][shown] / unit_m, counts[shown], np.diff(BINS)[shown] / unit_m, align="edge", color=charts.ACCENT)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+    if _is_wide(*axes.get_xlim()):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     axes.set_yticks([])
 
 
@@ -209,16 +211,24 @@ def _draw_ranges(figure: Figure, profiles: Mapping[str, Profile], faulty: set[st
         colour = charts.ACCENT if name in faulty else charts.QUIET
         axes.plot([place, place], [each.low / unit_m, each.high / unit_m], color=colour, linewidth=1.2, alpha=0.6)
         axes.plot(place, each.median / unit_m, ".", color=colour, markersize=5)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if _is_wide(*axes.get_ylim()):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
 
 
 def _draw_coverage(figure: Figure, profiles: Mapping[str, Profile], faulty: set[str], unit_m: float) -> None:
     axes = _make_axes(figure, "capture", "pixels with depth (%)")
     colours = [charts.ACCENT if name in faulty else charts.QUIET for name in profiles]
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.bar(range(1, len(profiles) + 1), [100 * each.valid for each in profiles.values()], color=colours)
     axes.set_ylim(0, 100)
+
+
+def _is_wide(low: float, high: float) -> bool:
+    """Whether a logarithmic axis has two powers of ten to label; without them it would show no number."""
+    return bool(low <= 0 or high / low > 100)
 
 
 def _make_axes(figure: Figure, x: str, y: str) -> Axes:
