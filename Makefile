@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo setup test test-full faults check format clean
+.PHONY: demo setup test test-full faults check format docs notebooks notebooks-refresh clean
 
 demo: $(VENV)/.run
 	$(BIN)/sonde demo
@@ -31,16 +31,40 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# What the demo needs; the versions are those of constraints.txt.
+# The documentation as a site, with the Python reference out of the docstrings: open site/index.html. No warning passes.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Opens the notebooks in a browser, or prints the address where there is none. They write below notebooks/runs.
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupyter lab notebooks
+
+# Runs all notebooks, offline, and keeps their outputs in them: after a change of a notebook or of what it shows.
+notebooks-refresh: $(VENV)/.dev
+	$(BIN)/python tests/kept_notebooks.py
+
+# What the demo needs; the versions are those of constraints.txt. pip compiles what it installs, which halves the first
+# start of every program.
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 # What the tests need besides.
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# What opens the notebooks.
+$(VENV)/.notebooks: $(VENV)/.run
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[notebooks]'
+	touch $@
+
+# What the site needs besides.
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# Decoded captures lie in the user's cache folder and serve all folders: `sonde doctor --clear-cache` removes them.
 clean:
-	rm -rf runs .cache
+	rm -rf runs notebooks/runs .cache site
