@@ -18,6 +18,7 @@ from sonde import __version__, cards, files, models
 from sonde.calibration.fits import KindChoice, PointSet, choose, compute_residuals
 from sonde.calibration.points import Measured, parse_region, read_maps, read_points, sample_plane
 from sonde.cards import CalibrationRecord
+from sonde.checks import Screening, describe_screening, screen_lengths, settle
 from sonde.models import CALIBRATION, Calibration, DepthModel
 from sonde.options import takes
 from sonde.options.calibrate import CalibrateOptions
@@ -61,6 +62,8 @@ class CalibrationSummary(TypedDict):
     refused: NotRequired[dict[str, str]]
     outliers: NotRequired[list[str]]
     warning: NotRequired[str]
+    checks: NotRequired[list[str]]
+    """What the check of the points' unit said, or that it was switched off."""
 
 
 class CalibrationResult(NamedTuple):
@@ -87,6 +90,7 @@ class CalibrationResult(NamedTuple):
             "refused": record["refused"] or None,
             "outliers": record["outliers"] or None,
             "warning": _warn_if_useless(record),
+            "checks": (describe_screening(record["checks"], "known depths") or None) if "checks" in record else None,
         }
         return CalibrationSummary(**{name: value for name, value in summary.items() if value is not None})
 
@@ -101,9 +105,10 @@ def calibrate(model: str | Path, measured: Sequence[Measured], *, options: Calib
         options: the options below, as one value.
 
     Raises:
-        ValueError: no folder to write to, a calibrated export, points outside their images, too few points, or, for a
-            model with a canonical focal, no intrinsics.
+        ValueError: no folder to write to, a calibrated export, points outside their images, too few points, depths that
+            are certainly of another unit, or, for a model with a canonical focal, no intrinsics.
     """
+    screening = _screen(measured, options.check)
     network = models.load(model, calibrated=False)
     folder, base = _choose_folder(str(model), options.out)
     _refuse_exported(folder)
@@ -113,11 +118,21 @@ def calibrate(model: str | Path, measured: Sequence[Measured], *, options: Calib
         choice.calibration,
         fingerprint=models.fingerprint(network.network),
         base=base,
-        record=dict(_make_record(str(model), measured, choice, sample, pixels)),
+        record={**_make_record(str(model), measured, choice, sample, pixels), "checks": screening.document()},
     )
     calibration.write(folder)
     _update_page(folder, calibration, str(model))
     return CalibrationResult(folder, calibration)
+
+
+def _screen(measured: Sequence[Measured], check: bool) -> Screening:
+    """Judge the unit of the known depths, before the model is loaded."""
+    if not check:
+        return Screening(checked=False)
+    lengths = np.concatenate([points.depth for points in measured]) if measured else np.empty(0)
+    found = screen_lengths(lengths, [points.image.name for points in measured])
+    settle(found, ", ".join(map(str, dict.fromkeys(points.source for points in measured))))
+    return found
 
 
 def undo(model: str | Path) -> Path:

@@ -15,7 +15,7 @@ from sonde import files
 from sonde.datasets.pairs import ImageDepthPair, list_files, match_pairs, strip_roles
 from sonde.files.depths import READERS
 from sonde.geometry import check_camera
-from sonde.spelling import CONTROL, nearest, shorten
+from sonde.spelling import CONTROL, nearest, quantify, shorten
 from sonde.types import MatrixArray
 from sonde.units import UNITS
 
@@ -105,7 +105,10 @@ def read_maps(
         raise ValueError([*twice, *again][0])
     pairs = match_pairs(photos, maps)[0] or match_pairs(strip_roles(photos), strip_roles(maps))[0]
     if not pairs:
-        raise ValueError(f"No name in {image} ({len(photos)} images) agrees with one in {depth} ({len(maps)} maps).")
+        raise ValueError(
+            f"No name in {image} ({quantify(len(photos), 'image')}) agrees with one in {depth} "
+            f"({quantify(len(maps), 'map')})."
+        )
     return list(_read_pairs(pairs, scale, intrinsics, failed))
 
 
@@ -122,7 +125,7 @@ def _read_pairs(
                 raise
             failed[pair.id] = str(error)
     if failed and len(failed) == len(pairs):
-        raise ValueError(f"None of {len(pairs)} maps can be read: {next(iter(failed.values()))}")
+        raise ValueError(f"None of {quantify(len(pairs), 'map')} can be read: {next(iter(failed.values()))}")
 
 
 def sample_plane(

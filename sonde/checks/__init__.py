@@ -3,6 +3,8 @@
 A check returns lines that name the capture and the remedy, or nothing. It must find its fault and stay silent about
 sound captures, real or rendered, dense or sparse. If it cannot decide, it says so and claims nothing. Your own check is
 one line: `CHECKS["mine"] = Check("what it finds", look)`.
+
+Before a set trains or scores, `screening` runs some of them on a few captures: certain faults are refused.
 """
 
 import os
@@ -13,16 +15,31 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from sonde.checks import duplicates, edges, maps, orientation, pairing, planes, units
-from sonde.checks.answers import Check, CheckResult, Fault
+from sonde.checks.answers import Check, CheckResult, Fault, SureFault
 from sonde.checks.duplicates import CaptureDigest, DuplicateIndex
 from sonde.checks.edges import find_edge_shift
 from sonde.checks.profile import Profile, measure_profile
+from sonde.checks.screening import (
+    SCREENS,
+    Screen,
+    Screener,
+    Screening,
+    ScreeningDocument,
+    Verdict,
+    describe_screening,
+    read_screening,
+    screen,
+    screen_lengths,
+    settle,
+)
 from sonde.datasets import Capture, DepthSet
 from sonde.datasets.statistics import explain_empty
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 
 __all__ = [
     "CHECKS",
+    "SCREENS",
     "Check",
     "CheckResult",
     "Diagnosis",
@@ -30,9 +47,20 @@ __all__ = [
     "Fault",
     "Problem",
     "Profile",
+    "Screen",
+    "Screener",
+    "Screening",
+    "ScreeningDocument",
+    "SureFault",
+    "Verdict",
     "check",
+    "describe_screening",
     "examine",
     "find_edge_shift",
+    "read_screening",
+    "screen",
+    "screen_lengths",
+    "settle",
 ]
 
 Progress = Callable[[int], None]
@@ -172,7 +200,7 @@ def _digest_set(captures: DepthSet) -> tuple[dict[str, CaptureDigest], list[Faul
     lost = [*captures.problems, *(one.reason for one in found.values() if isinstance(one, Unread))]
     if not lost:
         return digests, []
-    text = f"{len(lost)} captures of {captures.root} could not be compared, first: {lost[0]}"
+    text = f"{quantify(len(lost), 'capture')} of {captures.root} could not be compared, first: {lost[0]}"
     return digests, [Fault("", text)]
 
 
@@ -199,4 +227,4 @@ CHECKS: dict[str, Check[Any]] = {
 }
 """Every check by name; `pairs`, `files` and `shared` are checks of `examine` itself."""
 
-keep_old_names(__name__, {"edge_shift": "find_edge_shift", "twins": "duplicates"})
+keep_old_names(__name__, {"edge_shift": "find_edge_shift", "page": "sonde.report.captures", "twins": "duplicates"})

@@ -18,6 +18,10 @@ class Fault(NamedTuple):
     """What was found, with numbers, and what to do."""
 
 
+class SureFault(Fault):
+    """A fault that no sound capture has, so that nobody wants to train on it or to be scored by it."""
+
+
 class CheckResult(NamedTuple):
     """The result of one check of a set."""
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from sonde.checks.answers import CheckResult, Fault
 from sonde.datasets import Capture, DepthSet
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 from sonde.types import DepthArray
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -109,7 +110,7 @@ def judge(captures: DepthSet, seen: Mapping[str, Overlay | None]) -> CheckResult
     fitted = {name: found for name, found in seen.items() if found is not None}
     common = _find_common_shift(list(fitted.values()))
     if common is not None:
-        line = _explain_shift(f"Depth fits its image best in {len(fitted)} captures", common)
+        line = _explain_shift(f"Depth fits its image best in {quantify(len(fitted), 'capture')}", common)
         return CheckResult([Fault("", line)], len(fitted))
     shifts = {name: _find_shift(found, LEAST_FIT, LEAST_GAIN) for name, found in fitted.items()}
     faults = [

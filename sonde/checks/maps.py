@@ -1,11 +1,12 @@
 """Checks of single captures: a map that is flat, clipped, empty or marks gaps by a number; an image of one colour."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 
-from sonde.checks.answers import CheckResult, Fault
+from sonde.checks.answers import CheckResult, Fault, SureFault
 from sonde.datasets import Capture, DepthSet
 from sonde.geometry import SKY
 from sonde.renamed import keep_old_names
@@ -24,6 +25,8 @@ CLIPPED_RATIO = 4.0
 millimetres."""
 LEAST_PIXELS = 200
 """A map with fewer trusted pixels is not judged."""
+LEAST_LEVELS = 10
+"""An image whose values, of 255, differ by no more has one colour."""
 CODE_SHARE = 0.001
 """Share of trusted pixels at one extreme value that is separated from all others by a gap."""
 CODE_GAP, CODE_STEPS = 1.5, 10
@@ -38,6 +41,30 @@ def check_flat(captures: DepthSet, capture: Capture) -> str | None:
         return None
     shown = f"{median / captures.unit_m:.4g} {captures.unit} everywhere, within {(high - low) / median:.2%}"
     return f"{capture.id} is {shown}: export its depth again, or remove it."
+
+
+def find_constant(captures: DepthSet, capture: Capture) -> float | None:
+    """The one depth of all trusted pixels, in the set's unit; None if there are several, or too few pixels."""
+    depth = capture.depth[capture.mask]
+    return float(depth[0]) / captures.unit_m if depth.size >= LEAST_PIXELS and np.ptp(depth) == 0 else None
+
+
+def judge_constant(captures: DepthSet, seen: Mapping[str, float | None]) -> CheckResult:
+    """Maps of one depth; sure where captures share it, since walls at known distances are measured too.
+
+    A bench may be nearly flat: only `check_flat` speaks of that.
+    """
+    shared = Counter(seen.values())
+    faults = [
+        (SureFault if shared[depth] > 1 else Fault)(
+            name,
+            f"{name} is exactly {depth:.6g} {captures.unit} in every trusted pixel: it was not measured; export its "
+            "depth again.",
+        )
+        for name, depth in seen.items()
+        if depth is not None
+    ]
+    return CheckResult(faults, len(seen))
 
 
 def check_clipped(captures: DepthSet, capture: Capture) -> str | None:
@@ -99,9 +126,24 @@ def judge_coverage(captures: DepthSet, seen: Mapping[str, float]) -> CheckResult
 
 def check_dark(captures: DepthSet, capture: Capture) -> str | None:
     """A line if the image has one colour: it was not exposed."""
-    if np.ptp(capture.image) > 10:
+    if measure_levels(captures, capture) > LEAST_LEVELS:
         return None
     return f"{capture.id} has an image of one colour: export it again."
+
+
+def measure_levels(captures: DepthSet, capture: Capture) -> int:
+    """The difference between the brightest and the darkest value of the image, 0 to 255."""
+    return int(np.ptp(capture.image))
+
+
+def judge_levels(captures: DepthSet, seen: Mapping[str, int]) -> CheckResult:
+    """Images of one colour; sure where not one pixel differs."""
+    faults = [
+        (Fault if levels else SureFault)(name, f"{name} has an image of one colour: export it again.")
+        for name, levels in seen.items()
+        if levels <= LEAST_LEVELS
+    ]
+    return CheckResult(faults, len(seen))
 
 
 def _select_solid(captures: DepthSet, capture: Capture) -> Float[np.ndarray, " n"]:

@@ -23,6 +23,7 @@ from sonde.datasets import Capture, DepthSet, PairSet
 from sonde.datasets.sizes import describe_resize
 from sonde.files.images import SIDEWAYS, read_rgb
 from sonde.geometry import turn_upright
+from sonde.spelling import quantify
 
 BACK = {6: 8, 8: 6}
 """The orientation that undoes another one; all others undo themselves."""
@@ -66,7 +67,7 @@ def judge(captures: DepthSet, seen: Mapping[str, TurnFit | None]) -> CheckResult
     measured = {name: (here, other) for name, (here, other) in fits.items() if here is not None and other is not None}
     gain = _find_common_gain(list(measured.values()))
     if gain is not None:
-        what = f"Depth fits its image better in {len(measured)} captures"
+        what = f"Depth fits its image better in {quantify(len(measured), 'capture')}"
         faults = [Fault("", _explain(what, next(known[name] for name in measured), *gain))]
     else:
         faults = [
@@ -91,7 +92,12 @@ def look_at_size(captures: DepthSet, capture: Capture) -> str | None:
 def judge_sizes(captures: DepthSet, seen: Mapping[str, str | None]) -> CheckResult:
     """No faults; the number of resized images, and the first in words."""
     resized = [line for line in seen.values() if line]
-    told = f"{len(resized)} of {len(seen)} images are resized; {resized[0]}." if resized else ""
+    told = (
+        f"{len(resized)} of {quantify(len(seen), 'image')} {'is' if len(resized) == 1 else 'are'} resized; "
+        f"{resized[0]}."
+        if resized
+        else ""
+    )
     return CheckResult([], len(seen), told=told)
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sonde.checks.answers import CheckResult, Fault
-from sonde.datasets import Capture, DepthSet
+from sonde.checks.answers import CheckResult, Fault, SureFault
+from sonde.datasets import Capture, DepthSet, PairSet
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MatrixArray
 
@@ -58,6 +58,8 @@ class Rule(NamedTuple):
 
 DISPARITY = Rule(8, 0.75), Rule(20, 0.8)
 """Rules for a set and for one capture. In sound ones, real and rendered, at most a quarter voted for the fault."""
+SURE_DISPARITY = Rule(30, 0.85)
+"""Rule for a set of stated cameras that surely holds disparity."""
 DISTANCE = Rule(6, 0.8), Rule(12, 0.85)
 """Rules for a set and for one capture with a known camera."""
 UNKNOWN_CAMERA = Rule(24, 0.8)
@@ -70,6 +72,14 @@ class DistanceVotes(NamedTuple):
     camera_known: bool
     votes: list[Votes]
     """By the known camera, or by each of FOCALS."""
+
+
+class DisparityVotes(NamedTuple):
+    """The votes of one capture on disparity."""
+
+    camera_stated: bool
+    """Whether the set states a pinhole camera."""
+    votes: Votes
 
 
 class Tiles:
@@ -156,6 +166,24 @@ def look_for_disparity(captures: DepthSet, capture: Capture) -> Votes | None:
 def judge_disparity(captures: DepthSet, seen: Mapping[str, Votes | None]) -> CheckResult:
     """A fault if the set holds disparity, or one for each capture that does."""
     return _judge({name: votes for name, votes in seen.items() if votes}, DISPARITY, _explain_disparity)
+
+
+def look_for_sure_disparity(captures: DepthSet, capture: Capture) -> DisparityVotes | None:
+    """As `look_for_disparity`, for `judge_sure_disparity`."""
+    votes = look_for_disparity(captures, capture)
+    # The camera of a cloud is fitted, and a height map of parallel rays fits nearly too.
+    stated = capture.intrinsics is not None and not (isinstance(captures, PairSet) and captures.layout == "zivid")
+    return votes and DisparityVotes(stated, votes)
+
+
+def judge_sure_disparity(captures: DepthSet, seen: Mapping[str, DisparityVotes | None]) -> CheckResult:
+    """As `judge_disparity`; sure where most cameras are stated: a camera of parallel rays sees planes as disparity."""
+    voted = {name: found for name, found in seen.items() if found is not None}
+    result = judge_disparity(captures, {name: found.votes for name, found in voted.items()})
+    stated = {name: found.votes for name, found in voted.items() if found.camera_stated}
+    if 2 * len(stated) <= len(voted) or not SURE_DISPARITY.is_met(_add_votes(_limit_votes(stated))):
+        return result
+    return result._replace(faults=[SureFault(*fault) for fault in result.faults])
 
 
 def look_for_distance(captures: DepthSet, capture: Capture) -> DistanceVotes | None:

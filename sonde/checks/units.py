@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from sonde.checks.answers import CheckResult, Fault
+from sonde.checks.answers import CheckResult, Fault, SureFault
 from sonde.datasets import Capture, DepthSet, PairSet
+from sonde.datasets.rejects import DepthSubset
 from sonde.renamed import keep_old_names
 
 Range = tuple[float, float]
@@ -25,6 +27,12 @@ USUAL: Range = (0.3, 40.0)
 """The range, in metres, from which a wrong factor is guessed for an unknown camera."""
 FACTORS = (1000.0, 100.0, 10.0)
 """Factors between units that are proposed."""
+SURELY_OUTSIDE = 10.0
+"""A usual depth is surely wrong if it is this many times outside the range, and one of FACTORS brings it inside."""
+TAPED: Range = (0.02, 100.0)
+"""Metres: outside it, what somebody measured by hand is likely of another unit."""
+SURELY_TAPED: Range = (0.002, 1000.0)
+"""The same, where it surely is."""
 LEAST_MM = 20.0
 """Millimetres: on a bench, nothing is nearer."""
 LEAST_CAPTURES = 4
@@ -61,15 +69,42 @@ def judge(captures: DepthSet, seen: Mapping[str, Reach | None]) -> CheckResult:
     if not reach:
         return CheckResult([], 0, "No capture has a metric unit.")
     usual = float(np.median([found.median for found in reach.values()]))
-    range_ = PLAUSIBLE.get(captures.layout, ANY_CAMERA) if isinstance(captures, PairSet) else ANY_CAMERA
-    lines = {name: _check_near(captures, name, found) for name, found in reach.items()}
+    range_ = find_range(captures)
+    near = {name: _check_near(captures, name, found) for name, found in reach.items()}
+    own: dict[str, Fault] = {name: SureFault(name, line) for name, line in near.items() if line}
     for name in _find_apart({name: found.median for name, found in reach.items()}, usual):
-        lines[name] = lines[name] or _explain_unlike(captures, name, reach[name].median, usual)
-    own = [Fault(name, line) for name, line in lines.items() if line]
+        own.setdefault(name, Fault(name, _explain_unlike(captures, name, reach[name].median, usual)))
     if range_[0] <= usual <= range_[1] or len(own) > len(reach) / 2:
-        return CheckResult(own, len(reach), "" if len(reach) >= LEAST_CAPTURES else "Too few captures to compare.")
-    capture = "" if len(reach) > 1 else next(iter(reach))
-    return CheckResult([Fault(capture, _explain_implausible(captures, usual, range_))], len(reach))
+        note = "" if len(reach) >= LEAST_CAPTURES else "Too few captures to compare."
+        return CheckResult([own[name] for name in reach if name in own], len(reach), note)
+    return CheckResult([_explain_implausible(captures, list(reach), usual, range_)], len(reach))
+
+
+def find_range(captures: DepthSet) -> Range:
+    """The range of the median depth of a set, in metres, for the camera of its layout."""
+    while isinstance(captures, DepthSubset):
+        captures = captures.captures
+    return PLAUSIBLE.get(captures.layout, ANY_CAMERA) if isinstance(captures, PairSet) else ANY_CAMERA
+
+
+def judge_lengths(lengths: Float[np.ndarray, " n"]) -> Fault | None:
+    """A fault if all lengths that somebody measured, in metres, are outside what a usual camera sees.
+
+    It is sure beyond what anybody measures from a camera; or if all are whole numbers that millimetres would explain.
+    """
+    low, high, usual = float(lengths.min()), float(lengths.max()), float(np.median(lengths))
+    far = low > TAPED[1]
+    if not far and high >= TAPED[0]:
+        return None
+    corrected = {factor: usual / factor if far else usual * factor for factor in FACTORS}
+    factor = next((factor for factor, depth in corrected.items() if USUAL[0] <= depth <= USUAL[1]), None)
+    whole = far and factor == FACTORS[0] and bool((lengths == np.round(lengths)).all())
+    kind = SureFault if whole or low > SURELY_TAPED[1] or high < SURELY_TAPED[0] else Fault
+    where = f"farther than {TAPED[1]:g} m" if far else f"nearer than {TAPED[0]:g} m"
+    way = "divided" if far else "multiplied"
+    likely = "" if factor is None else f" ({corrected[factor]:.4g} m if {way} by {factor:g})"
+    line = f"All known depths are {where}, usually {usual:.4g} m{likely}: their unit looks wrong"
+    return kind("", f"{line}; correct --unit, or for a depth map --depth-scale.")
 
 
 def check_intrinsics(captures: DepthSet, capture: Capture) -> str | None:
@@ -116,16 +151,19 @@ def _explain_unlike(captures: DepthSet, name: str, median: float, usual: float) 
     )
 
 
-def _explain_implausible(captures: DepthSet, usual: float, range_: Range) -> str:
+def _explain_implausible(captures: DepthSet, names: list[str], usual: float, range_: Range) -> Fault:
     low, high = USUAL if range_ == ANY_CAMERA else range_
     far = usual > high
     corrected = {factor: usual / factor if far else usual * factor for factor in FACTORS}
     factor = next((factor for factor, depth in corrected.items() if low <= depth <= high), None)
     remedy = "check its unit" if factor is None else f"{'divide' if far else 'multiply'} it by {factor:g}"
-    return (
+    outside = usual / range_[1] if far else range_[0] / usual
+    kind = SureFault if factor is not None and outside >= SURELY_OUTSIDE else Fault
+    line = (
         f"The usual depth of this set is {usual / captures.unit_m:.4g} {captures.unit} ({usual:.4g} m), but such a "
         f"camera sees {range_[0]:g} to {range_[1]:g} m: the unit, or the number of levels per unit, is wrong; {remedy}."
     )
+    return kind("" if len(names) > 1 else names[0], line)
 
 
 keep_old_names(__name__, {"camera": "check_intrinsics"})
