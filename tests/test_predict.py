@@ -67,7 +67,7 @@ def test_npy_is_in_the_models_own_unit_and_the_manifest_says_so(tmp_path):
     manifest = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert manifest["model"] == "red-is-far" and manifest["space"] == "metric" and manifest["unit"] == "mm"
     entry = manifest["predictions"][0]
-    assert entry["outputs"] == ["photo.npy"] and (entry["width"], entry["height"]) == (8, 6)
+    assert entry["outputs"] == ["photo.npy", "photo.npy.json"] and (entry["width"], entry["height"]) == (8, 6)
     assert (entry["min"], entry["max"]) == pytest.approx((500, 1500)) == (depth.min(), depth.max())
 
 
@@ -83,8 +83,8 @@ def test_a_folder_is_mirrored_and_what_is_no_image_is_left_alone(tmp_path):
         paint(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").write_text("no image")
     outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"])
-    names = [path.relative_to(tmp_path / "out").as_posix() for path in outcome.written]
-    assert names == ["b.npy", "day1/a.npy", "day1/deep/c.npy", "predictions.json"]
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in outcome.written if path.suffix == ".npy"]
+    assert names == ["b.npy", "day1/a.npy", "day1/deep/c.npy"]
 
 
 def test_a_second_run_into_a_folder_inside_the_source_predicts_the_same_images(tmp_path):
@@ -105,7 +105,13 @@ def test_a_corrupt_file_is_told_and_the_rest_goes_on(tmp_path):
         save=["npy"],
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert [path.name for path in outcome.written] == ["a.npy", "c.npy", "predictions.json"]
+    assert [path.name for path in outcome.written] == [
+        "a.npy",
+        "a.npy.json",
+        "c.npy",
+        "c.npy.json",
+        "predictions.json",
+    ]
     ((path, reason),) = outcome.failed
     assert path.name == "b.png" and "b.png" in reason
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -122,7 +128,9 @@ def test_an_interrupted_call_lists_what_it_wrote(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["npy"], progress=interrupt)
     listed = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
-    assert [entry["outputs"] for entry in listed] == [["a.npy"]] and (tmp_path / "out" / "a.npy").is_file()
+    assert [entry["outputs"] for entry in listed] == [["a.npy", "a.npy.json"]] and (
+        tmp_path / "out" / "a.npy"
+    ).is_file()
 
 
 def test_only_corrupt_files_leave_a_manifest_that_says_so(tmp_path):
@@ -145,7 +153,7 @@ def test_output_names_never_collide(tmp_path, names):
         paint(tmp_path / "in" / name)
     outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=["png16", "npy", "preview"])
     written = [str(path).lower() for path in outcome.written]
-    assert len(written) == len(set(written)) == 3 * len(names) + 1
+    assert len(written) == len(set(written)) == 4 * len(names) + 1
     assert not outcome.failed
 
 
@@ -190,20 +198,6 @@ def test_upright_depth_of_a_sideways_photograph(tmp_path):
     assert np.load(tmp_path / "out" / "turned.npy").shape == (8, 6)
 
 
-def test_a_sheet_shows_every_image_beside_its_depth(tmp_path):
-    sources = [paint(tmp_path / "in" / f"{n}.png", 60, 80) for n in range(5)]
-    (tmp_path / "in" / "torn.png").write_bytes(b"no picture")
-    outcome = prediction.predict(tmp_path / "in", model(), tmp_path / "out", save=(), sheet=True)
-    assert [path.name for path in outcome.written] == ["sheet.png", "predictions.json"] and len(outcome.failed) == 1
-    seen, (wide, high) = files.read_rgb(tmp_path / "out" / "sheet.png"), prediction.TILE
-    assert seen.shape == (2 * high, 8 * wide, 3)
-    first = np.asarray(Image.open(sources[0]).resize((wide, high), Image.Resampling.LANCZOS))
-    np.testing.assert_array_equal(seen[:high, :wide], first)
-    near, far = seen[high // 2, wide + 4], seen[high // 2, 2 * wide - 4]
-    assert near[0] > near[2] and far[2] > far[0]  # red at the left, violet at the right
-    assert (seen[high:, 2 * wide :] == 255).all()
-
-
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
 def test_any_kind_of_image_gives_a_depth_of_its_size(tmp_path, mode):
     pixels = np.full((6, 8), 1000, np.uint16) if mode == "I;16" else None
@@ -215,13 +209,14 @@ def test_any_kind_of_image_gives_a_depth_of_its_size(tmp_path, mode):
 
 
 @pytest.mark.parametrize("kind", ["ply", "glb"])
-def test_a_point_cloud_holds_every_pixel_in_metres(tmp_path, kind):
+def test_a_point_cloud_holds_every_pixel(tmp_path, kind):
     source = paint(tmp_path / "photo.png")
     prediction.predict(source, model(), tmp_path / "out", save=[kind], intrinsics=CAMERA)
     loaded = trimesh.load(tmp_path / "out" / f"photo.{kind}")
     points = np.asarray(loaded.vertices if kind == "ply" else next(iter(loaded.geometry.values())).vertices)  # pyright: ignore
     assert points.shape == (48, 3)
-    np.testing.assert_allclose(np.abs(points[:, 2]), model().predict(source).depth.ravel(), rtol=1e-5)
+    metres = np.abs(points[:, 2]) * (0.001 if kind == "ply" else 1)  # glTF knows no unit but metres
+    np.testing.assert_allclose(metres, model().predict(source).depth.ravel(), rtol=1e-5)
 
 
 def test_a_point_cloud_that_cannot_be_is_refused_before_any_work(tmp_path):
@@ -294,9 +289,12 @@ def test_a_relief_is_written_where_it_is_asked_for(tmp_path):
 
 
 def listed(out: Path) -> dict[str, list[str]]:
-    """Name of an image -> its outputs, as the manifest says."""
+    """Name of an image -> its outputs, as the manifest says, without what states their units."""
     entries = json.loads((out / "predictions.json").read_text())["predictions"]
-    return {Path(entry["source"]).name: entry["outputs"] for entry in entries}
+    return {
+        Path(entry["source"]).name: [name for name in entry["outputs"] if not name.endswith(".json")]
+        for entry in entries
+    }
 
 
 def test_a_second_call_adds_to_what_the_manifest_lists(tmp_path):
@@ -354,7 +352,7 @@ def test_the_prediction_of_another_image_is_never_overwritten(tmp_path):
     first.unlink()  # it was moved
     prediction.predict(second, model(), tmp_path / "out", save=["npy"])
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
-    assert (entry["source"], entry["outputs"]) == (str(second), ["a.npy"])
+    assert (entry["source"], entry["outputs"][0]) == (str(second), "a.npy")
 
 
 def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
@@ -371,7 +369,7 @@ def test_a_file_that_no_call_wrote_is_never_overwritten(tmp_path):
 def test_what_a_killed_or_failed_call_left_is_written_anew(tmp_path, monkeypatch):
     out, sources = tmp_path / "out", [paint(tmp_path / "in" / name) for name in ("a.png", "b.png")]
     with monkeypatch.context() as killed:
-        killed.setattr(prediction, "write_manifest", lambda *_: pytest.fail("killed"))
+        killed.setattr(prediction, "write_manifest", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             prediction.predict(sources, model(), out, save=["npy"], sheet=True)
     assert listed(out) == {} and {path.name for path in out.glob("*.*")} >= {"a.npy", "b.npy", "sheet.png"}
@@ -395,7 +393,7 @@ def test_a_source_with_dots_in_its_path_is_written_below_the_output(tmp_path, mo
     sources = ["train", "../other", "../c/x/../train/a.png"]
     outcome = prediction.predict(sources, model(), "pred", save=["npy"])
     written = sorted(path.resolve().relative_to(tmp_path).as_posix() for path in outcome.written)
-    assert written == ["c/pred/c/train/a.npy", "c/pred/other/b.npy", "c/pred/predictions.json"]
+    assert written[::2] == ["c/pred/c/train/a.npy", "c/pred/other/b.npy", "c/pred/predictions.json"]
 
 
 def test_a_manifest_that_is_none_is_told_and_kept(tmp_path):
@@ -417,7 +415,7 @@ def test_an_elongated_image_is_told_and_the_rest_goes_on(tmp_path):
     paint(tmp_path / "in" / "a.png", 48, 64)
     paint(tmp_path / "in" / "strip.png", 1, 2000)
     outcome = prediction.predict(tmp_path / "in", models.load("sonde-tiny"), tmp_path / "out", save=["npy"])
-    assert [path.name for path in outcome.written] == ["a.npy", "predictions.json"]
+    assert [path.name for path in outcome.written] == ["a.npy", "a.npy.json", "predictions.json"]
     ((path, reason),) = outcome.failed
     assert path.name == "strip.png" and "2000x1, longer than 8 times its short side" in reason
 

@@ -6,10 +6,12 @@ Values keep the unit of the file, and rows run top to bottom. Pixels that the se
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
 from jaxtyping import UInt8
+from trimesh.exchange.gltf import export_glb
 
 from sonde.files.channels import is_map
 from sonde.files.npy import ArrayHeader, open_npy, read_headers, read_npz
@@ -17,6 +19,7 @@ from sonde.files.pcd import read_pcd
 from sonde.files.ply import read_ply
 from sonde.files.rows import Points, organise
 from sonde.files.safely import reading
+from sonde.files.stated import check_stated_unit
 from sonde.files.writing import atomic_write
 from sonde.spelling import shorten
 from sonde.types import DepthArray, XYZArray
@@ -30,7 +33,9 @@ CHECKED_PIXELS = 10_000
 """Approximate number of pixels whose z tells which way it points."""
 
 
-def read_xyz(path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "") -> XYZArray | DepthArray:
+def read_xyz(
+    path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "", unit_m: float | None = None
+) -> XYZArray | DepthArray:
     """The organised cloud, (h, w, 3), or (h, w) if the file holds only Z; in the unit of the file.
 
     A .npy file is memory-mapped: slice what you need, such as `[..., 2]`, and nothing else is read.
@@ -40,14 +45,17 @@ def read_xyz(path: Path | str, size: tuple[int, int] | None = None, *, flip: str
         size: (height, width) of the matching image. It gives rows and columns to a .ply or .pcd that does not state
             its own size, if the image is one, two or four times as large as the cloud.
         flip: axes whose numbers change their sign: `yz` for a cloud with y up and z backwards.
+        unit_m: metres per unit, as declared: a file that states another unit is refused.
 
     Raises:
-        ValueError: the file is missing, truncated, pickled, not organised or of another format, or most of its z are
-            negative; the message has the remedy.
+        ValueError: the file is missing, truncated, pickled, not organised, of another format or of another unit, or
+            most of its z are negative; the message has the remedy.
     """
     path = Path(path)
     if path.suffix.lower() not in CLOUDS:
         raise ValueError(f"{path} is not an organised cloud: expected {', '.join(CLOUDS)}.")
+    if unit_m is not None:
+        check_stated_unit(path, unit_m)
     with reading(path, _suggest_remedy(path)):
         array = CLOUDS[path.suffix.lower()](path)
         if path.suffix.lower() in (".ply", ".pcd") and array.ndim == 2:
@@ -59,25 +67,40 @@ def read_xyz(path: Path | str, size: tuple[int, int] | None = None, *, flip: str
     return array
 
 
-def read_z(path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "") -> DepthArray:
+def read_z(
+    path: Path | str, size: tuple[int, int] | None = None, *, flip: str = "", unit_m: float | None = None
+) -> DepthArray:
     """Only the Z of `read_xyz`, (h, w) float32, in the unit of the file."""
-    xyz = read_xyz(path, size, flip=flip)
+    xyz = read_xyz(path, size, flip=flip, unit_m=unit_m)
     with reading(path, _suggest_remedy(Path(path))):
         return np.array(xyz if xyz.ndim == 2 else xyz[..., 2], dtype=np.float32, order="C")
 
 
-def write_ply(path: Path | str, points: Points, colours: Colours | None = None) -> None:
-    """Write a binary PLY of the points as they are: metres, x right, y down, z forward."""
+def write_ply(path: Path | str, points: Points, colours: Colours | None = None, *, unit: str = "m") -> None:
+    """Write a binary PLY of the points as they are: x right, y down, z forward; a comment states their unit."""
     cloud = trimesh.PointCloud(points, colors=colours)
+    data = bytes(cloud.export(file_type="ply"))  # type: ignore[arg-type]  # typed for every format
+    comments = f"comment written by sonde\ncomment unit {unit}\ncomment axes x right, y down, z forward\n"
     with atomic_write(path) as tmp_path:
-        tmp_path.write_bytes(bytes(cloud.export(file_type="ply")))  # type: ignore[arg-type]  # typed for every format
+        tmp_path.write_bytes(data.replace(b"element ", comments.encode("ascii") + b"element ", 1))
 
 
 def write_glb(path: Path | str, points: Points, colours: Colours | None = None) -> None:
-    """Write a binary glTF of the points, rotated by 180 degrees about x: glTF viewers look along -z with y up."""
+    """Write a binary glTF of points in metres, glTF's unit; `extras` of its asset and its scene state the unit.
+
+    Points are rotated by 180 degrees about x: glTF viewers look along -z with y up.
+    """
     cloud = trimesh.PointCloud(points * np.array([1, -1, -1], points.dtype), colors=colours)
+    data = export_glb(trimesh.Scene([cloud]), tree_postprocessor=_state_metres)
     with atomic_write(path) as tmp_path:
-        tmp_path.write_bytes(bytes(trimesh.Scene([cloud]).export(file_type="glb")))  # type: ignore[arg-type]  # typed for every format
+        tmp_path.write_bytes(data)
+
+
+def _state_metres(tree: dict[str, Any]) -> None:
+    """Add unit and axes to the JSON of a glTF: for programs in `asset`, and in the scene, which viewers show."""
+    about = {"software": "sonde", "unit": "m", "axes": "x right, y up, z backward"}
+    for place in (tree["asset"], *tree["scenes"]):
+        place["extras"] = {**place.get("extras", {}), **about}
 
 
 def holds_cloud(path: Path) -> bool:

@@ -12,9 +12,11 @@ from sonde.files.levels import Notes, check_shallow, mark_trusted, read_grey_dep
 from sonde.files.netpbm import read_pfm, read_pgm, write_pfm
 from sonde.files.npy import ArrayHeader, open_npy, read_npz
 from sonde.files.safely import reading
+from sonde.files.stated import name_unit, place_array_note, read_array_note
 from sonde.files.writing import atomic_write
 from sonde.spelling import shorten
 from sonde.types import DepthArray, MaskArray, Space
+from sonde.units import UNITS
 
 REMEDY = "expected a 16-bit PNG, TIFF or PGM, or .npy, .npz, .exr or .pfm of one float channel"
 
@@ -28,28 +30,30 @@ def read_depth(
 ) -> DepthArray:
     """Depth, (h, w) float32 metres, NaN where the file has none.
 
-    A PNG that sonde wrote is decoded by its own metadata; a relative map keeps its own quantity. So is a PNG that
-    states near and far, as MoGe writes it.
+    A PNG that sonde wrote is decoded by its own metadata, a .npy by those beside it; a relative map keeps its own
+    quantity. So is a PNG that states near and far, as MoGe writes it.
 
     Args:
         path: .png, .tif, .pgm, .npy, .npz, .exr or .pfm.
         scale: metres per level or per unit of the file (0.001 for millimetres); replaces the file's own scale. An
-            integer file without metadata needs it. A float file without it is in metres.
+            integer file without metadata needs it. A float file without it, or without NAME.npy.json, is in metres.
         metric: refuse a map that states another quantity than depth in metres, such as a relative prediction.
         channel: the channel of an .exr, or the array of an .npz, whose name does not say that it is depth.
 
     Raises:
         ValueError: the file is missing, corrupt, 8-bit without a scale that fits, of unknown unit, not in metres with
-            `metric`, or has no channel that can be depth, or more than one.
+            `metric`, has no channel that can be depth, or more than one, or a .npy states another unit than `scale`.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path} is not a depth map: {REMEDY}.")
     if scale is not None and not 0 < scale < math.inf:
         raise ValueError(f"scale {scale:g}: expected metres per level, a number above 0, such as 0.001.")
+    beside = _read_beside(path, scale)
     try:
         with reading(path, REMEDY):
             array, notes = READERS[path.suffix.lower()](path, channel)
+            notes = {**notes, **beside}
             if READERS[path.suffix.lower()] is _read_image:
                 check_shallow(array, scale)
             depth = _scale(_drop_axis(array), notes, scale)
@@ -78,8 +82,30 @@ def write_depth(path: Path | str, depth: DepthArray, mask: MaskArray | None = No
         values = np.where(mark_trusted(depth, mask, space), depth, np.nan).astype(np.float32)
         with atomic_write(path) as tmp_path:
             WRITERS[suffix](tmp_path, values)
+        if suffix == ".npy" and read_array_note(Path(path)) is not None:
+            place_array_note(Path(path)).unlink()  # it states the unit of the array that was replaced
     else:
         raise ValueError(f"{path}: no depth format {suffix!r}; expected one of .png, {', '.join(WRITERS)}.")
+
+
+def _read_beside(path: Path, scale: float | None) -> Notes:
+    """What the note of a .npy states, in the words of a PNG's metadata.
+
+    Raises:
+        ValueError: it states another unit than `scale`, or none.
+    """
+    note = read_array_note(path) if path.suffix.lower() == ".npy" else None
+    if note is None:
+        return {}
+    metres = UNITS[note["unit"]] if note["space"] == "metric" else None
+    if scale is not None and (metres is None or not math.isclose(metres, scale, rel_tol=1e-6)):
+        own = f"its unit is {note['unit']}" if metres is not None else f"it holds {note['holds']}"
+        raise ValueError(
+            f"{shorten(path)}: {place_array_note(path).name} beside it states that {own}, and it is declared as "
+            f"{name_unit(scale)}: leave the declared scale or unit out, or correct that file."
+        )
+    notes = {"Space": note["space"], "Quantity": note["holds"]}
+    return notes if metres is None else {**notes, "Scale": repr(metres)}
 
 
 def _scale(array: np.ndarray, notes: Notes, scale: float | None) -> DepthArray | None:

@@ -23,6 +23,15 @@ ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 SIZE_NOTE = re.compile(r"(?:comment|obj_info)\W+(?:num_?)?(width|height|cols|columns|rows)\W+(\d+)", re.IGNORECASE)
 """How writers note an organised cloud: `comment width 640`, `obj_info num_cols 640`."""
 
+UNIT_NOTE = re.compile(r"^(?:comment|obj_info)\W+units?\W+(\w+)\W*$", re.IGNORECASE)
+"""How writers note the unit: `comment unit mm`, `comment Units: meters`."""
+UNIT_WORDS = {
+    **{"m": "m", "metre": "m", "meter": "m", "metres": "m", "meters": "m"},
+    **{"cm": "cm", "centimetre": "cm", "centimeter": "cm", "centimetres": "cm", "centimeters": "cm"},
+    **{"mm": "mm", "millimetre": "mm", "millimeter": "mm", "millimetres": "mm", "millimeters": "mm"},
+}
+"""Their word -> a key of `sonde.units.UNITS`."""
+
 GRID = "range_grid"
 """An element for each pixel: the number of its vertex, or none."""
 
@@ -53,6 +62,18 @@ def read_ply(path: Path) -> np.ndarray:
     width = notes.get("width", notes.get("cols", notes.get("columns")))
     height = notes.get("height", notes.get("rows"))
     return points if width is None or height is None else organise(points, height, width)
+
+
+def read_ply_unit(path: Path) -> str | None:
+    """The unit that a comment states, a key of `sonde.units.UNITS`; None if none does. Only the header is read.
+
+    Raises:
+        ValueError: a header that is incomplete.
+    """
+    with path.open("rb") as file:
+        found = (UNIT_NOTE.match(line) for line in read_header(file, "end_header"))
+        words = [UNIT_WORDS.get(note[1].lower()) for note in found if note is not None]
+    return next((unit for unit in words if unit is not None), None)
 
 
 def _parse_header(header: Sequence[str]) -> tuple[str, list[Element]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from sonde.options import Options, max_depth_option, option
+from sonde.units import UNITS
 
 
 @runtime_checkable
@@ -43,4 +44,14 @@ class PredictOptions(Options):
         parse=keep_text,
     )
     max_depth: int | float | None = max_depth_option()
-    sheet: bool = option(False, "Also write sheet.png: every image beside its depth in colour.", flags=("--sheet",))
+    sheet: bool = option(
+        False,
+        "Also write sheet.png: every image beside its depth in colour, 20 to a sheet; then sheet-002.png.",
+        flags=("--sheet",),
+    )
+    unit: str | None = option(
+        None,
+        "Unit of metric depth in npy, ply, pictures and predictions.json: m, cm or mm; by default the model's own. "
+        "png16 and glb stay in metres, and say so.",
+        one_of=tuple(UNITS),
+    )

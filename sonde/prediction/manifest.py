@@ -1,6 +1,7 @@
 """The manifest of a folder of predictions, `predictions.json`: every call adds to it and `sonde eval` reads it.
 
-One document states model, space and unit of all predictions in the folder, so predictions with others are refused.
+One document states model, space and unit of all predictions in the folder, so predictions with others are refused. It
+also states what each kind of file holds and in which unit, as some formats have one of their own.
 """
 
 import json
@@ -21,7 +22,20 @@ from sonde.units import UNITS
 
 MANIFEST = "predictions.json"
 BEGUN = "begun"
-"""Its key for files that may be overwritten: a call began to write them and was stopped, or they were replaced."""
+"""Its key for files that a call will write, until it ends; what it leaves here was written by a call that was stopped.
+The next call may overwrite them."""
+OUTDATED = "outdated"
+"""Its key for files of earlier calls that are no prediction any more, such as those of an image that is now damaged."""
+
+
+class FileKind(TypedDict):
+    """What the files of one kind hold."""
+
+    suffix: str
+    unit: str
+    """A key of UNITS for metric depth, else `1`."""
+    holds: str
+    """In words."""
 
 
 class Statement(TypedDict):
@@ -34,6 +48,8 @@ class Statement(TypedDict):
     unit: str
     """A key of UNITS for metric depth, else `1`."""
     calibration: NotRequired[dict[str, object]]
+    files: NotRequired[dict[str, FileKind]]
+    """Name in SAVERS → what its files hold."""
 
 
 @with_config(EXACT)
@@ -64,9 +80,15 @@ class Manifest(TypedDict, total=False):
     settings: str | None
     depth_scale: int | float | None
     """Metres per level of predictions that another program wrote and that do not state it."""
+    files: dict[str, FileKind]
+    """Name in SAVERS → what its files hold; earlier folders lack it, and their point clouds are in metres."""
     predictions: list[ManifestEntry]
+    sheets: list[PathBelow]
+    """Sheets of the last call that wrote any."""
     begun: list[PathBelow]
     """See BEGUN."""
+    outdated: list[PathBelow]
+    """See OUTDATED."""
     failed: dict[str, str]
     """Image → reason."""
 
@@ -101,14 +123,40 @@ def read_manifest(folder: Path) -> Manifest:
     return document
 
 
-def describe_predictions(model: "models.DepthModel") -> Statement:
-    """What holds for all predictions of a model."""
+def choose_unit(model: "models.DepthModel", unit: str | None = None) -> str:
+    """The unit of a model's predictions: the given one, or the model's own; `1` for relative depth.
+
+    Raises:
+        ValueError: a unit for relative depth.
+    """
+    if model.space == "metric":
+        return unit or model.spec.unit
+    if unit is not None:
+        raise ValueError(
+            f"{model.name} answers relative depth ({model.space}), which has no unit: leave --unit {unit} out, or give "
+            "the model metres first (sonde calibrate)."
+        )
+    return "1"
+
+
+def describe_predictions(
+    model: "models.DepthModel", unit: str | None = None, kinds: Mapping[str, FileKind] | None = None
+) -> Statement:
+    """What holds for all predictions of a model.
+
+    Args:
+        model: who predicts.
+        unit: as `choose_unit` gives it; by default for no given unit.
+        kinds: name in SAVERS → what its files hold.
+    """
     stated: Statement = {
         "model": model.name,
         "weights": models.hash_weights(model.network),
         "space": model.space,
-        "unit": model.spec.unit if model.space == "metric" else "1",
+        "unit": unit or choose_unit(model),
     }
+    if kinds is not None:
+        stated["files"] = dict(kinds)
     if model.calibration:
         stated["calibration"] = model.calibration.record
     return stated
@@ -128,14 +176,17 @@ def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence
     """
     known = _read_known(out)
     # Through JSON and back: tuples in a calibration's record come back from the file as lists.
-    ours: dict[str, object] = json.loads(json.dumps({"calibration": None, "cut": None, **stated}))
+    ours: dict[str, object] = json.loads(json.dumps({"calibration": None, "cut": None, **stated, "files": None}))
+    del ours["files"]
     theirs: dict[str, object] = {"calibration": None, "cut": None, **known} if "space" in known else {}
     for key, value in ours.items():
         if theirs.get(key, value) != value:
             found, wanted = _shorten(theirs[key]), _shorten(value)
+            remedy = f"--unit {found} or another" if key == "unit" and "1" not in (found, wanted) else "another"
             raise ValueError(
-                f"{out} holds predictions of another {key} ({found}, not {wanted}): give another folder, or remove it."
+                f"{out} holds predictions of another {key} ({found}, not {wanted}): give {remedy} folder, or remove it."
             )
+    _check_units(out, known, stated)
     taken = {name: image for image, paths in targets.items() for name in _make_relative(paths, out)}
     for entry in known.get("predictions", []):
         clash = [name for name in entry["outputs"] if str(taken.get(name, entry["source"])) != entry["source"]]
@@ -145,7 +196,7 @@ def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence
                 f"{out / clash[0]} is the prediction of {entry['source']} and would be overwritten by that of "
                 f"{taken[clash[0]]}: give another folder."
             )
-    written = _list_outputs(known) | set(known.get(BEGUN, []))
+    written = _list_outputs(known) | _list_loose(known)
     foreign = next((name for name in taken if name not in written and (out / name).exists()), None)
     if foreign:
         raise ValueError(
@@ -158,16 +209,30 @@ def begin(out: Path, stated: Statement, targets: Iterable[Path]) -> None:
     """List in OUT/predictions.json the files that a call will write; if it is killed, the next call replaces them."""
     known = _read_known(out)
     begun = {*known.get(BEGUN, []), *_make_relative(targets, out)} - _list_outputs(known)
-    _write(out, {**known, **stated, "predictions": known.get("predictions", []), BEGUN: sorted(begun)})
+    document: Manifest = {**known, **stated, "predictions": known.get("predictions", []), BEGUN: sorted(begun)}
+    _write(out, {**document, "files": _merge_kinds(known, stated)})
 
 
 def write_manifest(
-    out: Path, stated: Statement, entries: Sequence[WrittenImage], failed: Sequence[tuple[Path, str]]
+    out: Path,
+    stated: Statement,
+    entries: Sequence[WrittenImage],
+    failed: Sequence[tuple[Path, str]],
+    *,
+    sheets: Sequence[Path] = (),
+    ended: bool = True,
 ) -> Path:
     """Add a call's predictions to OUT/predictions.json and return its path.
 
-    Entries of earlier calls stay, unless they were replaced. Values are in the stated unit; point clouds and PNGs have
-    their own.
+    Entries of earlier calls stay, unless they were replaced. Values are in the stated unit.
+
+    Args:
+        out: the folder.
+        stated: `describe_predictions` of the model.
+        entries: the images of the call.
+        failed: images without a prediction, each with its reason.
+        sheets: of the call; those of an earlier call are removed.
+        ended: whether the call came to its end; otherwise what it began stays noted.
     """
     known = _read_known(out)
     listed = [_make_entry(entry, out) for entry in entries]
@@ -177,13 +242,18 @@ def write_manifest(
     document: Manifest = {
         **known,
         **stated,
+        "files": _merge_kinds(known, stated),
         "predictions": _merge_entries(out, known.get("predictions", []), listed, set(reasons)),
         "failed": missed | reasons,
     }
-    gone = _list_outputs(known) - _list_outputs(document)
-    document[BEGUN] = sorted(
-        name for name in {*known.get(BEGUN, []), *gone} - _list_outputs(document) if (out / name).exists()
-    )
+    if sheets:
+        document["sheets"] = _make_relative(sheets, out)
+        for name in set(known.get("sheets", [])) - set(document["sheets"]):
+            (out / name).unlink(missing_ok=True)
+    loose = (_list_loose(known) | _list_outputs(known)) - _list_outputs(document)
+    begun = set() if ended else loose & set(known.get(BEGUN, []))
+    for key, names in ((BEGUN, begun), (OUTDATED, loose - begun)):
+        document[key] = sorted(name for name in names if (out / name).exists())
     _write(out, document)
     return out / MANIFEST
 
@@ -205,23 +275,56 @@ def _read_known(out: Path) -> Manifest:
     known = read_manifest(out)
     if known.get("predictions", True):
         return known
-    kept: Manifest = {}
-    if BEGUN in known:
-        kept[BEGUN] = known[BEGUN]
-    if "failed" in known:
-        kept["failed"] = known["failed"]
-    return kept
+    return {
+        "begun": known.get("begun", []),
+        "outdated": known.get("outdated", []),
+        "sheets": known.get("sheets", []),
+        "failed": known.get("failed", {}),
+    }
 
 
 def _list_outputs(document: Manifest) -> set[str]:
-    return {name for entry in document.get("predictions", []) for name in entry["outputs"]}
+    """The files that it lists: predictions and sheets."""
+    return {name for entry in document.get("predictions", []) for name in entry["outputs"]} | {
+        *document.get("sheets", [])
+    }
+
+
+def _list_loose(document: Manifest) -> set[str]:
+    """Files that sonde wrote, and that are no prediction, or perhaps none."""
+    return {*document.get(BEGUN, []), *document.get(OUTDATED, [])}
+
+
+def _check_units(out: Path, known: Manifest, stated: Statement) -> None:
+    """Refuse files of a kind of which the folder holds some in another unit."""
+    theirs = _list_kinds(known)
+    for kind, ours in stated.get("files", {}).items():
+        if theirs.get(kind, ours)["unit"] != ours["unit"]:
+            raise ValueError(
+                f"{out} holds {theirs[kind]['suffix']} files in {theirs[kind]['unit']}, not in {ours['unit']}: give "
+                "another folder, or remove it."
+            )
+
+
+def _list_kinds(known: Manifest) -> dict[str, FileKind]:
+    """What the folder's kinds of files hold; earlier versions, which do not state it, wrote point clouds in metres."""
+    if "files" in known or not any(name.endswith(".ply") for name in _list_outputs(known)):
+        return known.get("files", {})
+    return {"ply": {"suffix": ".ply", "unit": "m", "holds": "points: x right, y down, z forward"}}
+
+
+def _merge_kinds(known: Manifest, stated: Statement) -> dict[str, FileKind]:
+    return {**_list_kinds(known), **stated.get("files", {})}
 
 
 def _write(out: Path, document: Manifest) -> None:
-    if not document.get(BEGUN):
-        document.pop(BEGUN, None)
+    for key in (BEGUN, OUTDATED, "sheets"):
+        if not document.get(key):
+            document.pop(key, None)
+    order = {key: place for place, key in enumerate(Manifest.__annotations__)}
+    ordered = dict(sorted(document.items(), key=lambda item: order.get(item[0], len(order))))
     with files.atomic_write(out / MANIFEST) as tmp_path:
-        tmp_path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        tmp_path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 def _merge_entries(

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from sonde import files
 from sonde.geometry import Colours, Points, point_cloud
+from sonde.prediction.manifest import FileKind
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 from sonde.units import UNITS
 
-TILE = (220, 165)
-"""(width, height) of an image on the sheet, and of its depth."""
 CLOUDS = ("ply", "glb")
 """Names in SAVERS that need metric depth and intrinsics."""
 
@@ -32,6 +30,8 @@ class PredictedImage(NamedTuple):
     unit: str
     """Unit of the written values: a key of UNITS for metric depth, else `1`."""
     intrinsics: MatrixArray | None
+    source: str | None = None
+    """The image's file, for what is written to name it."""
 
     @property
     def own(self) -> DepthArray:
@@ -41,10 +41,12 @@ class PredictedImage(NamedTuple):
 
 def render_preview(answer: PredictedImage) -> RGBArray:
     """Depth in colour, near red and far violet, above a bar with the scale."""
-    low, high = (float(end) for end in np.percentile(answer.own, [2, 98]))
+    low, high = find_ends(answer)
     picture = files.colour_depth(answer.own, None, low, high, space=answer.space)
     if answer.space == "metric":
-        labels = [f"{value:.4g} {answer.unit}" for value in np.linspace(low, high, 2 + picture.shape[1] // 240)]
+        labels = [
+            f"{spell_value(value)} {answer.unit}" for value in np.linspace(low, high, 2 + picture.shape[1] // 240)
+        ]
     else:
         labels = ["near", "far"]
     return np.concatenate([picture, _draw_bar(picture.shape[1], labels)])
@@ -69,24 +71,33 @@ def render_relief(answer: PredictedImage) -> RGBArray:
     nearer = nearer if answer.space == "disparity" else -nearer
     span = max(abs(float(np.median(answer.own))) / 100, 1e-6)
     picture = (np.clip(nearer / span / 2 + 0.5, 0, 1) * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
-    size = f"{span:.3g} {answer.unit}" if answer.space == "metric" else "1 %"
+    size = f"{spell_value(span, 3)} {answer.unit}" if answer.space == "metric" else "1 %"
     return np.concatenate([picture, _draw_bar(picture.shape[1], [f"{size} deeper", f"{size} nearer"], "gray")])
 
 
-def tile_images(tiles: Sequence[RGBArray], columns: int = 4) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Arrange tiles of one size in rows; a last row that is not full ends in white."""
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    blank = np.full_like(tiles[0], 255)
-    width = min(columns, len(tiles))
-    return np.concatenate([np.concatenate([*row, *[blank] * (width - len(row))], axis=1) for row in rows])
+def find_ends(answer: PredictedImage) -> tuple[float, float]:
+    """The values at the ends of the colours, in the answer's unit: the 2nd and the 98th percentile."""
+    low, high = np.percentile(answer.own, [2, 98])
+    return float(low), float(high)
 
 
-def draw_tile(answer: PredictedImage) -> RGBArray:
-    """An image and its depth side by side, each fitted into TILE."""
-    assert answer.image is not None
-    maps = (answer.image, files.colour_depth(answer.own, space=answer.space))
-    halves = [ImageOps.pad(Image.fromarray(each), TILE, Image.Resampling.LANCZOS, "white") for each in maps]
-    return np.concatenate([np.asarray(half) for half in halves], axis=1)
+def spell_value(value: float, digits: int = 4) -> str:
+    """A number in so many digits, and never as a power of ten: `0.4123`, `71230`."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text else text
+
+
+def describe_files(save: Sequence[str], unit: str) -> dict[str, FileKind]:
+    """What each kind of output holds, by its name in SAVERS, if metric depth is written in `unit`; else in `1`."""
+    relative = unit == "1"
+    return {
+        name: {
+            "suffix": SAVERS[name].suffix,
+            "unit": unit if relative else SAVERS[name].unit or unit,
+            "holds": SAVERS[name].holds,
+        }
+        for name in save
+    }
 
 
 def _draw_bar(width: int, labels: list[str], colours: str = "Spectral") -> RGBArray:
@@ -108,8 +119,7 @@ def _save_png16(path: Path, answer: PredictedImage) -> None:
 
 
 def _save_npy(path: Path, answer: PredictedImage) -> None:
-    with files.atomic_write(path) as tmp_path:
-        np.save(tmp_path, answer.own)
+    files.write_npy(path, answer.own, answer.space, answer.unit, answer.source)
 
 
 def _save_preview(path: Path, answer: PredictedImage) -> None:
@@ -121,16 +131,17 @@ def _save_relief(path: Path, answer: PredictedImage) -> None:
 
 
 def _save_ply(path: Path, answer: PredictedImage) -> None:
-    files.write_ply(path, *_make_cloud(answer))
+    files.write_ply(path, *_make_cloud(answer, answer.own), unit=answer.unit)
 
 
 def _save_glb(path: Path, answer: PredictedImage) -> None:
-    files.write_glb(path, *_make_cloud(answer))
+    files.write_glb(path, *_make_cloud(answer, answer.depth))
 
 
-def _make_cloud(answer: PredictedImage) -> tuple[Points, Colours | None]:
+def _make_cloud(answer: PredictedImage, depth: DepthArray) -> tuple[Points, Colours | None]:
+    """The points in the unit of `depth`."""
     assert answer.intrinsics is not None
-    return point_cloud(answer.depth, answer.intrinsics, rgb=answer.image)
+    return point_cloud(depth, answer.intrinsics, rgb=answer.image)
 
 
 class Saver(NamedTuple):
@@ -138,14 +149,20 @@ class Saver(NamedTuple):
 
     suffix: str
     write: Callable[[Path, PredictedImage], None]
+    holds: str = ""
+    """What a file holds, for the manifest."""
+    unit: str | None = None
+    """The unit of metric depth, where the format or its standard fixes it; None: `PredictedImage.unit`."""
+    beside: Sequence[str] = ()
+    """Suffixes of other files that it writes for the same image."""
 
 
 SAVERS: dict[str, Saver] = {
-    "png16": Saver(".depth.png", _save_png16),
-    "npy": Saver(".npy", _save_npy),
-    "preview": Saver(".preview.png", _save_preview),
-    "relief": Saver(".relief.png", _save_relief),
-    "ply": Saver(".ply", _save_ply),
-    "glb": Saver(".glb", _save_glb),
+    "png16": Saver(".depth.png", _save_png16, "16-bit levels: Scale * level + Offset, as its text states", unit="m"),
+    "npy": Saver(".npy", _save_npy, "float32; NAME.npy.json states quantity and unit", beside=(".npy.json",)),
+    "preview": Saver(".preview.png", _save_preview, "depth in colour; its bar has the numbers"),
+    "relief": Saver(".relief.png", _save_relief, "what is nearer or deeper than its surroundings, in grey"),
+    "ply": Saver(".ply", _save_ply, "points: x right, y down, z forward; a comment states the unit"),
+    "glb": Saver(".glb", _save_glb, "points: x right, y up, z backward; metres, as glTF demands", unit="m"),
 }
 """Name in `save` → its saver."""
