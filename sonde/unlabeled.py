@@ -25,7 +25,15 @@ import numpy as np
 from jaxtyping import Int
 from PIL.ContainerIO import ContainerIO
 
-from sonde.files import FOREIGN, IMAGE_SUFFIXES, list_files, read_text, reading
+from sonde.files import (
+    FOREIGN,
+    IMAGE_SUFFIXES,
+    expand_sources,
+    explain_foreign,
+    list_files,
+    read_text,
+    reading,
+)
 from sonde.files.roles import find_depth_maps, read_mode
 from sonde.files.sources import explain_bad_name, open_file, refuse_source
 from sonde.ids import find_fault
@@ -123,29 +131,41 @@ def open_images(source: str | Path, *, without: str | Path | None = None) -> Ima
 
     Args:
         source: a folder (of images, including subfolders, or of tars), one image, a text file of paths relative to its
-            own folder, a .tar, or a pattern of tars such as `sa_{000000..000019}.tar`.
+            own folder, a .tar, a pattern of tars such as `sa_{000000..000019}.tar`, or one of files such as
+            `photos/**/*.jpg`.
         without: a folder whose files are skipped, such as the folder of the labels.
 
     Raises:
         ValueError: no such source, no photograph, or a compressed or truncated tar; the message has the remedy.
     """
-    text, path = str(source), Path(source)
+    text = str(source)
     if BRACES.search(text):
         return _open_tars(_list_shards(text))
-    if not os.path.lexists(path):
-        raise ValueError(
-            f"{shorten(path)} does not exist: expected a folder of images, a text file of paths, or tar shards."
-        )
-    refuse_source(path)
+    outside = None if without is None else Path(os.path.realpath(without))
+    (path, *more) = expand_sources([source])
+    if more or path != Path(source):
+        return _open_matched(text, [path, *more], outside)
+    refuse_source(path, "a folder of images, a text file of paths, or tar shards")
     if path.is_dir():
-        return _open_folder(path, None if without is None else Path(os.path.realpath(without)))
+        return _open_folder(path, outside)
     if _is_tar(path.name):
         return _open_tars([path])
-    if reason := FOREIGN.get(path.suffix.lower()):
+    if reason := explain_foreign(path) or FOREIGN.get(path.suffix.lower()):
         raise ValueError(f"{shorten(path)} cannot be labelled: {reason}.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _open_files([path])
     return _open_files(_read_list(path))
+
+
+def _open_matched(pattern: str, paths: Sequence[Path], without: Path | None) -> Images:
+    """The images or the tars that a pattern stands for."""
+    tars = [path for path in paths if _is_tar(path.name) and path.is_file()]
+    images = [path for path in paths if _is_image(path.name) and without not in Path(os.path.realpath(path)).parents]
+    if not images and not tars:
+        raise ValueError(f"{shorten(pattern)} stands for no image: end it as '{shorten(pattern)}/**/*.jpg' does.")
+    if tars and images:
+        raise ValueError(f"{shorten(pattern)} stands for tars and images: give a pattern of one kind.")
+    return _open_tars(tars) if tars else _open_files(images, True)
 
 
 def _open_folder(folder: Path, without: Path | None) -> Images:

@@ -1,6 +1,7 @@
 """Colour images in any common format, as (h, w, 3) uint8 RGB; and depth in colour."""
 
-from contextlib import nullcontext
+import os
+from contextlib import nullcontext, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import numpy as np
 from jaxtyping import Num, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageMode, ImageOps, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import II, IMAGELENGTH, IMAGEWIDTH, MM, OPEN_INFO, TiffImageFile
 
 from sonde.files.claims import check_packed, count_bytes
+from sonde.files.heif import HEAD, HEIF_SUFFIXES, find_heif_library, is_film, prepare_heif
 from sonde.files.safely import mute, reading
 from sonde.files.writing import atomic_write
 from sonde.renamed import keep_old_names
 from sonde.types import DepthArray, MaskArray, RGBArray, Space
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Suffixes of the images that a folder may hold."""
+IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Suffixes of the images that a folder may hold; HEIC is among them where a library for it is installed."""
+if find_heif_library():
+    IMAGE_SUFFIXES += HEIF_SUFFIXES
 
 ORIENTATION = 0x0112
 """The EXIF tag of the camera's orientation."""
@@ -91,6 +96,13 @@ def read_orientation(path: Path | str) -> int:
         return stated if stated in range(1, 9) else 1
 
 
+def is_animation(path: Path | str) -> bool:
+    """Whether a file is a picture of several frames, such as an animated GIF; False for one that cannot be read."""
+    with suppress(ValueError), reading(path, "save it again"), Path(path).open("rb") as file, open_image(file) as image:
+        return isinstance(image, GifImageFile) and image.is_animated
+    return False
+
+
 def open_image(file: BufferedReader | BytesIO) -> Image.Image:
     """Open an image with Pillow, always from a file object; its size is checked, and no pixel is read yet.
 
@@ -99,10 +111,13 @@ def open_image(file: BufferedReader | BytesIO) -> Image.Image:
     Raises:
         ValueError: the content is not an image, or claims more pixels than a file of its size can hold.
     """
+    head = file.read(HEAD)
+    file.seek(-len(head), os.SEEK_CUR)
+    prepare_heif(head)
     try:
         image = Image.open(file)
     except UnidentifiedImageError:  # its text holds a memory address, which differs on every run
-        raise ValueError("its content is not an image") from None
+        raise ValueError(f"its content is {'a video' if is_film(head) else 'not an image'}") from None
     if image.format in NEEDS_A_PROGRAM:
         raise ValueError(f"its content is {image.format}, which is no image of pixels")
     mode = ImageMode.getmode(image.mode)

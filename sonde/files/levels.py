@@ -32,6 +32,7 @@ QUANTITIES: dict[Space, tuple[str, str]] = {
     "disparity": ("inverse depth up to scale and shift", "1"),
 }
 """Quantity and unit of each space, as the metadata of a PNG name them."""
+UNIT_WORDS = {"m": "in metres", "1": "without unit"}
 
 Notes = dict[str, str]
 """The text chunks of a PNG."""
@@ -137,7 +138,7 @@ def _describe(space: Space, step: float, offset: float) -> dict[str, str]:
         "Invalid": "0",
         "Space": space,
         "Software": "sonde",
-        "Description": f"{quantity} = {step!r} * code + {offset!r} [{unit}]; code 0: none",
+        "Description": f"{quantity} = {step!r} * code + {offset!r}, {UNIT_WORDS[unit]}; code 0: none",
     }
 
 

@@ -53,6 +53,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
         _remove_empty(missing)
 
 
+def find_writer(folder: Path) -> str | None:
+    """The process that holds a folder, in words; None where nobody writes to it. Nothing is changed."""
+    if not (folder / LOCK).exists():
+        return None
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _describe_writer(folder).strip(" ()") or "another process"
+    except OSError:  # a folder that only its owner may write
+        return None if _is_orphaned(folder) else _describe_writer(folder).strip(" ()") or None
+    lock.release()
+    return None
+
+
 def _remove_empty(folders: list[Path]) -> None:
     """Remove the folders that were made, innermost first, if nothing was written: after a mistake in the settings."""
     for path in folders:

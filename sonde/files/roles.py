@@ -10,6 +10,7 @@ from io import BufferedReader
 from PIL import Image
 from PIL.ContainerIO import ContainerIO
 
+from sonde.files.heif import prepare_heif
 from sonde.files.safely import FAULTS, hearing
 from sonde.renamed import keep_old_names
 
@@ -65,6 +66,7 @@ def read_mode(file: BufferedReader | ContainerIO) -> str:
         return "LA" if kind == 4 else "RGB"
     file.seek(0)
     try:
+        prepare_heif(head)
         with hearing(), Image.open(file) as image:
             return image.mode
     except FAULTS:

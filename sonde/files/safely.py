@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from safetensors import SafetensorError
 
+from sonde.files.absent import explain_address
 from sonde.spelling import make_printable, shorten
 
 FAULTS = (
@@ -70,7 +71,7 @@ def reading(path: Path | str, remedy: str) -> Iterator[None]:
             refuse_special(path)
             yield
         except FileNotFoundError:
-            raise ValueError(f"{shorten(path)} does not exist.") from None
+            raise ValueError(explain_address(path) or f"{shorten(path)} does not exist.") from None
         except FAULTS as error:
             reason = "; ".join(dict.fromkeys([describe_fault(error), *heard]))
             raise ValueError(f"{shorten(path)} cannot be read ({shorten(reason)}): {remedy}.") from error

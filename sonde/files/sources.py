@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from io import BufferedReader
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 
+from sonde.files.absent import explain_absent
+from sonde.files.heif import HEIF_REMEDY, HEIF_SUFFIXES, find_heif_library
 from sonde.files.safely import KINDS
 from sonde.ids import LONGEST_PART
 from sonde.spelling import CONTROL, shorten
@@ -27,7 +30,7 @@ RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".pef")
 """Suffixes of what a camera writes beside its JPEG, or alone."""
 FOREIGN: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys((".heic", ".heif"), CONVERT.format("HEIC", ", for example with `heif-convert`")),
+        **dict.fromkeys(() if find_heif_library() else HEIF_SUFFIXES, HEIF_REMEDY),
         ".avif": CONVERT.format("AVIF", ", for example with `avifdec`"),
         ".jxl": CONVERT.format("JPEG XL", ", for example with `djxl`"),
         **dict.fromkeys((".jp2", ".j2k"), CONVERT.format("JPEG 2000", ", for example with `opj_decompress`")),
@@ -37,6 +40,8 @@ FOREIGN: Mapping[str, str] = MappingProxyType(
     }
 )
 """Suffix of pictures that no reader of images knows -> the way out."""
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts", ".m2ts", ".flv")
+"""Suffixes of videos."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +141,35 @@ def explain_bad_name(name: str) -> str:
     return ""
 
 
-def refuse_source(path: Path | str) -> None:
+def explain_foreign(path: Path | str) -> str:
+    """What to do with a video, or with a HEIC file that nothing here reads, in place of an image; else empty."""
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - as above
+    if suffix in HEIF_SUFFIXES:
+        return FOREIGN.get(suffix, "")
+    return explain_video(path) if suffix in VIDEOS else ""
+
+
+def explain_video(path: Path | str) -> str:
+    """What to do with a video in place of an image."""
+    name = quote(os.path.basename(path))  # noqa: PTH119 - as above
+    return f"it is a video, and sonde reads images; write its frames with `ffmpeg -i {name} frames/%05d.png`"
+
+
+def refuse_source(path: Path | str, expected: str = "a file or a folder") -> None:
     """Refuse what was given as a source and is neither file nor folder.
 
+    Args:
+        path: what was given.
+        expected: what a right source would be, for the message.
+
     Raises:
-        ValueError: it does not exist, or is a FIFO, a socket, a device, or a link that leads nowhere.
+        ValueError: it does not exist, is an address, or is a FIFO, a socket, a device, or a link that leads nowhere.
     """
+    if not os.path.lexists(path):
+        raise ValueError(explain_absent(path, expected))
     reason = explain_unreadable(path)
     if reason and not os.path.isdir(path):  # noqa: PTH112 - as above
-        raise ValueError(f"{shorten(path)} cannot be read ({reason}): expected a file or a folder.")
+        raise ValueError(f"{shorten(path)} cannot be read ({reason}): expected {expected}.")
 
 
 def open_file(path: Path) -> BufferedReader:

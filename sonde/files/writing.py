@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 from weakref import finalize
 
 from safetensors import SafetensorError
 
+from sonde.files.absent import explain_address
 from sonde.files.sources import explain_unreadable
 from sonde.spelling import shorten
 
@@ -32,9 +34,19 @@ REMEDIES: dict[int | None, str] = {
     errno.ELOOP: "its links form a loop; remove one of them",
     errno.EFBIG: "it is larger than the file system or the limit of this process allows; choose another place",
     errno.EMFILE: "too many files are open; raise the limit with `ulimit -n`, or use fewer workers",
+    errno.EPIPE: "the program that reads the output ended before all of it was written",
     errno.EIO: "the disk fails to read or write; check it, and choose another one",
 }
 """Error number -> what is wrong, and what the user can do."""
+
+REFUSALS: dict[int | None, str] = {
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "access is denied",
+    errno.EPERM: "access is denied",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+}
+"""Error number -> why no file can be made in a folder."""
 
 RUST = re.compile(r"\(os error (\d+)\)")
 """How safetensors names the error number inside its text."""
@@ -111,20 +123,43 @@ class OutputFolder:
             return False
 
 
-def check_output(folder: Path | str) -> None:
-    """Refuse a folder for an output that cannot be made, before any work.
+def check_output(folder: Path | str, option: str = "") -> None:
+    """Refuse a folder for an output that cannot be made or written to, before any work.
+
+    Args:
+        folder: nothing is left in it, nor is it made.
+        option: how the user gives it, such as `-o` or `output_dir=`, for the message.
 
     Raises:
-        ValueError: a file, a device or a link that leads nowhere stands there, or above it.
+        ValueError: it is an address; a file, a device or a link that leads nowhere stands there, or above it; a name
+            is too long; or no file can be made there.
     """
-    folder = Path(folder)
+    folder, typed = Path(folder), option if option.endswith("=") else f"{option} " * bool(option)
+    if address := explain_address(folder):
+        raise ValueError(f"{typed}{shorten(address.partition(',')[0])}: expected a folder on this machine.")
     for path in (folder, *folder.parents):
         if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that is too long
+            reason = _explain_closed(folder, path)
+            if reason:
+                raise ValueError(f"{typed}{shorten(folder)} cannot be written ({reason}): give another folder.")
             return
         if os.path.lexists(path):
             reason = explain_unreadable(path)
             kind = f"is no folder ({reason})" if reason else "is a file"
-            raise ValueError(f"{shorten(path)} {kind}: expected a folder for the output; give another name.")
+            raise ValueError(f"{typed}{shorten(path)} {kind}: expected a folder for the output; give another name.")
+
+
+def _explain_closed(folder: Path, place: Path) -> str:
+    """Why `folder` cannot be written to or made; `place` is the folder itself, or the nearest above it that exists."""
+    longest = max((len(os.fsencode(part)) for part in folder.relative_to(place).parts), default=0)
+    if longest > os.pathconf(place, "PC_NAME_MAX") or len(os.fsencode(folder)) >= os.pathconf(place, "PC_PATH_MAX"):
+        return "the name is too long for the file system"
+    try:
+        # Permissions alone do not tell: root passes them, and a disk may be read-only.
+        with TemporaryFile(dir=place):
+            return ""
+    except OSError as error:
+        return REFUSALS.get(error.errno, f"no file can be made in {shorten(place)}")
 
 
 def name_file(error: Exception, path: Path, tmp_path: Path | None = None) -> OSError:

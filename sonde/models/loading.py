@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from importlib.util import find_spec
 from math import isclose
 from pathlib import Path
@@ -17,17 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sonde import files
 from sonde.encoding import check_max_depth
 from sonde.models.calibration import CALIBRATION, holds_only_calibration, read_calibration
-from sonde.models.spec import SPEC, ModelSpec, spec_from_json
-from sonde.spelling import nearest, shorten
+from sonde.models.naming import ALTERNATIVES, SHIPPED, WEIGHT_FILES, explain_folder, explain_unknown, is_hub_id
+from sonde.models.spec import BASE, BESIDE, SPEC, ModelSpec, spec_from_json
+from sonde.spelling import shorten
 
 if TYPE_CHECKING:
     import sonde.models.network
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """The folder of the packaged model, sonde-tiny."""
-
-WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
-"""Suffixes of weight files."""
 
 VERSION = re.compile(r"(?P<path>.+\.(?:pth|pt|ckpt|safetensors))\?version=(?P<version>\w*)")
 """The name of a weight file with the version of its network, which neither the file nor its name may tell."""
@@ -38,12 +37,6 @@ MOST_STEPS = 8
 
 _opened: ContextVar[tuple[Path, ...]] = ContextVar("opened", default=())
 """The folders that are being loaded, each because the one before it names it."""
-
-ALTERNATIVES = (
-    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_*.pth"
-    " or GLPDepth .ckpt file."
-)
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class ModelSource(NamedTuple):
@@ -99,6 +92,7 @@ def load(
         check_max_depth(max_depth)
     source = ModelSource(str(name), init, calibrated, max_depth)
     kind = find_kind(source)
+    _refuse_absent(source, kind)
     reader = READERS[kind]
     if reader.needs_torch and find_spec("torch") is None:
         raise ValueError(f"{source.name} needs torch, which is not installed: install it with `pip install torch`.")
@@ -147,7 +141,25 @@ def find_kind(source: ModelSource) -> str:
         raise ValueError(f"No model {shorten(source.name)!r}: {error.strerror}. {ALTERNATIVES}") from None
     if "?version=" in source.name:
         raise ValueError(f"{shorten(source.name)}: a version is for a file of weights ({', '.join(WEIGHT_FILES)}).")
-    raise ValueError(f"No model {shorten(source.name)!r}: {nearest(source.name, ['sonde-tiny'])} {ALTERNATIVES}")
+    raise ValueError(explain_unknown(source.name))
+
+
+def refuse_unknown(name: str | Path) -> None:
+    """Refuse a name that is no model, before anything is loaded; the hub is not asked.
+
+    Raises:
+        ValueError: no kind accepts the name, or the file or the folder that it names is no model.
+    """
+    source = ModelSource(str(name))
+    _refuse_absent(source, find_kind(source))
+
+
+def _refuse_absent(source: ModelSource, kind: str) -> None:
+    if kind == "folder" and not (source.path / "config.json").exists():
+        raise ValueError(explain_folder(source.path))
+    if kind == "weights" and not source.path.exists():
+        name = source.name if source.version is None else source.path
+        raise ValueError(files.explain_absent(name, "an official depth_anything_*.pth or a GLPDepth .ckpt"))
 
 
 def is_weight_file(name: str | Path) -> bool:
@@ -197,7 +209,12 @@ def _read_adapter(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import attach_adapter, attach_files
 
     spec = _read_adapter_spec(source.path)
-    name = spec.base or "sonde-tiny"
+    beside = source.path / BASE
+    if spec.base == BESIDE:
+        if not beside.is_dir():
+            raise ValueError(f"{source.path} lacks {BASE}/, the network of its adapter: copy the whole folder again.")
+        spec = replace(spec, base=str(beside))
+    name = str(beside) if (beside / "config.json").is_file() else spec.base or "sonde-tiny"
     if source.init == "random":
         raise ValueError(
             f"{source.path} is an adapter and does not fit random weights: load its base with random weights instead, "
@@ -243,13 +260,13 @@ def _applies_calibration(source: ModelSource) -> bool:
 
 
 READERS: dict[str, Reader] = {
-    "hub": Reader(lambda source: HUB_ID.fullmatch(source.name) is not None, _read_hub),
+    "hub": Reader(lambda source: is_hub_id(source.name), _read_hub),
     "folder": Reader(lambda source: source.path.is_dir(), _read_folder),
     "calibration": Reader(lambda source: holds_only_calibration(source.path), _read_calibrated_base),
     "adapter": Reader(lambda source: (source.path / "adapter_config.json").is_file(), _read_adapter),
     "run": Reader(lambda source: (source.path / "best").is_dir(), _read_run),
     "weights": Reader(lambda source: is_weight_file(source.name), _read_weight_file),
-    "shipped": Reader(lambda source: source.name == "sonde-tiny", _read_shipped),
+    "shipped": Reader(lambda source: source.name == SHIPPED, _read_shipped),
 }
 """Kind of source → its reader, from the most general kind to the most special. The last one that accepts a name reads
 it, so that an added entry goes before all of these: `READERS["mine"] = Reader(accepts, read)`."""

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import Request, getproxies, urlopen
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
@@ -43,10 +44,6 @@ def read_folder(folder: Path, init: str) -> DepthModel:
     Raises:
         ValueError: a file is missing or broken, or the network is not one that sonde reads.
     """
-    if not (folder / "config.json").exists():
-        raise ValueError(
-            f"{shorten(folder)} is no model: expected config.json, adapter_config.json or a run folder with best/."
-        )
     weights = find_weights(folder)
     if init == "pretrained" and not weights:
         raise ValueError(f"{folder} holds a config but no weights (model.safetensors): the file is missing.")
@@ -78,13 +75,9 @@ def read_hub(name: str, init: str, alternatives: str) -> DepthModel:
             place, PREPROCESSOR, local_files_only=offline, _raise_exceptions_for_missing_entries=False
         )
     except LocalEntryNotFoundError:
-        reason = "it cannot be reached, and the model is not in the local cache"
-        raise ValueError(
-            f"{name} could not be downloaded from the Hugging Face hub: {reason}. {alternatives}"
-        ) from None
+        raise ValueError(_explain_hub(name, _explain_unreachable(), alternatives)) from None
     except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name} could not be downloaded from the Hugging Face hub: {reason} {alternatives}") from None
+        raise ValueError(_explain_hub(name, str(error).splitlines()[0].rstrip("."), alternatives)) from None
     _correct_range(network, Path(name).name, None)
     model = DepthModel(network, _find_spec(network, Path(settings) if settings else None), name)
     if model.spec.background is not None:
@@ -228,6 +221,23 @@ def _correct_range(network: PreTrainedModel, name: str, written: object) -> None
                 metres,
             )
             set_max_depth(network, metres)
+
+
+def _explain_hub(name: str, reason: str, alternatives: str) -> str:
+    """Why an id of the hub gave no model, and what else there is."""
+    here = " There is no such folder here either." if Path(name).parent.is_dir() else ""
+    return f"{name} could not be downloaded from the Hugging Face hub: {reason}.{here} {alternatives}"
+
+
+def _explain_unreachable() -> str:
+    """Why the hub was not asked or did not answer, for a model that is not in the local cache."""
+    local = "and the model is not in the local cache"
+    if HF_HUB_OFFLINE:
+        return f"HF_HUB_OFFLINE is set, so the network is not used, {local}; unset it to download the model"
+    if proxy := getproxies().get("https"):
+        # Only the host: a proxy's address may hold a password.
+        return f"it cannot be reached through the proxy {urlsplit(proxy).hostname} (HTTPS_PROXY), {local}"
+    return f"it cannot be reached over the network (behind a proxy set HTTPS_PROXY), {local}"
 
 
 def _is_hub_reachable() -> bool:

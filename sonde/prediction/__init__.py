@@ -2,15 +2,17 @@
 
 Outputs mirror the source's folders. NAME.png gives NAME.depth.png, NAME.npy, NAME.preview.png, NAME.relief.png,
 NAME.ply, NAME.glb; where two images of a folder share a stem, the whole name stands for it, NAME.png.depth.png.
-`predictions.json` lists them and those of earlier calls, and `sheet.png` shows all side by side where it is asked for.
+`predictions.json` lists them and those of earlier calls, with their units, and `sheet.png` shows all side by side where
+it is asked for.
 """
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from sonde.prediction.manifest import (
     WrittenImage,
     begin,
     check_addition,
+    choose_unit,
     describe_predictions,
     read_manifest,
     write_manifest,
@@ -32,16 +35,16 @@ from sonde.prediction.manifest import (
 from sonde.prediction.savers import (
     CLOUDS,
     SAVERS,
-    TILE,
     PredictedImage,
     Saver,
-    draw_tile,
+    describe_files,
     render_preview,
     render_relief,
-    tile_images,
 )
+from sonde.prediction.sheets import SHEET, TILE, SheetWriter, name_sheets, tile_images
 from sonde.prediction.sources import (
     INTRINSICS,
+    STREAM,
     find_images,
     follow,
     gather_images,
@@ -50,21 +53,24 @@ from sonde.prediction.sources import (
     parse_intrinsics,
 )
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
-from sonde.types import MatrixArray, RGBArray
+from sonde.spelling import nearest, quantify
+from sonde.types import MatrixArray
 
 __all__ = [
     "SAVERS",
     "SHEET",
+    "STREAM",
     "TILE",
     "PredictResult",
     "PredictedImage",
     "Progress",
     "Saver",
     "find_images",
+    "gather_images",
     "name_outputs",
     "parse_intrinsics",
     "predict",
+    "predict_bytes",
     "read_manifest",
     "render_preview",
     "render_relief",
@@ -73,8 +79,6 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 """(images done, of images)."""
-
-SHEET = "sheet.png"
 
 
 class PredictResult(NamedTuple):
@@ -99,11 +103,14 @@ def predict(
 ) -> PredictResult:
     """Predict the depth of every image at its own size, and write it below `out`.
 
-    `npy` is float32 in the model's own unit (mm where its captures were measured in mm); `png16` states its unit;
-    point clouds are in metres. `intrinsics` may also be four numbers or the (3, 3) matrix.
+    Metric depth is written in `unit`, by default the model's own (mm where its captures were measured in mm). Two
+    formats are always in metres: `png16`, whose text states the size of a level, and `glb`, whose standard demands it.
+    `predictions.json` states the unit of each kind of file, and so does each file that can. `intrinsics` may also be
+    four numbers or the (3, 3) matrix.
 
     Args:
-        source: an image, a folder (with all below it), or several of either.
+        source: an image, a folder (with all below it), a pattern such as photos/*.jpg, or several of these; `-` alone
+            is one image from standard input.
         model: a loaded model, or any name that `sonde.load` takes.
         out: a folder; made where absent.
         options: the options below, as one value; `save` takes names in SAVERS.
@@ -111,25 +118,68 @@ def predict(
 
     Raises:
         ValueError: before any work: nothing to predict, an unknown name in `save`, a point cloud without metres or
-            intrinsics, a folder that holds predictions of another kind, or a file that would be overwritten.
+            intrinsics, a unit for relative depth, a folder that holds predictions of another kind, or a file that
+            would be overwritten.
     """
     out = Path(out)
     files.check_output(out)  # before the model is loaded, which takes its time
+    _refuse_unknown(model)
     camera = _read_camera(options.intrinsics)
+    found = gather_images([source] if isinstance(source, str | Path) else source, out)
     network = _load_model(model, options.max_depth)
     _check_request(network, options.save, camera)
-    found = gather_images([source] if isinstance(source, str | Path) else source, out)
+    unit = choose_unit(network, options.unit)
     stems = name_outputs(found.images, out)
-    targets = {path: [_name_target(stem, name) for name in options.save] for path, stem in stems.items()}
-    if options.sheet:
-        targets[out / SHEET] = [out / SHEET]
+    targets = {
+        path: [out_path for name in options.save for out_path in _name_targets(stem, name)]
+        for path, stem in stems.items()
+    }
+    sheets = SheetWriter(name_sheets(out, len(stems)), network.name) if options.sheet else None
+    targets |= {page: [page] for page in sheets.pages} if sheets else {}
     _check_overwrite(stems, chain.from_iterable(targets.values()))
     with files.lock_folder(out):  # the manifest is one document: of two writers the later would lose the earlier's
-        stated = describe_predictions(network)
+        stated = describe_predictions(network, unit, describe_files(options.save, unit))
         check_addition(out, stated, targets)
         begin(out, stated, chain.from_iterable(targets.values()))
-        work = PredictJob(network, camera, options, files.OutputFolder(out), failed=list(found.failed))
-        return _predict_all(work, stems, stated, progress)
+        job = PredictJob(network, camera, options, unit, files.OutputFolder(out), found.contents, sheets)
+        job.failed += found.failed
+        return _predict_all(job, stems, stated, progress)
+
+
+@takes(PredictOptions)
+def predict_bytes(
+    source: str | Path | Sequence[str | Path], model: "models.DepthModel | str | Path", *, options: PredictOptions
+) -> tuple[bytes, tuple[str, ...]]:
+    """The one file that `predict` would write for one image, byte for byte, and the notes.
+
+    Args:
+        source: as `predict` takes it; one image.
+        model: a loaded model, or any name that `sonde.load` takes.
+        options: the options below, as one value; `save` has one name.
+
+    Raises:
+        ValueError: as `predict`; or several images, several names in `save`, a sheet, or an image without a prediction.
+    """
+    if len(options.save) != 1 or options.sheet:
+        asked = ",".join([*options.save, *["sheet"] * options.sheet])
+        raise ValueError(f"-o - writes one file to standard output, not {asked}: give one name, such as --save png16.")
+    _refuse_unknown(model)
+    camera = _read_camera(options.intrinsics)
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        found = gather_images([source] if isinstance(source, str | Path) else source, out)
+        if len(found.images) > 1:
+            raise ValueError(f"-o - writes the output of one image, and {len(found.images)} are given: give a folder.")
+        network = _load_model(model, options.max_depth)
+        _check_request(network, options.save, camera)
+        unit = choose_unit(network, options.unit)
+        work = PredictJob(network, camera, options, unit, files.OutputFolder(out), found.contents)
+        (path,) = found.images
+        work.predict_image(path, out / path.stem)
+        for _, reason in work.failed:
+            raise ValueError(reason)
+        written = _name_targets(out / path.stem, options.save[0])[0].read_bytes()
+    return written, _make_notes(work.moved, 1)
 
 
 def _predict_all(
@@ -144,15 +194,12 @@ def _predict_all(
     except BaseException:
         # Ctrl-C too: a call that is interrupted lists the files it has written.
         if work.entries and work.out.is_there():
-            write_manifest(out, stated, work.entries, work.failed)
+            write_manifest(out, stated, work.entries, work.failed, ended=False)
         raise
     work.check()
-    written = work.list_outputs()
-    if work.tiles:
-        files.write_rgb(out / SHEET, tile_images(work.tiles))
-        written.append(out / SHEET)
-    written.append(write_manifest(out, stated, work.entries, work.failed))
-    return PredictResult(written, work.failed, _make_notes(work.moved, len(stems)))
+    sheets = work.sheets.finish() if work.sheets else []
+    manifest = write_manifest(out, stated, work.entries, work.failed, sheets=sheets)
+    return PredictResult([*work.list_outputs(), *sheets, manifest], work.failed, _make_notes(work.moved, len(stems)))
 
 
 @dataclass
@@ -162,34 +209,45 @@ class PredictJob:
     model: "models.DepthModel"
     camera: MatrixArray | None
     options: PredictOptions
+    unit: str
+    """Of metric depth; `1` for relative depth."""
     out: files.OutputFolder
+    contents: Mapping[Path, bytes]
+    """The encoded images that are no files."""
+    sheets: SheetWriter | None = None
     entries: list[WrittenImage] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     """Images without a prediction, and what cannot be read, each with its reason."""
-    tiles: list[RGBArray] = field(default_factory=list)
-    """Images of the sheet."""
     moved: dict[Path, Registration] = field(default_factory=dict)
     """Images that do not lie on the bench of the model's fixed camera."""
 
     def predict_image(self, path: Path, stem: Path) -> None:
         """Predict one image and write its outputs; an image that cannot be predicted is noted in `failed`."""
         try:
-            answer = _predict_one(self.model, files.read_rgb(path), self.camera)
+            answer = self._predict(path)
             self.moved |= _find_moved(self.model, path, answer)
         except ValueError as error:
             self.failed.append((path, files.FOREIGN.get(path.suffix.lower(), str(error))))
             return
         self.out.check()
         try:
-            outputs = [_write(stem, name, answer) for name in self.options.save]
+            outputs = [out_path for name in self.options.save for out_path in _write(stem, name, answer)]
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             self.failed.append((path, "the name of its output is too long for the file system; shorten it"))
             return
         self.entries.append(_describe_image(path, answer, outputs))
-        if self.options.sheet:
-            self.tiles.append(draw_tile(answer))
+        if self.sheets is not None:
+            self.sheets.add((stem.parent / path.name).relative_to(self.out.path).as_posix(), answer)
+
+    def _predict(self, path: Path) -> PredictedImage:
+        content = self.contents.get(path)
+        image = files.read_rgb(path) if content is None else files.decode_rgb(content, str(path))
+        if self.camera is not None:
+            check_camera(self.camera, *image.shape[:2])
+        prediction = self.model.predict(image, self.camera)
+        return PredictedImage(image, prediction.depth, prediction.space, self.unit, self.camera, str(path))
 
     def check(self) -> None:
         """Raise FileNotFoundError if the output folder, or a file that was written, is gone."""
@@ -201,6 +259,11 @@ class PredictJob:
     def list_outputs(self) -> list[Path]:
         """Every prediction that was written, in order."""
         return [output for entry in self.entries for output in entry.outputs]
+
+
+def _refuse_unknown(model: "models.DepthModel | str | Path") -> None:
+    if isinstance(model, str | Path):
+        models.refuse_unknown(model)
 
 
 def _load_model(model: "models.DepthModel | str | Path", max_depth: float | None) -> "models.DepthModel":
@@ -240,14 +303,6 @@ def _check_overwrite(images: Iterable[Path], targets: Iterable[Path]) -> None:
             raise ValueError(f"{target} is one of the images and would be overwritten: give another output folder.")
 
 
-def _predict_one(model: "models.DepthModel", image: RGBArray, camera: MatrixArray | None) -> PredictedImage:
-    if camera is not None:
-        check_camera(camera, *image.shape[:2])
-    prediction = model.predict(image, camera)
-    unit = model.spec.unit if prediction.space == "metric" else "1"
-    return PredictedImage(image, prediction.depth, prediction.space, unit, camera)
-
-
 def _find_moved(model: "models.DepthModel", path: Path, answer: PredictedImage) -> dict[Path, Registration]:
     """The image, if its model belongs to a fixed camera and the image does not lie on that camera's bench."""
     if model.background is None or answer.image is None:
@@ -260,17 +315,19 @@ def _make_notes(moved: dict[Path, Registration], images: int) -> tuple[str, ...]
     if not moved:
         return ()
     first, found = next(iter(moved.items()))
-    return (f"{len(moved)} of {images} images: {found.describe(first.name)}",)
+    return (f"{len(moved)} of {quantify(images, 'image')}: {found.describe(first.name)}",)
 
 
-def _name_target(stem: Path, name: str) -> Path:
-    return stem.with_name(stem.name + SAVERS[name].suffix)
+def _name_targets(stem: Path, name: str) -> list[Path]:
+    """The files of one kind for one image; first the one with the suffix of its saver."""
+    saver = SAVERS[name]
+    return [stem.with_name(stem.name + suffix) for suffix in (saver.suffix, *saver.beside)]
 
 
-def _write(stem: Path, name: str, answer: PredictedImage) -> Path:
-    target = _name_target(stem, name)
-    SAVERS[name].write(target, answer)
-    return target
+def _write(stem: Path, name: str, answer: PredictedImage) -> list[Path]:
+    targets = _name_targets(stem, name)
+    SAVERS[name].write(targets[0], answer)
+    return targets
 
 
 def _describe_image(source: Path, answer: PredictedImage, outputs: list[Path]) -> WrittenImage:
