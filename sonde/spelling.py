@@ -11,6 +11,15 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What a terminal obeys instead of showing it, ends of lines, and bytes of a name that are not UTF-8."""
 
 
+class Notice(UserWarning):
+    """A warning for the user of the program, which prints it; warnings of libraries it passes over."""
+
+
+def quantify(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 capture`, `2 captures`, `1,000 captures`; another plural than with an s is given: `2 boxes`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def nearest(word: str, known: Collection[str]) -> str:
     """`did you mean 'silog'?`, or the whole list if no name is near."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)

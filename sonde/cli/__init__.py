@@ -3,19 +3,18 @@
 Nothing heavy is imported before a verb is chosen. A user's mistake is one sentence on stderr and exit code 2.
 """
 
-import logging
-import os
 import sys
-import warnings
-from typing import Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from sonde.cli import label, machine, scores, stopping, train, use
+from sonde import __version__
+from sonde.cli import label, machine, scores, silence, stopping, tables, train, use
 from sonde.cli.data import FORMATS, data_app
+from sonde.cli.options import spell_options
 from sonde.spelling import make_printable
 
 __all__ = ["FORMATS", "app", "main"]
@@ -45,6 +44,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        print(f"sonde {__version__}")
+        raise typer.Exit
+    return asked
+
+
 # The order of `sonde --help`.
 app.command("demo")(train.demo)
 app.command("train")(train.train)
@@ -60,15 +68,20 @@ app.command("doctor")(machine.doctor)
 app.command("bench")(machine.bench)
 
 
+@app.callback()
+def _take_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options of the program itself."""
+
+
 def main() -> None:
     """Run the program; what the user can mend, a ValueError or an OSError, is one sentence and exit code 2."""
     stopping.listen()
-    warnings.showwarning = _show_warning
-    _set_up_logging()
-    # The progress bars of transformers would run through those of sonde.
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    # Libraries warn each other, through sonde, of changes that a user cannot make.
-    warnings.simplefilter("ignore", FutureWarning)
+    silence.silence_libraries()
+    silence.set_up_logging()
     try:
         app()
     except OSError as error:
@@ -76,48 +89,20 @@ def main() -> None:
 
         _fail(explain_os_error(error))
     except ValueError as error:
-        _fail(str(error))
+        _fail(spell_options(str(error), app, sys.argv[1:]))
     except MemoryError:
         _fail(
             "There is not enough memory: close other programs, or use smaller images, a smaller model or fewer workers."
         )
     except stopping.Interrupted as stop:
-        print(stopping.describe_stop(stop.number, sys.argv[1:]), file=sys.stderr)
+        print(stopping.describe_stop(stop.number, sys.argv[1:], stop.kept), file=sys.stderr)
         sys.exit(128 + stop.number)
 
 
 def _fail(sentence: str) -> NoReturn:
-    shown = escape(make_printable(" ".join(sentence.split())))
-    Console(stderr=True, highlight=False).print(f"[bold red]error[/] {shown}", soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
+    shown = make_printable(" ".join(sentence.split()))
+    lines = tables.wrap(f"error {shown}", console.width if console.is_terminal else tables.ENDLESS)
+    lines = ["[bold red]error[/]" + escape(lines[0].removeprefix("error")), *map(escape, lines[1:])]
+    console.print("\n".join(lines), soft_wrap=True)
     sys.exit(2)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning, unless it is about a file that is being read: then it is a part of that file's reason."""
-    # Imported here: `sonde --help` needs no readers.
-    from sonde.files import hear_warning
-
-    if not hear_warning(message):
-        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
-
-
-class PrintableFormatter(logging.Formatter):
-    """Log lines that a terminal shows as they are: names in them may hold control characters."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record, each of its lines printable."""
-        return "\n".join(map(make_printable, super().format(record).split("\n")))
-
-
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("sonde").setLevel(logging.INFO)

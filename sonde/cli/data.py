@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from sonde.cli import next_steps
+from sonde.cli.next_steps import print_next
+from sonde.cli.options import check_out
 from sonde.cli.printing import Json, bar, list_reasons, print_result, print_rows
 
 if TYPE_CHECKING:
@@ -22,6 +25,12 @@ FORMATS = (
 )
 """The names in `datasets.DATASETS`. Importing them for a help text would take seconds."""
 Format = Annotated[str, typer.Option("--format", help=f"Layout of the folder: {FORMATS}.")]
+
+NO_CAMERA = (
+    "{} of {} captures hold only Z: X and Y are missing, because the camera is not known. Training and scores of depth "
+    "need neither. Point clouds of the captures, model.canonical_focal and a sure test for distances in place of depth "
+    "do: for these, convert again with --intrinsics fx,fy,cx,cy in pixels of the depth maps, or a file of the matrix."
+)
 
 
 class FolderReport(NamedTuple):
@@ -78,7 +87,7 @@ def check(
     problems = diagnosis.problems
     written = {} if reject is None else {"rejected": datasets.write_rejects(reject, problems), "list": str(reject)}
     if page is not None:
-        from sonde.checks import page as pages
+        from sonde.report import captures as pages
 
         written["page"] = str(pages.write(page, captures, diagnosis))
     counts = {name: each._asdict() | {"faults": len(each.faults)} for name, each in diagnosis.answers.items()}
@@ -87,12 +96,15 @@ def check(
     }
     silent = [f"{name}: {each.note}" for name, each in diagnosis.answers.items() if each.note and not each.faults]
     told = [f"{name}: {each.told}" for name, each in diagnosis.answers.items() if each.told]
-    said = {"checks": answers} if as_json else {"cannot tell": silent} | ({"notes": told} if told else {})
+    heard = {"cannot tell": silent, "notes": told}
+    said = {"checks": answers} if as_json else {name: words for name, words in heard.items() if words}
     print_result(
         {"captures": len(captures), **written, **said, "problems": [problem.message for problem in problems]}, as_json
     )
     if problems:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_check(root, data_format))
 
 
 @data_app.command("stats")
@@ -109,6 +121,8 @@ def stats(root: Root, data_format: Format = "zivid", as_json: Json = False) -> N
     print_result(summary, as_json)
     if failed:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_set(root, data_format))
 
 
 @data_app.command("convert")
@@ -154,9 +168,13 @@ def convert(
         by_time=by_time,
         orientation=orientation,
     )
-    print_result({"written": str(out), "captures": len(done.captures), "problems": done.problems}, as_json)
+    flat = datasets.find_flat(out, done.captures)
+    note = {"note": NO_CAMERA.format(len(flat), len(done.captures))} if flat else {}
+    print_result({"written": str(out), "captures": len(done.captures), **note, "problems": done.problems}, as_json)
     if done.problems:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_set(out))
 
 
 @data_app.command("download")
@@ -194,6 +212,7 @@ def download_set(
     terms = f"{entry.title}: {entry.licence}. {entry.allows}"
     accepted = entry.access == "open" and not dry_run and not brought and _accept(terms, yes)
     place = out or Path("data") / entry.name
+    check_out(place, "--out", "-o")
     with bar("MB", quiet=as_json) as show:
         outcome = download.download(
             name,
@@ -239,8 +258,10 @@ def synth(
 ) -> None:
     """Render scenes with exact depth, in the layout of the real set that they imitate."""
     from sonde import scenes
+    from sonde.scenes.layouts import FAMILY_LAYOUT
 
     height, width = _parse_size(size)
+    check_out(out, "")
     start = time.perf_counter()
     with bar("rendering", quiet=as_json) as show:
         scenes.synth(
@@ -256,6 +277,8 @@ def synth(
         )
     seconds = round(time.perf_counter() - start, 2)
     print_result({"written": str(out), "captures": count, "seconds": seconds}, as_json)
+    if not as_json:
+        print_next(next_steps.follow_set(out, layout or FAMILY_LAYOUT.get(family, "zivid")))
 
 
 def _inspect_folder(entry: "Entry", root: Path) -> FolderReport:

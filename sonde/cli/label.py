@@ -1,10 +1,13 @@
 """The verb that labels: label."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonde.cli import next_steps
+from sonde.cli.next_steps import print_next
 from sonde.cli.options import with_options
 from sonde.cli.printing import Json, bar, print_result
 from sonde.options.label import LabelOptions, PlanOptions
@@ -42,7 +45,8 @@ def label(
             hours=24 * days,
             price_per_hour=price,
         )
-        return print_result(planned.document(), as_json)
+        print_result(planned.document(), as_json)
+        return None if as_json else print_next(next_steps.follow_rehearsal(sys.argv[1:]))
     with bar("labelling", quiet=as_json) as show:
         result = labelling.label(
             model, images, out, options=options, progress=lambda done, total: show(done, total, {})
@@ -50,6 +54,8 @@ def label(
     print_result(_summarise(result), as_json)
     if result.failed or result.unread:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_label(out, options.shard))
 
 
 def _summarise(result: "LabelResult") -> dict[str, object]:

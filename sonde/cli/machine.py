@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from sonde.cli import next_steps
+from sonde.cli.next_steps import print_next
 from sonde.cli.printing import Json, print_result
+from sonde.spelling import make_printable
 
 
 def doctor(
-    run: Annotated[Path | None, typer.Argument(help="A run folder: explains the steps it skipped.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run folder: how far it came, and the steps it skipped.")] = None,
     step: Annotated[int | None, typer.Argument(help="For --replay: which; the newest by default.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Take a skipped step of the run again.")] = False,
     online: Annotated[
@@ -18,11 +21,18 @@ def doctor(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="For --online: another hub id, or a folder.")
     ] = None,
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", help="Remove the decoded captures of the user's cache folder.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """What this machine can do: torch, device, codecs, disk, weights, licences; or why a run skipped steps."""
+    """What this machine can do: torch, device, codecs, disk, weights, licences; or how far a run came."""
     from sonde import doctor
 
+    if clear_cache:
+        if run is not None or replay or online:
+            raise ValueError("--clear-cache stands alone: `sonde doctor --clear-cache`.")
+        return _clear_cache(as_json)
     if online:
         if run is not None or replay:
             raise ValueError("--online checks this machine, not a run: leave the run and --replay out.")
@@ -32,10 +42,26 @@ def doctor(
     if run is None:
         if replay:
             raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
-        return print_result(doctor.describe_machine().document(), as_json)
+        print_result(doctor.describe_machine().document(), as_json)
+        return None if as_json else print_next(next_steps.follow_machine())
     if replay:
         return print_result(doctor.explain_replay(run, step).document(), as_json)
-    print_result(doctor.explain(run).document(), as_json)
+    progress, skipped = doctor.describe_run(run), doctor.explain(run).document()
+    if as_json:
+        return print_result(skipped | {"run": progress.document()}, True)
+    print(make_printable(progress.describe()))
+    print_result(skipped, False)
+    if progress.resume is not None:
+        print_next(f"`{progress.resume}`")
+
+
+def _clear_cache(as_json: bool) -> None:
+    from sonde import doctor
+
+    removed = doctor.clear_cache()
+    facts = {"folder": removed.folder, "captures_removed": removed.captures}
+    freed = f"{removed.gb:.1f} GB" if removed.gb >= 1 else f"{1000 * removed.gb:.1f} MB"
+    print_result(facts | ({"gb_freed": removed.gb} if as_json else {"freed": freed}), as_json)
 
 
 def _check_online(model: str | None, as_json: bool) -> None:

@@ -1,22 +1,18 @@
 """The verbs that score: eval, compare and reproduce."""
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sonde.cli import next_steps
+from sonde.cli.evaluations import find_rivals, print_board, print_evaluation
+from sonde.cli.next_steps import print_next
 from sonde.cli.options import with_options
-from sonde.cli.printing import (
-    Json,
-    bar,
-    print_board,
-    print_comparison,
-    print_evaluation,
-    print_reproduction,
-    print_rows,
-)
+from sonde.cli.printing import Json, bar, print_comparison, print_reproduction, print_rows
 from sonde.options.compare import CompareOptions
 from sonde.options.evaluate import EvaluateOptions
 from sonde.options.reproduce import ReproduceOptions
@@ -61,7 +57,8 @@ def evaluate(
         scored = evaluation.evaluate(model, protocol, data, options=options, watch=watch("") if out else None)
         if out and galleries[""].panels:
             report.write(out, {str(model): scored}, galleries[""])
-        return print_evaluation(scored, as_json)
+        print_evaluation(scored, as_json, None if as_json else find_rivals(model, scored))
+        return None if as_json else _suggest([] if out is None else [out])
     if data:
         raise ValueError("--on names set, layout and list: leave --data out.")
     sets = [evaluation.parse_on(text) for text in on]
@@ -70,6 +67,14 @@ def evaluate(
         rivals = {name: scores[name] for name in (f"{row}: {evaluation.MEAN_MAP}", row) if name in scores}
         report.write(place_of(row), rivals, gallery)
     print_board(scores, as_json)
+    if not as_json:
+        _suggest([place_of(row) for row in galleries])
+
+
+def _suggest(folders: list[Path]) -> None:
+    """Print what to look at after scoring: a report that was written, or how to get one."""
+    print()
+    print_next(next_steps.follow_eval(sys.argv[1:], [folder / "report.html" for folder in folders]))
 
 
 @with_options(CompareOptions)
@@ -87,6 +92,9 @@ def compare(
     print_comparison(found, as_json)
     if found.refused:
         raise typer.Exit(1)
+    if not as_json:
+        print()
+        print_next(next_steps.follow_compare(one, other, options.out))
 
 
 @with_options(ReproduceOptions)
@@ -105,10 +113,13 @@ def reproduce(
         return print(json.dumps(known, indent=2)) if as_json else print_rows(known)
     if name is None:
         raise ValueError("Give the name of a row; `sonde reproduce --list` names them all.")
-    if options.out is None:
-        options = options.change(out=Path("scores") / name)
+    out = options.out or Path("scores") / name
+    options = options.change(out=out)
     with bar("scoring", quiet=as_json) as show:
         made = reproduction.reproduce(name, options=options, progress=lambda done, total: show(done, total, {}))
     print_reproduction(made, as_json)
     if not made.reproduced:
         raise typer.Exit(1)
+    if not as_json:
+        print()
+        print_next(next_steps.follow_reproduce(out))

@@ -31,6 +31,8 @@ class Interrupted(BaseException):
     def __init__(self, number: signal.Signals):
         super().__init__(number)
         self.number = number
+        self.kept: str | None = None
+        """What is kept and how to go on, where the verb knows it better than `KEPT`."""
 
 
 def listen() -> None:
@@ -41,15 +43,16 @@ def listen() -> None:
             signal.signal(number, _interrupt)
 
 
-def describe_stop(number: signal.Signals, words: Sequence[str]) -> str:
+def describe_stop(number: signal.Signals, words: Sequence[str], kept: str | None = None) -> str:
     """The last line of a command that is stopped.
 
     Args:
         number: the signal.
         words: the command line without `sonde`.
+        kept: what is kept and how to go on, as the verb itself says it.
     """
     names = [word for word in words if not word.startswith("-")]
-    kept = KEPT.get(" ".join(names[:2])) or KEPT.get(names[0] if names else "") or "Nothing was written."
+    kept = kept or KEPT.get(" ".join(names[:2])) or KEPT.get(names[0] if names else "") or "Nothing was written."
     return f"Stopped by {SIGNALS[number]}. {kept}"
 
 

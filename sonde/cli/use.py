@@ -1,15 +1,19 @@
 """The verbs that use a model: predict, features, export and calibrate."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonde.cli.options import with_options
+from sonde.cli import next_steps
+from sonde.cli.next_steps import print_next
+from sonde.cli.options import check_out, with_options
 from sonde.cli.printing import Json, bar, list_reasons, print_result
 from sonde.options.calibrate import CalibrateOptions
 from sonde.options.export import ExportOptions
 from sonde.options.predict import PredictOptions
+from sonde.spelling import make_printable, quantify
 
 if TYPE_CHECKING:
     from sonde.prediction import PredictResult
@@ -19,9 +23,14 @@ Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id,
 
 @with_options(PredictOptions)
 def predict(
-    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Images, folders, or patterns such as 'photos/**/*.jpg'; - is one image from stdin."),
+    ],
     model: Model = "sonde-tiny",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go; - writes one file to stdout.")] = Path(
+        "predictions"
+    ),
     *,
     options: PredictOptions,
     as_json: Json = False,
@@ -29,6 +38,12 @@ def predict(
     """Depth maps, coloured previews and point clouds of images."""
     from sonde import prediction
 
+    if str(out) == prediction.STREAM:
+        # The default, two files, is for folders.
+        if not any(word.startswith("--save") for word in sys.argv):
+            options = options.change(save=("png16",))
+        return _stream(source, model, options, as_json)
+    check_out(out, "--out", "-o")
     with bar("predicting", quiet=as_json) as show:
         result = prediction.predict(
             source, model, out, options=options, progress=lambda done, total: show(done, total, {})
@@ -36,6 +51,26 @@ def predict(
     print_result(_document(result) if as_json else _summarise(result, out), as_json)
     if result.failed:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_predict(result.written, out))
+
+
+def _stream(source: list[str], model: str, options: PredictOptions, as_json: bool) -> None:
+    """Write the one output of one image to standard output, and all words to standard error."""
+    from sonde import prediction
+
+    if as_json:
+        raise ValueError("-o - and --json both write to standard output: leave one of them out.")
+    if sys.stdout.isatty():
+        raise ValueError(
+            "-o - writes a file's bytes, and standard output is a terminal: send it to a file, as in `sonde predict "
+            "photo.jpg -o - > depth.png`, or give a folder."
+        )
+    written, notes = prediction.predict_bytes(source, model, options=options)
+    for note in notes:
+        print(make_printable(note), file=sys.stderr)
+    sys.stdout.buffer.write(written)
+    sys.stdout.buffer.flush()
 
 
 def _document(result: "PredictResult") -> dict[str, object]:
@@ -49,23 +84,34 @@ def _document(result: "PredictResult") -> dict[str, object]:
 def _summarise(result: "PredictResult", out: Path) -> dict[str, object]:
     """The counts, and each reason with the image's name, which not every reason holds."""
     failed = list_reasons(result.failed)
-    summary: dict[str, object] = {"written": f"{len(result.written)} files to {out}", "failed": failed}
+    summary: dict[str, object] = {"written": f"{quantify(len(result.written), 'file')} to {out}"}
     if result.notes:
         summary["notes"] = list(result.notes)
-    return summary
+    return summary | {"failed": failed}  # what failed is the last that is read
 
 
 def features(
-    image: Annotated[Path, typer.Argument(help="An image.")],
+    image: Annotated[list[str], typer.Argument(help="Images, folders, or patterns such as 'photos/*.jpg'.")],
     model: Model = "sonde-tiny",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures go.")] = Path("features"),
     as_json: Json = False,
 ) -> None:
     """What the encoder sees: principal components of each layer that the decoder reads, as colours."""
-    from sonde import features, models
+    from sonde import features, models, prediction
 
-    written = features.features(image, models.load(model), out)
+    check_out(out, "--out", "-o")
+    if prediction.STREAM in image:
+        raise ValueError("- is for `sonde predict`: give the name of the image.")
+    found = prediction.gather_images(image, out)
+    stems = prediction.name_outputs(found.images, out)
+    twice = [path for path, stem in stems.items() if stem.name != path.stem]
+    if twice:
+        raise ValueError(f"{twice[0]} and another image have one name: look at one of them with another -o.")
+    network = models.load(model)
+    written = [path for each, stem in stems.items() for path in features.features(each, network, stem.parent)]
     print_result({"written": [str(path) for path in written]}, as_json)
+    if not as_json:
+        print_next(next_steps.follow_features(written, out))
 
 
 @with_options(ExportOptions)
@@ -78,7 +124,10 @@ def export(
     """Write a model for use without sonde, and compare it with the original."""
     from sonde import exporting
 
-    print_result({"written": str(exporting.export(model, options=options))}, as_json)
+    folder = exporting.export(model, options=options)
+    print_result({"written": str(folder)}, as_json)
+    if not as_json:
+        print_next(next_steps.follow_export(folder, options.to))
 
 
 @with_options(CalibrateOptions)
@@ -129,3 +178,5 @@ def calibrate(
     print_result(summary, as_json)
     if failed:
         raise typer.Exit(1)
+    if not as_json:
+        print_next(next_steps.follow_calibrate(options.out or model))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sonde.evaluation.columns import Row
+from sonde.spelling import quantify
 
 DRAWS, SEED = 10_000, 0
 BLOCK = 1 << 22
@@ -52,7 +53,10 @@ def intervals(rows: Sequence[Row], names: Sequence[str], level: int | float = 95
     _, units = np.unique([row.get("scene", row["id"]) for row in rows], return_inverse=True)
     count = int(units.max()) + 1
     if count < 2:
-        raise ValueError(f"{len(rows)} images of one scene have no interval: score more scenes, or leave --ci out.")
+        raise ValueError(
+            f"{quantify(len(rows), 'image')} of one scene {'has' if len(rows) == 1 else 'have'} no interval: score "
+            f"more scenes, or leave --ci out."
+        )
     totals, sizes = np.zeros((count, len(names))), np.zeros(count)
     np.add.at(totals, units, values * weights[:, None])
     np.add.at(sizes, units, weights)

@@ -74,7 +74,7 @@ def _open(root: str | Path | None, format: str | None, run: Run | None) -> Depth
             return open_captures(run.recipe)
         root = run.recipe.data.root
     if root is None:
-        raise ValueError("No captures to score on: give data=ROOT, the folder of the set (--data on the command line).")
+        raise ValueError("No captures to score on: give data=ROOT, the folder of the set.")
     return open_set(format_of(format, run), root)
 
 

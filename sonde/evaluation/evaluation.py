@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sonde import files
+from sonde.checks import describe_screening
 from sonde.evaluation.bootstrap import Interval, intervals
 from sonde.evaluation.columns import BY_RANGE, ORDINAL, RATIO, SCALE, Row, quote_cell, unquote_cell
 from sonde.evaluation.heights import Heights, height_lines, summarize_heights
 from sonde.evaluation.settings import MetricsDocument, Settings
 from sonde.ids import check_id
 from sonde.metrics import column_of, table_columns
-from sonde.spelling import shorten
+from sonde.spelling import quantify, shorten
 from sonde.units import UNITS
 
 
@@ -59,6 +60,7 @@ class Evaluation:
         heights = None if self.heights is None else self.heights.document()
         more = {"notes": self.notes, "spread": self.spread, RATIO: self.scale_ratio, "ranges": self.ranges}
         more |= {"heights": heights, "groups": self.groups, "ci": self.interval_bounds(), "skipped": self.skipped}
+        more |= {"checks": self.settings.checks}
         return summary | {name: value for name, value in more.items() if value}
 
     @property
@@ -151,25 +153,32 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What must be known before the numbers are believed, a sentence each."""
         rules, notes = self.settings.protocol, []
+        if self.settings.checks is not None:
+            notes += describe_screening(self.settings.checks)
         backwards = sum(row.get(SCALE, 0) < 0 for row in self.rows)
         if backwards:
             ways = ("depth", "disparity") if rules.align == "disparity" else ("disparity", "depth")
             notes.append(
-                f"{backwards} of {len(self.rows)} images were fitted with a negative scale: their predictions run the "
+                f"{backwards} of {quantify(len(self.rows), 'image')} {'was' if backwards == 1 else 'were'} fitted "
+                f"with a negative scale: their predictions run the "
                 f"other way, as {ways[0]} does that is scored as {ways[1]}; state their space rightly before you "
                 "believe these numbers."
             )
         if self.alone and self.settings.ci:
-            notes.append(f"{len(self.rows)} images of one scene have no interval: score more scenes.")
+            notes.append(
+                f"{quantify(len(self.rows), 'image')} of one scene {'has' if len(self.rows) == 1 else 'have'} no "
+                f"interval: score more scenes."
+            )
         if rules.count not in (None, len(self.rows)):
             notes.append(
-                f"Published numbers under {rules.name} are of {rules.count} images ({rules.images}), these "
+                f"Published numbers under {rules.name} are of {quantify(rules.count, 'image')} ({rules.images}), these "
                 f"of {len(self.rows)}."
             )
         if self.skipped:
             name, why = next(iter(self.skipped.items()))
             notes.append(
-                f"{len(self.skipped)} of {len(self.rows) + len(self.skipped)} captures could not be scored, first "
+                f"{len(self.skipped)} of {quantify(len(self.rows) + len(self.skipped), 'capture')} could not be "
+                f"scored, first "
                 f"{name}: {why}"
             )
         if unread := self._unread():
@@ -179,7 +188,8 @@ class Evaluation:
         notes += self._of_a_bench()
         if self.settings.known:
             notes.append(
-                f"{self.settings.known} of {len(self.rows)} captures trained this model (split.json): these numbers "
+                f"{self.settings.known} of {quantify(len(self.rows), 'capture')} trained this model (split.json): "
+                f"these numbers "
                 "flatter it."
             )
         return notes
@@ -198,7 +208,8 @@ class Evaluation:
         if moved:
             first, off = next(iter(moved.items()))
             notes.append(
-                f"{len(moved)} of {len(self.rows)} captures do not lie on the bench that this model knows, first "
+                f"{len(moved)} of {quantify(len(self.rows), 'capture')} {'does' if len(moved) == 1 else 'do'} not "
+                f"lie on the bench that this model knows, first "
                 f"{first} ({off.offset_mm:.1f} mm in depth and {off.shift_px:.0f} pixels off): the camera or the "
                 "bench has moved; adapt again with captures from where it stands now."
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sonde import files, protocols
 from sonde.background import Background
+from sonde.checks import Screener, ScreeningDocument, read_screening
 from sonde.datasets import DepthSet
 from sonde.evaluation.bootstrap import check_level
 from sonde.evaluation.chosen import captures_of, chosen_of, format_of, is_own
@@ -16,7 +17,7 @@ from sonde.evaluation.ordinal import score_pairs
 from sonde.evaluation.predictions import Predictor, Subject, answers_folder, as_asked, as_subject, make_predictor
 from sonde.evaluation.rows import Watcher, score_set
 from sonde.evaluation.settings import MetricsDocument
-from sonde.models import DepthModel
+from sonde.models import DepthModel, refuse_unknown
 from sonde.options import takes
 from sonde.options.evaluate import EvaluateOptions
 from sonde.protocols import Protocol
@@ -49,10 +50,16 @@ def evaluate(
         bench: of a fixed camera, for errors by height above it; by default the one that the model knows.
 
     Raises:
-        ValueError: an unknown name, data that is missing, or predictions that the protocol cannot score.
+        ValueError: an unknown name, data that are missing or certainly not sound, or predictions that the protocol
+            cannot score.
     """
     check_level(options.ci)
+    for folder in (options.out, options.keep):
+        if folder is not None:
+            files.check_output(folder)
     subject = as_subject(model)
+    if isinstance(subject.answers, str | Path) and answers_folder(subject) is None:
+        refuse_unknown(subject.answers)  # before the captures are read
     run = None if subject.source is None else read_run(subject.source)
     rules = protocols.load(
         protocol or usual_protocol(run, _layout(run, data, options.format)), options.align, options.max_depth_eval
@@ -109,6 +116,7 @@ def _evaluate_captures(
     if choice is not None:
         ids, subject = choice.ids, as_subject(choice.answers)
     chosen = chosen_of(captures, run, ids, options.listed)
+    checks = screen_captures(subject, run, captures, chosen.ids, options.check)
     asked = as_asked(subject, options.max_depth, options.encoding)
     predictor, name = make_predictor(asked, rules.cut, options.keep, options.depth_scale)
     scored = score_set(predictor, name, captures, chosen, rules, watch, bench)
@@ -119,10 +127,28 @@ def _evaluate_captures(
         format=format_of(options.format, run) if data is None or isinstance(data, str | Path) else None,
         predictions=None if answers is None else below(answers, options.out),
         depth_scale=options.depth_scale,
+        checks=checks,
     )
     if choice is not None:
         scored = scored.record(captures=choice.words, left_out=choice.record)
     return scored.record(headline=_headline_of(own, scored))
+
+
+def screen_captures(
+    subject: Subject, run: Run | None, captures: DepthSet, ids: Sequence[str], check: bool
+) -> ScreeningDocument:
+    """What the checks say of captures before they are scored; of a run's own set as a whole, as when it began.
+
+    Raises:
+        ValueError: a fault that is certain.
+    """
+    own = run is not None and is_own(captures, run)
+    known = read_screening(run.folder) if run is not None and own else None
+    if known is not None and known["checked"]:
+        return known
+    # Maps on disk and functions of one's own may need no image.
+    sees = isinstance(subject.answers, DepthModel | str | Path) and answers_folder(subject) is None
+    return Screener(check).screen(captures, None if own else ids, sees=sees).document()
 
 
 def _headline_of(run: Run | None, scored: Evaluation) -> str | None:

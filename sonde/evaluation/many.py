@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from sonde import baselines, models, protocols
 from sonde.baselines import ConstantPredictor
+from sonde.checks import ScreeningDocument
 from sonde.datasets import DATASETS
 from sonde.evaluation.bootstrap import check_level
+from sonde.evaluation.chosen import captures_of
 from sonde.evaluation.evaluation import Evaluation
 from sonde.evaluation.heights import bench_of
-from sonde.evaluation.job import evaluate
+from sonde.evaluation.job import evaluate, screen_captures
 from sonde.evaluation.predictions import Subject, as_asked, as_subject
 from sonde.evaluation.rows import Watcher
 from sonde.evaluation.verdict import MEAN_MAP
@@ -38,7 +40,7 @@ class On(NamedTuple):
 
 
 def parse_on(text: str) -> On:
-    """A set as the command line spells it: FORMAT:ROOT[@PROTOCOL][#LIST].
+    """A set as the command line spells it: `FORMAT:ROOT[@PROTOCOL][#LIST]`.
 
     Raises:
         ValueError: no FORMAT:ROOT, or a format that is not there.
@@ -84,25 +86,35 @@ def evaluate_many(
     check_level(options.ci)
     wanted = _rows_of(sets, protocol, options)
     run = read_run(model)
+    checks = {row: _screen(each, as_subject(model), run, options.check) for row, (each, _) in wanted.items()}
     subject = _load_once(model, run, options.max_depth)
     mean = None if run is None or options.align is not None else _mean_map(run)
     scores: dict[str, Evaluation] = {}
     for row, (each, rules) in wanted.items():
         out, keep = (None if folder is None else folder / folder_of(row) for folder in (options.out, options.keep))
-        asked = replace(options, format=each.format, listed=each.listed, max_depth=None, out=out, keep=keep)
+        asked = replace(
+            options, format=each.format, listed=each.listed, max_depth=None, out=out, keep=keep, check=False
+        )
         name = each.protocol or protocol
         watcher = watch(row) if watch is not None else None
-        own = {row: evaluate(subject, name, each.root, options=asked, watch=watcher)}
+        own = {row: evaluate(subject, name, each.root, options=asked, watch=watcher).record(checks=checks[row])}
         # Answers to captures left out are no match for a map of all captures, which has seen them.
         if mean is not None and rules.space == "metric" and not own[row].left_out:
             rival = Subject(mean, model, MEAN_MAP)
             bench = bench_of(subject.answers)
             asked = replace(asked, out=None, keep=None)
-            own[f"{row}: {MEAN_MAP}"] = evaluate(rival, name, each.root, options=asked, bench=bench)
+            scored = evaluate(rival, name, each.root, options=asked, bench=bench)
+            own[f"{row}: {MEAN_MAP}"] = scored.record(checks=None)
         if out is not None:
             own[row].write(out, own)
         scores |= own
     return scores
+
+
+def _screen(each: On, subject: Subject, run: Run | None, check: bool) -> ScreeningDocument:
+    """What the checks say of the captures of one set, before the model is loaded."""
+    captures = captures_of(each.root, each.format, run, each.listed)
+    return screen_captures(subject, run, captures, captures.ids, check)
 
 
 def folder_of(row: str) -> str:

@@ -238,7 +238,7 @@ def read_predictions(folder: Path, depth_scale: int | float | None = None) -> Pr
     """Predictions read from a folder: FOLDER/ID.npy, .depth.png, .png, .exr or .pfm.
 
     Space and unit are those of the folder's `predictions.json`, as `sonde predict` writes it; without one,
-    those that a PNG's metadata state, and metric depth in metres for the rest.
+    those that a PNG's metadata or the JSON beside a .npy state, and metric depth in metres for the rest.
 
     Args:
         folder: of the predictions.
@@ -258,10 +258,16 @@ def read_predictions(folder: Path, depth_scale: int | float | None = None) -> Pr
             raise ValueError(f"{folder} has no prediction for {id_}: expected {id_}{'|'.join(ENDINGS)}.")
         if found.suffix == ".png":
             return Prediction(read_scaled(found, scale, None), manifest.get("space") or _read_space(found))
-        space = manifest.get("space", "metric")
+        space = manifest.get("space") or _read_noted_space(found)
         return Prediction(read_scaled(found, scale, manifest.get("unit") if space == "metric" else None), space)
 
     return read
+
+
+def _read_noted_space(path: Path) -> Space:
+    """The space that the JSON beside a .npy states; metric where there is none."""
+    note = files.read_array_note(path) if path.suffix == ".npy" else None
+    return "metric" if note is None else note["space"]
 
 
 def _read_space(path: Path) -> Space:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sonde import baselines, models
+from sonde.checks import read_screening
 from sonde.datasets import DepthSet
 from sonde.evaluation.evaluation import Evaluation
 from sonde.evaluation.heights import bench_of
@@ -67,18 +68,21 @@ def score_with_baselines(
         data=captures,
         ids=run.parts[part] if choice is None else choice.ids,
         bench=bench_of(folder),
+        check=False,
     )
     scoreboard = {row: score(answers) for row, answers in _trivial(run, captures, choice)}
     if not drawn:
         base = _before(run.recipe)
         scoreboard[UNADAPTED] = score(base, align="disparity" if base.space == "disparity" else "affine")
     if choice is not None:
-        last, scored = LEFT_OUT, evaluate(folder, usual_protocol(run, None), captures, watch=watch)
+        last, scored = LEFT_OUT, evaluate(folder, usual_protocol(run, None), captures, check=False, watch=watch)
         scored = scored.record(predictions=ANSWERS)  # relative to the run, so that the run can be moved
     else:
         last, scored = TRAINED if drawn else ADAPTED, score(models.load(folder), watch=watch)
     headline = verdict({**scoreboard, last: scored}, run.recipe)
-    return {**scoreboard, last: scored.record(headline=headline)}
+    # The captures were screened when the run began.
+    rows = {**scoreboard, last: scored.record(headline=headline)}
+    return {name: each.record(checks=read_screening(folder)) for name, each in rows.items()}
 
 
 def _trivial(run: Run, captures: DepthSet, choice: LeftOutChoice | None) -> Iterator[tuple[str, Predictor]]:

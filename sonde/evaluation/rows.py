@@ -15,6 +15,7 @@ from sonde.evaluation.scoring import Scored, apply_protocol_view, crop_predictio
 from sonde.evaluation.settings import Displacement, Settings
 from sonde.metrics import column_of
 from sonde.protocols import Protocol
+from sonde.spelling import quantify
 from sonde.types import DepthArray
 from sonde.units import UNITS
 
@@ -108,7 +109,7 @@ def _score_all(
         if watch is not None:
             watch(seen, scored.depth, row)
     if not rows:
-        raise ValueError(f"None of {len(ids)} captures could be scored: {next(iter(skipped.values()))}")
+        raise ValueError(f"None of {quantify(len(ids), 'capture')} could be scored: {next(iter(skipped.values()))}")
     return rows, skipped
 
 

@@ -19,6 +19,7 @@ from sonde.evaluation.columns import BY_RANGE
 from sonde.maps import resize
 from sonde.protocols import Protocol
 from sonde.protocols.windows import CUTS, mask_outside
+from sonde.spelling import quantify
 from sonde.tensors import Depth, Mask
 from sonde.types import DepthArray, Prediction, Space
 
@@ -122,7 +123,7 @@ def score_fully(prediction: Prediction, capture: Capture, rules: Protocol, unit_
     holes = int((mask & ~values.isfinite()).sum())
     if holes:
         raise ValueError(
-            f"The prediction for {capture.id} has no value at {holes} of {int(mask.sum())} trusted pixels: "
+            f"The prediction for {capture.id} has no value at {holes} of {quantify(int(mask.sum()), 'trusted pixel')}: "
             "expected a dense map, since leaving pixels out would flatter its score."
         )
     ratio = scale_ratio(values, target, mask) if prediction.space == "metric" else None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from sonde.checks import ScreeningDocument
 from sonde.files import check_type
 from sonde.ids import CaptureId
 from sonde.protocols import Protocol
@@ -36,6 +37,7 @@ class SettingsDocument(TypedDict):
     left_out: NotRequired[dict[str, Any] | None]
     headline: NotRequired[str | None]
     ci: NotRequired[int | float | None]
+    checks: NotRequired[ScreeningDocument | None]
 
 
 @with_config(EXACT)
@@ -106,11 +108,13 @@ class Settings:
     """What a comparison with trivial answers says against the model; empty where the model beats them."""
     ci: int | float | None = None
     """The level of the intervals, in %."""
+    checks: ScreeningDocument | None = None
+    """What the checks said of the captures, or that they were switched off; None where nobody asked them."""
 
     def document(self) -> dict[str, object]:
         """Everything that is known, ready for JSON."""
         order = ("model", "data", "limits", "unit", "captures", "ids", "versions", "moved", "known", "encoding")
-        order += ("format", "predictions", "depth_scale", "left_out", "headline", "ci")
+        order += ("format", "predictions", "depth_scale", "left_out", "headline", "ci", "checks")
         values = asdict(self)
         # An empty `moved` means that no bench was known, or that no capture had moved: neither is worth a line.
         shown = {name: values[name] for name in order if values[name] is not None and values[name] != {}}

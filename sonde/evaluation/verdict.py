@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from sonde.evaluation.bootstrap import Interval, paired
+from sonde.evaluation.bootstrap import Interval, intervals, paired
 from sonde.evaluation.columns import is_better_larger
 from sonde.evaluation.evaluation import Evaluation
 from sonde.recipes import Recipe
+from sonde.spelling import quantify
 
 CONSTANT = "one constant depth"
 MEAN_MAP = "mean depth map of the training set"
@@ -20,6 +21,9 @@ TRAINED = "trained model"
 """What the last row is called where the weights were drawn at random."""
 LEFT_OUT = "left out, frozen features"
 """What it is called where every capture trained: heads on frozen features answer, each for captures it did not see."""
+
+FEW = 5
+"""Fewer captures, or scenes, than this are too few to claim an accuracy."""
 
 
 def spoken(row: str) -> str:
@@ -75,6 +79,31 @@ def verdict(scoreboard: Mapping[str, Evaluation], recipe: Recipe) -> str:
         f"{subject[0].upper()}{subject[1:]} {verb} not beat {spoken(rival)}{' beyond chance' * (ahead < 0)}: "
         f"{' against '.join(scores)} {main.unit} {main.words}{_by(off, found, own)}; {_remedies(recipe)}."
     )
+
+
+def describe_worth(scored: Evaluation) -> str:
+    """How many captures the main error is of, its interval, and what that is worth, in a sentence.
+
+    The interval has the level that was asked for, else 95 %.
+    """
+    main, level = scored.main, scored.settings.ci or 95
+    over = len({row.get("scene", row["id"]) for row in scored.rows})
+    number = quantify(len(scored.rows), "capture")
+    if "scene" in scored.rows[0]:
+        number += f" of {quantify(over, 'scene')}"
+    if scored.alone:
+        verb = "tells" if len(scored.rows) == 1 else "tell"
+        return f"{number} {verb} little: there is no interval."
+    found = intervals(scored.rows, [main.metric], level)[main.metric]
+    span = f"{level:g} % interval {_round(found.low)} to {_round(found.high)} {main.unit}".rstrip()
+    if over < FEW:
+        return f"{number} tell little: {span}, itself too narrow for so few."
+    error = f"{main.words} {_round(found.mean)} {main.unit}".rstrip()
+    return f"{number}: {error}, {span}."
+
+
+def _round(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def _by(off: float, found: Interval | None, own: Evaluation) -> str:
