@@ -16,15 +16,16 @@ import yaml
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from sonde import download, files
+from sonde import download, files, models
 from sonde.background import Background
+from sonde.checks import ScreeningDocument
 from sonde.datasets.contract import DepthSet
 from sonde.datasets.joined import JoinedSet
 from sonde.datasets.pseudo import PseudoSet
 from sonde.datasets.rejects import DepthSubset
 from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
-from sonde.spelling import escape_markdown, fence_code, quote_code
+from sonde.spelling import escape_markdown, fence_code, quantify, quote_code
 from sonde.strict import EXACT
 
 CARD = "card.json"
@@ -154,6 +155,8 @@ class CalibrationRecord(StatedCalibration):
     outliers: list[str]
     sonde: str
     """Version."""
+    checks: NotRequired[ScreeningDocument]
+    """What the check of the points' unit said."""
 
 
 @with_config(EXACT)
@@ -302,7 +305,7 @@ def write(folder: Path, document: CardDocument) -> None:
     with files.atomic_write(folder / CARD) as tmp_path:
         tmp_path.write_text(json.dumps(document, indent=1) + "\n")
     with files.atomic_write(folder / "README.md") as tmp_path:
-        tmp_path.write_text(render_page(document))
+        tmp_path.write_text(render_page(document, models.describe_use(folder)))
 
 
 def read(folder: Path) -> CardDocument:
@@ -314,8 +317,8 @@ def read(folder: Path) -> CardDocument:
     return files.read_json(folder / CARD, CardDocument, REMEDY)
 
 
-def render_page(document: CardDocument) -> str:
-    """The card as Markdown with the front matter that the Hugging Face hub reads."""
+def render_page(document: CardDocument, use: str = "") -> str:
+    """The card as Markdown with the front matter that the Hugging Face hub reads; `use` is text on using the model."""
     parents = [f"{parent['role']}: {parent['name']} ({parent['licence']})" for parent in document["parents"]]
     data = [f"{part['format']} at {part['root']}{_format_licence(part['licence'])}" for part in document["data"]]
     background, calibration = document.get("background"), document.get("calibration")
@@ -328,6 +331,7 @@ def render_page(document: CardDocument) -> str:
         accuracy=escape_markdown(_describe_accuracy(document["accuracy"])),
         bench=_describe_bench(background) if background else "",
         calibrated=f"\n{describe_calibration(calibration)}\n" if calibration else "",
+        use=use,
         versions=escape_markdown(", ".join(f"{name} {version}" for name, version in document["versions"].items())),
         weights=escape_markdown(document["weights_sha256"]),
         recipe=fence_code(yaml.safe_dump(document["recipe"], sort_keys=False).rstrip("\n"), "yaml"),
@@ -336,11 +340,12 @@ def render_page(document: CardDocument) -> str:
 
 def describe_calibration(record: StatedCalibration) -> str:
     """The page's line about a calibration."""
-    images = f"{len(record['images'])} image{'s'[: len(record['images']) != 1]}"
+    images = quantify(len(record["images"]), "image")
     depths = f"from {record['nearest']:.3g} to {record['farthest']:.3g} m"
     error = "" if record["held_out"] is None else f", {100 * record['held_out']:.3g} % off at points left out"
     return (
-        f"**Calibrated** to metres ({escape_markdown(record['kind'])}) by {record['points']} points of {images} "
+        f"**Calibrated** to metres ({escape_markdown(record['kind'])}) by {quantify(record['points'], 'point')} of "
+        f"{images} "
         f"{depths}, on {escape_markdown(record['date'][:10])}{error}: {quote_code(record['formula'])}"
     )
 
@@ -408,7 +413,7 @@ library_name: transformers
 {data}
 
 **Measured**: {accuracy}.
-{bench}{calibrated}
+{bench}{calibrated}{use}
 **Made with** {versions}. Weights: SHA-256 {weights}.
 
 {recipe}

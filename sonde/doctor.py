@@ -15,10 +15,11 @@ import torch
 from PIL import features
 
 from sonde.checks import CHECKS, Problem, check
+from sonde.datasets.records import CacheUse, clear_folder, find_user_folder, measure_folder
 from sonde.renamed import keep_old_names
 from sonde.trainer import SkippedStep, blackbox
 from sonde.trainer.trace import NonFiniteValue
-from sonde.training import replay
+from sonde.training import RunProgress, read_progress, replay
 
 __all__ = [
     "CHECKS",
@@ -29,7 +30,9 @@ __all__ = [
     "ReplayReport",
     "SkippedSteps",
     "check",
+    "clear_cache",
     "describe_machine",
+    "describe_run",
     "explain",
     "explain_replay",
     "list_devices",
@@ -68,6 +71,8 @@ class Machine:
     codecs: dict[str, str | None]
     """Image format → version of its library; None where it is missing."""
     disk_free_gb: float
+    cache: CacheUse
+    """The user's own folder of decoded captures."""
     weights: list[str]
     """As `list_weights` gives them."""
     parts: dict[str, str]
@@ -75,7 +80,7 @@ class Machine:
 
     def document(self) -> dict[str, object]:
         """The facts as JSON."""
-        return asdict(self)
+        return {**asdict(self), "cache": self.cache.document()}
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,33 @@ def describe_machine(folder: Path | str = ".") -> Machine:
             "opencv": cv2.__version__,
         },
         disk_free_gb=round(shutil.disk_usage(folder).free / 1e9, 1),
+        cache=measure_folder(find_user_folder()),
         weights=list_weights(),
         parts={name: f"{metadata(name)['Version']} ({_read_licence(name)})" for name in PARTS},
     )
+
+
+def clear_cache() -> CacheUse:
+    """Remove the decoded captures of the user's own folder, and nothing else; returns what was removed."""
+    return clear_folder(find_user_folder())
+
+
+def describe_run(run: Path | str) -> RunProgress:
+    """How far a run has come: whether it finished, or at which step it stopped, and how it is resumed.
+
+    Raises:
+        ValueError: not a run folder, or one that cannot be read.
+    """
+    return read_progress(_check_run(Path(run)))
+
+
+def _check_run(run: Path) -> Path:
+    if not (run / "recipe.yaml").is_file():
+        fold = next((f" It holds folds: `sonde doctor {each}`." for each in sorted(run.glob("fold-*"))), "")
+        raise ValueError(
+            f"{run} is not a run folder: it holds no recipe.yaml. Give a folder that `sonde train` wrote.{fold}"
+        )
+    return run
 
 
 def explain(run: Path | str) -> SkippedSteps:
@@ -158,9 +187,7 @@ def explain(run: Path | str) -> SkippedSteps:
     Raises:
         ValueError: not a run folder, or a damaged box.
     """
-    run = Path(run)
-    if not (run / "recipe.yaml").is_file():
-        raise ValueError(f"{run} is not a run folder: it holds no recipe.yaml. Give a folder that `sonde train` wrote.")
+    run = _check_run(Path(run))
     boxes = {folder.name: blackbox.read(folder) for folder in blackbox.list_boxes(run)}
     return SkippedSteps({name: _explain_step(box, run) for name, box in boxes.items()})
 

@@ -359,7 +359,7 @@ def _build_one_cycle(
 ) -> LRScheduler:
     """From rate / 25 to the rate in the first 30 % of the run, or the warm-up, then down (Smith & Topin, 2018)."""
     if warmup >= steps:
-        raise ValueError(f"its rise of {warmup} steps (train.warmup_steps) leaves none of the run's {steps} to fall")
+        raise ValueError(f"a run of {steps} steps is too short for its rise: lower train.warmup_steps={warmup}")
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -12,7 +12,7 @@ from sonde.adapters.settings import LoraSettings
 from sonde.adapters.spelling import choose_targets, respell_settings
 from sonde.align import fit_affine
 from sonde.files import check_exactly
-from sonde.spelling import nearest
+from sonde.recipes import explain_unknown
 from sonde.tensors import Depth, Mask
 
 STARTS = (True, False, "gaussian", "orthogonal")
@@ -32,10 +32,7 @@ def add_lora(network: nn.Module, lora: Mapping[str, object], head: tuple[str, ..
         ValueError: an unknown key or value, modules that the network does not have, or initial weights that alter the
             base.
     """
-    known = list(LoraConfig.__dataclass_fields__)
-    for key in lora:
-        if key not in known:
-            raise ValueError(f"Unknown key lora.{key}: {nearest(key, known)}")
+    check_keys(lora)
     start = lora.get("init_lora_weights", True)
     if start not in STARTS:
         raise ValueError(
@@ -54,6 +51,18 @@ def add_lora(network: nn.Module, lora: Mapping[str, object], head: tuple[str, ..
         if isinstance(module, LoraLayer):
             _replace_dropout(module)
     return adapted
+
+
+def check_keys(lora: Mapping[str, object]) -> None:
+    """Refuse a key that PEFT does not have, which needs no network.
+
+    Raises:
+        ValueError: the key, and the nearest right one.
+    """
+    known = list(LoraConfig.__dataclass_fields__)
+    for key, value in lora.items():
+        if key not in known:
+            raise ValueError(explain_unknown(f"lora.{key}", value, known))
 
 
 def _check(lora: Mapping[str, object]) -> None:

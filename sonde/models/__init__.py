@@ -18,7 +18,16 @@ from sonde.models.calibration import (
     read_calibration,
 )
 from sonde.models.inputs import as_array, as_camera
-from sonde.models.loading import READERS, WEIGHT_FILES, WEIGHTS, ModelSource, Reader, is_weight_file, load
+from sonde.models.loading import (
+    READERS,
+    WEIGHT_FILES,
+    WEIGHTS,
+    ModelSource,
+    Reader,
+    is_weight_file,
+    load,
+    refuse_unknown,
+)
 from sonde.models.spec import IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import aliases
 
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
         set_max_depth,
     )
     from sonde.models.pixels import PixelDepth, make_pixel_depth
+    from sonde.models.plain import describe_use
     from sonde.models.saving import make_image_processor, save, store_spec
     from sonde.models.start import answer_evenly, deepen, reinit_head
     from sonde.models.weights import load_strictly
@@ -64,6 +74,7 @@ __all__ = [
     "check_finite",
     "decode_as",
     "deepen",
+    "describe_use",
     "find_max_depth",
     "fingerprint",
     "hash_weights",
@@ -75,6 +86,7 @@ __all__ = [
     "make_pixel_depth",
     "read_calibration",
     "read_spec",
+    "refuse_unknown",
     "reinit_head",
     "save",
     "set_max_depth",
@@ -92,6 +104,7 @@ NEEDS_TORCH: dict[str, str] = {
     "check_finite": "network",
     "decode_as": "decoding",
     "deepen": "start",
+    "describe_use": "plain",
     "find_max_depth": "network",
     "fingerprint": "hashing",
     "hash_weights": "hashing",

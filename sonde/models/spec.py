@@ -14,6 +14,8 @@ from sonde.units import UNITS
 
 SPEC = "sonde.json"
 """The file of a model folder that holds a `ModelSpec`."""
+BASE, BESIDE = "base", "./base"
+"""The folder beside an adapter that holds its base network, and its name in `sonde.json` and for PEFT."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -62,7 +64,7 @@ class ModelSpec:
     unit: str = "m"
     """The unit of its training data, restored on output."""
     base: str | None = None
-    """For an adapter: the name its base is loaded by."""
+    """For an adapter: the name its base is loaded by; `./base` is the folder beside it."""
     base_max_depth: Annotated[float | int, Field(gt=0)] | None = None
     """For an adapter whose base is a weight file: the `max_depth` it is loaded with, if the file does not hold one."""
     fingerprint: str | None = None

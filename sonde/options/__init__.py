@@ -69,6 +69,12 @@ def max_depth_option() -> Any:
     return option(None, "Metres at which a GLPDepth .ckpt ends, which its file does not say.", flags=flags)
 
 
+def check_option() -> Any:
+    """The field `check`, of every verb that scores captures."""
+    # As in `max_depth_option`.
+    return option(True, "Look at a few captures first, and refuse what is certainly wrong with them.")
+
+
 @dataclass(frozen=True)
 class Options:
     """The base of every verb's options."""
@@ -145,7 +151,7 @@ def _check(about: Field[Any], value: object) -> None:
     if value is None:
         return
     if info.one_of and value not in info.one_of:
-        raise ValueError(f"No {about.name} {shorten(value)!r}: {nearest(str(value), info.one_of)}")
+        raise ValueError(f"{about.name}={shorten(value)!r}: {nearest(str(value), info.one_of)}")
     if isinstance(value, int | float):
         given = f"{value:g}" if isinstance(value, float) else shorten(value, 40)
         # `not >=` and not `<`: every comparison with NaN is false, so that NaN is refused too.

@@ -18,3 +18,4 @@ class CalibrateOptions(Options):
         "A folder for the calibration alone; a model without a folder of its own needs it.",
         flags=("--out", "-o"),
     )
+    check: bool = option(True, "Check the unit of the known depths first; --no-check uses them as they are.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.options import Options, max_depth_option, option
+from sonde.options import Options, check_option, max_depth_option, option
 
 
 @dataclass(frozen=True)
@@ -26,3 +26,4 @@ class EvaluateOptions(Options):
     out: Path | None = option(None, "Folder for metrics.json, per-image CSV and the report.", flags=("--out", "-o"))
     ci: int | float | None = option(None, "95: intervals of 95 % beside the means.")
     keep: Path | None = option(None, "Folder for predictions; those that are there are not made again.")
+    check: bool = check_option()

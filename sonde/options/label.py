@@ -29,7 +29,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and len(text) < LONGEST_SHARD):
-        raise ValueError(f"Shard {shorten(text)!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
+        raise ValueError(f"shard={shorten(text)!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
     return int(number), int(count)
 
 

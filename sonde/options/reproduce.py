@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.options import Options, option
+from sonde.options import Options, check_option, option
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,4 @@ class ReproduceOptions(Options):
         flags=("--out", "-o"),
     )
     keep: Path | None = option(None, "Folder for predictions; existing ones are not made again.")
+    check: bool = check_option()

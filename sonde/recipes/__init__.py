@@ -4,10 +4,9 @@ A recipe is a short YAML file. Every key it leaves out has a default that works.
 `transformers.TrainingArguments`; `lora:` takes the names of `peft.LoraConfig`. This module does not import torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,7 +14,8 @@ from pydantic_core import ErrorDetails
 
 from sonde.recipes import rules
 from sonde.recipes.bounds import write_key
-from sonde.recipes.overrides import merge
+from sonde.recipes.keys import explain_no_recipe, explain_section, explain_unknown, find_section
+from sonde.recipes.overrides import merge, read_output_dir
 from sonde.recipes.schema import (
     AlignRecipe,
     AugmentRecipe,
@@ -27,9 +27,10 @@ from sonde.recipes.schema import (
     Recipe,
     SplitRecipe,
 )
+from sonde.recipes.warmup import fit_warmup
 from sonde.recipes.words import SHORT
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest, shorten
+from sonde.spelling import shorten
 
 __all__ = [
     "RECIPES",
@@ -45,6 +46,8 @@ __all__ = [
     "RecipeSource",
     "SplitRecipe",
     "dump",
+    "explain_unknown",
+    "find_output_dir",
     "list_names",
     "list_quick_overrides",
     "load",
@@ -80,8 +83,9 @@ def load(recipe: RecipeSource, overrides: list[str] | None = None) -> Recipe:
         recipe = recipe.model_dump()
     path = _find_file(recipe)
     fields = dict(recipe) if isinstance(recipe, Mapping) else _read(str(recipe), path)
+    own = fields.get("train")
     try:
-        loaded = _validate(merge(fields, overrides or []))
+        loaded = _validate(fit_warmup(own, merge(fields, overrides or []), overrides or []), overrides or [])
     except ValueError as error:
         raise ValueError(f"{shorten(path)}: {error}" if path and not overrides else str(error)) from None
     # A run that an earlier version trained must load, even if its recipe breaks a rule of today.
@@ -98,6 +102,18 @@ def refuse_contradictions(recipe: Recipe) -> None:
     """
     if sentences := list(rules.find_broken_rules(recipe)):
         raise ValueError(" ".join(sentences))
+
+
+def find_output_dir(recipe: RecipeSource, overrides: Sequence[str]) -> str | None:
+    """The run folder that a recipe names with its overrides; None where neither names one. Nothing else is checked.
+
+    Raises:
+        ValueError: no such recipe, or an override that is no key=value.
+    """
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump()
+    fields = dict(recipe) if isinstance(recipe, Mapping) else _read(str(recipe), _find_file(recipe))
+    return read_output_dir(fields, overrides)
 
 
 def list_quick_overrides(recipe: str) -> list[str]:
@@ -136,9 +152,7 @@ def _read(name: str, path: Path | None) -> dict[str, object]:
 
     known = list_names()
     if path is None and name not in known:
-        raise ValueError(
-            f"Recipe {shorten(name)!r} not found: it is neither a file nor a packaged recipe; {nearest(name, known)}"
-        )
+        raise ValueError(explain_no_recipe(name, known))
     fields = files.read_yaml(path or str(RECIPES / f"{name}.yaml"), KEYS)
     if not isinstance(fields, dict):
         raise ValueError(f"{shorten(path)} holds no recipe: {KEYS}.")
@@ -149,21 +163,26 @@ def _read(name: str, path: Path | None) -> dict[str, object]:
     return fields
 
 
-def _validate(fields: dict[str, object]) -> Recipe:
+def _validate(fields: dict[str, object], overrides: Sequence[str]) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        problems = error.errors()
+        problems, typed = error.errors(), dict(each.split("=", 1) for each in overrides)
         more = [f"And {len(problems) - MOST_PROBLEMS} more."] if len(problems) > MOST_PROBLEMS else []
-        raise ValueError(" ".join([*map(_explain, problems[:MOST_PROBLEMS]), *more])) from None
+        raise ValueError(
+            " ".join([*(_explain(problem, typed) for problem in problems[:MOST_PROBLEMS]), *more])
+        ) from None
 
 
-def _explain(problem: ErrorDetails) -> str:
-    """One sentence for a problem that pydantic found, with the dotted name of its field."""
+def _explain(problem: ErrorDetails, typed: Mapping[str, str]) -> str:
+    """One sentence for a problem that pydantic found, with the dotted name of its field; `typed` are the overrides."""
     where = [str(part) for part in problem["loc"]]
     key = write_key(tuple(where))
+    given = typed.get(key, problem["input"])
     if problem["type"] == "extra_forbidden":
-        return f"Unknown key {key}: {nearest(where[-1], _list_keys(where[:-1]))}"
+        return explain_unknown(key, given, _list_keys(where[:-1]))
+    if problem["type"] == "model_type" and (sentence := explain_section(key, given)):
+        return sentence
     if problem["type"] == "value_error" and "ctx" in problem:
         return f"{key}: {problem['ctx']['error']}."
     return f"{key}: {problem['msg']}, got {shorten(repr(problem['input']), 200)}."
@@ -175,15 +194,8 @@ def _list_keys(path: list[str]) -> list[str]:
     for part in path:
         # A list index or the name of a loss is no field: its section is the one already found.
         if part in section.model_fields:
-            section = _find_section(section.model_fields[part].annotation) or section
+            section = find_section(section.model_fields[part].annotation) or section
     return list(section.model_fields)
-
-
-def _find_section(annotation: object) -> type[BaseModel] | None:
-    """The schema class inside a field's type: `Section`, `Section | None` or `list[Section]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_find_section, get_args(annotation))), None)
 
 
 keep_old_names(__name__, {"names": "list_names", "quick_form": "list_quick_overrides"})

@@ -1,7 +1,9 @@
 """Overrides, dotted key=value, applied to the fields of a recipe; and references such as ${seed}, resolved."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sonde.recipes.bounds import MOST_REFERENCES, check_values, walk_values, write_key
 from sonde.recipes.schema import Recipe
@@ -29,7 +31,10 @@ def merge(fields: dict[str, object], overrides: list[str]) -> dict[str, object]:
 
     for override in overrides:
         if "=" not in override or not KEY.fullmatch(override.partition("=")[0]):
-            raise ValueError(f"Override {shorten(override)!r}: expected key=value, such as train.learning_rate=1e-4.")
+            hint = _hint(override)
+            raise ValueError(
+                f"Override {shorten(override)!r}: expected key=value, such as train.learning_rate=1e-4{hint}."
+            )
     check_values(fields)
     asked = _expand_words(fields, overrides)
     _drop_replaced_network(fields, asked)
@@ -50,6 +55,28 @@ def merge(fields: dict[str, object], overrides: list[str]) -> dict[str, object]:
     assert isinstance(resolved, dict)
     check_values(named := {str(key): value for key, value in resolved.items()})
     return named
+
+
+def read_output_dir(fields: dict[str, object], overrides: Sequence[str]) -> str | None:
+    """The run folder that fields with overrides name, without a check of the others; None where neither names one.
+
+    Raises:
+        ValueError: an override that is no key=value, or a reference that cannot be resolved.
+    """
+    asked = _expand_words(dict(fields), list(overrides))
+    found = _find_value(asked, "output_dir") or fields.get("output_dir")
+    if found is not None and "${" in str(found):
+        found = merge(dict(fields), list(overrides)).get("output_dir")
+    return None if found is None else str(found)
+
+
+def _hint(override: str) -> str:
+    """What a word that is no override may have been meant for: captures, or the model to start from."""
+    if not os.path.isdir(override):  # noqa: PTH112 - the name may be too long
+        return ""
+    known = any((Path(override) / name).exists() for name in ("best", "config.json", "adapter_config.json"))
+    key = "model.name" if known else "data.root"
+    return f"; a {'model' if known else 'folder of captures'} is given as {key}={shorten(override)}"
 
 
 def _count_references(fields: Mapping[str, object]) -> int:

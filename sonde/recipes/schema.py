@@ -169,9 +169,12 @@ class DataRecipe(Part):
     test see the whole capture."""
     split: SplitRecipe = SplitRecipe()
     """How captures are split into train, validation and test."""
-    cache: str | None = ".cache/sonde"
-    """Folder of decoded captures. From the second epoch on, captures are read from it without decoding. None decodes
-    every time."""
+    cache: str | None = "auto"
+    """Folder of decoded captures. From the second epoch on, captures are read from it without decoding. `auto` is the
+    user's cache folder (~/.cache/sonde on Linux), or SONDE_CACHE if this variable is set. None decodes every time."""
+    cache_gb: float | None = Field(default=20.0, gt=0)
+    """Largest size of the folder of decoded captures, in GB. The least recently used captures leave first; those of the
+    run itself stay, and what does not fit is decoded every time. None: no bound."""
 
 
 class AugmentRecipe(Section):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sonde.datasets import DepthSet, JoinedSet, drop_rejected, keep_confident, keep_listed, open_set
 from sonde.recipes import Part, Recipe
+from sonde.spelling import quantify
 
 
 def open_captures(recipe: Recipe) -> DepthSet:
@@ -52,7 +53,8 @@ def _refuse_twice(parts: Sequence[DepthSet]) -> None:
         twice = own & seen
         if twice:
             raise ValueError(
-                f"data names {part.root} twice, with {len(twice)} shared captures, first {min(twice)[1]!r}: a capture "
+                f"data names {part.root} twice, with {quantify(len(twice), 'shared capture')}, first "
+                f"{min(twice)[1]!r}: a capture "
                 "could train and be judged. Name the set once, or split it with data.only."
             )
         seen |= own

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from sonde import files
 from sonde.ids import CaptureId
 from sonde.runs.folder import Run
+from sonde.spelling import quantify
 from sonde.strict import EXACT
 
 CHOICE, ANSWERS = "choice.json", "left-out"
@@ -71,7 +72,7 @@ class LeftOutChoice(NamedTuple):
     @property
     def words(self) -> str:
         """Which captures are scored."""
-        return f"{len(self.ids)} captures of {self.run}, left out in turn ({self.kind})"
+        return f"{quantify(len(self.ids), 'capture')} of {self.run}, left out in turn ({self.kind})"
 
     @property
     def record(self) -> LeftOutRecord:

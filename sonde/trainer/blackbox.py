@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sonde import files
-from sonde.spelling import shorten
+from sonde.spelling import quantify, shorten
 from sonde.trainer.trace import HALF, BatchTrace, NonFiniteValue
 
 FOLDER = "blackbox"
@@ -218,7 +218,7 @@ def _explain_rate(box: SkippedStep) -> str:
     rate = max(norms.learning_rates)
     return (
         f"the learning rate of {rate:.3g} is too high: the norm of the {what} grew {times:.3g}-fold "
-        f"within {len(norms.steps)} good step(s), fastest in {norms.fastest}"
+        f"within {quantify(len(norms.steps), 'good step')}, fastest in {norms.fastest}"
     )
 
 

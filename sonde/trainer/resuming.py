@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch.optim import Optimizer
 
 from sonde.files import read_json
+from sonde.runs import advise_other_checkpoint
 from sonde.schedules import Scheduler
 
 PROGRESS = (
@@ -45,8 +46,7 @@ def read_settings(optimizer: Optimizer) -> Settings:
 
 def has_stopped_early(checkpoint: Path) -> bool:
     """Whether early stopping ended the run at this checkpoint."""
-    remedy = "resume from another checkpoint, or train again"
-    state = read_json(checkpoint / "trainer_state.json", dict[str, Any], remedy)
+    state = read_json(checkpoint / "trainer_state.json", dict[str, Any], advise_other_checkpoint(checkpoint))
     control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
     return bool(control.get("should_training_stop")) and state.get("global_step", 0) < state.get("max_steps", 0)
 

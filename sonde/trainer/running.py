@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from typing_extensions import TypedDict
 
 from sonde.files import read_json
+from sonde.runs import advise_other_checkpoint
 from sonde.trainer.terms import LossTerms
 
 
@@ -56,7 +57,7 @@ class RunningLoss(TrainerCallback):
     def load(self, folder: Path) -> None:
         """Read what `save` wrote; earlier versions wrote nothing."""
         if (folder / self.FILE).is_file():
-            self._read = read_json(folder / self.FILE, LossSums, "resume from another checkpoint, or train again")
+            self._read = read_json(folder / self.FILE, LossSums, advise_other_checkpoint(folder))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -9,12 +9,12 @@ from transformers import TrainerState
 from typing_extensions import TypedDict
 
 from sonde.files import atomic_write, read_json, read_text, reading
+from sonde.runs import advise_other_checkpoint
 from sonde.spelling import shorten
 from sonde.strict import EXACT
 from sonde.trainer.checkpoints import read_step
 
 STATE = "trainer_state.json"
-REMEDY = "resume from another checkpoint, or train again"
 
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -54,9 +54,9 @@ def check_state(checkpoint: Path) -> None:
     Raises:
         ValueError: a state that is missing, damaged, of another step, or of a later transformers.
     """
-    path = checkpoint / STATE
-    state: CheckpointState = read_json(path, CheckpointState, REMEDY)
-    with reading(path, REMEDY):
+    path, remedy = checkpoint / STATE, advise_other_checkpoint(checkpoint)
+    state: CheckpointState = read_json(path, CheckpointState, remedy)
+    with reading(path, remedy):
         unknown = set(state) - {field.name for field in fields(TrainerState)}
         if unknown:
             raise ValueError(f"`{shorten(min(unknown), 80)}`: transformers knows no such key")

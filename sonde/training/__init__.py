@@ -14,6 +14,7 @@
     plan        data and network: everything a run needs
     forecast    what a run would do
     resuming    whether a run can start or resume
+    progress    how far a run has come
     steps       the steps of a run
     recording   what a run writes about itself
     folds       k-fold validation
@@ -34,9 +35,11 @@ import torch.distributed as dist
 from transformers import TrainingArguments
 
 from sonde import models, recipes, report
-from sonde.files import lock_folder, writing
+from sonde.checks import Screener
+from sonde.files import check_output, lock_folder, writing
 from sonde.recipes import Recipe, RecipeSource
 from sonde.renamed import keep_old_names
+from sonde.runs import Origin, find_origin, resume_command
 from sonde.training.arguments import DEFAULTS, build_arguments, parse_numbers
 from sonde.training.data import check_settings, plan_recipe_rates
 from sonde.training.folds import train_folds
@@ -49,6 +52,7 @@ from sonde.training.forecast import (
     forecast_run,
 )
 from sonde.training.plan import Plan, prepare
+from sonde.training.progress import RunProgress, read_progress
 from sonde.training.rates import RatePlan, RateRange, compute_rates, plan_rates, refuse_bad_rates
 from sonde.training.recording import record_start, write_card
 from sonde.training.rendering import PlannedRender, render_missing
@@ -56,6 +60,7 @@ from sonde.training.replaying import replay
 from sonde.training.resuming import (
     check_resumable,
     clear_unfinished,
+    describe_kept,
     find_newest_checkpoint,
     read_chosen_background,
     refuse_existing_run,
@@ -70,11 +75,14 @@ __all__ = [
     "PlannedRender",
     "RatePlan",
     "RateRange",
+    "RunProgress",
     "build_arguments",
     "compute_rates",
+    "describe_kept",
     "dry_run",
     "plan_lr",
     "prepare",
+    "read_progress",
     "refuse_bad_rates",
     "render_missing",
     "replay",
@@ -90,6 +98,7 @@ def train(
     *,
     resume: bool = False,
     listener: Listener | None = None,
+    check: bool = True,
 ) -> Path:
     """Run a recipe to its end and return the run folder.
 
@@ -98,32 +107,40 @@ def train(
         overrides: dotted `key=value`, such as `train.learning_rate=1e-4`.
         resume: continue from the newest complete checkpoint, bit-identically on a CPU.
         listener: called after each step.
+        check: look at a few captures first, and refuse a set that is certainly not sound; see `sonde.checks.screen`. A
+            run that continues at a checkpoint was checked when it began.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the model, or not enough memory.
     """
-    loaded = parse_numbers(recipes.load(recipe, overrides))
+    wanted, origin = find_origin(recipe, overrides or [], resume=resume)
+    loaded = parse_numbers(recipes.load(wanted.recipe, wanted.overrides))
+    check_output(loaded.output_dir, "output_dir=")
+    # One screener for all folds: they have the same captures.
+    train_one = partial(_train_run, listener=listener, screener=Screener(check), origin=origin)
     if loaded.data.split.folds and loaded.data.split.fold is None:
-        return train_folds(loaded, resume=resume, train_fold=partial(_train_run, listener=listener))
-    return _train_run(loaded, resume, listener=listener)
+        return train_folds(loaded, resume=resume, train_fold=train_one)
+    return train_one(loaded, resume)
 
 
-def _train_run(recipe: Recipe, resume: bool, *, listener: Listener | None) -> Path:
+def _train_run(recipe: Recipe, resume: bool, *, listener: Listener | None, screener: Screener, origin: Origin) -> Path:
     """One run, which no other process may write meanwhile."""
     # Of the processes of one run, the first holds the lock for all.
     with lock_folder(Path(recipe.output_dir)) if os.environ.get("RANK", "0") == "0" else nullcontext():
         try:
-            return _train_locked(recipe, resume, listener)
+            return _train_locked(recipe, resume, listener, screener, origin=origin)
         except RuntimeError as error:
             if not has_lost_process(error):
                 raise
             raise ValueError(
                 f"Another process of this run has ended, so this one ends too. {recipe.output_dir} keeps its "
-                "checkpoints: start all processes again with --resume."
+                f"checkpoints: start all processes again with `{resume_command(Path(recipe.output_dir))}`."
             ) from None
 
 
-def _train_locked(recipe: Recipe, resume: bool, listener: Listener | None) -> Path:
+def _train_locked(
+    recipe: Recipe, resume: bool, listener: Listener | None, screener: Screener, *, origin: Origin
+) -> Path:
     """Check, render, build, record, train, save, score: in this order, so that a mistake is found early."""
     run = Path(recipe.output_dir)
     checkpoint = find_newest_checkpoint(run) if resume else None
@@ -132,14 +149,16 @@ def _train_locked(recipe: Recipe, resume: bool, listener: Listener | None) -> Pa
     args = _check_before_rendering(recipe)
     with args.main_process_first(desc="rendering"):
         render_missing(recipe)
-    # A resumed run keeps the bench that it chose, and its fitted head is in the checkpoint.
-    plan = prepare(recipe, fitting=True) if checkpoint is None else prepare(recipe, chosen=read_chosen_background(run))
-    if checkpoint is not None:
+    if checkpoint is None:
+        plan = prepare(recipe, fitting=True, screener=screener)
+    else:
+        # A resumed run keeps the bench that it chose, and its fitted head is in the checkpoint.
+        plan = prepare(recipe, chosen=read_chosen_background(run))
         check_resumable(plan, checkpoint)
     if plan.is_main:
         if checkpoint is None:
             clear_unfinished(run)
-        record_start(plan)
+        record_start(plan, origin)
     # A recipe without a step ends with the head that `prepare` has fitted.
     weights = take_steps(plan, checkpoint, listener) if plan.steps else None
     if plan.is_main:
@@ -162,17 +181,21 @@ def _check_before_rendering(recipe: Recipe) -> TrainingArguments:
     return args
 
 
-def dry_run(recipe: RecipeSource, overrides: list[str] | None = None) -> DryRun:
+def dry_run(recipe: RecipeSource, overrides: list[str] | None = None, *, check: bool = True) -> DryRun:
     """Build everything a run needs and say what it would do, without a step and without a file.
 
-    If data are missing, the recipe alone says it: what would be rendered, and what must be fetched first.
+    If data are missing, the recipe alone says it: what would be rendered, and what must be fetched first. `check` is as
+    for `train`.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the model.
     """
     loaded = recipes.load(recipe, overrides)
     recipes.refuse_contradictions(loaded)
-    return forecast_run(loaded) if find_missing_parts(loaded) else describe_plan(prepare(loaded))
+    check_output(loaded.output_dir, "output_dir=")
+    if find_missing_parts(loaded):
+        return forecast_run(loaded)
+    return describe_plan(prepare(loaded, screener=Screener(check)))
 
 
 def plan_lr(recipe: RecipeSource, overrides: list[str] | None = None) -> RatePlan:

@@ -11,7 +11,7 @@ import torch
 from transformers import SchedulerType, TrainingArguments
 
 from sonde.files.safely import FAULTS
-from sonde.recipes import Recipe
+from sonde.recipes import Recipe, explain_unknown
 from sonde.renamed import keep_old_names
 from sonde.schedules import SCHEDULES, ScheduledArguments, find_mode
 from sonde.spelling import nearest, shorten
@@ -66,7 +66,7 @@ def build_arguments(recipe: Recipe) -> ScheduledArguments:
     known = [field.name for field in fields(TrainingArguments)]
     for key in recipe.train:
         if key not in known:
-            raise ValueError(f"Unknown key train.{key}: {nearest(key, known)}")
+            raise ValueError(explain_unknown(f"train.{key}", recipe.train[key], known))
     settings: Settings = {**DEFAULTS, "seed": recipe.seed, **parse_numbers(recipe).train}
     if settings.pop("fsdp", None) not in (None, False, "", True, "full_shard", ["full_shard"]):
         raise ValueError(f"train.fsdp={recipe.train['fsdp']}: expected full_shard (or true), the kind sonde shards by.")

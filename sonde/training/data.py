@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from transformers import TrainingArguments
 
-from sonde import datasets, losses, runs
+from sonde import adapters, datasets, losses, runs
 from sonde.background import Background
+from sonde.checks import Screener, Screening
 from sonde.datasets import DecodedSet, DepthDataset, DepthSet, split
+from sonde.datasets.records import find_folder
 from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
@@ -33,6 +35,8 @@ class TrainingData(NamedTuple):
     parts: dict[str, list[str]]
     """Capture ids for train, validation and test."""
     rates: RatePlan
+    screening: Screening | None
+    """What the checks said of the captures; None where nobody asked them."""
 
     def samples(
         self,
@@ -53,7 +57,11 @@ class TrainingData(NamedTuple):
         recipe, data, unit = self.recipe, self.recipe.data, self.captures.unit_m
         size = input_size if data.fit == "stretch" else recipe.model.input_size
         decoded = DecodedSet(
-            self.captures, None if data.fit == "window" else size, data.cache, cover=data.fit == "crop"
+            self.captures,
+            None if data.fit == "window" else size,
+            find_folder(data.cache),
+            cover=data.fit == "crop",
+            bound_gb=data.cache_gb,
         )
         position = {capture: index for index, capture in enumerate(self.captures.ids)}
         # `window` shows validation and test the whole capture; `crop` cuts them too, at the centre.
@@ -70,11 +78,16 @@ class TrainingData(NamedTuple):
         )
 
 
-def open_data(recipe: Recipe) -> TrainingData:
+def open_data(recipe: Recipe, screener: Screener | None = None) -> TrainingData:
     """Open the captures of a recipe and check every setting that depends on them.
 
+    Args:
+        recipe: the settings.
+        screener: screens the captures last, since it reads some; None: they are not screened.
+
     Raises:
-        ValueError: data that are missing or do not fit the recipe, or a learning rate that would harm the run.
+        ValueError: data that are missing, do not fit the recipe or are certainly not sound, or a learning rate that
+            would harm the run.
     """
     args = check_settings(recipe)
     captures = runs.open_captures(recipe)
@@ -82,12 +95,17 @@ def open_data(recipe: Recipe) -> TrainingData:
     _check_judged_depth(recipe, captures)
     _check_space(recipe, captures)
     parts = _split_captures(recipe, captures)
-    _check_windows(recipe, captures, parts["train"])
     rates = NO_RATES if takes_no_step(recipe) else plan_recipe_rates(recipe, args, len(parts["train"]))
     refuse_bad_rates(rates)
     if rates.idle:
         log.warning("%s", rates.floor)
-    return TrainingData(recipe, args, captures, parts, rates)
+    screening = None
+    if screener is not None:
+        used = {id_ for ids in parts.values() for id_ in ids}
+        ids = [id_ for id_ in captures.ids if id_ in used]
+        screening = screener.screen(captures, ids, quiet=args.process_index > 0)
+    _check_windows(recipe, captures, parts["train"], screening)
+    return TrainingData(recipe, args, captures, parts, rates, screening)
 
 
 def check_settings(recipe: Recipe) -> TrainingArguments:
@@ -99,6 +117,7 @@ def check_settings(recipe: Recipe) -> TrainingArguments:
     refuse_missing_weights(recipe)
     refuse_unknown_families(recipe)
     losses.check(recipe.loss)
+    adapters.check_keys(recipe.lora or {})
     args = build_arguments(recipe)
     if recipe.train.get("fsdp") and args.world_size < 2:
         raise ValueError(
@@ -153,12 +172,15 @@ def _check_metric(args: TrainingArguments, captures: DepthSet) -> None:
         )
 
 
-def _check_windows(recipe: Recipe, captures: DepthSet, ids: list[str]) -> None:
-    """Captures must cover the window that training cuts from them; only some are read."""
+def _check_windows(recipe: Recipe, captures: DepthSet, ids: list[str], screening: Screening | None) -> None:
+    """Captures must cover the window that training cuts from them; some are read, if they were not before."""
     if recipe.data.fit == "window" and recipe.model.input_size is not None:
-        for id_ in ids[:: max(1, len(ids) // CHECKED)]:
+        shapes = {} if screening is None else {id_: screening.shapes[id_] for id_ in ids if id_ in screening.shapes}
+        for id_ in [] if shapes else ids[:: max(1, len(ids) // CHECKED)]:
             capture = captures.read(captures.ids.index(id_))
-            datasets.check_window(id_, capture.image.shape[:2], capture.depth.shape, recipe.model.input_size)
+            shapes[id_] = capture.image.shape, capture.depth.shape
+        for id_, (image, depth) in shapes.items():
+            datasets.check_window(id_, image[:2], depth, recipe.model.input_size)
 
 
 def _check_judged_depth(recipe: Recipe, captures: DepthSet) -> None:

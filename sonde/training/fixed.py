@@ -11,7 +11,7 @@ from sonde import background, files
 from sonde.background import Background, Colours, Registration, Stack
 from sonde.datasets import DepthSet
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
+from sonde.spelling import nearest, quantify
 
 log = logging.getLogger("sonde")
 
@@ -96,7 +96,9 @@ def explain_no_bench(bench: Bench | None, folds: Sequence[Sequence[str]]) -> str
     offset = 1000 * float(np.median([each.offset or 0.0 for each in moved.values()]))
     shift = float(np.median([each.shift_px for each in moved.values()]))
     measured = f"{offset:.1f} mm" + (f" and {shift:.0f} pixels" if shift else "")
-    off = f"{len(moved)} of {len(found)} captures do not lie on the bench that the others show ({measured} off, first "
+    lie = "does not lie" if len(moved) == 1 else "do not lie"
+    those = f"{len(moved)} of {quantify(len(found), 'capture')}"
+    off = f"{those} {lie} on the bench that the others show ({measured} off, first "
     if len(moved) <= BUMPED * len(found):
         log.warning("%s%s): check them, or leave them out with data.reject.", off, min(moved))
         return None
@@ -167,7 +169,7 @@ def read_empty_bench(path: Path, captures: DepthSet, size: tuple[int, int]) -> B
             "of its capture."
         )
     cloud = path.suffix.lower() in (".npy", ".npz", ".ply", ".pcd")
-    depth = files.read_z(path, size) if cloud else files.read_depth(path)
+    depth = files.read_z(path, size, unit_m=captures.unit_m) if cloud else files.read_depth(path)
     depth = np.where(np.isfinite(depth), depth, 0) * (captures.unit_m if cloud else 1.0)
     low, high = (limit * captures.unit_m for limit in captures.limits)
     depth = np.where((depth > low) & (depth < high), depth, 0).astype(np.float32)

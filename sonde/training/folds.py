@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from sonde import files, recipes
 from sonde.recipes import Recipe
+from sonde.runs import resume_command
 from sonde.strict import EXACT
 from sonde.training.resuming import is_finished, read_state
 
@@ -57,7 +58,7 @@ class FoldMeans(TypedDict):
 
 def _read_means(run: Path, names: Collection[str]) -> dict[str, float]:
     """Metric -> mean of a fold's captures; of the names, where there are any."""
-    path, remedy = run / "metrics.json", "remove it, and resume: the fold is scored again"
+    path, remedy = run / "metrics.json", f"remove it, and `{resume_command(run)}` scores the fold again"
     found: FoldMeans = files.read_json(path, FoldMeans, remedy)
     with files.reading(path, remedy):
         if names and set(names) != set(found["metrics"]):

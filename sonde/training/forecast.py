@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForDepthEstimation
 
-from sonde import adapters, architectures, download, models
+from sonde import adapters, architectures, download, files, models
 from sonde.datasets import DATASETS, split
 from sonde.models import DepthModel
 from sonde.recipes import ModelRecipe, Part, Recipe
 from sonde.renamed import keep_old_names
+from sonde.spelling import shorten
 from sonde.training.arguments import takes_no_step
 from sonde.training.data import check_settings, plan_recipe_rates
 from sonde.training.networks import open_model
@@ -45,6 +46,8 @@ class DryRun:
     """The sets that the run would render first."""
     missing: str | None = None
     """Which folders must be fetched first, and how."""
+    checks: dict[str, object] | None = None
+    """What the checks said of a few captures; None while data are missing."""
 
     def document(self) -> dict[str, object]:
         """The facts as JSON; the keys depend on whether the data exist."""
@@ -59,7 +62,7 @@ class DryRun:
         }
         if self.data_ready:
             limits = None if self.range is None else list(self.range)
-            document |= {"chosen_by": self.chosen_by, "range": limits, "unit": self.unit}
+            document |= {"chosen_by": self.chosen_by, "range": limits, "unit": self.unit, "checks": self.checks}
         else:
             document |= {"render": [asdict(each) for each in self.render], "missing": self.missing}
         return {**document, "output_dir": self.output_dir}
@@ -81,6 +84,7 @@ def describe_plan(plan: Plan) -> DryRun:
         chosen_by="captures left out" if plan.recipe.choose else plan.chooser,
         range=None if encoding is None else (encoding.min_depth / unit_m, encoding.max_depth / unit_m),
         unit=plan.captures.unit,
+        checks=None if plan.data.screening is None else plan.data.screening.summarize(),
     )
 
 
@@ -155,7 +159,9 @@ def explain_missing(part: Part) -> str:
         command = f"`sonde data download {entry.name}` gets it; then give its folder as data.root"
     else:
         command = "`sonde data convert` makes one of your images and depth, and `sonde data synth` renders one"
-    return f"{part.root} is missing, the folder of a {part.format} set: {command}."
+    near = files.find_near(Path(part.root))
+    meant = f" Did you mean {shorten(near[0])}?" if near else ""
+    return f"{part.root} is missing, the folder of a {part.format} set: {command}.{meant}"
 
 
 def _find_published(part: Part) -> download.Entry | None:

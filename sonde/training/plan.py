@@ -7,6 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 from sonde.background import Background
+from sonde.checks import Screener
 from sonde.datasets import DepthDataset, DepthSet
 from sonde.models import DepthModel
 from sonde.recipes import Recipe, refuse_contradictions
@@ -93,17 +94,20 @@ class Plan(NamedTuple):
         return len(self.rates.rates)
 
 
-def prepare(recipe: Recipe, *, fitting: bool = False, chosen: str | None = None) -> Plan:
-    """Check the recipe, open and split the data, and build the model, in this order.
+def prepare(
+    recipe: Recipe, *, fitting: bool = False, chosen: str | None = None, screener: Screener | None = None
+) -> Plan:
+    """Check the recipe, open, split and screen the data, and build the model, in this order.
 
-    Data that a recipe renders must exist: `train` renders them. `fitting` and `chosen` are as for `build_model`.
+    Data that a recipe renders must exist: `train` renders them. `fitting` and `chosen` are as for `build_model`,
+    `screener` as for `open_data`.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the network, or not enough memory.
     """
     refuse_contradictions(recipe)
     try:
-        data = open_data(recipe)
+        data = open_data(recipe, screener)
         return Plan(data, build_model(data, fitting=fitting, chosen=chosen))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

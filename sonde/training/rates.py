@@ -1,5 +1,6 @@
 """The learning rate of a whole run, computed and checked before its first step."""
 
+import math
 from dataclasses import asdict, dataclass
 
 from transformers import TrainingArguments
@@ -8,6 +9,8 @@ from sonde import schedules
 from sonde.recipes.bounds import MOST_STEPS
 from sonde.renamed import keep_old_names, warn_once
 
+SHORT = 200
+"""Steps below which a run samples a curve so coarsely that a smooth one changes much from one step to the next."""
 CURVE_POINTS = 200
 """Most points of the curve that `--json` prints."""
 
@@ -100,7 +103,7 @@ def plan_rates(args: TrainingArguments, steps: int, validations: int | None = No
     kind, options = schedules.read_schedule(args)
     warmup, rates = args.get_warmup_steps(steps), compute_rates(args, steps)
     jumps = schedules.find_restarts(kind, steps, warmup, options)
-    complaints, floor, idle = schedules.lint(rates, warmup, jumps), None, False
+    complaints, floor, idle = _judge(args, rates, warmup), None, False
     # Nobody knows the scores beforehand: such a schedule is checked as if no validation after the first were better.
     if kind in schedules.BY_SCORE:
         seen = steps if validations is None else validations
@@ -111,6 +114,19 @@ def plan_rates(args: TrainingArguments, steps: int, validations: int | None = No
     return RatePlan(kind, warmup, rates, sorted(jumps), floor, complaints, idle)
 
 
+def _judge(args: TrainingArguments, rates: list[float], warmup: int) -> list[str]:
+    """The complaints about the rates of a run; a short one is judged by the same curve over more steps."""
+    kind, options = schedules.read_schedule(args)
+    complaints = schedules.lint(rates, warmup, schedules.find_restarts(kind, len(rates), warmup, options))
+    sound = all(math.isfinite(rate) and rate >= 0 for rate in rates)
+    if not complaints or len(rates) >= SHORT or not sound:
+        return complaints
+    times = math.ceil(SHORT / len(rates))
+    steps, rise = len(rates) * times, warmup * times
+    curve = schedules.simulate_rates(kind, args.learning_rate, steps, rise, options, args.metric_for_best_model)
+    return complaints if schedules.lint(curve, rise, schedules.find_restarts(kind, steps, rise, options)) else []
+
+
 def refuse_bad_rates(plan: RatePlan) -> None:
     """Refuse a plan with complaints.
 
@@ -118,9 +134,10 @@ def refuse_bad_rates(plan: RatePlan) -> None:
         ValueError: the rates would harm the run.
     """
     if plan.complaints:
+        longer = ", or give the run more steps (train.max_steps)" if len(plan.rates) < SHORT else ""
         raise ValueError(
             f"{' '.join(plan.complaints)} The schedule is {plan.schedule}: change train.learning_rate, "
-            "train.lr_scheduler_type or train.lr_scheduler_kwargs, and check the result with --plan-lr."
+            f"train.lr_scheduler_type or train.lr_scheduler_kwargs{longer}, and check the result with --plan-lr."
         )
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sonde import cards, files, models, recipes
+from sonde.runs import Origin
 from sonde.training.plan import Plan
 
 REMEDY = "resume the run, which writes it again"
@@ -13,8 +14,8 @@ PACKAGES = ("sonde", "torch", "transformers", "peft", "accelerate", "numpy")
 """Packages whose versions `environment.json` records."""
 
 
-def record_start(plan: Plan) -> None:
-    """Write the recipe, the split, the environment and, if the run chose, its choice into the run folder."""
+def record_start(plan: Plan, origin: Origin) -> None:
+    """Write the recipe, its origin, the split, the environment and, if the run chose, its choice into the folder."""
     # The scores of a run that continues belong to its earlier weights.
     (plan.run / "metrics.json").unlink(missing_ok=True)
     environment = {
@@ -30,6 +31,9 @@ def record_start(plan: Plan) -> None:
     }
     if plan.choice is not None:
         plan.choice.write(plan.run, plan.captures.unit_m, plan.captures.unit)
+    if plan.data.screening is not None:
+        plan.data.screening.write(plan.run)
+    origin.write(plan.run)
     for name, text in documents.items():
         # Atomically, because another process may still read them in `check_resumable`.
         with files.atomic_write(plan.run / name) as tmp_path:

@@ -15,6 +15,7 @@ from sonde import files, scenes
 from sonde.recipes import Part, Recipe
 from sonde.recipes.bounds import MOST_RENDERS, RenderSize, Seed
 from sonde.renamed import keep_old_names
+from sonde.scenes import layouts
 from sonde.spelling import nearest, shorten
 
 log = logging.getLogger("sonde")
@@ -50,6 +51,8 @@ class RenderCard:
     rigs: Annotated[int, Field(ge=0)]
     format: str
     """A name in LAYOUTS."""
+    per_folder: Annotated[int, Field(ge=1)] = layouts.PER_FOLDER
+    """Renders in each scene or drive."""
 
 
 def list_parts(recipe: Recipe) -> list[Part]:
@@ -125,7 +128,7 @@ def _is_unfinished(part: Part, card: RenderCard) -> bool:
     # A family or layout of the user's own may not be registered here: its set is taken for finished.
     if card.family not in scenes.FAMILIES or card.format not in scenes.LAYOUTS:
         return False
-    pairs = map(scenes.LAYOUTS[card.format], range(card.count))
+    pairs = map(layouts.arrange(card.format, card.per_folder), range(card.count))
     return not all(Path(part.root, name).exists() for pair in pairs for name in (pair.depth, pair.picture))
 
 

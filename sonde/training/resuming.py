@@ -1,14 +1,18 @@
 """Whether a run folder can start a run, or resume one; nothing is written here."""
 
 import logging
+import shlex
 import shutil
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from sonde import recipes
 from sonde.cards import CARD
-from sonde.recipes import Recipe
-from sonde.runs import read_choice, read_split
+from sonde.recipes import RECORD, Recipe, RecipeSource
+from sonde.runs import find_run, read_choice, read_split, resume_command
+from sonde.spelling import quantify
 from sonde.training.arguments import DEFAULTS, takes_no_step
 from sonde.training.plan import Plan
 
@@ -18,6 +22,8 @@ RunState = Literal["empty", "stopped", "finished"]
 """No run, or one that was stopped before its first checkpoint; one with checkpoints; one that ended."""
 
 NEW_FOLDER = "choose a new output_dir"
+STEPS = "STEPS"
+"""What stands for a larger number in a command."""
 
 LEFTOVERS = ("best", "blackbox", "checkpoints", "choice.json", "left-out", "metrics.jsonl", "results", "tensorboard")
 """What a run writes before its first checkpoint, below its folder."""
@@ -37,7 +43,7 @@ def read_state(run: Path) -> RunState:
 def list_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints, oldest first; an incomplete one has another name."""
     found = (path for path in (run / "checkpoints").glob("checkpoint-*") if (path / "trainer_state.json").is_file())
-    return sorted(found, key=_read_step)
+    return sorted(found, key=read_step)
 
 
 def refuse_existing_run(run: Path, recipe: Recipe) -> None:
@@ -46,10 +52,39 @@ def refuse_existing_run(run: Path, recipe: Recipe) -> None:
     Raises:
         ValueError: the folder has checkpoints or a result.
     """
-    if read_state(run) != "empty":
-        # A run without a step has no checkpoint to resume from.
-        resume = "" if takes_no_step(recipe) else "continue it with --resume, or "
-        raise ValueError(f"{run} already holds a run: {resume}{NEW_FOLDER}.")
+    state = read_state(run)
+    if state == "empty":
+        return
+    folder = f"{NEW_FOLDER}, such as output_dir={suggest_folder(run)}"
+    # A run without a step has no checkpoint to resume from.
+    if takes_no_step(recipe):
+        raise ValueError(f"{run} already holds a run: {folder}.")
+    if state == "finished":
+        more = resume_command(run, f"train.max_steps={STEPS}")
+        raise ValueError(f"{run} already holds a finished run: `{more}` gives it more steps; for a new run {folder}.")
+    raise ValueError(
+        f"{run} already holds a run that stopped after step {read_step(list_checkpoints(run)[-1])}: "
+        f"`{resume_command(run)}` continues it; for a new run {folder}."
+    )
+
+
+def suggest_folder(run: Path) -> Path:
+    """The first free name beside a run folder: runs/x-2 for runs/x."""
+    return next(path for number in count(2) if not (path := run.with_name(f"{run.name}-{number}")).exists())
+
+
+def describe_kept(recipe: RecipeSource, overrides: Sequence[str]) -> str:
+    """What a run that was interrupted keeps, and the command that goes on.
+
+    Raises:
+        ValueError: no such recipe, or an override that is none.
+    """
+    run = find_run(recipe, overrides)
+    if list_checkpoints(run) or (run / "fold-0" / RECORD).is_file():
+        return f"Complete checkpoints are kept: `{resume_command(run)}` goes on from the newest."
+    if read_state(run) == "finished":
+        return f"The trained model is kept: `{shlex.join(('sonde', 'eval', str(run)))}` scores it."
+    return "No checkpoint was complete yet: give the same command again."
 
 
 def find_newest_checkpoint(run: Path) -> Path | None:
@@ -62,7 +97,7 @@ def find_newest_checkpoint(run: Path) -> Path | None:
         return found[-1]
     if read_state(run) == "finished":
         raise ValueError(f"Cannot resume {run}: it is finished, and its checkpoints are gone; {NEW_FOLDER}.")
-    if not any((run / name).exists() for name in ("recipe.yaml", "checkpoints")):
+    if not any((run / name).exists() for name in (RECORD, "checkpoints")):
         raise ValueError(f"Cannot resume {run}: it holds no run. Start it without --resume.")
     log.info("%s has no complete checkpoint yet: the run starts from its first step.", run)
     return None
@@ -70,7 +105,7 @@ def find_newest_checkpoint(run: Path) -> Path | None:
 
 def clear_unfinished(run: Path) -> None:
     """Remove what a run left that was stopped before its first checkpoint: a new run would add to it."""
-    if (run / "recipe.yaml").is_file() and read_state(run) == "empty":
+    if (run / RECORD).is_file() and read_state(run) == "empty":
         for name in LEFTOVERS:
             path = run / name
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
@@ -91,11 +126,11 @@ def check_resumable(plan: Plan, checkpoint: Path) -> None:
     """
     _check_captures(plan)
     began = read_recorded_recipe(plan.run, plan.recipe)
-    step = _read_step(checkpoint)
+    step = read_step(checkpoint)
     if step >= plan.steps and began != plan.recipe:
         raise ValueError(
-            f"{plan.run} is finished after {step} steps, and the changed recipe would train nothing. Raise "
-            f"train.max_steps, or {NEW_FOLDER}."
+            f"{plan.run} is finished after {quantify(step, 'step')}, and the changed recipe would train nothing. "
+            f"Give it more (`{resume_command(plan.run, f'train.max_steps={STEPS}')}`), or {NEW_FOLDER}."
         )
     _check_fixed_settings(plan, began)
     for name in ("optimizer.pt", "scheduler.pt"):
@@ -113,10 +148,11 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
 
 def read_recorded_recipe(run: Path, recipe: Recipe) -> Recipe:
     """The recipe in a run folder, with the output folder of `recipe`: the folder may have been moved since."""
-    return recipes.load(run / "recipe.yaml").model_copy(update={"output_dir": recipe.output_dir})
+    return recipes.load(run / RECORD).model_copy(update={"output_dir": recipe.output_dir})
 
 
-def _read_step(checkpoint: Path) -> int:
+def read_step(checkpoint: Path) -> int:
+    """The step of a checkpoint, by its name."""
     return int(checkpoint.name.rpartition("-")[2])
 
 

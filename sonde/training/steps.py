@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from sonde import models
+from sonde.runs import resume_command
 from sonde.trainer import DepthTrainer, JsonLines, Objective, Pace, Progress, Results, Stopped
 from sonde.trainer.reporting import make_reporters
 from sonde.trainer.state import check_state
@@ -102,7 +103,7 @@ def _save_what_is_left(plan: Plan, trainer: DepthTrainer) -> str:
         if plan.is_main:
             models.save(plan.model.eval(), plan.run / "best", weights)
         saved = f"{plan.run / 'best'} holds the best checkpoint so far. "
-    return f"{saved}{explained}; --resume continues from the newest checkpoint."
+    return f"{saved}{explained}; `{resume_command(plan.run)}` continues from the newest checkpoint."
 
 
 def has_lost_process(error: RuntimeError) -> bool:
@@ -127,4 +128,7 @@ def _advise_on_memory(plan: Plan) -> str:
         # 0.7 of each side is half of the area.
         height, width = (max(step, round(side * 0.7 / step) * step) for side in plan.recipe.model.input_size)
         advice.append(f"model.input_size=[{height},{width}] (about half the memory)")
-    return f"Not enough memory for this run; its checkpoints are kept. Try {'; or '.join(advice)}."
+    kept = ""
+    if list_checkpoints(plan.run):
+        kept = f" Its checkpoints are kept: `{resume_command(plan.run, 'KEY=VALUE')}` goes on with what you choose."
+    return f"Not enough memory for this run. Try {'; or '.join(advice)}.{kept}"
