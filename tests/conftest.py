@@ -20,6 +20,13 @@ from sonde import cli
 REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Path:
+    """A folder for decoded captures in place of the user's own; programs that a test starts use it too."""
+    os.environ["SONDE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    return Path(os.environ["SONDE_CACHE"])
+
+
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """The real captures beside the checkout."""

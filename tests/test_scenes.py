@@ -1,6 +1,7 @@
 """Scenes: exact depth, seeds that fix bytes, layouts that round-trip, families that fill their pictures."""
 
 import json
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from sonde.scenes import (
     Scene,
     finishes,
     highway,
+    layouts,
     photographed,
     solids,
     terrain,
@@ -394,7 +396,7 @@ def test_a_second_driving_set_is_written_as_the_first(tmp_path):
     root = scenes.synth("highway", tmp_path, 2, layout="driving_stereo", workers=1, height=HEIGHT, width=WIDTH)
     card = json.loads((root / "render.json").read_text())
     np.testing.assert_allclose(card["intrinsics"][0][0], 0.58 * WIDTH)
-    levels = cv2.imread(str(root / "depth-map-half-size/drive_0000/000001.png"), cv2.IMREAD_UNCHANGED)
+    levels = cv2.imread(str(root / "depth-map-half-size/drive_0001/000000.png"), cv2.IMREAD_UNCHANGED)
     depth = scenes.render("highway", 0, 1, height=HEIGHT, width=WIDTH).depth
     assert levels is not None and (levels[np.isinf(depth)] == 0).all()
     known = depth < 100
@@ -430,6 +432,22 @@ def test_a_second_call_goes_on_where_the_first_stopped(tmp_path):
     kept = [path for path, time in before.items() if path.stat().st_mtime_ns == time]
     assert len(kept) == 4 and len(list(root.rglob("capture_*"))) == 8
     assert not [path for path in root.rglob(".*") if path.is_file()]
+
+
+def test_a_set_has_several_drives_whatever_its_size():
+    for count, drives, most in ((3, 3, 1), (100, 20, 5), (250, 20, 13), (5000, 20, 250), (6000, 24, 250)):
+        per_folder = layouts.count_per_folder(count)
+        held = Counter(layouts.arrange("driving_stereo", per_folder)(index).depth.parent for index in range(count))
+        assert (len(held), max(held.values())) == (drives, most)
+
+
+def test_a_set_goes_on_in_the_drives_it_was_begun_with(tmp_path):
+    root = scenes.synth("road", tmp_path / "roads", 0, workers=1, height=HEIGHT, width=WIDTH)
+    card = json.loads((root / "render.json").read_text())
+    assert card.pop("per_folder") == 1
+    (root / "render.json").write_text(json.dumps(card))  # as a version before `per_folder` wrote it
+    scenes.synth("road", root, 2, workers=1, height=HEIGHT, width=WIDTH)
+    assert open_set("driving_stereo", root).ids == ["drive_0000/000000", "drive_0000/000001"]
 
 
 def test_renders_never_join_what_is_there_already(tmp_path):

@@ -90,3 +90,15 @@ def test_captures_of_one_group_stay_on_one_side() -> None:
     assert len(parts["test"]) >= 12 and len(parts["validation"]) >= 6
     with pytest.raises(ValueError, match="58 captures in 2 groups leave none"):
         split(IDS, SplitRecipe(), {capture: (capture[1] < "3" and "a") or "b" for capture in IDS})
+
+
+def test_one_group_is_named_and_what_divides_it_is_offered() -> None:
+    with pytest.raises(
+        ValueError, match=r"58 captures in 1 group leave none.*group=folder finds 'day1'\..*data\.split\.group=null"
+    ):
+        split(IDS, SplitRecipe(group="folder"), dict.fromkeys(IDS, "day1"))
+    with pytest.raises(ValueError, match=r"finds '\.'"):
+        split(IDS, SplitRecipe(group="folder"), dict.fromkeys(IDS, ""))
+    many = SplitRecipe(test=40, validation=40, group="folder")
+    with pytest.raises(ValueError, match=r"in 58 groups .* finds 'c00', 'c01', 'c02' …\. Either hold out fewer"):
+        split(IDS, many, {name: name for name in IDS})

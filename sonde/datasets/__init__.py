@@ -5,6 +5,7 @@ parts = split(captures.ids, SplitRecipe())
 samples = DepthDataset(DecodedSet(captures, (756, 1260), ".cache"), [0, 1, 2], AugmentRecipe(flip=0.5))
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from sonde.datasets.blendedmvs import open_blendedmvs
 from sonde.datasets.cache import DecodedSet
 from sonde.datasets.contract import Capture, DepthSet
-from sonde.datasets.convert import convert, read_cameras
+from sonde.datasets.convert import convert, find_flat, read_cameras
 from sonde.datasets.diode import open_diode
 from sonde.datasets.driving_stereo import open_driving_stereo
 from sonde.datasets.eth3d import open_eth3d
@@ -35,6 +36,7 @@ from sonde.datasets.statistics import CaptureStatistics, describe, find_depth_ra
 from sonde.datasets.tartanair import open_tartanair
 from sonde.datasets.vkitti2 import open_vkitti2
 from sonde.datasets.zivid import open_zivid
+from sonde.files import explain_absent
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
@@ -56,6 +58,7 @@ __all__ = [
     "describe",
     "drop_rejected",
     "find_depth_range",
+    "find_flat",
     "kb_crop",
     "keep_confident",
     "keep_listed",
@@ -92,6 +95,8 @@ def open_set(
     """
     if format not in DATASETS:
         raise ValueError(f"No dataset format {format!r}; {nearest(format, list(DATASETS))}")
+    if not os.path.lexists(root):
+        raise ValueError(explain_absent(root, f"the folder of a {format} set"))
     if not Path(root).is_dir():
         raise ValueError(f"{root} is not a folder: set data.root to the folder of a {format} set.")
     found = DATASETS[format](Path(root))

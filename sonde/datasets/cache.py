@@ -2,7 +2,8 @@
 
 Each capture is one .npy record in a folder that may be deleted at any time. The name of a record is a hash of
 everything it was made from (files, their sizes and times, limits, image size), so a changed file gets a new record. The
-checksum of a record is compared once per run, so a damaged record is rebuilt.
+checksum of a record is compared once per run, so a damaged record is rebuilt. `records` keeps the folder below its
+bound.
 """
 
 import errno
@@ -21,9 +22,11 @@ import torch
 from jaxtyping import UInt8
 
 from sonde.datasets.contract import Capture, DepthSet
+from sonde.datasets.records import GB, RecordFolder, mark_used
 from sonde.files import atomic_write, resize_image
 from sonde.geometry import scale_intrinsics
 from sonde.renamed import keep_old_names
+from sonde.spelling import Notice
 from sonde.types import DepthArray, MatrixArray
 
 View = tuple[UInt8[np.ndarray, "height width 3"], DepthArray, MatrixArray | None]
@@ -45,6 +48,7 @@ class DecodedSet:
         folder: folder of the records; None decodes every time.
         cover: keep the aspect ratio: image and depth are scaled (depth by nearest neighbour) until they cover
             `image_size`, so that a window of that size can be cropped.
+        bound_gb: largest size of the folder, in 10^9 bytes; None for no bound.
     """
 
     def __init__(
@@ -54,14 +58,20 @@ class DecodedSet:
         folder: Path | str | None = None,
         *,
         cover: bool = False,
+        bound_gb: int | float | None = None,
     ) -> None:
         self.captures = captures
         self.ids = captures.ids
         self.far = captures.limits[1] * captures.unit_m  # metres
         self.image_size = (image_size[0], image_size[1]) if image_size else None
         self.folder = Path(folder) if folder else None
+        self.bound_gb = bound_gb
+        bound = None if bound_gb is None else int(bound_gb * GB)
+        self._records = None if self.folder is None else RecordFolder(self.folder, bound)
         self.cover = cover and image_size is not None
-        self._compared = torch.zeros(len(captures), dtype=torch.bool).share_memory_()  # shared by all workers
+        # Shared by all workers.
+        self._compared = torch.zeros(len(captures), dtype=torch.bool).share_memory_()
+        self._full = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.captures)
@@ -73,14 +83,15 @@ class DecodedSet:
 
     def view(self, index: int) -> View:
         """`read` without the mask. Arrays are memory-mapped: only the parts that are used are read."""
-        if self.folder is None:
+        if self._records is None:
             return _make_view(self._decode(index))
-        record = self.folder / f"{self._name_record(index)}.npy"
+        record = self._records.path / f"{self._name_record(index)}.npy"
         kept = self._load(record, index)
         if kept is not None:
             return kept
         capture = self._decode(index)
-        self._store(record, capture)
+        if not self._full:
+            self._store(record, capture)
         return _make_view(capture)
 
     def _decode(self, index: int) -> Capture:
@@ -104,26 +115,37 @@ class DecodedSet:
         if not sound:
             return None
         self._compared[index] = True
+        mark_used(path)
         matrix = record["intrinsics"][0]
         return record["image"][0], record["depth"][0], None if np.isnan(matrix).any() else np.array(matrix)
 
     def _store(self, path: Path, capture: Capture) -> None:
+        assert self._records is not None
         record = np.zeros(1, _make_dtype(capture))
         record["image"], record["depth"] = capture.image, capture.depth
         record["intrinsics"] = make_unknown_camera() if capture.intrinsics is None else capture.intrinsics
         record["checksum"] = _compute_checksum(record)
+        if not self._records.make_room(record.nbytes):
+            self._stop_storing(
+                f"{self._records.path} holds {self.bound_gb:g} GB of decoded captures, the bound of data.cache_gb: "
+                "those that are not in it are decoded every time. Raise data.cache_gb, or set it to null for no bound."
+            )
+            return
         try:
             with atomic_write(path) as tmp_path:
                 if shutil.disk_usage(path.parent).free < record.nbytes + RESERVE_BYTES:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 np.save(tmp_path, record)
         except OSError as error:
-            warnings.warn(
-                f"Decoded captures cannot be cached in {self.folder} ({error.strerror}): each capture is decoded every "
-                "time. Free some space, or set data.cache to another folder or to null.",
-                stacklevel=2,
+            self._stop_storing(
+                f"Decoded captures cannot be cached in {self._records.path} ({error.strerror}): those that are not in "
+                "it are decoded every time. Free some space, or set data.cache to another folder or to null."
             )
-            self.folder = None
+
+    def _stop_storing(self, reason: str) -> None:
+        """Write no more records in this run, and say why; those that exist are still read."""
+        self._full[0] = True
+        warnings.warn(reason, Notice, stacklevel=3)
 
 
 def scale_to_cover(capture: Capture, size: tuple[int, int]) -> Capture:

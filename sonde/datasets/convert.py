@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
+from glob import has_magic
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from sonde.files import (
     OutputFolder,
     atomic_write,
     check_output,
+    explain_absent,
     list_files,
     read_intrinsics,
     refuse_filled,
@@ -30,10 +32,11 @@ from sonde.files import (
 from sonde.files.clouds import CLOUDS, check_flip
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.files.images import SIDEWAYS
+from sonde.files.patterns import expand_pattern
 from sonde.files.roles import says_depth
 from sonde.geometry import Size, check_camera, turn_intrinsics, unproject
 from sonde.renamed import keep_old_names
-from sonde.spelling import shorten
+from sonde.spelling import quantify, shorten
 from sonde.types import DepthArray, MatrixArray
 
 
@@ -86,10 +89,12 @@ def convert(
             too. With `image` it is turned only by 90 degrees, where only that fits the sizes.
 
     Raises:
-        ValueError: `out` is not empty, nothing could be converted, intrinsics match no capture, `rotated_bits` is
-            outside 0 to 15, `by_time` is not above 0, or another `orientation`.
+        ValueError: a source is missing, `out` is not empty, nothing could be converted, intrinsics match no capture,
+            `rotated_bits` is outside 0 to 15, `by_time` is not above 0, or another `orientation`.
     """
     images, depths, out = Path(images), Path(depths), Path(out)
+    _refuse_missing(images, "a folder, a file or a pattern of colour images")
+    _refuse_missing(depths, "a folder, a file or a pattern of depth maps")
     check_output(out)
     refuse_filled(out)
     description = _describe(depth_scale, rotated_bits, depth_channel, flip, orientation)
@@ -104,6 +109,11 @@ def convert(
     return ConversionResult(written, problems)
 
 
+def find_flat(root: Path, names: Iterable[str]) -> list[str]:
+    """The captures of a converted set that hold only Z, as their camera was not known."""
+    return [name for name in names if np.load(_place_depth(root, name), mmap_mode="r").ndim == 2]
+
+
 def read_cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
     """Intrinsics by a pattern of capture names, from FILE or PATTERN=FILE. FILE alone applies to all captures.
 
@@ -112,6 +122,19 @@ def read_cameras(texts: Iterable[str]) -> dict[str, MatrixArray]:
     """
     pairs = [text.rpartition("=") for text in texts]
     return {pattern or "*": read_intrinsics(path) for pattern, _, path in pairs}
+
+
+def _refuse_missing(source: Path, expected: str) -> None:
+    """Refuse a source that is nowhere; what lies near it is named.
+
+    Raises:
+        ValueError: no such file or folder, or a pattern that stands for nothing.
+    """
+    if has_magic(source.name):
+        if not any(source.parent.glob(source.name)):
+            expand_pattern(str(source))
+    elif not os.path.lexists(source):
+        raise ValueError(explain_absent(source, expected))
 
 
 def _describe(
@@ -154,7 +177,7 @@ def _write_all(source: PairSet, intrinsics: Mapping[str, MatrixArray], partial: 
         _write(partial, capture, matrix)
         written.append(name)
     if not written:
-        raise ValueError(f"None of {len(source.ids)} captures could be converted: {problems[-1]}")
+        raise ValueError(f"None of {quantify(len(source.ids), 'capture')} could be converted: {problems[-1]}")
     folder.check()
     _check_written(partial, written)
     return written
@@ -233,8 +256,8 @@ def _separate(images: Path, depths: Path, colour: set[Path], deep: set[Path]) ->
     # Both sources are the same files: the names must tell some depth maps from some images.
     if shared and ours == theirs and not shared > maps > set():
         raise ValueError(
-            f"{images} and {depths} are the same {len(shared)} files, and their names do not tell colour from depth: "
-            f"give a pattern for each, such as '{_parent_folder(images) / '*_color.png'}' and "
+            f"{images} and {depths} are the same {quantify(len(shared), 'file')}, and their names do not tell colour "
+            f"from depth: give a pattern for each, such as '{_parent_folder(images) / '*_color.png'}' and "
             f"'{_parent_folder(depths) / '*_depth.png'}'."
         )
     left = {path for path in colour if _follow(path) not in maps}

@@ -5,8 +5,9 @@
 
 Every key is optional: depth PNGs that sonde wrote and float maps (.npy, .npz, .exr, .pfm; metres) need no scale.
 `depth_channel` names the channel of an EXR or the array of an .npz. `"orientation": "sensor"` says that depth was not
-turned when EXIF turned the images. Organised clouds (.ply, .pcd) may lie in place of
-the depth maps; `flip` turns their axes. Names may state the role: rgb_0001 belongs to depth_0001.
+turned when EXIF turned the images. Organised clouds (.ply, .pcd) may lie in place of the depth maps, in metres or in
+the unit that a comment of a .ply states; `flip` turns their axes. Names may state the role: rgb_0001 belongs to
+depth_0001.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,21 @@ from pydantic import Field, field_validator
 from sonde.datasets.matching import match_files
 from sonde.datasets.pairs import ImageDepthPair, Orientation, PairSet, Size, list_files
 from sonde.datasets.zivid import fit_grid_intrinsics
-from sonde.files import IMAGE_SUFFIXES, is_camera, read_depth, read_json, read_levels, read_xyz, reading
+from sonde.files import (
+    IMAGE_SUFFIXES,
+    find_near,
+    is_camera,
+    read_depth,
+    read_json,
+    read_levels,
+    read_stated_unit,
+    read_xyz,
+    reading,
+)
 from sonde.files.clouds import CLOUDS, check_flip, holds_cloud
 from sonde.files.depths import READERS, UnknownUnit
 from sonde.renamed import keep_old_names
+from sonde.spelling import shorten
 from sonde.strict import Strict
 from sonde.types import DepthArray, MatrixArray
 from sonde.units import UNITS
@@ -78,8 +90,11 @@ def open_folder(root: Path) -> PairSet:
     description = _read_description(note) if note.is_file() else Description()
     rgb = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
     if rgb is None or not (root / "depth").is_dir():
+        near = [Path(name).name for folder in ("rgb", "depth") for name in find_near(root / folder)[:1]]
+        found = f"; there is {' and '.join(map(shorten, near))}" if near else ""
         raise ValueError(
-            f"{root} holds no pairs: expected a folder named {' or '.join(IMAGE_FOLDERS)}, and a folder named depth."
+            f"{root} holds no pairs: expected a folder named {' or '.join(IMAGE_FOLDERS)}, and a folder named "
+            f"depth{found}."
         )
     images, twice = list_files(rgb, IMAGE_SUFFIXES)
     depths, again = list_depths(root / "depth", description)
@@ -132,8 +147,9 @@ def _decode_cloud(
     path: Path, size: Size, description: Description, matrix: MatrixArray | None
 ) -> tuple[DepthArray, MatrixArray | None]:
     """Depth in the description's unit; and the given intrinsics, or those of the cloud's own grid."""
-    step = np.float32((description.depth_scale or 1.0) / UNITS[description.unit])
-    xyz = read_xyz(path, size, flip=description.flip)
+    scale = description.depth_scale or UNITS[read_stated_unit(path) or "m"]
+    step = np.float32(scale / UNITS[description.unit])
+    xyz = read_xyz(path, size, flip=description.flip, unit_m=scale)
     with reading(path, "export the capture again"):
         if xyz.ndim == 2:
             return xyz.astype(np.float32) * step, matrix

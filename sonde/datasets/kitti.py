@@ -41,6 +41,7 @@ from sonde.datasets.pairs import (
 from sonde.files import read_intrinsics, read_text, reading
 from sonde.geometry import crop_intrinsics, scale_intrinsics
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 from sonde.types import DepthArray, MatrixArray
 
 LIMITS = (0.0, 80.0)
@@ -202,7 +203,8 @@ def _open_as(kind: type[S], layout: str, root: Path) -> S:
         (pairs, problems), tables, decode = _pair_selection(root), (), decode_selected
     if not pairs and not problems:
         raise ValueError(
-            f"{root} has {len(images)} images and {len(depths)} annotated maps of KITTI's drives, but no pair of both: "
+            f"{root} has {quantify(len(images), 'image')} and {quantify(len(depths), 'annotated map')} of KITTI's "
+            f"drives, but no pair of both: "
             f"expected {EXPECTED}."
         )
     return kind(

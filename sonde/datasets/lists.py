@@ -25,7 +25,7 @@ from sonde.datasets.rejects import DepthSubset
 from sonde.files import IMAGE_SUFFIXES, read_text, reading
 from sonde.ids import check_id
 from sonde.renamed import keep_old_names
-from sonde.spelling import shorten
+from sonde.spelling import quantify, shorten
 
 REMEDY = "expected a text with one capture per line, or NYU's splits.mat"
 
@@ -51,13 +51,15 @@ def keep_listed(captures: DepthSet, list_file: Path, part: Part = "test") -> Dep
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(
-            f"{list_file} names {len(names)} captures; {len(missing)} of them are not in {captures.root}, first "
+            f"{list_file} names {quantify(len(names), 'capture')}; {len(missing)} of them "
+            f"{'is' if len(missing) == 1 else 'are'} not in {captures.root}, first "
             f"{shorten(missing[0])!r}: download them, or give the list that belongs to this set."
         )
     chosen = set(found.values())
     if len(chosen) < len(names):
         raise ValueError(
-            f"{list_file} names {len(names)} captures, which match only {len(chosen)} captures of {captures.root}: the "
+            f"{list_file} names {quantify(len(names), 'capture')}, which match only "
+            f"{quantify(len(chosen), 'capture')} of {captures.root}: the "
             "ids of the set are less specific; open the folder for which the list was written."
         )
     return DepthSubset(captures, [index for index, id_ in enumerate(captures.ids) if id_ in chosen])

@@ -29,7 +29,7 @@ from sonde.files.sources import explain_bad_name
 from sonde.geometry import turn_intrinsics, turn_upright
 from sonde.ids import find_fault
 from sonde.renamed import keep_old_names
-from sonde.spelling import make_printable, nearest, shorten
+from sonde.spelling import make_printable, nearest, quantify, shorten
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
 from sonde.units import UNITS
 
@@ -350,7 +350,7 @@ def read_column(path: Path, by: str, ids: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{path} has two entries for {row['capture']!r}, {one!r} and {other!r}: keep one.")
     missing = [name for name in ids if name not in groups]
     if missing:
-        raise ValueError(f"{path} lacks {len(missing)} captures, first {missing[0]!r}: add a row for each.")
+        raise ValueError(f"{path} lacks {quantify(len(missing), 'capture')}, first {missing[0]!r}: add a row for each.")
     return {name: groups[name] for name in ids}
 
 

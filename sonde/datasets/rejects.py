@@ -17,6 +17,7 @@ from sonde.datasets.pseudo import PseudoSet
 from sonde.files import atomic_write, read_lines
 from sonde.ids import CaptureId
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 from sonde.strict import EXACT
 from sonde.types import DepthArray, Space
 
@@ -114,7 +115,8 @@ def drop_rejected(captures: DepthSet, rejected: Path) -> DepthSet:
     indices = [index for index, name in enumerate(captures.ids) if name not in names]
     if names and len(indices) == len(captures):
         raise ValueError(
-            f"{rejected} names {len(names)} captures, first {min(names)!r}, and none of them is in {captures.root}: "
+            f"{rejected} names {quantify(len(names), 'capture')}, first {min(names)!r}, and none of them is in "
+            f"{captures.root}: "
             "it belongs to another set; write it again with `sonde data check --reject`."
         )
     if not indices:
@@ -137,7 +139,8 @@ def keep_confident(captures: DepthSet, minimum: float) -> DepthSet:
     indices = [index for index in range(len(captures)) if (captures.confidence(index) or 0) >= minimum]
     if not indices:
         raise ValueError(
-            f"data.min_confidence={minimum} leaves none of the {len(captures)} labels of {captures.root}: lower it."
+            f"data.min_confidence={minimum} leaves none of the {quantify(len(captures), 'label')} of "
+            f"{captures.root}: lower it."
         )
     return DepthSubset(captures, indices)
 

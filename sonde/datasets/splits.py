@@ -4,6 +4,10 @@ import random
 from collections.abc import Mapping, Sequence
 
 from sonde.recipes import SplitRecipe
+from sonde.spelling import quantify, shorten
+
+SHOWN = 3
+"""Groups that a message names."""
 
 Blocks = list[list[str]]
 """Captures that stay together: a block is one capture, or one group."""
@@ -36,7 +40,7 @@ def split(
     else:
         validation, train = _cut(rest, _resolve_count(recipe.validation, len(ids), "validation"))
     if not train and not whole:
-        raise ValueError(_explain_too_few(len(ids), len(blocks), recipe))
+        raise ValueError(_explain_too_few(ids, recipe, groups))
     parts = {"train": train, "validation": validation, "test": test}
     chosen = {name: {capture for block in part for capture in block} for name, part in parts.items()}
     return {name: [capture for capture in ids if capture in part] for name, part in chosen.items()}
@@ -73,7 +77,8 @@ def _cut(blocks: Blocks, count: int) -> tuple[Blocks, Blocks]:
 def _fold(blocks: Blocks, folds: int, fold: int) -> tuple[Blocks, Blocks]:
     if folds > len(blocks):
         raise ValueError(
-            f"data.split.folds={folds}, but only {len(blocks)} captures or groups are outside test: use {len(blocks)} "
+            f"data.split.folds={folds}, but only "
+            f"{quantify(len(blocks), 'capture or group is', 'captures or groups are')} outside test: use {len(blocks)} "
             "folds or fewer."
         )
     if fold >= folds:
@@ -81,10 +86,23 @@ def _fold(blocks: Blocks, folds: int, fold: int) -> tuple[Blocks, Blocks]:
     return blocks[fold::folds], [block for index, block in enumerate(blocks) if index % folds != fold]
 
 
-def _explain_too_few(captures: int, blocks: int, recipe: SplitRecipe) -> str:
-    held = f"{captures} captures" if blocks == captures else f"{captures} captures in {blocks} groups"
+def _explain_too_few(ids: Sequence[str], recipe: SplitRecipe, groups: Mapping[str, str] | None) -> str:
+    """Why no capture is left for training, and what to set."""
+    verb = "leaves" if len(ids) == 1 else "leave"
+    wanted = f"{verb} none for training with test={recipe.test}, validation={recipe.validation}"
+    fewer = "hold out fewer, such as data.split.test=0.2 data.split.validation=0.1"
+    if groups is None:
+        return (
+            f"{quantify(len(ids), 'capture')} {wanted}: add captures (train, validation and test need at least "
+            f"three), {fewer}, or "
+            "set data.split.validation=0, so that the test set chooses the checkpoint."
+        )
+    names = sorted({groups[name] for name in ids})
+    shown = ", ".join(repr(shorten(name, 60) or ".") for name in names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+    remedy = "add captures of other groups (train, validation and test need one each)" if len(names) < 3 else fewer
     return (
-        f"{held} leave none for training with test={recipe.test}, validation={recipe.validation}: add captures (train, "
-        "validation and test need at least three captures, or three groups), hold out fewer, or set "
-        "data.split.validation=0, so that the test set chooses the checkpoint."
+        f"{quantify(len(ids), 'capture')} in {quantify(len(names), 'group')} {wanted}: all captures of a group "
+        f"stay in one part, and data.split.group={recipe.group} finds {shown}. Either {remedy}; or set "
+        "data.split.group=null: then each capture is placed alone, captures of one group train and test, and the "
+        "scores are better than in a new place."
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from sonde.datasets.contract import DepthSet
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 
 
 class CaptureStatistics(NamedTuple):
@@ -108,7 +109,9 @@ def describe(captures: DepthSet) -> SetStatistics:
         except ValueError as error:
             failed[name] = str(error)
     if not rows:
-        raise ValueError(f"None of {len(failed)} captures can be read: {next(iter(failed.values()), 'there are none')}")
+        raise ValueError(
+            f"None of {quantify(len(failed), 'capture')} can be read: {next(iter(failed.values()), 'there are none')}"
+        )
     found: SetStatistics = {
         "captures": len(rows),
         "unit": captures.unit,

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from sonde.datasets.pairs import PairSet, Size, list_files, match_pairs
-from sonde.files import IMAGE_SUFFIXES, read_xyz, reading
+from sonde.files import IMAGE_SUFFIXES, explain_absent, read_xyz, reading
 from sonde.files.clouds import CLOUDS
 from sonde.files.roles import strip_role
 from sonde.geometry import fit_intrinsics
 from sonde.types import DepthArray, MatrixArray, XYZArray
+from sonde.units import UNITS
 
 LIMITS = (0.0, 10_000.0)
 """Millimetres."""
@@ -35,10 +36,8 @@ def open_zivid(root: Path) -> PairSet:
     """
     for folder in (root / "images", root / "depth"):
         if not folder.is_dir():
-            raise ValueError(
-                f"{folder} does not exist: a Zivid set is images/NAME.png with depth/NAME.npy in mm; "
-                "`sonde data convert` makes one from other layouts."
-            )
+            layout = "images/NAME.png with depth/NAME.npy in mm, a Zivid set"
+            raise ValueError(explain_absent(folder, f"{layout}, which `sonde data convert` makes of other layouts"))
     images, twice = list_files(root / "images", IMAGE_SUFFIXES)
     depths, again = list_files(root / "depth", CLOUDS)
     pairs, problems = match_pairs(*_unify_names(images, depths))
@@ -65,7 +64,7 @@ def _rename(files: dict[str, Path], short: dict[str, str], shared: set[str]) -> 
 
 def read_millimetres(path: Path, size: Size) -> tuple[DepthArray, MatrixArray | None]:
     """Z in mm; and, from a full cloud, the intrinsics of its pixel grid."""
-    xyz = read_xyz(path, size)
+    xyz = read_xyz(path, size, unit_m=UNITS["mm"])
     if xyz.ndim == 2:
         return xyz.astype(np.float32), None
     with reading(path, "export the capture again"):

@@ -134,14 +134,14 @@ def synth(
         "rigs": rigs, "intrinsics": camera.intrinsics(height, width).tolist() if camera else None,
         "sonde": __version__,
     }  # fmt: skip
-    layouts.write_card(out, card)
-    todo = [index for index in range(count) if not _is_written(out, LAYOUTS[layout](index))]
+    place = layouts.arrange(layout, layouts.write_card(out, card)["per_folder"])
+    todo = [index for index in range(count) if not _is_written(out, place(index))]
     done = count - len(todo)
     try:
         with _mapping(workers, len(todo)) as mapped:
             # A pool takes all its jobs at once: a million of them would fill the memory.
             for block in (todo[start : start + BLOCK] for start in range(0, len(todo), BLOCK)):
-                jobs = [_Write(_job(family, seed, i, rigs), out, LAYOUTS[layout](i), height, width) for i in block]
+                jobs = [_Write(_job(family, seed, i, rigs), out, place(i), height, width) for i in block]
                 for _ in mapped(_Write.__call__, jobs):
                     done += 1
                     if progress:

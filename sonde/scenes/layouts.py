@@ -6,6 +6,7 @@ last, so that a depth file means a whole pair.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ from jaxtyping import UInt16
 from sonde.files import atomic_write, read_json
 from sonde.files.cameras import write_intrinsics
 from sonde.geometry import SKY
+from sonde.spelling import shorten
 from sonde.types import DepthArray, MatrixArray, RGBArray, XYZArray
 
 PER_FOLDER = 250
-"""Renders in one scene or drive folder."""
+"""The most renders in one scene or drive folder; so many hold all folders of a set whose card does not say it."""
+FOLDERS = 20
+"""Scenes or drives of a set whose folders are not full: whole ones can then be held out, as of a real set."""
 QUALITY = 92
 """Of JPEG pictures."""
 SAME = ("format", "family", "seed", "size", "rigs")
@@ -43,15 +47,15 @@ def zivid(index: int) -> Pair:
     return Pair(Path("images", f"{name}.png"), Path("depth", f"{name}.npy"), xyz_mm)
 
 
-def nyu(index: int) -> Pair:
+def nyu(index: int, per_folder: int = PER_FOLDER) -> Pair:
     """The BTS sync layout: SCENE/rgb_NNNNN.jpg and SCENE/sync_depth_NNNNN.png, uint16 mm, 0 where unknown."""
-    scene, number = f"scene_{index // PER_FOLDER:04d}", f"{index % PER_FOLDER:05d}"
+    scene, number = f"scene_{index // per_folder:04d}", f"{index % per_folder:05d}"
     return Pair(Path(scene, f"rgb_{number}.jpg"), Path(scene, f"sync_depth_{number}.png"), _millimetres)
 
 
-def driving_stereo(index: int) -> Pair:
+def driving_stereo(index: int, per_folder: int = PER_FOLDER) -> Pair:
     """Half-size folders, DRIVE/NAME in each: uint16 of 1/256 m, 0 where unknown, sky or beyond 250 m."""
-    drive, number = f"drive_{index // PER_FOLDER:04d}", f"{index % PER_FOLDER:06d}"
+    drive, number = f"drive_{index // per_folder:04d}", f"{index % per_folder:06d}"
     left, depth = Path("left-image-half-size", drive), Path("depth-map-half-size", drive)
     return Pair(left / f"{number}.jpg", depth / f"{number}.png", _metres_256)
 
@@ -60,6 +64,20 @@ def folder(index: int) -> Pair:
     """rgb/NAME.jpg and depth/NAME.npy: float32 metres, NaN where unknown; the sky, at SKY, can be learnt from."""
     name = f"{index:06d}"
     return Pair(Path("rgb", f"{name}.jpg"), Path("depth", f"{name}.npy"), _metres)
+
+
+def arrange(layout: str, per_folder: int = PER_FOLDER) -> Callable[[int], Pair]:
+    """A layout of LAYOUTS, with so many renders in each scene or drive; a layout without them stays as it is."""
+    place = LAYOUTS[layout]
+    for divided in (nyu, driving_stereo):
+        if place is divided:
+            return partial(divided, per_folder=per_folder)
+    return place
+
+
+def count_per_folder(count: int) -> int:
+    """Renders in each scene or drive of a new set: FOLDERS of them, or more where they would hold over PER_FOLDER."""
+    return min(PER_FOLDER, max(1, -(-count // FOLDERS)))
 
 
 def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics: MatrixArray) -> None:
@@ -74,8 +92,11 @@ def write(root: Path, pair: Pair, image: RGBArray, depth: DepthArray, intrinsics
         _write_picture(root / pair.depth, encoded, [])
 
 
-def write_card(root: Path, card: dict[str, Any]) -> None:
+def write_card(root: Path, card: dict[str, Any]) -> dict[str, Any]:
     """render.json: how the set was made; and where one camera took it, intrinsics.txt for layouts that know none else.
+
+    Returns:
+        The card as written, with `per_folder`: the renders in each scene or drive. A set goes on as it was begun.
 
     Raises:
         ValueError: the folder holds renders made otherwise, or anything else, so that two sets would be mixed.
@@ -87,10 +108,15 @@ def write_card(root: Path, card: dict[str, Any]) -> None:
     old = read_json(path, dict[str, Any], remedy) if path.exists() else card
     if differing := [f"{key} {old.get(key)!r}, not {card[key]!r}" for key in SAME if old.get(key) != card[key]]:
         raise ValueError(f"{root} holds renders of {'; '.join(differing)}: choose another folder or remove this one.")
+    per_folder = old.get("per_folder", PER_FOLDER) if path.exists() else count_per_folder(card["count"])
+    if not isinstance(per_folder, int) or per_folder < 1:
+        raise ValueError(f"{path}: per_folder is {shorten(per_folder)}, expected a whole number from 1: {remedy}.")
+    card = card | {"per_folder": per_folder}
     with atomic_write(path) as tmp_path:
         tmp_path.write_text(json.dumps(card, indent=1) + "\n")
     if card["intrinsics"] is not None and card["format"] != "zivid":
         write_intrinsics(root / "intrinsics.txt", np.array(card["intrinsics"]))
+    return card
 
 
 def xyz_mm(depth: DepthArray, intrinsics: MatrixArray) -> XYZArray:
