@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import ImageDraw, ImageFont
 
 from sonde import evaluation, files, labelling, models, recipes, scenes, training
 from sonde.datasets import Capture
+from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
 from sonde.runs import open_captures, read_run
+from sonde.training.resuming import read_recorded_recipe, read_state
 from sonde.types import DepthArray, RGBArray
 
 CAPTURES = 58
@@ -63,8 +66,8 @@ def render(output: Path, progress: Callable[[int], None] | None = None) -> Path:
 
 
 def adapt(root: Path, output: Path, listener: training.Listener | None = None) -> Path:
-    """Adapt and score with the recipe `demo`; returns the run folder, a new one at each call."""
-    return training.train("demo", list_overrides(root, output, _choose_folder(output, "run")), listener=listener)
+    """Adapt and score with the recipe `demo`; returns the run folder: a new one, or that of a run that was stopped."""
+    return _train_next(recipes.load("demo", list_overrides(root, output, output / "run")), listener)
 
 
 def list_overrides(root: Path, output: Path, run: Path) -> list[str]:
@@ -84,8 +87,8 @@ def distil(output: Path, show: Show, overrides: list[str] | None = None) -> Dist
         overrides: of the recipe, for both students.
     """
     synthetic = [
-        _render_family(family, output / f"synthetic-{family}", count, SEEDS["synthetic"], show)
-        for family, count in SYNTHETIC.items()
+        _render_family(family, output / f"synthetic-{family}", images, SEEDS["synthetic"], show)
+        for family, images in SYNTHETIC.items()
     ]
     unlabeled = _render_family("road", output / "unlabeled", UNLABELED, SEEDS["unlabeled"], show)
     judges = _render_family("road", output / "judges", JUDGES, SEEDS["judges"], show)
@@ -104,14 +107,14 @@ def distil(output: Path, show: Show, overrides: list[str] | None = None) -> Dist
     return _compare_models(output, runs)
 
 
-def _render_family(family: str, root: Path, count: int, seed: int, show: Show) -> Path:
+def _render_family(family: str, root: Path, images: int, seed: int, show: Show) -> Path:
     height, width = SMALL
 
     def progress(done: int) -> None:
-        show(f"rendering {root.name}", done, count, {})
+        show(f"rendering {root.name}", done, images, {})
 
     return scenes.synth(
-        family, root, count, seed=seed, height=height, width=width, layout="folder", rigs=0, progress=progress
+        family, root, images, seed=seed, height=height, width=width, layout="folder", rigs=0, progress=progress
     )
 
 
@@ -121,13 +124,21 @@ def _train_student(
     recipe = recipes.load("student-distill").model_dump()
     measured = {"format": "folder", "root": str(judges)}
     recipe["data"] |= data | {"measured": measured, "cache": str(output / "cache")}
-    recipe["output_dir"] = str(_choose_folder(output, name.replace(" ", "-")))
-    return training.train(recipe, overrides, listener=partial(show, f"training the {name}"))
+    recipe["output_dir"] = str(output / name.replace(" ", "-"))
+    return _train_next(recipes.load(recipe, overrides), partial(show, f"training the {name}"))
 
 
-def _choose_folder(output: Path, name: str) -> Path:
-    """The first of NAME-1, NAME-2, … that does not exist."""
-    return next(path for path in (output / f"{name}-{number}" for number in range(1, 10_000)) if not path.exists())
+def _train_next(recipe: Recipe, listener: training.Listener | None) -> Path:
+    """Train in the first free one of OUTPUT_DIR-1, OUTPUT_DIR-2, …; a run of this recipe that was stopped goes on."""
+    for number in count(1):
+        run = Path(f"{recipe.output_dir}-{number}")
+        own = recipe.model_copy(update={"output_dir": str(run)})
+        state = read_state(run)
+        if state == "empty":
+            return training.train(own, listener=listener)
+        if state == "stopped" and read_recorded_recipe(run, own) == own:
+            return training.train(own, resume=True, listener=listener)
+    raise AssertionError("numbers do not end")
 
 
 def _compare_models(output: Path, runs: dict[str, Path]) -> Distillation:

@@ -41,6 +41,32 @@ def test_no_baseline_has_more_pixels_close_by(scores, share):
     assert scores[ADAPTED][share] >= max(others), scores
 
 
+def test_a_demo_that_was_stopped_goes_on_and_the_next_one_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    few = ["train.max_steps=3", "train.eval_steps=2", "train.save_steps=2", "model.input_size=[32,64]"]
+    sizes = [
+        "train.per_device_train_batch_size=2",
+        "train.warmup_steps=0",
+        "data.split.test=2",
+        "data.split.validation=2",
+    ]
+    given = demo.list_overrides
+    monkeypatch.setattr(demo, "list_overrides", lambda *places: [*given(*places), *few, *sizes])
+    root = scenes.synth("bench", tmp_path / "bench", 12, seed=demo.SEED, height=48, width=64, workers=1)
+    seen = []
+
+    def stop(done: int, total: int, numbers: dict[str, float]) -> None:
+        seen.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.adapt(root, tmp_path, stop)
+    seen.clear()
+    assert demo.adapt(root, tmp_path, lambda done, total, numbers: seen.append(done)) == tmp_path / "run-1"
+    assert min(seen) > 2
+    assert demo.adapt(root, tmp_path) == tmp_path / "run-2"
+
+
 @pytest.mark.slow
 def test_distilling_leaves_three_rows_and_pictures_and_goes_on_from_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SYNTHETIC", {"room": 2, "road": 2})
