@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MODULES: tuple[str, ...] = tuple(
     "renamed types tensors spelling units strict ids workers options files recipes geometry encoding align maps "
     "losses metrics augment background scenes datasets download unlabeled architectures adapters models features "
-    "prediction baselines protocols runs evaluation report comparison reproduction cards schedules trainer "
-    "training labelling exporting calibration checks doctor online bench demo cli".split()
+    "prediction baselines protocols runs checks evaluation report comparison reproduction cards schedules trainer "
+    "training labelling exporting calibration doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from sonde.datasets import Capture, DepthSet
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 from sonde.types import DepthArray, Prediction
 
 
@@ -86,7 +87,9 @@ def find_indices(captures: DepthSet, ids: Sequence[str]) -> list[int]:
     position = {name: index for index, name in enumerate(captures.ids)}
     absent = [id_ for id_ in ids if id_ not in position]
     if absent:
-        raise ValueError(f"{captures.root} lacks {len(absent)} captures of the run's split, first {absent[0]!r}.")
+        raise ValueError(
+            f"{captures.root} lacks {quantify(len(absent), 'capture')} of the run's split, first {absent[0]!r}."
+        )
     return [position[id_] for id_ in ids]
 
 

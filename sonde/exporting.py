@@ -14,6 +14,7 @@ from transformers import pipeline
 
 from sonde import architectures, cards, files, models
 from sonde.models import DepthModel
+from sonde.models.plain import DECODE, describe_padding
 from sonde.options import takes
 from sonde.options.export import ExportOptions
 from sonde.recipes.words import read_max_depth
@@ -44,8 +45,9 @@ def export(model: str | Path | DepthModel, *, options: ExportOptions) -> Path:
     """
     to = options.to
     if to not in EXPORTERS:
-        raise ValueError(f"No export format {to!r}: {nearest(to, list(EXPORTERS))}")
+        raise ValueError(f"to={to!r} is no export format: {nearest(to, list(EXPORTERS))}")
     folder = options.out or _choose_folder(model.name if isinstance(model, DepthModel) else str(model), to)
+    files.check_output(folder)
     files.refuse_filled(folder, NEW_FOLDER)
     loaded = deepcopy(model) if isinstance(model, DepthModel) else models.load(model, max_depth=options.max_depth)
     original = loaded.cpu().eval()
@@ -181,8 +183,7 @@ def render_card(model: DepthModel, licence: str) -> str:
         answers += f", as a camera of {focal:g} pixels focal length would see it"
     if model.calibration is not None:
         lines += f"\ncalibrated_m = {model.calibration.formula(answer)}"
-    kinds = ((FOCAL, focal is not None), (PADDED, spec.pads), (SMALL, spec.short_side and not spec.input_size))
-    notes = [note.format(step=spec.multiple, side=spec.short_side) for note, holds in kinds if holds]
+    notes = [*([] if focal is None else [FOCAL]), *describe_padding(spec)]
     if bench is not None:
         size = "x".join(map(str, bench.depth.shape[::-1]))
         notes.append(BENCH.format(size=size, kind=BENCHES.get(bench.kind, f"captured empty as {bench.kind}")))
@@ -250,13 +251,6 @@ value = pipe(image)["predicted_depth"].clamp(0, 1)
 low, high = ({per_metre} * pipe.model.config.sonde["encoding"][end] for end in ("min_depth", "max_depth"))
 depth_{unit} = {decode}"""
 
-DECODE = {
-    "inverse": "1 / (value * (1 / low - 1 / high) + 1 / high)",
-    "inverse_notebook": "1 / (value * (1 / low - 1 / high) + 1 / high + {epsilon:g})",
-    "linear": "low + value * (high - low)",
-    "log": "low * (high / low) ** value",
-}
-
 ABOVE_BENCH = """\
 bench = torch.from_numpy(numpy.load(cached_file("{name}", "background.npy")))[None, None]
 bench = torch.nn.functional.interpolate(bench, depth_{unit}.shape, mode="bilinear")[0, 0]
@@ -287,14 +281,6 @@ pipe = pipeline("depth-estimation", model="{name}")
 `image` is a path, a URL or a PIL image; the answer is a (height, width) tensor of its size.{notes} Exported from sonde.
 """
 FOCAL = "`focal` is the camera's own focal length (fx), in pixels of what the network sees."
-PADDED = (
-    "At sides that are multiples of {step} this is sonde's answer to rounding; at others transformers makes the image "
-    "smaller, where sonde pads it and cuts the answer."
-)
-SMALL = (
-    "An image whose short side is below {side} pixels is enlarged to that first: transformers may take a smaller size, "
-    "and then answers otherwise than sonde."
-)
 BENCH = (
     "The bench is `background.npy`, {size} pixels of metres ({kind}), and `background.png` shows it: the image must be "
     "of that camera, where it stood then, at any scale."

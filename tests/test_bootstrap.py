@@ -94,7 +94,7 @@ def test_one_scene_has_no_interval():
 def test_one_image_is_scored_and_told_to_have_no_interval(tmp_path):
     result = evaluation.evaluate(off(3), data=write_bench(tmp_path / "one", 1), ci=95)
     assert result.metrics["mae_mm"] == pytest.approx(3, abs=1e-3) and "ci" not in result.summary()
-    assert result.notes == ["1 images of one scene have no interval: score more scenes."]
+    assert result.notes == ["1 image of one scene has no interval: score more scenes."]
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_the_command_tells_intervals_and_writes_a_report(sonde, root, tmp_path):
     said = sonde(
         "eval", "sonde-tiny", "--protocol", "affine-disparity", "--data", root, "--ci", "95", "-o", tmp_path / "o"
     )
-    assert said.code == 0 and "ci.abs_rel" in said.text and " to " in said.text
+    assert said.code == 0 and "95 % interval" in said.text and " to " in said.text
     html = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
     assert "95 % interval, captures drawn again" in html and html.count('class="capture"') == 5
 

@@ -65,8 +65,8 @@ def test_python_dash_m_is_the_same_program():
     "words,answer",
     [
         ("train lora-zivd", "'lora-zivid'?"),
-        ("train lora-few mdel=x", "'model'?"),
-        ("train lora-few train.learning_rat=1", "'learning_rate'?"),
+        ("train lora-few mdel=x", "did you mean model.name=x?"),
+        ("train lora-few train.learning_rat=1", "did you mean train.learning_rate=1?"),
         ("train lora-few loss.masked_l2=1 --dry-run", "'masked_l1'?"),
         ("train lora-few data.root=nowhere", "nowhere"),
         ("train lora-few data.format=zvid", "'zivid'?"),

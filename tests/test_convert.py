@@ -72,7 +72,7 @@ def test_turned_bits_are_turned_back(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
     sources = (tmp_path / "rgb", tmp_path / "depth")
-    with pytest.raises(ValueError, match=r"None of 1 captures could be converted: .*does not state its unit"):
+    with pytest.raises(ValueError, match=r"None of 1 capture could be converted: .*does not state its unit"):
         convert(*sources, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     convert(*sources, tmp_path / "out", depth_scale=0.001)
@@ -92,7 +92,40 @@ def test_files_left_out_are_listed(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"No image in .*rgb \(3 images\) has the name of a depth map in .* \(0 maps\)"
     ):
-        convert(tmp_path / "rgb", tmp_path / "nowhere", tmp_path / "other", depth_scale=0.001)
+        (tmp_path / "empty").mkdir()
+        convert(tmp_path / "rgb", tmp_path / "empty", tmp_path / "other", depth_scale=0.001)
+
+
+def test_a_wrong_source_names_what_is_near(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    for words, message in (
+        (("rgb", "depht"), r"depht does not exist: expected .* depth maps; did you mean .*/depth\?"),
+        (("rbg", "depth"), r"rbg does not exist: expected .* colour images; did you mean .*/rgb\?"),
+        (("rgb/*.jpg", "depth"), r"rgb/\*\.jpg stands for no file: .*rgb holds 1 .png"),
+        (("rgb", "depht/*.png"), r"depht/\*\.png stands for no file: there is no folder .*depht"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert(tmp_path / words[0], tmp_path / words[1], tmp_path / "out", depth_scale=0.001)
+    convert(tmp_path / "rgb", tmp_path / "depth", tmp_path / "captures", depth_scale=0.001)
+    with pytest.raises(ValueError, match=r"captres does not exist: .* a zivid set; did you mean .*/captures\?"):
+        open_set("zivid", tmp_path / "captres")
+    (tmp_path / "captures" / "depth").rename(tmp_path / "captures" / "depths")
+    with pytest.raises(ValueError, match=r"captures/depth does not exist: .*did you mean .*/depths\?"):
+        open_set("zivid", tmp_path / "captures")
+
+
+def test_a_conversion_without_a_camera_says_what_is_missing(tmp_path: Path, sonde) -> None:
+    write_pair(tmp_path, "a.png", "a.png", plane_depth(24, 32))
+    sources = (tmp_path / "rgb", tmp_path / "depth")
+    said = sonde("data", "convert", *sources, tmp_path / "flat", "--depth-scale", 1e-3, "--json")
+    assert said.code == 0 and "X and Y are missing" in said.json["note"] and "--intrinsics" in said.json["note"]
+    camera = ",".join(str(INTRINSICS[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    words = ("--depth-scale", 1e-3, "--intrinsics", camera, "--json")
+    said = sonde("data", "convert", *sources, tmp_path / "cloud", *words)
+    assert said.code == 0 and "note" not in said.json
+    files.write_intrinsics(tmp_path / "calib.txt", INTRINSICS)
+    said = sonde("data", "convert", *sources, tmp_path / "no", "--intrinsics", tmp_path / "calb.txt")
+    assert said.code == 2 and "calib.txt?" in said.errors
 
 
 def write_mixed(root: Path, *names: str) -> Path:
@@ -121,7 +154,7 @@ def test_no_file_is_paired_with_itself(tmp_path: Path) -> None:
     way_out = r"their names do not tell colour from depth: .*'.*/same/\*_color.png' and '.*/same/\*_depth.png'"
     with pytest.raises(ValueError, match=rf"same and .*same are the same 2 files, and {way_out}"):
         convert(same, same, tmp_path / "out", depth_scale=1e-3)
-    with pytest.raises(ValueError, match=rf"are the same 1 files, and {way_out}"):
+    with pytest.raises(ValueError, match=rf"are the same 1 file, and {way_out}"):
         convert(same / "0.png", same / "0.png", tmp_path / "out", depth_scale=1e-3)
     assert not (tmp_path / "out").exists()
 

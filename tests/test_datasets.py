@@ -149,7 +149,7 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no column 'tyres': did you mean 'tyre'\?"):
         captures.groups("tyres")
     for rows, said in (
-        ("c00,summer\n", "lacks 1 captures, first 'c01'"),
+        ("c00,summer\n", "lacks 1 capture, first 'c01'"),
         ("c00,summer\nc01\n", "row 3 has 1 cells for 2 columns"),
         ("c00,summer\nc01,winter\n../c01,winter\n", r"row 4: the capture '\.\./c01' has an empty part"),
     ):
@@ -167,8 +167,8 @@ def test_groups_come_from_a_table(tmp_path: Path) -> None:
     ("format_", "folder", "message"),
     [
         ("zivvid", "", "No dataset format 'zivvid'; did you mean 'zivid'?"),
-        ("zivid", "nowhere", "nowhere is not a folder"),
-        ("zivid", "", r"images does not exist: a Zivid set is .*sonde data convert"),
+        ("zivid", "nowhere", r"nowhere does not exist: expected the folder of a zivid set"),
+        ("zivid", "", r"images does not exist: expected .* a Zivid set, .*sonde data convert"),
         ("folder", "", "expected a folder named rgb or images"),
         ("driving_stereo", "", "not a DrivingStereo set: expected left-image-half-size with depth-map-half-size"),
         ("nyu", "", "holds no captures in the nyu layout"),

@@ -671,7 +671,7 @@ def test_the_command_in_json_is_one_document(sonde, served, tmp_path):
 
 def test_the_command_lists_every_set(sonde):
     listed = sonde("data", "download", "--list").text
-    assert [name for name in load_known() if f" {name} " not in listed] == []
+    assert [name for name in load_known() if f"\n{name} " not in listed] == []
     assert sonde("data", "download", "--list", "--json").text == format_manifest()
 
 

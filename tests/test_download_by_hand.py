@@ -355,7 +355,7 @@ def test_drives_are_unpacked_into_what_the_reader_takes(sonde, drives, tmp_path)
     said = sonde("data", "download", "driving-stereo", "--from", drives, "-o", out)
     assert said.code == 0, said.errors
     assert f"{out}: 3 captures" in said.text and f"sonde train metric-driving data.root={out}" in said.text
-    assert "right images, which are not needed: 1 files" in said.text
+    assert "right images, which are not needed: 1 file" in said.text
     assert bytes_below(drives) == before
     captures = datasets.open_set("driving_stereo", out)
     assert len(captures) == 3 and {name.partition("/")[0] for name in captures.ids} == {DRIVE}

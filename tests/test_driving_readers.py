@@ -128,7 +128,7 @@ def test_folder_groups_both_cameras_of_a_drive(tmp_path: Path) -> None:
 
 def test_images_alone_are_told_what_is_missing(tmp_path: Path) -> None:
     raw(tmp_path, DRIVE, 1)
-    with pytest.raises(ValueError, match=r"has 1 images and 0 annotated maps .*expected DATE/DRIVE/image_02/data"):
+    with pytest.raises(ValueError, match=r"has 1 image and 0 annotated maps .*expected DATE/DRIVE/image_02/data"):
         open_set("kitti", tmp_path)
 
 
@@ -260,11 +260,11 @@ def test_a_list_keeps_exactly_what_it_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{FRAME}/0000000000\n{FRAME}/0000000009", r"names 2 captures; 1 of them are not in .*first .*0000000009'"),
+        (f"{FRAME}/0000000000\n{FRAME}/0000000009", r"names 2 captures; 1 of them is not in .*first .*0000000009'"),
         (f"{DAY}/{DRIVE} 0 r", r"image_03/0000000000'"),
         ("\n\n", r"list.txt cannot be read \(it names no capture with ground truth\)"),
         (f"{FRAME}/data/0000000000.png None 721.5377", "names no capture with ground truth"),
-        (f"{FRAME}/0000000000\nother/{FRAME}/0000000000", r"names 2 captures, which match only 1 captures of"),
+        (f"{FRAME}/0000000000\nother/{FRAME}/0000000000", r"names 2 captures, which match only 1 capture of"),
     ],
 )
 def test_a_list_that_does_not_fit_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:

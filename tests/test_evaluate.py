@@ -133,7 +133,7 @@ def test_ground_truth_at_ten_metres_is_not_scored_whatever_the_set_allows(root):
 
 def test_nothing_to_score_is_an_error(root):
     np.save(root / "depth" / "c01.npy", np.full((24, 32, 3), np.nan, np.float32))
-    with pytest.raises(ValueError, match=r"None of 1 captures could be scored.*c01"):
+    with pytest.raises(ValueError, match=r"None of 1 capture could be scored.*c01"):
         evaluation.evaluate(ten_millimetres_far, data=root, ids=["c01"])
 
 
@@ -329,7 +329,7 @@ def test_the_fields_golden_case_of_the_wrong_convention():
 
 def test_another_number_of_images_than_the_published_is_told(root):
     result = evaluation.evaluate(ten_millimetres_far, "hypersim", root)
-    assert result.notes[0].startswith("Published numbers under hypersim are of 7387 images")
+    assert result.notes[0].startswith("Published numbers under hypersim are of 7,387 images")
     assert result.notes[0].endswith("these of 5.")
     assert not evaluation.evaluate(ten_millimetres_far, data=root).notes
 

@@ -244,7 +244,7 @@ def test_the_quick_form_is_what_the_recipe_says(monkeypatch):
     assert recipes.list_quick_overrides("fixed-camera")
     seen: list[list[str]] = []
     nothing = training.DryRun("none", 0, 0, None, None, None, "runs/none", data_ready=False)
-    monkeypatch.setattr(training, "dry_run", lambda recipe, overrides: seen.append(overrides) or nothing)
+    monkeypatch.setattr(training, "dry_run", lambda recipe, overrides, check: seen.append(overrides) or nothing)
     result = CliRunner().invoke(app, ["train", "fixed-camera", "--quick", "--dry-run", "seed=3"])
     assert result.exit_code == 0, result.output
     assert seen == [[*recipes.list_quick_overrides("fixed-camera"), "seed=3"]]

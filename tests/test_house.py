@@ -154,6 +154,7 @@ TORCH_FREE = (
     "prediction",
     "prediction.manifest",
     "prediction.savers",
+    "prediction.sheets",
     "prediction.sources",
 )
 """Modules that must import, and work, where torch is not installed: exported models run there."""
@@ -202,7 +203,7 @@ except ValueError as error:
     assert known.startswith("sonde-tiny needs torch") and hub.startswith("owner/network needs torch")
     assert relief.startswith("A relief needs torch")
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"a.depth.png", "a.npy", "a.preview.png", "a.ply"}
+    assert written == {"a.depth.png", "a.npy", "a.npy.json", "a.preview.png", "a.ply"}
 
 
 def test_the_names_of_models_that_need_torch_are_all_found():

@@ -1,6 +1,7 @@
 """Any network of any name answers at the image's size, in a space it can keep."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -352,7 +353,12 @@ def test_an_adapter_refuses_a_base_with_other_weights(tmp_path):
     network.save_pretrained(base)  # pyright: ignore[reportCallIssue]
     spec = ModelSpec("metric", 64, 32, base=str(base), fingerprint=models.fingerprint(network))
     model = DepthModel(add_lora(network, {"r": 2}), spec, "test")
-    models.save(model, tmp_path / "run" / "best")
+    best = tmp_path / "run" / "best"
+    models.save(model, best)
+    assert models.load(tmp_path / "run").spec.base == str(best / "base")
+    # Earlier versions saved no base, and named it by its path.
+    shutil.rmtree(best / "base")
+    (best / "sonde.json").write_text((best / "sonde.json").read_text().replace('"./base"', json.dumps(str(base))))
     assert models.load(tmp_path / "run").spec.base == str(base)
     torch.manual_seed(9)
     AutoModelForDepthEstimation.from_config(small_glpn()).save_pretrained(base)

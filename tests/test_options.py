@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import sonde
 from sonde import cli, labelling
-from sonde.cli.options import with_options
+from sonde.cli.options import spell_options, with_options
 from sonde.options import Options, option, read_info, takes
 from sonde.options.calibrate import CalibrateOptions
 from sonde.options.compare import CompareOptions
@@ -151,7 +151,7 @@ def test_a_wrong_keyword_is_answered_with_the_right_one():
         ({"coats": 0}, "coats=0: expected 1 or more."),
         ({"hours": 0}, "hours=0: expected more than 0."),
         ({"hours": float("nan")}, "hours=nan: expected more than 0."),
-        ({"colour": "rad"}, "No colour 'rad': did you mean 'red'?"),
+        ({"colour": "rad"}, "colour='rad': did you mean 'red'?"),
         ({"size": "5x6"}, "Pair '5x6': expected two whole numbers, such as 3,4."),
     ],
 )
@@ -210,10 +210,10 @@ def test_the_command_line_shows_the_same_options_with_the_same_help_and_defaults
 
 def test_the_command_refuses_what_python_refuses(sonde):
     for words, said in (
-        (["--batch-size", "0"], "batch_size=0: expected 1 or more."),
-        (["--size", "imag"], "No size 'imag': did you mean 'image'?"),
-        (["--shard", "0-8"], "Shard '0-8': expected i/n with i from 0 to n - 1, such as 0/8."),
-        (["--plan", "--total", "0"], "total=0: expected 1 or more."),
+        (["--batch-size", "0"], "--batch-size 0: expected 1 or more."),
+        (["--size", "imag"], "--size imag: did you mean 'image'?"),
+        (["--shard", "0-8"], "--shard 0-8: expected i/n with i from 0 to n - 1, such as 0/8."),
+        (["--plan", "--total", "0"], "--total 0: expected 1 or more."),
         (["--plan", "--days", "0"], "--days 0: expected more than 0."),
     ):
         answer = sonde("label", "sonde-tiny", "images", "out", *words)
@@ -238,3 +238,33 @@ except SystemExit:
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()[-1].split()
     assert "typer" in loaded and not set(HEAVY) & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "typed"),
+    [
+        (
+            ["eval", "MODEL"],
+            "a fit with align='disparity', reported as x+y.",
+            "a fit with --align disparity, reported as x+y.",
+        ),
+        (["eval", "MODEL"], "max_depth_eval=80: expected more.", "--max-depth-eval 80: expected more."),
+        (["eval", "MODEL"], "set data.max_depth_eval=80 or raise data.max_depth.", None),
+        (
+            ["eval", "M", "--depth-scale=2"],
+            "no depth_scale 2: leave depth_scale out.",
+            "no --depth-scale 2: leave --depth-scale out.",
+        ),
+        (["eval", "M"], "its key depth_scale is no number", None),
+        (["predict", "in", "-o", "out"], "out='a b': it holds files.", "-o 'a b': it holds files."),
+        (["label", "M", "I", "O"], "with confidence=False nothing is left.", "with --no-confidence nothing is left."),
+        (
+            ["data", "convert"],
+            "by_time=3: expected the largest difference.",
+            "--by-time 3: expected the largest difference.",
+        ),
+        (["train", "lora-few"], "train.max_steps=0: expected 1.", None),
+    ],
+)
+def test_a_message_names_an_option_as_it_is_typed(words, sentence, typed):
+    assert spell_options(sentence, cli.app, words) == (typed or sentence)

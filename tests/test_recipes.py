@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sonde import recipes
+from sonde import recipes, training
 from sonde.datasets.zivid import LIMITS
 from sonde.recipes import Recipe
 
@@ -145,24 +145,60 @@ def problem(recipe, overrides=None) -> str:
 @pytest.mark.parametrize(
     "override,nearest",
     [
-        ("mdl=sonde-tiny", "model"),
-        ("model.nme=sonde-tiny", "name"),
-        ("data.rot=captures", "root"),
-        ("data.split.tset=3", "test"),
-        ("augment.flips=0.5", "flip"),
-        ("output=runs/x", "output_dir"),
-        ("loss.masked_l1.trm=0.1", "trim"),
+        ("mdl=sonde-tiny", "model.name=sonde-tiny"),
+        ("model.nme=sonde-tiny", "model.name=sonde-tiny"),
+        ("data.rot=captures", "data.root=captures"),
+        ("data.split.tset=3", "data.split.test=3"),
+        ("data.spilt.test=3", "data.split.test=3"),
+        ("data.test=3", "data.split.test=3"),
+        ("augment.flips=0.5", "augment.flip=0.5"),
+        ("output=runs/x", "output_dir=runs/x"),
+        ("loss.masked_l1.trm=0.1", "loss.masked_l1.trim=0.1"),
+        ("max_steps=30", "train.max_steps=30"),
+        ("learning_rate=1e-4", "train.learning_rate=1e-4"),
+        ("r=8", "lora.r=8"),
+        ("rank=8", "lora.r=8"),
+        ("root=captures", "data.root=captures"),
+        ("data=captures", "data.root=captures"),
+        ("model=sonde-tiny", "model.name=sonde-tiny"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(override, nearest):
     message = problem({}, [override])
     assert override.partition("=")[0] in message
-    assert f"{nearest!r}?" in message
+    assert f"did you mean {nearest}?" in message
+
+
+@pytest.mark.parametrize(
+    "override,nearest",
+    [
+        ("train.max_step=30", "train.max_steps=30"),
+        ("train.lr=0.5", "train.learning_rate=0.5"),
+        ("lora.rank=8", "lora.r=8"),
+        ("lora.targets=query", "lora.target_modules=query"),
+    ],
+)
+def test_a_key_of_another_library_is_answered_before_the_data_are_opened(override, nearest):
+    with pytest.raises(ValueError, match=f"Unknown key {override.partition('=')[0]}: did you mean {nearest}"):
+        training.dry_run("lora-few", [override, "data.root=nowhere"])
 
 
 def test_an_unknown_key_of_a_further_part_is_answered_with_the_nearest():
     message = problem({"data": {"also": [{"format": "nyu", "root": "x", "rot": "y"}]}})
-    assert "data.also.0.rot" in message and "'root'?" in message
+    assert "data.also.0.rot" in message and "did you mean data.also.0.root=y?" in message
+
+
+def test_what_is_no_recipe_is_answered_with_what_was_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "captures" / "images").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "mine.yaml").write_text("seed: 1")
+    assert "`sonde train lora-few data.root=captures`" in problem("captures")
+    assert "`sonde train lora-few model.name=model`" in problem("model")
+    assert "`sonde train lora-few model.name=some.ckpt`" in problem("some.ckpt")
+    assert "did you mean 'mine.yaml'?" in problem("mnie.yaml")
+    assert "as in `sonde train lora-few data.root=captures`" in problem("data.root=captures")
 
 
 def test_a_wrong_name_is_answered_with_the_nearest():

@@ -138,9 +138,10 @@ def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(s
     said = sonde("train", FEW, *words)
     run = Path(words[-2].partition("=")[2])
     assert said.code == 2 and "3 steps in a row" in said.errors and "logarithm of depth that is 0" in said.errors
-    assert "--resume continues from the newest checkpoint" in said.errors and "best checkpoint" not in said.errors
+    assert f"`sonde train {run} --resume` continues from the newest checkpoint" in said.errors
+    assert "best checkpoint" not in said.errors
     explained = sonde("doctor", run, "--json").json
-    assert list(explained) == ["step-000001", "step-000002", "step-000003"]
+    assert list(explained) == ["step-000001", "step-000002", "step-000003", "run"]
     first = explained["step-000001"]
     assert "loss log_error takes the logarithm" in first["why"] and "data.min_depth" in first["what_to_do"]
     assert len(first["captures"]) == 2 and first["weights"].endswith("MB in step-000001")
@@ -160,7 +161,7 @@ def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(setting
             return take(self, model, inputs, *more)
 
         patch.setattr(DepthTrainer, "training_step", broken)
-        with pytest.raises(Stopped, match=r"best checkpoint so far.*doctor.*--resume"):
+        with pytest.raises(Stopped, match=r"best checkpoint so far.*doctor.*`sonde train .*/stopped --resume`"):
             training.train(FEW, again)
     run = tmp_path / "stopped"
     assert [box.step for box in boxes(run)] == [4, 5, 6]

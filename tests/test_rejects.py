@@ -73,7 +73,7 @@ def test_a_capture_is_listed_once_with_its_first_fault(tmp_path: Path) -> None:
         ("c00\n", r"rejected.jsonl cannot be read .*: expected lines such as .*capture"),
         ('{"check": "flat"}\n', r"rejected.jsonl cannot be read .*capture.*: expected lines such as"),
         ("[]\n", r"rejected.jsonl cannot be read .*: expected lines such as"),
-        ('{"capture": "elsewhere"}\n', r"names 1 captures, first 'elsewhere', and none of them is in .*another set"),
+        ('{"capture": "elsewhere"}\n', r"names 1 capture, first 'elsewhere', and none of them is in .*another set"),
         ('{"capture": "c00"}\n{"capture": "c01"}\n', r"rejects every capture of .*nothing is left"),
     ],
 )

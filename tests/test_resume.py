@@ -1,6 +1,7 @@
 """A resumed run has the state it had, and follows the recipe it is given now."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from trained_runs import killed_at
 
 from sonde import training
 from sonde.files import lock_folder
+from sonde.runs import resume_command
+from sonde.training import describe_kept
+from sonde.training.resuming import list_checkpoints, read_step
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +178,122 @@ def test_two_writers_do_not_mix(settings, tmp_path):
     with lock_folder(run), pytest.raises(ValueError, match=r"is being written by another sonde \(process \d+ on"):
         training.train(FEW, settings())
     assert not (run / "recipe.yaml").exists()
+
+
+# The command that resumes, and what a resumed run knows by itself.
+
+
+def write_recipe(folder: Path, settings) -> Path:
+    """A recipe of the user's own with all but the captures."""
+    left = [each for each in settings() if not each.startswith(("data.root", "output_dir"))]
+    path = folder / "mine.yaml"
+    path.write_text(training.recipes.dump(training.recipes.load(FEW, left)))
+    return path
+
+
+def test_the_recipe_and_the_folder_are_enough_to_resume(settings, tmp_path, root):
+    mine, run = write_recipe(tmp_path, settings), tmp_path / "run"
+    with killed_at(2):
+        training.train(mine, [f"data.root={root}", "train.learning_rate=3e-4", f"output_dir={run}"])
+    training.train(mine, [f"output_dir={run}", "train.weight_decay=0.25"], resume=True)
+    recipe = training.recipes.load(run)
+    assert (recipe.data.root, recipe.train["learning_rate"], recipe.train["weight_decay"]) == (str(root), 3e-4, 0.25)
+    assert json.loads((run / "origin.json").read_text()) == {
+        "recipe": str(mine),
+        "overrides": [
+            f"data.root={root}",
+            "train.learning_rate=3e-4",
+            f"output_dir={run}",
+            "train.weight_decay=0.25",
+        ],
+    }
+
+
+def test_what_is_given_now_counts_more_and_the_fixed_settings_are_still_checked(settings, tmp_path, root):
+    mine, where = write_recipe(tmp_path, settings), f"output_dir={tmp_path / 'run'}"
+    with killed_at(2):
+        training.train(mine, [f"data.root={root}", where])
+    with pytest.raises(ValueError, match=r"run: ema changed from None to a decay"):
+        training.train(mine, [where, "ema=0.9"], resume=True)
+    with pytest.raises(ValueError, match="nowhere"):
+        training.train(mine, [where, "data.root=nowhere"], resume=True)
+
+
+def test_a_folder_that_was_moved_is_resumed_where_it_is(settings, tmp_path):
+    with killed_at(2):
+        training.train(FEW, settings())
+    moved = Path(shutil.move(tmp_path / "run", tmp_path / "moved"))
+    assert training.train(moved, resume=True) == moved
+    assert (moved / "best").is_dir() and not (tmp_path / "run").exists()
+
+
+def test_another_recipe_takes_nothing_from_the_run(settings, tmp_path):
+    with killed_at(2):
+        training.train(FEW, settings())
+    with pytest.raises(ValueError, match="data/zivid"):
+        training.train("lora-zivid", [f"output_dir={tmp_path / 'run'}"], resume=True)
+
+
+def test_a_run_that_is_there_is_answered_with_both_ways_on(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with killed_at(2):
+        training.train(FEW, settings("output_dir=the run"))
+    again = r"a run that stopped after step 2: `sonde train 'the run' --resume` continues it; .*output_dir=the run-2"
+    for recipe in ("the run", FEW):
+        with pytest.raises(ValueError, match=again):
+            training.train(recipe, ["output_dir=the run"])
+    training.train("the run", resume=True)
+    with pytest.raises(
+        ValueError, match=r"holds a finished run: `sonde train 'the run' --resume train\.max_steps=STEPS` gives"
+    ):
+        training.train("the run")
+
+
+def test_folds_are_resumed_together(settings, tmp_path):
+    folds = tmp_path / "run"
+    with killed_at(2):
+        training.train(FEW, settings("data.split.folds=2"))
+    command = shlex.join(["sonde", "train", FEW, "--resume", f"output_dir={folds}"])
+    assert resume_command(folds / "fold-0") == resume_command(folds) == command
+    assert describe_kept(FEW, settings()) == f"Complete checkpoints are kept: `{command}` goes on from the newest."
+
+
+def test_processes_of_torchrun_are_started_again_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert resume_command(tmp_path) == f"torchrun --nproc-per-node 2 -m sonde train {tmp_path} --resume"
+
+
+def test_a_signal_tells_what_is_kept_and_how_to_go_on(settings, tmp_path):
+    assert describe_kept(FEW, settings()) == "No checkpoint was complete yet: give the same command again."
+    with killed_at(2):
+        training.train(FEW, settings())
+    expected = f"`sonde train {tmp_path / 'run'} --resume` goes on from the newest."
+    assert describe_kept(FEW, settings()) == f"Complete checkpoints are kept: {expected}"
+
+
+def test_doctor_says_where_a_run_stopped_and_how_it_goes_on(settings, tmp_path, sonde):
+    run = tmp_path / "run"
+    with killed_at(3):
+        training.train(FEW, settings())
+    said = sonde("doctor", run)
+    assert said.text.startswith("The run did not finish: it stopped at step 3 of 4, and no process holds it; ")
+    newest = read_step(list_checkpoints(run)[-1])
+    assert f"complete checkpoint is of step {newest};" in said.text
+    assert said.text.endswith(f"Next: `sonde train {run} --resume`\n")
+    about = sonde("doctor", run, "--json").json["run"]
+    assert (about["phase"], about["step"], about["checkpoint"], about["steps"]) == ("stopped", 3, newest, 4)
+    with lock_folder(run):
+        assert "and process" in sonde("doctor", run).text
+    training.train(run, resume=True)
+    assert sonde("doctor", run).text.startswith("The run is finished, at step 4 of 4; last written at 20")
+
+
+HELD = ("choose=null", "data.split.test=1", "data.split.validation=1")
+
+
+@pytest.mark.parametrize("name", ["lora-few", "demo"])
+def test_ten_steps_train_a_packaged_recipe(settings, tmp_path, name):
+    left = [each for each in settings() if not each.startswith(("train.", "output_dir"))]
+    run = training.train(name, [*left, "train.max_steps=10", f"output_dir={tmp_path / 'run'}", *HELD])
+    assert (run / "best" / "adapter_model.safetensors").is_file() and len(training.plan_lr(run).rates) == 10

@@ -211,7 +211,10 @@ def test_a_schedule_of_ones_own_is_one_assignment_and_is_judged_like_ours(monkey
         (["train.lr_scheduler_type=cyclic"], "train.warmup_steps=0"),
         (["train.lr_scheduler_type=poly", "train.lr_scheduler_kwargs.powr=2"], "powr"),
         (["train.lr_scheduler_type=poly", "train.lr_scheduler_kwargs=2"], "names and values"),
-        (["train.lr_scheduler_type=one_cycle", "train.warmup_steps=80", "train.max_steps=80"], "none of the run's 80"),
+        (
+            ["train.lr_scheduler_type=one_cycle", "train.warmup_steps=80", "train.max_steps=80"],
+            "a run of 80 steps is too short for its rise",
+        ),
         (["train.lr_scheduler_type=glp", "train.warmup_steps=0", "train.lr_scheduler_kwargs.a=1"], "glp with .*a=1"),
         (
             ["train.lr_scheduler_type=cyclic", "train.lr_scheduler_kwargs.cycle_momentum=true", "train.warmup_steps=0"],

@@ -101,7 +101,7 @@ def test_a_student_of_a_non_commercial_teacher_says_so(words):
         (["model.encoding=inverse"], "trains metric depth"),
         (["loss.silog=1.0"], "compares logarithms"),
         (["data.measured=null"], "not judged by its teacher"),
-        (["data.root=nowhere"], "nowhere is not a folder"),
+        (["data.root=nowhere"], "nowhere does not exist"),
         (["data.fit=crop", "model.input_size=null"], "needs model.input_size"),
         (["model.encoder=facebook/dinov2-small"], "model.size"),
     ],

@@ -21,7 +21,7 @@ from sonde.evaluation import Evaluation, Interval, means, read_evaluation
 from sonde.options import takes
 from sonde.options.compare import CompareOptions
 from sonde.renamed import warn_once
-from sonde.spelling import escape_markdown, nearest
+from sonde.spelling import escape_markdown, nearest, quantify
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Comparison:
         tables: dict[str, dict[str, Cells]] = {}
         rules = "under the other's rules" if self.settings else "under the same rules"
         if not self.refused:
-            tables[f"{self.images} images that both scored, {rules}"] = self._list_differences()
+            tables[f"{quantify(self.images, 'image')} that both scored, {rules}"] = self._list_differences()
         if self.ablation is not None:
             start: Cells = {"value": self.ablation.start, "effect": None, "low": None, "high": None, "change": self.one}
             steps = {f"{number} {step.name}": step.cells() for number, step in enumerate(self.ablation.steps, 1)}
@@ -209,7 +209,9 @@ def _weigh(one: Evaluation, other: Evaluation) -> tuple[dict[str, str], list[str
         )
     alone = [len(_ids_of(one) - _ids_of(other)), len(_ids_of(other) - _ids_of(one))]
     if any(alone):
-        notes.append(f"{alone[0]} images of the first and {alone[1]} of the second are not shared, and left out.")
+        notes.append(
+            f"{quantify(alone[0], 'image')} of the first and {alone[1]} of the second are not shared, and left out."
+        )
     return settings, notes
 
 

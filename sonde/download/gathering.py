@@ -13,6 +13,7 @@ from sonde.download.archives import list_names, refuse_broken
 from sonde.download.registry import ARCHIVES, BroughtFile, Entry, Source, without_suffix
 from sonde.files import reading
 from sonde.renamed import keep_old_names
+from sonde.spelling import quantify
 
 OPENED = ".opened"
 """Temporary folder for the archives in an archive, below the set's folder."""
@@ -113,7 +114,7 @@ def gather(entry: Entry, files: Iterable[FoundFile], only: str) -> GatherResult:
             skipped[piece.kind.what] = skipped.get(piece.kind.what, 0) + 1
         elif piece.kind.do in ("links", "open") or fnmatch(piece.name, only):
             pieces.append(piece)
-    left_out = [f"{what}, which are not needed: {count} files" for what, count in skipped.items()]
+    left_out = [f"{what}, which are not needed: {quantify(count, 'file')}" for what, count in skipped.items()]
     left_out += [f"no files of the set: {len(unknown)}, first {unknown[0]}"] if unknown else []
     return GatherResult(sorted(pieces, key=lambda piece: ORDER.index(piece.kind.do)), left_out, problems)
 

@@ -20,7 +20,7 @@ from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
-from sonde.spelling import nearest
+from sonde.spelling import nearest, quantify
 from sonde.unlabeled import Images
 
 __all__ = ["ENGINES", "FORMATS", "Job", "LabelPlan", "LabelResult", "label", "load_teacher", "plan", "prepare"]
@@ -100,7 +100,8 @@ def _label_rest(job: Job, teacher: DepthModel, progress: Progress | None) -> Non
         if error.errno != errno.ENOSPC:
             raise
         raise ValueError(
-            f"The disk of {job.out} is full after {done} of {total} images, which are safe: free some space and give "
+            f"The disk of {job.out} is full after {done} of {quantify(total, 'image')}, which are safe: free some "
+            f"space and give "
             "the same command again; it goes on from there."
         ) from None
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -133,6 +134,19 @@ def _make_row(done: Done) -> dict[str, list[int]]:
     return {"chunk": [done.chunk], "labels": [done.labels], "rejected": [done.rejected]}
 
 
+@contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Discard what is written to this process's stderr, by C++ too."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 def _start_ray() -> None:
     import logging
 
@@ -142,10 +156,12 @@ def _start_ray() -> None:
     # Without these two Ray warns of a change to come, and of arguments that sonde keeps alive.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
-    else:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    # Ray's C++ reports on stderr that it has read the second.
+    with _mute_stderr():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -28,7 +28,7 @@ from sonde import __version__, files
 from sonde.models import DepthModel
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
-from sonde.spelling import shorten
+from sonde.spelling import quantify, shorten
 from sonde.strict import EXACT
 from sonde.types import Space
 from sonde.unlabeled import Images
@@ -245,7 +245,7 @@ def read_part(job: Job, chunk: int) -> list[bytes]:
         if wrong is not None:
             raise ValueError(f"line {wrong} is not what `sonde label` writes")
         if len(lines) != len(job.members(chunk)):
-            raise ValueError(f"it has {len(lines)} lines for {len(job.members(chunk))} images")
+            raise ValueError(f"it has {quantify(len(lines), 'line')} for {quantify(len(job.members(chunk)), 'image')}")
     return lines
 
 
@@ -351,7 +351,7 @@ def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     """What differs between two jobs, in words; versions may differ, and the name of equal weights."""
     differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before[name] != now[name]]
     if before["images"] != now["images"]:
-        differences.append(f"{before['images']['count']} images, not these {now['images']['count']}")
+        differences.append(f"{quantify(before['images']['count'], 'image')}, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.
     then = {**now["teacher"], **before["teacher"]}
     if then["weights"] != now["teacher"]["weights"]:

@@ -19,6 +19,7 @@ from sonde.labelling.request import choose_batch_size, load_teacher, prepare
 from sonde.models import DepthModel
 from sonde.options import takes
 from sonde.options.label import LabelOptions, PlanOptions
+from sonde.spelling import quantify
 from sonde.unlabeled import Images, open_images
 
 SAMPLE = 4096
@@ -92,7 +93,9 @@ def plan(model: DepthModel | str | Path, images: Images | str | Path, *, options
         job = prepare(teacher, _draw_sample(source), folder, options=small)
         seen = _measure(job, teacher, options.seconds, options.workers or os.cpu_count() or 1)
     if not seen.labels:
-        raise ValueError(f"None of {seen.images} images of {source.root} could be labelled, first: {seen.reason}.")
+        raise ValueError(
+            f"None of {quantify(seen.images, 'image')} of {source.root} could be labelled, first: {seen.reason}."
+        )
     return _forecast(seen, options, teacher.name, _describe_conditions(seen, job, teacher))
 
 

@@ -13,7 +13,7 @@ from sonde.options import takes
 from sonde.options.reproduce import ReproduceOptions
 from sonde.reproduction.location import find_sources
 from sonde.reproduction.published import Published, read_rows
-from sonde.spelling import nearest
+from sonde.spelling import nearest, quantify
 from sonde.types import DepthArray
 
 
@@ -69,7 +69,7 @@ class Reproduction:
         close = abs(observed - paper) <= tolerance * (1 + 1e-9)
         verdict = "reproduced" if close else "not reproduced"
         if self.row.images not in (None, len(scored.rows)):
-            verdict = f"of {len(scored.rows)} images, not {self.row.images}"
+            verdict = f"of {quantify(len(scored.rows), 'image')}, not {self.row.images}"
         return ScoreCheck(paper, observed, tolerance, verdict)
 
 
@@ -111,6 +111,7 @@ def reproduce(
         align=row.align,
         out=options.out,
         keep=options.keep,
+        check=options.check,
         watch=evaluation.watchers(gallery.add, _count_captures(row.images, progress)),
     )
     made = Reproduction(name, row, [], scored)
