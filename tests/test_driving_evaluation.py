@@ -222,7 +222,7 @@ def write_kitti(root: Path) -> Path:
     image = root / "2011_09_26" / drive / "image_02" / "data" / "0000000005.png"
     depth = root / "train" / drive / "proj_depth" / "groundtruth" / "image_02" / "0000000005.png"
     levels = np.random.default_rng(0).integers(3 * 256, 90 * 256, (375, 1242)).astype(np.uint16)
-    for path, array in ((image, np.zeros((375, 1242, 3), np.uint8)), (depth, levels)):
+    for path, array in ((image, picture(5, 375, 1242)), (depth, levels)):
         path.parent.mkdir(parents=True)
         Image.fromarray(array).save(path, compress_level=1)
     return root

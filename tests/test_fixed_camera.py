@@ -192,7 +192,7 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
     )
     model = models.load(made)
     assert (made / "best" / "adapter_config.json").is_file() and model.background is not None
-    assert model.spec.head == "pixels" and model.spec.base == str(base)
+    assert model.spec.head == "pixels" and model.spec.base == str(made / "best" / "base")
     assert np.mean(errors(model, root)) < 0.02
 
 

@@ -153,7 +153,7 @@ def test_another_end_of_the_protocol_has_another_name(sonde, roads, checkpoint):
     assert (whole["protocol"], near["protocol"]) == ("driving-stereo", "driving-stereo+20m")
     assert near["metrics"]["rmse_m"] != whole["metrics"]["rmse_m"]
     said = sonde("eval", checkpoint, *words[:-1], "--max-depth-eval", 0)
-    assert said.code == 2 and "max_depth_eval=0" in said.errors
+    assert said.code == 2 and "--max-depth-eval 0" in said.errors
 
 
 def test_weights_to_go_on_from_win_over_the_recipes_own_network(roads, checkpoint, tmp_path):
