@@ -12,7 +12,7 @@ Show = Callable[[int, int, dict[str, float]], None]
 """Called with what is done, the total, and the newest numbers by name."""
 
 LOSSES = {"loss": "train loss", "eval_loss": "validation loss"}
-"""The newest loss is told by the first of these names that is known."""
+"""Names of a loss in the log; the bar shows the first that is there."""
 METRICS = {
     "eval_mae_mm": ("MAE", "mm"),
     "eval_mae_cm": ("MAE", "cm"),

@@ -107,7 +107,7 @@ class RecordFolder:
     """A folder of records with a bound, as one process writes to it.
 
     Records that this run uses stay: those used before it began leave, the least recently used first. A run whose
-    captures exceed the bound therefore keeps a part of them, and does not write all of them anew in every epoch.
+    captures exceed the bound therefore keeps a part of them, and does not write all of them again in every epoch.
 
     Args:
         path: the folder; need not exist.

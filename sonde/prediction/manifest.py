@@ -296,7 +296,7 @@ def _list_loose(document: Manifest) -> set[str]:
 
 
 def _check_units(out: Path, known: Manifest, stated: Statement) -> None:
-    """Refuse files of a kind of which the folder holds some in another unit."""
+    """Refuse a kind of file that the folder already holds in another unit."""
     theirs = _list_kinds(known)
     for kind, ours in stated.get("files", {}).items():
         if theirs.get(kind, ours)["unit"] != ours["unit"]:
