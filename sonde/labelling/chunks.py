@@ -28,8 +28,10 @@ from sonde import files
 from sonde.files.safely import describe_fault
 from sonde.labelling import quality
 from sonde.labelling.job import Job, LabelLine, RejectedLine, write_whole
+from sonde.labelling.views import predict_views
 from sonde.models import DepthModel, check_finite
 from sonde.renamed import keep_old_names
+from sonde.tensors import Depth
 from sonde.types import DepthArray, RGBArray
 
 OF_ONE_FILE = (
@@ -181,11 +183,7 @@ def _predict_all(job: Job, model: DepthModel, items: Iterator[ImageTask]) -> Ite
 @torch.inference_mode()
 def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
     """Fill in depth, confidence and sky of a batch of images that the network sees at one size."""
-    device = model.mean.device
-    inputs = [model.prepare(_make_tensor(item.rgb, device)) for item in batch if item.rgb is not None]
-    pixels = torch.cat(inputs).contiguous(memory_format=torch.channels_last)
-    raw = quality.predict_raw(model, pixels)
-    agreed = quality.measure_confidence(model, pixels, raw).tolist() if job.options.confidence else None
+    raw, agreed = _predict_raw(job, model, batch)
     for number, item in enumerate(batch):
         one = raw[number : number + 1]
         seen = model.spec.image_size(*item.size)
@@ -202,6 +200,19 @@ def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
             share = quality.measure_sky(one[0, : seen[0], : seen[1]].cpu().numpy())
             item.sky = None if share is None else round(share, 4)
         item.rgb = None
+
+
+def _predict_raw(job: Job, model: DepthModel, batch: list[ImageTask]) -> tuple[Depth, list[float] | None]:
+    """Raw output of a batch, and the confidence of each image where the job asks for it."""
+    images = [_make_tensor(item.rgb, model.mean.device) for item in batch if item.rgb is not None]
+    if job.options.views:
+        # One by one: images of one input size may differ in their own, and the time is the network's.
+        seen = [predict_views(model, image, job.options.views) for image in images]
+        raw, agreed = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        return raw, agreed.tolist()
+    pixels = torch.cat([model.prepare(image) for image in images]).contiguous(memory_format=torch.channels_last)
+    raw = quality.predict_raw(model, pixels)
+    return raw, quality.measure_confidence(model, pixels, raw).tolist() if job.options.confidence else None
 
 
 def _make_tensor(rgb: RGBArray, device: torch.device) -> Tensor:

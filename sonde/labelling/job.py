@@ -105,6 +105,8 @@ class JobDocument(TypedDict):
     size: str
     format: str
     confidence: bool
+    views: NotRequired[list[float | int]]
+    """Only where labels are averaged."""
     chunk: int
     batch_size: int
     shards: int
@@ -330,7 +332,9 @@ def write_whole(path: Path, mark: str = "") -> Iterator[Path]:
 
 def _make_document(job: Job) -> JobDocument:
     options = job.options
+    views: dict[str, list[float | int]] = {"views": list(options.views)} if options.views else {}
     return {
+        **views,
         "teacher": job.teacher,
         "preprocessing": job.preprocessing,
         "encoding": None if job.encoding is None else dict(job.encoding),
@@ -349,7 +353,7 @@ def _make_document(job: Job) -> JobDocument:
 
 def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     """What differs between two jobs, in words; versions may differ, and the name of equal weights."""
-    differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before[name] != now[name]]
+    differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before.get(name) != now.get(name)]
     if before["images"] != now["images"]:
         differences.append(f"{quantify(before['images']['count'], 'image')}, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.
@@ -371,6 +375,7 @@ COMPARED = (
     "size",
     "format",
     "confidence",
+    "views",
     "chunk",
     "batch_size",
     "shards",

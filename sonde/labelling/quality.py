@@ -41,13 +41,19 @@ def measure_confidence(model: DepthModel, pixels: Float[Tensor, "b 3 H W"], raw:
     size = choose_mirror_size(model, int(pixels.shape[-2]), int(pixels.shape[-1]))
     small = pixels if size == tuple(pixels.shape[-2:]) else _resize(pixels, size)
     mirrored = predict_raw(model, small.flip(-1).contiguous(memory_format=torch.channels_last)).flip(-1)
-    label, other = (
-        _remove_plane(_resize(values[:, None], size)[:, 0, 1:-1, 1:-1].double()) for values in (raw, mirrored)
-    )
+    label, other = (_resize(values[:, None], size)[:, 0] for values in (raw, mirrored))
+    return explain_share(label, other).float().cpu()
+
+
+def explain_share(label: Depth, other: Depth) -> PerImage:
+    """R² of two maps of one size without their outermost pixels and the plane that fits each best; float64.
+
+    A map without relief agrees with nothing: 0.
+    """
+    label, other = (_remove_plane(values[:, 1:-1, 1:-1].double()) for values in (label, other))
     together = (label * other).mean((1, 2)).clamp_min(0)
     explained = together.square() / (label.square().mean((1, 2)) * other.square().mean((1, 2)))
-    # A map without relief gives 0 / 0: it agrees with nothing.
-    return explained.nan_to_num(0).float().cpu()
+    return explained.nan_to_num(0)  # 0 / 0
 
 
 def choose_mirror_size(model: DepthModel, height: int, width: int) -> tuple[int, int]:

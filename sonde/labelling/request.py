@@ -7,6 +7,7 @@ import torch
 from sonde.cards import find_licence
 from sonde.labelling.chunks import FORMATS
 from sonde.labelling.job import Job, JobTeacher, describe_preprocessing
+from sonde.labelling.views import check_views
 from sonde.models import DepthModel, hash_weights, load
 from sonde.options import takes
 from sonde.options.label import LabelOptions
@@ -71,6 +72,7 @@ def _check(model: DepthModel, options: LabelOptions) -> None:
     number, count = options.shard
     if not 0 <= number < count:
         raise ValueError(f"Shard {number}/{count}: expected i/n with i from 0 to n - 1, such as 0/{max(count, 1)}.")
+    check_views(model, options.views)
     if model.spec.canonical_focal is not None:
         raise ValueError(
             f"{model.name} needs the focal length of each image for metres (model.canonical_focal), and images to "

@@ -125,10 +125,13 @@ class DepthModel(nn.Module):
             "(model.canonical_focal): metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
         )
 
-    def prepare(self, rgb: Image) -> Float[Tensor, "b 3 H W"]:
-        """The network's input: resized (bicubic, antialiased) or padded, and standardised."""
+    def prepare(self, rgb: Image, size: tuple[int, int] | None = None) -> Float[Tensor, "b 3 H W"]:
+        """The network's input: resized (bicubic, antialiased) or padded, and standardised.
+
+        `size` (height, width) replaces the size that the network usually sees; its sides are multiples that it takes.
+        """
         height, width = rgb.shape[-2:]
-        size = self.spec.network_size(height, width)
+        size = size or self.spec.network_size(height, width)
         if size != (height, width) and self.spec.pads:
             # Right and below, so that intrinsics stay valid; by the edge, since mirroring fails on small images.
             rgb = functional.pad(rgb, (0, size[1] - width, 0, size[0] - height), mode="replicate")

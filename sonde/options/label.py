@@ -1,5 +1,6 @@
 """The options of `sonde label`, of `sonde.label` and of `labelling.plan`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sonde.options import Options, max_depth_option, option
@@ -15,6 +16,8 @@ MOST_LABELS = 10**12
 """Images of a job: more than there are in the world."""
 LONGEST_JOB = 1_000_000
 """Hours: a century."""
+LEAST_VIEW, MOST_VIEW = 0.25, 4.0
+"""Sizes of the network's input, as shares of its usual one."""
 LONGEST_SHARD = 40
 """Characters of i/n."""
 DAY = 86_400
@@ -33,6 +36,24 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def parse_views(text: str) -> tuple[float, ...]:
+    """The sizes in `0.75,1,1.25`, as shares of the usual one.
+
+    Raises:
+        ValueError: no numbers, or one outside LEAST_VIEW to MOST_VIEW.
+    """
+    try:
+        views = tuple(float(word) for word in text.split(",")) if text else ()
+    except ValueError:
+        views = (0.0,)
+    if any(not LEAST_VIEW <= view <= MOST_VIEW for view in views):
+        raise ValueError(
+            f"--views {shorten(text)}: expected sizes from {LEAST_VIEW:g} to {MOST_VIEW:g} times the usual one, such "
+            "as 0.75,1,1.25."
+        )
+    return views
+
+
 @dataclass(frozen=True)
 class TeacherOptions(Options):
     """How the teacher predicts: what a job and the plan of a job share."""
@@ -49,6 +70,13 @@ class TeacherOptions(Options):
         most=MOST_IMAGES,
     )
     confidence: bool = option(True, "Also predict each image mirrored, and record how well the two agree.")
+    views: Sequence[int | float] = option(
+        (),
+        "Average each label over these sizes of the network's input, each also mirrored: 0.75,1,1.25. Then the "
+        "confidence says how well they agree.",
+        parse=parse_views,
+        shown="none",
+    )
     workers: int | None = option(
         None,
         "Threads that decode and encode; by default one for each core.",
