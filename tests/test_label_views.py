@@ -77,15 +77,17 @@ def test_labels_of_views_say_so_and_are_another_job(tmp_path):
         labelling.label(model, tmp_path / "photos", tmp_path / "out", views="1")
 
 
-@pytest.mark.parametrize("text", ["0", "1,x", "9"])
-def test_a_view_that_cannot_be_is_one_sentence(text):
-    with pytest.raises(ValueError, match=r"--views .*expected sizes from 0\.25 to 4 times"):
-        labelling.label("sonde-tiny", "photos", "out", views=text)
+@pytest.mark.parametrize("given", ["0", "1,x", "9", "", (100.0,), ()])
+def test_a_view_that_cannot_be_is_one_sentence(given, tmp_path):
+    model = models.load(saved("glpn", tmp_path / "network"))
+    files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
+    with pytest.raises(ValueError, match=r"views=.*expected sizes from 0\.25 to 4 times"):
+        labelling.label(model, tmp_path / "photos", tmp_path / "out", views=given)
 
 
 def test_a_network_that_sees_images_at_their_own_size_takes_only_their_mirror(tmp_path):
     model = models.load(saved("glpn", tmp_path / "network"))
     files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
-    with pytest.raises(ValueError, match="sees images at their own size; give --views 1"):
+    with pytest.raises(ValueError, match="sees images at their own size: give views=1"):
         labelling.label(model, tmp_path / "photos", tmp_path / "out", views=(0.5, 1))
     assert labelling.label(model, tmp_path / "photos", tmp_path / "out", views=(1,)).labels == 1

@@ -72,7 +72,8 @@ def _check(model: DepthModel, options: LabelOptions) -> None:
     number, count = options.shard
     if not 0 <= number < count:
         raise ValueError(f"Shard {number}/{count}: expected i/n with i from 0 to n - 1, such as 0/{max(count, 1)}.")
-    check_views(model, options.views)
+    if options.views is not None:
+        check_views(model, options.views)
     if model.spec.canonical_focal is not None:
         raise ValueError(
             f"{model.name} needs the focal length of each image for metres (model.canonical_focal), and images to "

@@ -40,18 +40,27 @@ def parse_views(text: str) -> tuple[float, ...]:
     """The sizes in `0.75,1,1.25`, as shares of the usual one.
 
     Raises:
-        ValueError: no numbers, or one outside LEAST_VIEW to MOST_VIEW.
+        ValueError: no numbers, or one that `check_view_sizes` refuses.
     """
     try:
-        views = tuple(float(word) for word in text.split(",")) if text else ()
+        views = tuple(float(word) for word in text.split(","))
     except ValueError:
         views = (0.0,)
-    if any(not LEAST_VIEW <= view <= MOST_VIEW for view in views):
+    check_view_sizes(views, text)
+    return views
+
+
+def check_view_sizes(views: Sequence[int | float], given: object) -> None:
+    """Refuse sizes outside LEAST_VIEW to MOST_VIEW; the message names what was `given`.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    if not views or any(not LEAST_VIEW <= view <= MOST_VIEW for view in views):
         raise ValueError(
-            f"--views {shorten(text)}: expected sizes from {LEAST_VIEW:g} to {MOST_VIEW:g} times the usual one, such "
+            f"views={shorten(given)!r}: expected sizes from {LEAST_VIEW:g} to {MOST_VIEW:g} times the usual one, such "
             "as 0.75,1,1.25."
         )
-    return views
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,11 @@ class TeacherOptions(Options):
         most=MOST_IMAGES,
     )
     confidence: bool = option(True, "Also predict each image mirrored, and record how well the two agree.")
-    views: Sequence[int | float] = option(
-        (),
+    views: Sequence[int | float] | None = option(
+        None,
         "Average each label over these sizes of the network's input, each also mirrored: 0.75,1,1.25. Then the "
         "confidence says how well they agree.",
         parse=parse_views,
-        shown="none",
     )
     workers: int | None = option(
         None,
