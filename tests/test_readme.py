@@ -5,6 +5,7 @@ The French README says the same, and every link of both and of docs/ leads somew
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,28 @@ def test_the_readmes_commands_run_in_its_order(home, sonde):
     ran = [line for line in COMMANDS if line.startswith("sonde ") and not line.startswith(ELSEWHERE)]
     assert len(ran) >= 10
     for line in ran:
-        extra = " ".join(words for start, words in SHORT.items() if line.startswith(start))
-        count = re.sub(r"-n \d+", "-n 2", line)
-        said = sonde(*shlex.split(f"{count} {extra}")[1:])
+        said = sonde(*shorten_command(line))
         assert said.code == 0, f"{line}: {said.errors} {said.text}"
     assert any((home / "depth-of-photos").iterdir())
+
+
+def shorten_command(line: str) -> list[str]:
+    """A command of the README as words after `sonde`, with what keeps it short here."""
+    extra = " ".join(words for start, words in SHORT.items() if line.startswith(start))
+    return shlex.split(f"{re.sub(r'-n [0-9]+', '-n 2', line)} {extra}")[1:]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run_in_a_fresh_clone_with_its_own_environment(home, tmp_path_factory):
+    clone = tmp_path_factory.mktemp("clone") / "sonde"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    subprocess.run(["make", "-s", "setup"], cwd=clone, check=True, stdout=subprocess.DEVNULL)
+    for line in COMMANDS:
+        if line.startswith("sonde ") and not line.startswith((*ELSEWHERE, "sonde bench", "sonde data synth")):
+            words = [clone / ".venv" / "bin" / "sonde", *shorten_command(line)]
+            ended = subprocess.run(words, cwd=home, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            assert ended.returncode == 0, f"{line}: {ended.stderr}"
+            assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr, line
 
 
 def test_the_readmes_make_targets_exist():
