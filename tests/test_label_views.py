@@ -75,6 +75,8 @@ def test_labels_of_views_say_so_and_are_another_job(tmp_path):
     assert plain.labels == 2 and 0 < float(np.abs(one - other).max()) < 1
     with pytest.raises(ValueError, match="views"):
         labelling.label(model, tmp_path / "photos", tmp_path / "out", views="1")
+    with pytest.raises(ValueError, match=r"views none, not \[1\.0\]"):
+        labelling.label(model, tmp_path / "photos", tmp_path / "plain", views="1")
 
 
 @pytest.mark.parametrize("given", ["0", "1,x", "9", "", (100.0,), ()])

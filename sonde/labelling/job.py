@@ -332,9 +332,7 @@ def write_whole(path: Path, mark: str = "") -> Iterator[Path]:
 
 def _make_document(job: Job) -> JobDocument:
     options = job.options
-    views: dict[str, list[float | int]] = {"views": list(options.views)} if options.views else {}
-    return {
-        **views,
+    document: JobDocument = {
         "teacher": job.teacher,
         "preprocessing": job.preprocessing,
         "encoding": None if job.encoding is None else dict(job.encoding),
@@ -349,11 +347,16 @@ def _make_document(job: Job) -> JobDocument:
         "images": {"count": len(job.images), "ids": job.images.digest()},
         "versions": {"sonde": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }
+    if options.views is not None:
+        document["views"] = list(options.views)
+    return document
 
 
 def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     """What differs between two jobs, in words; versions may differ, and the name of equal weights."""
-    differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before.get(name) != now.get(name)]
+    differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before[name] != now[name]]
+    if before.get("views") != now.get("views"):
+        differences.append(f"views {before.get('views', 'none')}, not {now.get('views', 'none')}")
     if before["images"] != now["images"]:
         differences.append(f"{quantify(before['images']['count'], 'image')}, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.
@@ -375,7 +378,6 @@ COMPARED = (
     "size",
     "format",
     "confidence",
-    "views",
     "chunk",
     "batch_size",
     "shards",
