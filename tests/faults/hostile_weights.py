@@ -258,7 +258,8 @@ def _adapters() -> list[Case]:
         "base-of-control-characters": "\x1b]0;x\x07",
     }
     for fault, base in bases.items():
-        make = after(run, changed_json("run/best/sonde.json", base=base))
+        # The base that lies beside an adapter is taken before the one that the document names.
+        make = after(run, lambda: shutil.rmtree("run/best/base"), changed_json("run/best/sonde.json", base=base))
         found.append(Case(f"weights/adapter/{fault}", make, load("run"), "either" if not base else "refused", ""))
     return found
 
