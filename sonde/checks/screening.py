@@ -1,7 +1,7 @@
 """Whether a set may train or score: some checks on a few captures, in seconds, before any network is loaded.
 
-What is certain is refused, what is likely is told, and the run records both. The table SCREENS says for each check how
-many of the captures must have the fault.
+A certain fault is refused, a likely one is a warning, and the run records both. The table SCREENS says for each check
+how many of the captures must have the fault.
 """
 
 import json

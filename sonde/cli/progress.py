@@ -60,6 +60,7 @@ def bar(task: str, quiet: bool = False) -> Iterator[Show]:
 
         try:
             yield show
+        # No half a bar stands above an error. After Ctrl-C it stays and says how far the work came.
         except Exception:
             progress.live.transient = True
             raise

@@ -7,6 +7,7 @@ import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 from sonde import files
@@ -52,7 +53,7 @@ def _is_weights_address(name: str) -> bool:
 
 
 def list_models(folder: Path) -> list[str]:
-    """The paths of the models and runs directly in a folder, sorted; a run that has not finished is among them."""
+    """The paths of the models and runs directly in a folder, sorted, runs that are not finished too."""
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry.path) for entry in entries if entry.name[0] != "." and entry.is_dir()]
@@ -104,8 +105,8 @@ def explain_folder(folder: Path) -> str:
     shown = shorten(folder)
     if (folder / RECIPE).is_file():
         return (
-            f"{shown} is a run that has not finished: it has no best/ yet; `sonde train {shown} --resume` goes on from "
-            "its newest checkpoint."
+            f"{shown} is an unfinished run: it has no best/ yet; `sonde train {quote(str(folder))} --resume` continues "
+            "from its newest checkpoint."
         )
     if folds := sorted(path.name for path in folder.glob("fold-*") if (path / "best").is_dir()):
         number = quantify(len(folds), "fold")
