@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sonde.training import train as train
 
 MODULES: tuple[str, ...] = tuple(
-    "renamed types tensors spelling units strict ids workers options files recipes geometry encoding align maps "
-    "losses metrics augment background scenes datasets download unlabeled architectures adapters models features "
-    "prediction baselines protocols runs checks evaluation report comparison reproduction cards schedules trainer "
-    "training labelling exporting calibration doctor online bench demo cli".split()
+    "renamed types tensors spelling units strict ids workers overlap extras options files recipes geometry encoding "
+    "align maps losses metrics augment background scenes datasets download unlabeled architectures adapters models "
+    "features prediction baselines protocols runs checks evaluation report comparison reproduction cards schedules "
+    "trainer training labelling exporting calibration doctor online bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 
@@ -49,8 +49,16 @@ VERBS = {
 
 
 def __getattr__(name: str) -> object:
-    if name in VERBS:
-        return getattr(import_module(f"sonde.{VERBS[name]}"), name)
-    if name in MODULES:
-        return import_module(f"sonde.{name}")
-    raise AttributeError(f"sonde has no {name!r}")
+    if name not in VERBS and name not in MODULES:
+        raise AttributeError(f"sonde has no {name!r}")
+    from sonde.extras import explain_missing, pause_collection
+
+    try:
+        with pause_collection():
+            found = import_module(f"sonde.{VERBS.get(name, name)}")
+            return getattr(found, name) if name in VERBS else found
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error, f"sonde.{name}")
+        if missing is None:
+            raise
+        raise missing from error

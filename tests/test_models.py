@@ -66,7 +66,7 @@ def test_every_family_answers_at_the_images_own_size(saved, family):
 
 
 def test_a_batch_answers_as_its_images_do_alone(saved):
-    model = models.load(saved("glpn"))
+    model = models.load_network(saved("glpn"))
     batch = torch.rand(2, 3, 64, 96)
     together = model(batch).depth
     alone = torch.cat([model(batch[:1]).depth, model(batch[1:]).depth])
@@ -146,7 +146,7 @@ def test_a_saved_model_comes_back_with_its_meaning(tmp_path):
     spec = ModelSpec("metric", 64, 32, encoding=ENCODINGS["log"](0.5, 2.0).to_dict(), unit="mm", input_size=(64, 96))
     model = DepthModel(built(small_glpn()), spec, "test").eval()
     models.save(model, tmp_path / "whole")
-    again = models.load(tmp_path / "whole")
+    again = models.load_network(tmp_path / "whole")
     assert again.spec == spec
     image = torch.rand(1, 3, 64, 96)
     assert torch.equal(model(image).depth, again(image).depth)
@@ -217,7 +217,7 @@ def test_an_official_checkpoint_gives_the_same_network(tmp_path):
     network = built(architectures.depth_anything("small"))
     path = tmp_path / "depth_anything_v2_vits.pth"
     torch.save(official_of(network), path)
-    model = models.load(path)
+    model = models.load_network(path)
     assert model.space == "disparity"
     for name, value in network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], value), name
@@ -234,7 +234,7 @@ def test_a_metric_checkpoint_takes_its_range_from_its_name():
 def test_a_metric_checkpoint_of_unknown_range_is_told_it(tmp_path):
     network = built(architectures.depth_anything("small", max_depth=20))
     torch.save({"model": official_of(network), "epoch": 3}, tmp_path / "my_metric_vits.pth")
-    model = models.load(tmp_path / "my_metric_vits.pth", max_depth=10.5)
+    model = models.load_network(tmp_path / "my_metric_vits.pth", max_depth=10.5)
     assert (model.space, models.find_max_depth(model)) == ("metric", 10.5)
     image = torch.rand(1, 3, 56, 56)
     torch.testing.assert_close(model.read(model.network(image), 56), network(image).predicted_depth * 10.5 / 20)
@@ -578,7 +578,7 @@ def test_tensors_of_another_config_are_told_with_their_file(tmp_path):
 
 def test_an_added_reader_is_asked_before_all_others(tmp_path, monkeypatch):
     def read(source: models.ModelSource) -> DepthModel:
-        return models.load("sonde-tiny", init=source.init)
+        return models.load_network("sonde-tiny", init=source.init)
 
     monkeypatch.setitem(models.READERS, "mine", models.Reader(lambda source: source.path.suffix == ".mine", read))
     assert models.load(tmp_path / "a.mine").name == str(tmp_path / "a.mine")
@@ -590,7 +590,7 @@ def test_the_former_names_still_work_with_one_warning():
     from sonde import renamed
 
     renamed._WARNED.clear()
-    model = models.load("sonde-tiny")
+    model = models.load_network("sonde-tiny")
     with pytest.warns(FutureWarning, match=r"DepthModel\.meaning is now called DepthModel\.spec"):
         assert model.meaning is model.spec
     with pytest.warns(FutureWarning, match="find_max_depth"):

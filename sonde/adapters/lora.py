@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor, nn
 
+from sonde.adapters.quick import QuickLinear, draw_kept
 from sonde.adapters.settings import LoraSettings
 from sonde.adapters.spelling import choose_targets, respell_settings
 from sonde.align import fit_affine
@@ -50,6 +50,8 @@ def add_lora(network: nn.Module, lora: Mapping[str, object], head: tuple[str, ..
     for module in adapted.modules():
         if isinstance(module, LoraLayer):
             _replace_dropout(module)
+        if type(module) is Linear:
+            module.__class__ = QuickLinear
     return adapted
 
 
@@ -88,20 +90,13 @@ def _replace_dropout(layer: LoraLayer) -> None:
 
 
 class QuickDropout(nn.Dropout):
-    """Dropout that draws 16 bits per element on a CPU: torch's own draw runs on one core, 5 % of a training step.
-
-    torch's generator gives the seed, so that a resumed run draws the same masks; the rate is rounded to 1/65536.
-    """
+    """Dropout that draws 16 bits per element on a CPU, see `draw_kept`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero elements at random and scale the rest, as `nn.Dropout` does."""
         if not self.training or input.device.type != "cpu" or self.p in (0, 1):
             return super().forward(input)
-        count, seed = input.numel(), int(torch.empty((), dtype=torch.int64).random_())
-        # Each 64-bit draw serves four elements, as four signed 16-bit integers.
-        draws = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
-        kept = torch.from_numpy(draws).view(input.shape) >= round(self.p * 2**16) - 2**15
-        return input * kept.to(input.dtype).mul_(1 / (1 - self.p))
+        return input * draw_kept(input, self.p).mul_(1 / (1 - self.p))
 
 
 def freeze_norms(network: nn.Module) -> None:

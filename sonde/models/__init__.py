@@ -17,6 +17,8 @@ from sonde.models.calibration import (
     holds_only_calibration,
     read_calibration,
 )
+from sonde.models.described import DescribedModel
+from sonde.models.exported import GRAPH, SUFFIXES, ExportedModel, describe_export, hash_files
 from sonde.models.inputs import as_array, as_camera
 from sonde.models.loading import (
     READERS,
@@ -26,12 +28,16 @@ from sonde.models.loading import (
     Reader,
     is_weight_file,
     load,
+    load_network,
     refuse_unknown,
 )
+from sonde.models.placement import PRECISIONS, RUNTIMES, Placement, choose_device
+from sonde.models.sessions import KEY, SESSIONS
 from sonde.models.spec import IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import aliases
 
 if TYPE_CHECKING:
+    from sonde.models.bridge import as_network, check_image_size
     from sonde.models.building import build
     from sonde.models.decoding import decode_as
     from sonde.models.hashing import fingerprint, hash_weights
@@ -54,33 +60,48 @@ __all__ = [
     "CALIBRATION",
     "CANDIDATES",
     "FAMILIES",
+    "GRAPH",
     "IMAGENET",
+    "KEY",
     "KINDS",
     "PLAIN",
+    "PRECISIONS",
     "READERS",
+    "RUNTIMES",
+    "SESSIONS",
+    "SUFFIXES",
     "WEIGHTS",
     "WEIGHT_FILES",
     "Calibration",
     "DepthModel",
+    "DescribedModel",
+    "ExportedModel",
     "Family",
     "ModelSource",
     "ModelSpec",
     "PixelDepth",
+    "Placement",
     "Reader",
     "answer_evenly",
     "as_array",
     "as_camera",
+    "as_network",
     "build",
     "check_finite",
+    "check_image_size",
+    "choose_device",
     "decode_as",
     "deepen",
+    "describe_export",
     "describe_use",
     "find_max_depth",
     "fingerprint",
+    "hash_files",
     "hash_weights",
     "holds_only_calibration",
     "is_weight_file",
     "load",
+    "load_network",
     "load_strictly",
     "make_image_processor",
     "make_pixel_depth",
@@ -100,8 +121,10 @@ NEEDS_TORCH: dict[str, str] = {
     "Family": "network",
     "PixelDepth": "pixels",
     "answer_evenly": "start",
+    "as_network": "bridge",
     "build": "building",
     "check_finite": "network",
+    "check_image_size": "bridge",
     "decode_as": "decoding",
     "deepen": "start",
     "describe_use": "plain",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from transformers import AutoModelForDepthEstimation, PreTrainedConfig
 
 from sonde import architectures
-from sonde.models.loading import load
+from sonde.models.loading import load_network
 from sonde.models.network import DepthModel, read_spec
 from sonde.models.start import calibrate_head, reinit_head
 
@@ -38,7 +38,7 @@ def build(
             raise ValueError("model.encoder and model.max_depth need random weights: set model.init=random.")
         if released is None:
             raise ValueError(f"Depth Anything V2 {size} was never released: set model.init=random and model.encoder.")
-        return load(released)
+        return load_network(released)
     model = _draw(architectures.depth_anything(size, max_depth=max_depth), max_depth, f"Depth Anything V2 {size}")
     if encoder is not None:
         architectures.load_encoder(model.network.backbone, encoder)

@@ -63,7 +63,8 @@ class Calibration:
         if isinstance(answer, NUMPY):
             ends = None if self.limits is None else self._to_line(np.array(self.limits)).tolist()
             return self._apply(answer.astype(np.float64), ends).astype(answer.dtype)
-        return self._apply(answer.double(), self._line_limits()).to(answer.dtype)
+        exact = (answer.cpu() if answer.device.type == "mps" else answer).double()  # Apple's GPUs have no float64
+        return self._apply(exact, self._line_limits()).to(answer)
 
     def _apply(self, x: Array, ends: list[float] | None) -> Array:
         line = self.scale * (_log(x.clip(1e-6)) if self.kind == "log-affine" else x) + self.shift

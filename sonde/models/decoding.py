@@ -2,13 +2,16 @@
 
 from copy import copy
 from dataclasses import replace
+from typing import TypeVar
 
 from sonde.encoding import ENCODINGS, list_decoders
-from sonde.models.network import DepthModel
+from sonde.models.described import DescribedModel
 from sonde.spelling import nearest
 
+M = TypeVar("M", bound=DescribedModel)
 
-def decode_as(model: DepthModel, name: str) -> DepthModel:
+
+def decode_as(model: M, name: str) -> M:
     """The same network and range, its values in [0, 1] decoded by an encoding that encodes as its own does.
 
     `inverse_notebook` gives the published notebook's millimetres for a model that was taught `inverse`, and `inverse`

@@ -13,16 +13,21 @@ from dataclasses import replace
 from importlib.util import find_spec
 from math import isclose
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sonde import files
 from sonde.encoding import check_max_depth
+from sonde.models.attaching import attach_files
 from sonde.models.calibration import CALIBRATION, holds_only_calibration, read_calibration
+from sonde.models.exported import GRAPH, SUFFIXES, ExportedModel, read_exported
 from sonde.models.naming import ALTERNATIVES, SHIPPED, WEIGHT_FILES, explain_folder, explain_unknown, is_hub_id
+from sonde.models.placement import RUNTIMES, check_device, choose_device, choose_precision, may_have_gpu
 from sonde.models.spec import BASE, BESIDE, SPEC, ModelSpec, spec_from_json
-from sonde.spelling import shorten
+from sonde.spelling import nearest, shorten
 
 if TYPE_CHECKING:
+    import sonde.models.described
     import sonde.models.network
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -46,6 +51,9 @@ class ModelSource(NamedTuple):
     init: str = "pretrained"
     calibrated: bool = True
     max_depth: float | int | None = None
+    device: str = "cpu"
+    precision: str | None = None
+    runtime: str | None = None
 
     @property
     def path(self) -> Path:
@@ -65,43 +73,148 @@ class Reader(NamedTuple):
 
     accepts: Callable[[ModelSource], bool]
     """Whether a name is of this kind; it looks at the name and at which files exist, and opens none."""
-    read: "Callable[[ModelSource], sonde.models.network.DepthModel]"
+    read: "Callable[[ModelSource], sonde.models.described.DescribedModel]"
     """The model, in evaluation mode."""
     needs_torch: bool = True
 
 
 def load(
-    name: str | Path, *, init: str = "pretrained", calibrated: bool = True, max_depth: float | int | None = None
-) -> "sonde.models.network.DepthModel":
+    name: str | Path,
+    *,
+    init: str = "pretrained",
+    calibrated: bool = True,
+    max_depth: float | int | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    runtime: str | None = None,
+) -> "sonde.models.described.DescribedModel":
     """Load a depth model by its name, in evaluation mode.
 
     Args:
         name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (an adapter or a whole network), a folder of
-            `sonde calibrate`, an official `depth_anything_*.pth` (also as `.safetensors`), or a `.ckpt` of GLPDepth's
-            scripts. `FILE?version=v1` or `v2` says which Depth Anything a file holds whose name does not.
+            `sonde calibrate`, an official `depth_anything_*.pth` (also as `.safetensors`), a `.ckpt` of GLPDepth's
+            scripts, or an `.onnx` or `.xml` of `sonde export`. `FILE?version=v1` or `v2` says which Depth Anything a
+            file holds whose name does not.
         init: `random` keeps the architecture and draws new weights from torch's generator.
         calibrated: whether to apply a calibration that lies beside the weights.
         max_depth: metres at which a GLPDepth `.ckpt` or a metric Depth Anything file ends, which no file holds; None
             reads them from its name, if that contains kitti (80), nyu (10), hypersim (20) or vkitti (80). Any other
             model must end at this value by itself.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, the fastest of them that is present.
+        precision: `fp32`, `bf16` or `fp16` of the network's arithmetic; `auto` is bf16 on a CUDA device, else fp32.
+            By default fp32, and of an exported file its own.
+        runtime: what runs the network: `torch`, `onnx`, `openvino`, or `auto`, the fastest that has it on this device.
+            By default a network runs in torch, and an exported file by the runtime that it is made for.
+
+    Returns:
+        A `DepthModel`, which is a torch module; an `ExportedModel` where the network runs without torch.
 
     Raises:
-        ValueError: no model of that name, a broken file, or a `max_depth` that contradicts the model.
+        ValueError: no model of that name, a broken file, a `max_depth` that contradicts the model, a device that is
+            not there, or a runtime that does not have the model.
     """
     if max_depth is not None:
         check_max_depth(max_depth)
-    source = ModelSource(str(name), init, calibrated, max_depth)
+    check_device(device)
+    choose_precision(precision or "fp32", device)
+    if runtime not in (None, "auto", *RUNTIMES):
+        raise ValueError(f"runtime={runtime!r}: {nearest(str(runtime), ['auto', *RUNTIMES])}")
+    source = ModelSource(str(name), init, calibrated, max_depth, device, precision, runtime)
+    model = _open(source)
+    if max_depth is not None:
+        _check_end(model, max_depth)
+    if isinstance(model, ExportedModel):
+        if precision not in (None, "auto", model.placement.precision):
+            raise ValueError(
+                f"precision={precision}: {source.name} computes in {model.placement.precision}, as it was exported; "
+                "leave it out."
+            )
+        return model
+    chosen = choose_device(device)
+    network = _as_network(model).eval()
+    network.place(chosen, choose_precision(precision or "fp32", chosen))
+    return network
+
+
+def load_network(
+    name: str | Path,
+    *,
+    init: str = "pretrained",
+    calibrated: bool = True,
+    max_depth: float | int | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+) -> "sonde.models.network.DepthModel":
+    """`load` for what needs the network itself, such as training: in torch.
+
+    Raises:
+        ValueError: as `load`; or an exported file.
+    """
+    return _as_network(
+        load(name, init=init, calibrated=calibrated, max_depth=max_depth, device=device, precision=precision)
+    )
+
+
+def _as_network(model: "sonde.models.described.DescribedModel") -> "sonde.models.network.DepthModel":
+    from sonde.models.network import DepthModel
+
+    if not isinstance(model, DepthModel):
+        raise ValueError(f"{model.name} is an exported file, and this needs a network: give the model it was made of.")
+    return model
+
+
+def _open(source: ModelSource) -> "sonde.models.described.DescribedModel":
+    """The model of a source, not yet on its device."""
     kind = find_kind(source)
     _refuse_absent(source, kind)
     reader = READERS[kind]
-    if reader.needs_torch and find_spec("torch") is None:
-        raise ValueError(f"{source.name} needs torch, which is not installed: install it with `pip install torch`.")
+    exported = _read_graph(source, kind) if reader.needs_torch else None
+    if exported is not None:
+        return exported
+    if reader.needs_torch:
+        if find_spec("torch") is None:
+            raise ValueError(f'{source.name} needs torch, which is not installed: pip install "sonde[train]".')
+        choose_device(source.device)  # a device that is not there is told before the weights are read
     with _opening(source, kind):
         model = reader.read(source)
     model.name = source.name
-    if max_depth is not None:
-        _check_end(model, max_depth)
     return model
+
+
+def _read_graph(source: ModelSource, kind: str) -> ExportedModel | None:
+    """The graph that lies beside the weights of a network, where it is to run instead of torch.
+
+    Raises:
+        ValueError: a runtime was asked for, and there is no graph for it.
+    """
+    if kind in PASSED_ON:
+        return None
+    folder = {"shipped": WEIGHTS, "folder": source.path}.get(kind)
+    graph = None if folder is None or source.init != "pretrained" else folder / GRAPH
+    if graph is None or not graph.is_file():
+        if source.runtime not in ("onnx", "openvino"):
+            return None
+        raise ValueError(
+            f"runtime={source.runtime}: {source.name} has no file for it; make one with `sonde export "
+            f"{quote(source.name)} --to {source.runtime}`, and give that file."
+        )
+    if not _wants_graph(source):
+        return None
+    model = read_exported(graph, source.device, source.runtime, name=source.name)
+    if model.fits_weights():
+        return model if folder is None or not source.calibrated else attach_files(model, folder, calibrated=True)
+    if source.runtime == "auto":
+        return None  # the weights were changed after the graph was made: they decide
+    raise ValueError(f"{graph} belongs to other weights than those beside it: remove it, or export the model again.")
+
+
+def _wants_graph(source: ModelSource) -> bool:
+    if source.runtime is None:
+        return find_spec("torch") is None
+    if source.runtime != "auto":
+        return source.runtime != "torch"
+    on_cpu = source.device == "cpu" or (source.device == "auto" and not may_have_gpu())
+    return on_cpu and source.precision in (None, "fp32", "auto")
 
 
 @contextmanager
@@ -157,6 +270,8 @@ def refuse_unknown(name: str | Path) -> None:
 def _refuse_absent(source: ModelSource, kind: str) -> None:
     if kind == "folder" and not (source.path / "config.json").exists():
         raise ValueError(explain_folder(source.path))
+    if kind == "exported" and not source.path.exists():
+        raise ValueError(files.explain_absent(source.name, "a file that `sonde export` wrote"))
     if kind == "weights" and not source.path.exists():
         name = source.name if source.version is None else source.path
         raise ValueError(files.explain_absent(name, "an official depth_anything_*.pth or a GLPDepth .ckpt"))
@@ -167,7 +282,7 @@ def is_weight_file(name: str | Path) -> bool:
     return ModelSource(str(name)).path.suffix in WEIGHT_FILES
 
 
-def _check_end(model: "sonde.models.network.DepthModel", max_depth: float | int) -> None:
+def _check_end(model: "sonde.models.described.DescribedModel", max_depth: float | int) -> None:
     own = model.max_depth
     if own is None:
         kind = "does not end at one depth" if model.spec.space == "metric" else "is relative and has no depth in metres"
@@ -179,34 +294,32 @@ def _check_end(model: "sonde.models.network.DepthModel", max_depth: float | int)
 
 
 def _read_hub(source: ModelSource) -> "sonde.models.network.DepthModel":
-    from sonde.models.reading import attach_files, read_hub
+    from sonde.models.reading import read_hub
 
     return attach_files(read_hub(source.name, source.init, ALTERNATIVES), source.path, calibrated=False)
 
 
 def _read_folder(source: ModelSource) -> "sonde.models.network.DepthModel":
-    from sonde.models.reading import attach_files, read_folder
+    from sonde.models.reading import read_folder
 
     model = read_folder(source.path, source.init)
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
-def _read_calibrated_base(source: ModelSource) -> "sonde.models.network.DepthModel":
+def _read_calibrated_base(source: ModelSource) -> "sonde.models.described.DescribedModel":
     """The model that a folder's calibration names, calibrated; a local one by its path relative to the folder."""
-    from sonde.models.reading import attach_files
-
     base = read_calibration(source.path).base
     if base is None:
         raise ValueError(f"{source.path} holds a calibration but no model: move it beside the weights it belongs to.")
     # normpath, not resolve: a link in the path must not change what `..` means.
     beside = Path(os.path.normpath(source.path / base))
     name = beside if base != "sonde-tiny" and beside.exists() else base
-    model = load(name, init=source.init, calibrated=False, max_depth=source.max_depth)
+    model = _open(source._replace(name=str(name), calibrated=False))
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
 def _read_adapter(source: ModelSource) -> "sonde.models.network.DepthModel":
-    from sonde.models.reading import attach_adapter, attach_files
+    from sonde.models.reading import attach_adapter
 
     spec = _read_adapter_spec(source.path)
     beside = source.path / BASE
@@ -220,7 +333,7 @@ def _read_adapter(source: ModelSource) -> "sonde.models.network.DepthModel":
             f"{source.path} is an adapter and does not fit random weights: load its base with random weights instead, "
             f"model.name={name}."
         )
-    base = load(name, max_depth=spec.base_max_depth if is_weight_file(name) else None)
+    base = load_network(name, max_depth=spec.base_max_depth if is_weight_file(name) else None)
     model = attach_adapter(base, spec, source.path)
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
@@ -233,10 +346,8 @@ def _read_adapter_spec(folder: Path) -> ModelSpec:
         return spec_from_json(files.parse_json(files.read_text(path), dict[str, Any]))
 
 
-def _read_run(source: ModelSource) -> "sonde.models.network.DepthModel":
-    from sonde.models.reading import attach_files
-
-    model = load(source.path / "best", init=source.init, calibrated=source.calibrated)
+def _read_run(source: ModelSource) -> "sonde.models.described.DescribedModel":
+    model = _open(source._replace(name=str(source.path / "best")))
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
 
@@ -245,13 +356,20 @@ def _read_weight_file(source: ModelSource) -> "sonde.models.network.DepthModel":
 
     if source.version is not None and source.version not in VERSIONS:
         raise ValueError(f"{shorten(source.name)}: the version is v1 or v2, such as '{source.path}?version=v2'.")
-    return read_weight_file(source.path, source.init, source.max_depth, source.version).eval()
+    return read_weight_file(source.path, source.init, source.max_depth, source.version)
+
+
+def _read_file(source: ModelSource) -> ExportedModel:
+    if source.init != "pretrained":
+        raise ValueError(f"{source.name} is an exported file, whose weights are fixed: leave init out.")
+    model = read_exported(source.path, source.device, source.runtime)
+    return model if source.calibrated else model.uncalibrate()
 
 
 def _read_shipped(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import read_folder
 
-    return read_folder(WEIGHTS, source.init).eval()
+    return read_folder(WEIGHTS, source.init)
 
 
 def _applies_calibration(source: ModelSource) -> bool:
@@ -259,12 +377,16 @@ def _applies_calibration(source: ModelSource) -> bool:
     return source.calibrated and source.init == "pretrained"
 
 
+PASSED_ON = ("run", "calibration")
+"""Kinds that lead to another model, which is loaded with the same arguments."""
+
 READERS: dict[str, Reader] = {
     "hub": Reader(lambda source: is_hub_id(source.name), _read_hub),
     "folder": Reader(lambda source: source.path.is_dir(), _read_folder),
     "calibration": Reader(lambda source: holds_only_calibration(source.path), _read_calibrated_base),
     "adapter": Reader(lambda source: (source.path / "adapter_config.json").is_file(), _read_adapter),
     "run": Reader(lambda source: (source.path / "best").is_dir(), _read_run),
+    "exported": Reader(lambda source: source.path.suffix in SUFFIXES, _read_file, needs_torch=False),
     "weights": Reader(lambda source: is_weight_file(source.name), _read_weight_file),
     "shipped": Reader(lambda source: source.name == SHIPPED, _read_shipped),
 }

@@ -1,27 +1,28 @@
 """A depth network with its own preprocessing, and how each architecture's numbers are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from peft import PeftModel
-from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DepthAnythingForDepthEstimation, PreTrainedConfig, PreTrainedModel
 
+from sonde.adapters import find_base
 from sonde.background import Background
-from sonde.encoding import Encoding, from_dict
 from sonde.models.calibration import Calibration
-from sonde.models.inputs import as_array, as_camera
+from sonde.models.described import DescribedModel, Maps, Pixels, explain_not_finite
+from sonde.models.hashing import fingerprint, hash_weights
+from sonde.models.placement import Placement
 from sonde.models.spec import HALF, IMAGENET, PLAIN, ModelSpec, spec_from_json
 from sonde.renamed import warn_once
 from sonde.spelling import shorten
 from sonde.tensors import Batch, Depth, Image
-from sonde.types import MatrixArray, Prediction, RGBArray, Space
+from sonde.types import MatrixArray, Prediction
 
 Camera = Float[Tensor, "*b 3 3"]
 """Pinhole intrinsics in pixels: one matrix, or one for each image."""
@@ -64,7 +65,7 @@ class Family(NamedTuple):
         return any(f"{self.last}.".startswith(f"{name}.") for name in self.head)
 
 
-class DepthModel(nn.Module):
+class DepthModel(nn.Module, DescribedModel):
     """A depth network with its own preprocessing: RGB in [0, 1] at any size in, a `Prediction` at that size out."""
 
     # A transformers model or PEFT's wrapper around one. Both resolve attributes at run time, which no type describes.
@@ -79,19 +80,9 @@ class DepthModel(nn.Module):
         self.name = name
         self.calibration: Calibration | None = None
         self.background: Background | None = None
-        """The bench of a fixed camera, if the network predicts the difference from it (`spec.background`)."""
+        self.placement = Placement()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
-
-    @property
-    def space(self) -> Space:
-        """What the predictions claim."""
-        return "metric" if self.calibration else self.spec.space
-
-    @property
-    def encoding(self) -> Encoding | None:
-        """The encoding the network regresses, if any."""
-        return from_dict(self.spec.encoding) if self.spec.encoding else None
 
     @property
     def meaning(self) -> ModelSpec:
@@ -100,12 +91,22 @@ class DepthModel(nn.Module):
         return self.spec
 
     @property
-    def max_depth(self) -> float | None:
-        """Metres at which the output ends for every image; None for a relative model, or one without such an end."""
-        if self.spec.encoding is not None:
-            return None if self.spec.background is not None else float(self.spec.encoding["max_depth"])
-        end = getattr(self.network.config, "max_depth", None)  # only some configs of transformers have one
-        return None if end is None or self.spec.space != "metric" else float(end * self.spec.scale)
+    def config_end(self) -> float | int | None:
+        """Where the network's own config says that its output ends, before `spec.scale`; None where it does not."""
+        return getattr(self.network.config, "max_depth", None)  # only some configs of transformers have one
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of the network's weights."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def hash(self) -> str:
+        """`hash_weights` of the network."""
+        return hash_weights(self.network)
+
+    def identify(self) -> str:
+        """`fingerprint` of the network."""
+        return fingerprint(self.network)
 
     @property
     def family(self) -> Family:
@@ -116,14 +117,6 @@ class DepthModel(nn.Module):
     def sigmoid(self) -> bool:
         """Whether a sigmoid follows the last layer: in some families always, in Depth Anything if it is metric."""
         return self.family.sigmoid or getattr(self.network.config, "depth_estimation_type", None) == "metric"
-
-    @property
-    def camera_wanted(self) -> str:
-        """The error message for a model with a canonical focal length and an image without intrinsics."""
-        return (
-            f"{self.name} answers for a focal length of {self.spec.canonical_focal:g} pixels "
-            "(model.canonical_focal): metres need the image's own, as --intrinsics fx,fy,cx,cy or in the captures."
-        )
 
     def prepare(self, rgb: Image, size: tuple[int, int] | None = None) -> Float[Tensor, "b 3 H W"]:
         """The network's input: resized (bicubic, antialiased) or padded, and standardised.
@@ -141,11 +134,14 @@ class DepthModel(nn.Module):
 
     def read(self, outputs: DepthOutput, width: int) -> Float[Tensor, "b H W"]:
         """Raw network output (b, H, W) before resizing, for an image of this width; padding not yet removed."""
-        return self.family.read(outputs, width) * self.spec.scale
+        return self.family.read(outputs, width).float() * self.spec.scale
 
     def forward_raw(self, network: nn.Module, rgb: Image) -> Float[Tensor, "b H W"]:
         """Raw output at the network's input size, padding removed; `network` is this model's or a wrapper of it."""
-        raw = self.read(network(pixel_values=self.prepare(rgb)), rgb.shape[-1])
+        pixels = self.prepare(rgb)
+        with self.cast():
+            outputs = network(pixel_values=pixels)
+        raw = self.read(outputs, rgb.shape[-1])
         return self._remove_padding(raw, rgb.shape[-2], rgb.shape[-1]) if self.spec.pads else raw
 
     def _remove_padding(self, raw: Depth, height: int, width: int) -> Float[Tensor, "b H W"]:
@@ -220,41 +216,60 @@ class DepthModel(nn.Module):
             depth = self.calibration.apply(depth)
         return Prediction(depth.float(), self.space, intrinsics)
 
-    @torch.inference_mode()
-    def predict(
-        self, image: str | Path | PILImage.Image | RGBArray, intrinsics: MatrixArray | None = None
-    ) -> Prediction:
-        """Depth (h, w) float32 of one image: a path, a PIL image or an (h, w, 3) uint8 array, views included.
+    def place(self, device: str, precision: str) -> None:
+        """Move the network to a device and let it answer in a precision; what surrounds it stays float32.
 
-        `intrinsics` are for the image's pixels; a model with a canonical focal length requires them.
-
-        Raises:
-            ValueError: no such image, one too elongated for the model, intrinsics that are no (3, 3) matrix, or an
-                answer that is not finite.
+        Args:
+            device: as torch names it.
+            precision: a name in PRECISIONS.
         """
-        pixels = as_array(image)
-        camera = None if intrinsics is None else as_camera(intrinsics)
-        training = self.training
+        self.placement = Placement(device, precision)
+        self.to(device)
+        if device.startswith("cuda"):
+            # Convolutions are fastest so; and without TF32 the numbers are those of a CPU, within rounding.
+            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            torch.backends.cudnn.allow_tf32 = False
+
+    def cast(self) -> AbstractContextManager[object]:
+        """A context in which the network computes in the precision of `place`."""
+        device, precision, _ = self.placement
+        return nullcontext() if precision == "fp32" else torch.autocast(device.partition(":")[0], DTYPES[precision])
+
+    @torch.inference_mode()
+    def answer(self, pixels: Pixels, camera: MatrixArray | None = None) -> Maps:
+        """Depth (b, h, w) float32 of images of one size; see `DescribedModel.answer`."""
+        training, device = self.training, self.mean.device
         self.eval()
         try:
-            rgb = torch.from_numpy(pixels).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
-            prediction = self(rgb, None if camera is None else torch.from_numpy(camera))
+            with _watching_memory():
+                images = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+                if device.type == "cuda":
+                    images = images.pin_memory()
+                images = images.to(device, non_blocking=True)
+                # One image is added its axis last: the strides decide how torch computes, and so the last digit.
+                rgb = images[0].permute(2, 0, 1)[None] if len(images) == 1 else images.permute(0, 3, 1, 2)
+                rgb = rgb.float().div_(255)
+                return self(rgb, None if camera is None else torch.from_numpy(camera)).depth.cpu().numpy()
         finally:
-            self.train(training)
-        check_finite(prediction.depth, self.name)
-        return prediction._replace(depth=prediction.depth[0].cpu().numpy(), intrinsics=camera)
+            if training:
+                self.train()
 
-    def describe(self) -> str:
-        """One line: name, parameters, space, range and calibration."""
-        count = sum(parameter.numel() for parameter in self.parameters())
-        encoding = self.spec.encoding
-        fixed = self.spec.background is not None
-        span = ""
-        if encoding is not None and not fixed:
-            span = f", {encoding['min_depth']:.3f} to {encoding['max_depth']:.3f} m"
-        bench = ", above the bench of a fixed camera" if fixed else ""
-        calibrated = f", calibrated ({self.calibration.kind})" if self.calibration else ""
-        return f"{self.name}: {count / 1e6:.1f} M parameters, {self.space}{span}{bench}{calibrated}"
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextmanager
+def _watching_memory() -> Iterator[None]:
+    """Turn torch's ways of saying that memory is short into a MemoryError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise MemoryError(str(error).partition(". ")[0]) from None
+    except RuntimeError as error:
+        if "not enough memory" not in str(error):
+            raise
+        raise MemoryError(str(error).partition("\n")[0]) from None
 
 
 def _resize(raw: Depth, height: int, width: int) -> Float[Tensor, "b H W"]:
@@ -309,10 +324,7 @@ def check_finite(answer: Tensor, name: str) -> None:
     """
     finite = answer.isfinite()
     if not bool(finite.all()):
-        raise ValueError(
-            f"The answer of {name} is not finite at {int((~finite).sum())} of {finite.numel()} pixels: its weights are "
-            "damaged, or training has diverged; load another checkpoint."
-        )
+        raise ValueError(explain_not_finite(int((~finite).sum()), finite.numel(), name))
 
 
 def check_family(kind: object) -> None:
@@ -331,7 +343,7 @@ def set_max_depth(network: nn.Module, max_depth: int) -> None:
     config: PreTrainedConfig = network.config  # pyright: ignore[reportAssignmentType]
     if getattr(config, "max_depth", None) is not None:
         config.max_depth = max_depth
-    inner = network.get_base_model() if isinstance(network, PeftModel) else network
+    inner = find_base(network)
     if isinstance(inner, DepthAnythingForDepthEstimation):
         inner.head.max_depth = max_depth  # the head copies the config's value when it is built
 

@@ -22,10 +22,9 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from sonde import architectures, files
-from sonde.adapters import PeftModel, load_adapter
+from sonde.adapters import is_adapted
 from sonde.background import read_background
 from sonde.files.safely import describe_fault
-from sonde.models.calibration import CALIBRATION, Calibration, read_calibration
 from sonde.models.hashing import fingerprint
 from sonde.models.network import DepthModel, check_family, read_spec, reads_squares, set_max_depth
 from sonde.models.pixels import make_pixel_depth
@@ -117,8 +116,10 @@ def attach_adapter(base: DepthModel, spec: ModelSpec, folder: Path) -> DepthMode
     Raises:
         ValueError: the adapter was trained on other weights, or a file is broken.
     """
-    if isinstance(base.network, PeftModel):
+    if is_adapted(base.network):
         raise ValueError(f"{folder / SPEC} names the base {shorten(str(spec.base))}, which is an adapter itself.")
+    from sonde.adapters import load_adapter
+
     if spec.encoding is not None:
         # Trained with the sigmoid's own range: metres come from the encoding.
         set_max_depth(base.network, 1)
@@ -129,31 +130,6 @@ def attach_adapter(base: DepthModel, spec: ModelSpec, folder: Path) -> DepthMode
         )
     network = make_pixel_depth(base.network) if spec.head == "pixels" else base.network
     return DepthModel(load_adapter(network, folder), spec, str(folder))
-
-
-def attach_files(model: DepthModel, folder: Path, *, calibrated: bool) -> DepthModel:
-    """Read what lies beside the weights: the bench of a fixed camera and, if `calibrated`, the calibration.
-
-    Returns the model in evaluation mode.
-
-    Raises:
-        ValueError: a file is missing or broken, or the calibration belongs to other weights.
-    """
-    if model.spec.background is not None and model.background is None:
-        model.background = read_background(folder)
-    if calibrated and (folder / CALIBRATION).is_file():
-        model.calibration = _read_own_calibration(folder, model)
-    return model.eval()
-
-
-def _read_own_calibration(folder: Path, model: DepthModel) -> Calibration:
-    calibration = read_calibration(folder)
-    if calibration.fingerprint != fingerprint(model.network) or calibration.space != model.spec.space:
-        raise ValueError(
-            f"{folder / CALIBRATION} was measured with other weights than those loaded now, so its metres would be "
-            "wrong: calibrate again, or delete it."
-        )
-    return calibration
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from peft import PeftModel
 from PIL import Image as PILImage
 from torch import Tensor
 from transformers import DPTImageProcessorPil, GLPNImageProcessorPil, PreTrainedModel
 
+from sonde.adapters import is_adapted
 from sonde.files import read_text
 from sonde.models.calibration import CALIBRATION
+from sonde.models.exported import GRAPH
 from sonde.models.hashing import fingerprint
-from sonde.models.loading import WEIGHTS, ModelSource, find_kind, is_weight_file, load
+from sonde.models.loading import WEIGHTS, ModelSource, find_kind, is_weight_file, load_network
 from sonde.models.network import DepthModel
 from sonde.models.spec import BASE, BESIDE, SPEC, ModelSpec
 
@@ -39,13 +40,14 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
     """
     folder.mkdir(parents=True, exist_ok=True)
     spec = model.spec
-    if isinstance(model.network, PeftModel):
-        spec = _save_adapter(model, model.network, folder)
+    if is_adapted(model.network):
+        spec = _save_adapter(model, folder)
     else:
         store_spec(model)
         model.network.save_pretrained(folder, state_dict=weights)
     make_image_processor(spec).save_pretrained(folder)
     (folder / SPEC).write_text(json.dumps(asdict(spec), indent=2) + "\n")
+    (folder / GRAPH).unlink(missing_ok=True)  # it ran the weights that lay here before
     if model.background is not None:
         model.background.write(folder)
     if model.calibration is None:
@@ -54,9 +56,9 @@ def save(model: DepthModel, folder: Path, weights: Mapping[str, Tensor] | None =
         replace(model.calibration, fingerprint=fingerprint(model.network), base=None).write(folder)
 
 
-def _save_adapter(model: DepthModel, network: PeftModel, folder: Path) -> ModelSpec:
+def _save_adapter(model: DepthModel, folder: Path) -> ModelSpec:
     """Write an adapter and, unless the hub has it, its base; returns the spec with the base's name in the folder."""
-    spec, name = model.spec, model.spec.base or "sonde-tiny"
+    spec, name, network = model.spec, model.spec.base or "sonde-tiny", model.network
     kind = _save_base(name, spec, folder / BASE)
     # PEFT would write this machine's path as the base, and look up a vocabulary on the hub.
     network.peft_config["default"].base_model_name_or_path = (
@@ -96,7 +98,7 @@ def _write_base(name: str, spec: ModelSpec, folder: Path) -> None:
     Raises:
         ValueError: it cannot be loaded, is no network of transformers, or has changed since the adapter began.
     """
-    base = load(name, max_depth=spec.base_max_depth if is_weight_file(name) else None)
+    base = load_network(name, max_depth=spec.base_max_depth if is_weight_file(name) else None)
     if not isinstance(base.network, PreTrainedModel):
         raise ValueError(f"{name} is no network of transformers.")
     if spec.fingerprint not in (None, fingerprint(base.network)):

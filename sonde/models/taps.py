@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from jaxtyping import Float
-from peft import PeftModel
 from torch import SymInt, Tensor, nn
 
+from sonde.adapters import find_base
 from sonde.models.network import DepthModel
 from sonde.tensors import Image
 
@@ -66,7 +66,7 @@ def record_taps(model: DepthModel) -> Iterator[list[Tap]]:
 
 def find_tapped_network(model: DepthModel) -> Any:
     """The network whose encoder is read: inside the wrapper of adapters and below a head of pixels."""
-    inner: Any = model.network.get_base_model() if isinstance(model.network, PeftModel) else model.network
+    inner: Any = find_base(model.network)
     return inner.base if inner.config.model_type == "pixel_head" else inner
 
 

@@ -15,6 +15,11 @@ from typing import Any, TypeVar, get_args
 
 from sonde.spelling import nearest, shorten
 
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""What a network computes in."""
+LOADING = ("max_depth", "device", "precision", "runtime")
+"""Options of a model that is given by name."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K", bound="Options")
@@ -69,6 +74,70 @@ def max_depth_option() -> Any:
     return option(None, "Metres at which a GLPDepth .ckpt ends, which its file does not say.", flags=flags)
 
 
+def device_option() -> Any:
+    """The field `device`, of every verb that runs a network."""
+    # As in `max_depth_option`.
+    return option("auto", "cpu, cuda, cuda:1 or mps; auto takes the fastest that is present.")
+
+
+def precision_option(default: str = "auto", more: str = "auto is bf16 on a CUDA device and fp32 elsewhere.") -> Any:
+    """The field `precision`, of every verb that runs a network."""
+    # As in `max_depth_option`.
+    return option(default, f"fp32, bf16 or fp16 of the network's arithmetic; {more}", one_of=(*PRECISIONS, "auto"))
+
+
+def exact_precision_option() -> Any:
+    """The field `precision`, of verbs whose numbers are to be the same on every device."""
+    # As in `max_depth_option`.
+    return option(
+        None,
+        "fp32, bf16 or fp16 of the network's arithmetic; by default fp32, and of an exported file its own.",
+        one_of=(*PRECISIONS, "auto"),
+    )
+
+
+def runtime_option() -> Any:
+    """The field `runtime`, of every verb that asks a model for depth alone."""
+    # As in `max_depth_option`.
+    return option(
+        "auto",
+        "What runs the network: torch, onnx or openvino; auto takes the fastest that has it on this device.",
+        one_of=("auto", "torch", "onnx", "openvino"),
+    )
+
+
+def parse_batch_size(text: str) -> int | None:
+    """The whole number in a text; None for `auto`.
+
+    Raises:
+        ValueError: neither of them.
+    """
+    if text.strip() == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"batch_size={shorten(text)!r}: expected a whole number of images, or auto.") from None
+
+
+def batch_size_option(what: str = "images") -> Any:
+    """The field `batch_size`, of verbs that ask a network for one picture after another; None means auto.
+
+    Args:
+        what: of one shape is asked for together.
+    """
+    # As in `max_depth_option`.
+    return option(
+        None,
+        f"Most {what} of one shape, one after the other, that the network sees at once; auto is 1 on a CPU, where it "
+        "is fastest, and on a GPU what its memory holds, up to 16.",
+        parse=parse_batch_size,
+        shown="auto",
+        least=1,
+        most=4096,
+    )
+
+
 def check_option() -> Any:
     """The field `check`, of every verb that scores captures."""
     # As in `max_depth_option`.
@@ -100,6 +169,19 @@ class Options:
         """These options as another type: it takes the fields that both have, and its defaults for the others."""
         common = {about.name for about in fields(self)} & {about.name for about in fields(kind)}
         return kind(**{name: getattr(self, name) for name in common})
+
+
+def refuse_loading(options: Options, name: str) -> None:
+    """Refuse options that say how a model is loaded, where the model called `name` is loaded already.
+
+    Raises:
+        ValueError: one of LOADING is not at its default.
+    """
+    for about in fields(options):
+        value = getattr(options, about.name)
+        if about.name in LOADING and value != about.default:
+            given = f"{value:g}" if isinstance(value, float) else value
+            raise ValueError(f"{about.name}={given} is for a model given by name; {name} is already loaded.")
 
 
 def read_info(about: Field[Any]) -> OptionInfo:
