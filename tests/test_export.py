@@ -70,7 +70,7 @@ def test_an_adapted_run_answers_the_same_in_plain_transformers(family, tmp_path)
     image = picture(*SIZES[family])
     answer = pipeline("depth-estimation", model=str(folder))(image)["predicted_depth"]
     torch.testing.assert_close(
-        answer, raw(load(run).network, image), rtol=0, atol=exporting.TOLERANCE * float(answer.max())
+        answer, raw(models.load_network(run).network, image), rtol=0, atol=exporting.TOLERANCE * float(answer.max())
     )
     base = raw(AutoModelForDepthEstimation.from_pretrained(tmp_path / "base"), image)
     assert (answer - base).abs().max() > 0.01, "the adapters changed nothing: the test would prove nothing"
@@ -109,7 +109,7 @@ def test_the_adapter_loads_in_plain_peft(family, tmp_path):
     base = AutoModelForDepthEstimation.from_pretrained(tmp_path / "base")
     image = picture(*SIZES[family])
     plain = PeftModel.from_pretrained(base, str(run / "best"))
-    assert torch.equal(raw(plain, image), raw(load(run).network, image))
+    assert torch.equal(raw(plain, image), raw(models.load_network(run).network, image))
 
 
 def test_an_export_is_a_model_of_sonde_like_any_other(tmp_path):
@@ -121,7 +121,7 @@ def test_an_export_is_a_model_of_sonde_like_any_other(tmp_path):
 
 
 def test_a_loaded_model_is_left_as_it_is(tmp_path):
-    model = load(adapted("glpn", tmp_path))
+    model = models.load_network(adapted("glpn", tmp_path))
     image = picture(80, 100)
     before = model.predict(image).depth
     exporting.export(model, out=tmp_path / "out")
@@ -152,7 +152,9 @@ def test_a_result_that_differs_is_not_exported(tmp_path, monkeypatch):
 
 
 def test_the_card_tells_of_images_smaller_than_the_short_side(tmp_path):
-    assert "short side is below 518 pixels" in exporting.render_card(load(saved("depth_anything", tmp_path)), "mit")
+    assert "short side is below 518 pixels" in exporting.render_card(
+        models.load_network(saved("depth_anything", tmp_path)), "mit"
+    )
 
 
 # The bench of a fixed camera
@@ -208,7 +210,7 @@ def test_the_card_names_the_bench(kind, words, tmp_path):
 
 def test_an_adapter_above_a_bench_is_merged_with_it(tmp_path):
     run = adapted("glpn", tmp_path, "linear")
-    model = load(run)
+    model = models.load_network(run)
     model.spec = replace(model.spec, background=3.9)
     model.background = Background(np.full((32, 48), 3.9, np.float32) - 0.1, np.zeros((32, 48, 3), np.uint8), "median")
     models.save(model, run / "best")

@@ -6,6 +6,7 @@ import hostile_clouds
 import hostile_containers
 import hostile_depth
 import hostile_documents
+import hostile_exported
 import hostile_folders
 import hostile_images
 import hostile_settings
@@ -28,6 +29,7 @@ def _collect() -> dict[str, Case]:
         hostile_documents,
         hostile_tables,
         hostile_weights,
+        hostile_exported,
         hostile_containers,
         hostile_folders,
         hostile_settings,

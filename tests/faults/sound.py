@@ -51,6 +51,11 @@ def copied(name: str, to: str, *more: Callable[[], object]) -> Callable[[], None
     return make
 
 
+def copied_file(name: str, to: str) -> Callable[[], None]:
+    """A step of a case: a copy of a sound file, to be damaged."""
+    return lambda: (shutil.copyfile(sound(name), to), None)[1]
+
+
 def resolve(word: str) -> str:
     """A word of a command line; @NAME alone, or after KEY=, becomes the path of that sound input."""
     key, mark, name = word.partition("@")
@@ -117,6 +122,7 @@ BUILDERS: dict[str, Callable[[Path], object]] = {
     "predicted": lambda path: run_words(("predict", "@photos", "-m", "@network", "-o", str(path), "--save", "npy")),
     "scored-kept": lambda path: sound("scored"),  # the builder of the scores leaves it
     "calibrated": _with_calibration,
+    "exported.onnx": lambda path: run_words(("export", "@network", "--to", "onnx", "-o", str(path), "--size", "64,96")),
 }
 """Name -> what writes it to a path."""
 

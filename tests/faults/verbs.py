@@ -47,6 +47,9 @@ VERBS: dict[str, Verb] = {
         ("data", "convert", "@many-pairs/rgb", "@many-pairs/depth", "out", "--depth-scale", "0.001"), begins_anew=True
     ),
     "export": Verb(("export", "@network", "-o", "out"), begins_anew=True),
+    "export-onnx": Verb(
+        ("export", "@network", "--to", "onnx", "-o", "out/m.onnx", "--size", "64,96"), begins_anew=True
+    ),
     "train": Verb(("train", FEW, "data.root=@bench", "output_dir=out", *SHORT_RUN)),
     "calibrate": Verb(("calibrate", "out", "--points", "@points.csv"), settle=_put_model),
 }
@@ -83,7 +86,7 @@ def run_undisturbed(runner: Runner, verb: Verb, folder: Path) -> tuple[Outcome, 
     return outcome, whole
 
 
-LONG = ("train", "label", "label-shards", "synth-workers")
+LONG = ("train", "label", "label-shards", "synth-workers", "export-onnx")
 """Verbs that take seconds each time."""
 
 
