@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo setup test test-full faults check format docs notebooks notebooks-refresh clean
+.PHONY: demo setup test test-full faults check format docs bench notebooks notebooks-refresh clean
 
 demo: $(VENV)/.run
 	$(BIN)/sonde demo
@@ -35,6 +35,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# The performance table, docs/speed.md, on this machine: about half an hour. Close other programs first.
+bench: $(VENV)/.dev
+	$(BIN)/sonde bench --out docs/speed.md
+
 # Opens the notebooks in a browser, or prints the address where there is none. They write below notebooks/runs.
 notebooks: $(VENV)/.notebooks
 	$(BIN)/jupyter lab notebooks
@@ -47,7 +51,7 @@ notebooks-refresh: $(VENV)/.dev
 # start of every program.
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 # What the tests need besides.

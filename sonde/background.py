@@ -14,9 +14,8 @@ from typing import Annotated, NamedTuple, NotRequired
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from pydantic import Field, with_config
-from scipy.sparse import coo_matrix, csc_matrix, diags, vstack
-from scipy.sparse.linalg import spsolve
 from typing_extensions import TypedDict
 
 from sonde import files
@@ -205,16 +204,24 @@ def fill_holes(depth: DepthArray, known: MaskArray) -> DepthArray:
 
 def _fit_plate(values: Float[np.ndarray, "h w"], known: MaskArray) -> Float[np.ndarray, "h w"]:
     """A thin plate through the known values, solved on a coarse grid and interpolated."""
+    # Only here: a bench is fitted where sonde trains, and read wherever it predicts.
+    from scipy.sparse import coo_matrix, csc_matrix, diags
+    from scipy.sparse.linalg import splu
+
     step = max(1, -(-max(values.shape) // GRID))
     rows, columns = (-(-side // step) for side in values.shape)
     cell = (np.arange(values.shape[0])[:, None] // step) * columns + np.arange(values.shape[1]) // step
     count = np.bincount(cell[known], minlength=rows * columns)
     total = np.bincount(cell[known], values[known], minlength=rows * columns)
-    bending = _build_bending(rows, columns)
+    entries, places = _build_bending(rows, columns)
+    bending = coo_matrix((entries, places), shape=(places[0].max(initial=-1) + 1, rows * columns))
     # The tiny weight of empty cells determines a plate that fewer than three points hold.
     weight = diags(100.0 * (count > 0) + 1e-9)
     wanted = total / np.maximum(count, 1)
-    plate = np.asarray(spsolve(csc_matrix(bending.T @ bending + weight), weight @ wanted)).reshape(rows, columns)
+    # The matrix is symmetric and positive: an order made for such matrices halves the time.
+    symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+    solver = splu(csc_matrix(bending.T @ bending + weight), **symmetric)
+    plate = solver.solve(weight @ wanted).reshape(rows, columns)
     # Cell (i, j) stands for the pixel (i step + centre, j step + centre).
     centre = step / 2 - 0.5
     across, down = ((np.arange(side, dtype=np.float32) - centre) / step for side in values.shape[::-1])
@@ -244,22 +251,29 @@ def _keep_large(agreed: MaskArray) -> MaskArray:
     return kept[np.asarray(labels, np.intp)] & agreed
 
 
-def _build_bending(rows: int, columns: int) -> coo_matrix:
-    """The matrix of a grid's second differences; the energy of a thin plate is the square of their norm."""
+def _build_bending(rows: int, columns: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """The matrix of a grid's second differences; the energy of a thin plate is the square of their norm.
+
+    Returns:
+        Its entries, and the line and the column of each.
+    """
     index = np.arange(rows * columns).reshape(rows, columns)
-    down = _build_differences(rows * columns, (1, -2, 1), index[:-2], index[1:-1], index[2:])
-    across = _build_differences(rows * columns, (1, -2, 1), index[:, :-2], index[:, 1:-1], index[:, 2:])
+    down = _build_differences((1, -2, 1), index[:-2], index[1:-1], index[2:])
+    across = _build_differences((1, -2, 1), index[:, :-2], index[:, 1:-1], index[:, 2:])
     # The energy holds the mixed difference twice, so its square counts double.
     root = 2**0.5
     corners = index[:-1, :-1], index[1:, :-1], index[:-1, 1:], index[1:, 1:]
-    return coo_matrix(vstack([down, across, _build_differences(rows * columns, (root, -root, -root, root), *corners)]))
+    parts = [down, across, _build_differences((root, -root, -root, root), *corners)]
+    starts = np.cumsum([0, *(lines.max(initial=-1) + 1 for _, lines, _ in parts[:-1])])
+    lines = [first + part[1] for first, part in zip(starts, parts, strict=True)]
+    return np.concatenate([part[0] for part in parts]), (np.concatenate(lines), np.concatenate([p[2] for p in parts]))
 
 
-def _build_differences(size: int, weights: Sequence[float | int], *places: np.ndarray) -> coo_matrix:
+def _build_differences(weights: Sequence[float | int], *places: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The entries of a matrix with one line for each place, and the line and the column of each entry."""
     count = places[0].size
     entries = np.repeat(np.asarray(weights, float)[:, None], count, 1)
-    lines = np.tile(np.arange(count), len(places))
-    return coo_matrix((entries.ravel(), (lines, np.concatenate([p.ravel() for p in places]))), shape=(count, size))
+    return entries.ravel(), np.tile(np.arange(count), len(places)), np.concatenate([p.ravel() for p in places])
 
 
 class Registration(NamedTuple):
@@ -333,7 +347,9 @@ def match_edges(bench: RGBArray, image: Seen) -> tuple[float, float]:
 
 def _extract_edges(image: RGBArray, size: Sequence[int]) -> Float[np.ndarray, "H W"]:
     """Grey levels at (height, width), normalised by the mean and spread around each, so that light has no effect."""
-    grey = files.resize_image(image, (size[0], size[1])).astype(np.float32).mean(-1)
+    # Pillow, not `files.resize_image`: exported models, which run without torch, ask too.
+    small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    grey = np.asarray(small, np.float32).mean(-1)
     centred = grey - cv2.GaussianBlur(grey, (0, 0), 4)
     spread = cv2.GaussianBlur(centred**2, (0, 0), 4)
     return centred / np.sqrt(spread + 2)

@@ -4,17 +4,17 @@ Nothing heavy is imported before a verb is chosen. A user's mistake is one sente
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from sonde import __version__
 from sonde.cli import label, machine, scores, silence, stopping, tables, train, use
 from sonde.cli.data import FORMATS, data_app
 from sonde.cli.options import spell_options
+from sonde.extras import explain_missing
 from sonde.spelling import make_printable
 
 __all__ = ["FORMATS", "app", "main"]
@@ -78,7 +78,10 @@ def _take_version(
 
 
 def main() -> None:
-    """Run the program; what the user can mend, a ValueError or an OSError, is one sentence and exit code 2."""
+    """Run the program; what the user can mend is one sentence and exit code 2.
+
+    That is a ValueError, an OSError, a lack of memory, or a package of an extra that is not installed.
+    """
     stopping.listen()
     silence.silence_libraries()
     silence.set_up_logging()
@@ -88,6 +91,11 @@ def main() -> None:
         from sonde.files import explain_os_error
 
         _fail(explain_os_error(error))
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error, _name_verb(sys.argv[1:]))
+        if missing is None:
+            raise
+        _fail(str(missing))
     except ValueError as error:
         _fail(spell_options(str(error), app, sys.argv[1:]))
     except MemoryError:
@@ -99,7 +107,16 @@ def main() -> None:
         sys.exit(128 + stop.number)
 
 
+def _name_verb(words: Sequence[str]) -> str:
+    """The verb as it was typed: `sonde train`, `sonde data check`."""
+    typed = [word for word in words if not word.startswith("-")]
+    return " ".join(["sonde", *typed[: 2 if typed[:1] == ["data"] else 1]])
+
+
 def _fail(sentence: str) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(stderr=True, highlight=False)
     shown = make_printable(" ".join(sentence.split()))
     lines = tables.wrap(f"error {shown}", console.width if console.is_terminal else tables.ENDLESS)

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from sonde.cli import next_steps
 from sonde.cli.next_steps import print_next
@@ -303,6 +301,9 @@ def _accept(licence: str, yes: bool) -> bool:
     """Whether the user accepts a licence: with --yes, or by answering at a terminal. Both cases show the licence."""
     asked = not yes and sys.stdin.isatty()
     if yes or asked:
+        from rich.console import Console
+        from rich.markup import escape
+
         Console(stderr=True, highlight=False).print(escape(licence), soft_wrap=True)
     return yes or (asked and typer.confirm("Do you accept?", err=True))
 

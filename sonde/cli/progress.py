@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-
-from rich.console import Console
-from rich.markup import escape
+from typing import TYPE_CHECKING
 
 from sonde.spelling import make_printable, shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Show = Callable[[int, int, dict[str, float]], None]
 """Called with what is done, the total, and the newest numbers by name."""
@@ -33,9 +34,35 @@ def bar(task: str, quiet: bool = False) -> Iterator[Show]:
 
     A bar of work that fails is removed, so that nothing stands above the error.
     """
+    if quiet:
+        yield lambda done, total, numbers: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with _show_bar(task, console) if console.is_terminal else _print_tenths(task, console) as show:
+        yield show
+
+
+@contextmanager
+def _print_tenths(task: str, console: "Console") -> Iterator[Show]:
+    told = 0
+
+    def show(done: int, total: int, numbers: dict[str, float]) -> None:
+        nonlocal told
+        if done * 10 // max(total, 1) > told:
+            told = done * 10 // total
+            line = f"{make_printable(task)} {done}/{total}  {describe_numbers(numbers)}".rstrip()
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    yield show
+
+
+@contextmanager
+def _show_bar(task: str, console: "Console") -> Iterator[Show]:
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True, quiet=quiet)
     # The bar takes what is left; a task's name is cut only where that would be less than four characters.
     name = shorten(task, max(10, console.width - NUMBERS - OTHERS - 6))
     columns = (
@@ -45,18 +72,11 @@ def bar(task: str, quiet: bool = False) -> Iterator[Show]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task(escape(name), total=None, numbers="")
-        told = 0
 
         def show(done: int, total: int, numbers: dict[str, float]) -> None:
-            nonlocal told
-            text = describe_numbers(numbers)
-            progress.update(bar, completed=done, total=total, numbers=text)
-            if not console.is_terminal and done * 10 // max(total, 1) > told:
-                told = done * 10 // total
-                line = f"{make_printable(task)} {done}/{total}  {text}".rstrip()
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            progress.update(bar, completed=done, total=total, numbers=describe_numbers(numbers))
 
         try:
             yield show

@@ -4,13 +4,12 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from sonde.spelling import make_printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Cell = int | float | str | None
 Rows = Mapping[str, Mapping[str, Cell]]
@@ -88,6 +87,8 @@ def list_reasons(failed: Iterable[tuple[object, str]]) -> list[str]:
 
 def find_width() -> int:
     """Characters of a line of the terminal; ENDLESS where stdout is none."""
+    from rich.console import Console  # here and below: a document of JSON needs none of it
+
     console = Console()
     return console.width if console.is_terminal else ENDLESS
 
@@ -116,7 +117,7 @@ def _format_value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _fit(rows: Rows, width: int) -> list[Table]:
+def _fit(rows: Rows, width: int) -> "list[Table]":
     """The rows as a table of this width; as several, one below the other, where not all columns fit."""
     headings = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = {name: [_format_cell(row.get(name)) for row in rows.values()] for name in headings}
@@ -145,7 +146,9 @@ def _share(labels: list[str], columns: Mapping[str, list[str]], width: int) -> I
     yield taken
 
 
-def _print_tables(tables: Sequence[Table], width: int) -> None:
+def _print_tables(tables: "Sequence[Table]", width: int) -> None:
+    from rich.console import Console
+
     console = Console(width=width, highlight=False)
     for number, table in enumerate(tables):
         if number:
@@ -153,11 +156,15 @@ def _print_tables(tables: Sequence[Table], width: int) -> None:
         console.print(table)
 
 
-def _make_table(labels: list[str], columns: Mapping[str, list[str]], corner: str = "") -> Table:
+def _make_table(labels: list[str], columns: Mapping[str, list[str]], corner: str = "") -> "Table":
     """A table of names of rows, under `corner`, and of columns that begin with their heading.
 
     Numbers, which have no corner, stand at the right.
     """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(escape(corner), box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     table.columns[0].no_wrap = True
     for heading, *_ in columns.values():
@@ -167,7 +174,9 @@ def _make_table(labels: list[str], columns: Mapping[str, list[str]], corner: str
     return table
 
 
-def _measure(table: Table) -> int:
+def _measure(table: "Table") -> int:
+    from rich.console import Console
+
     return Console(width=ENDLESS).measure(table).maximum
 
 

@@ -21,7 +21,7 @@ from sonde.files.documents import (
     read_text,
     read_yaml,
 )
-from sonde.files.folders import refuse_filled, write_folder
+from sonde.files.folders import refuse_existing, refuse_filled, write_folder, write_parts
 from sonde.files.images import (
     IMAGE_SUFFIXES,
     colour_depth,
@@ -37,6 +37,7 @@ from sonde.files.images import (
 from sonde.files.levels import decode_levels_png, encode_depth_png, read_levels, write_depth_png
 from sonde.files.locks import find_writer, lock_folder
 from sonde.files.patterns import expand_sources
+from sonde.files.png import write_drawing
 from sonde.files.safely import hear_warning, reading
 from sonde.files.sources import FOREIGN, VIDEOS, Listing, explain_foreign, explain_video, list_files, refuse_source
 from sonde.files.stated import read_array_note, read_stated_unit, write_npy
@@ -90,16 +91,19 @@ __all__ = [
     "read_yaml",
     "read_z",
     "reading",
+    "refuse_existing",
     "refuse_filled",
     "refuse_source",
     "resize_image",
     "rgb_from_pil",
     "write_depth",
     "write_depth_png",
+    "write_drawing",
     "write_folder",
     "write_glb",
     "write_intrinsics",
     "write_npy",
+    "write_parts",
     "write_ply",
     "write_rgb",
     "writing",

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import UInt8
-from trimesh.exchange.gltf import export_glb
 
 from sonde.files.channels import is_map
 from sonde.files.npy import ArrayHeader, open_npy, read_headers, read_npz
@@ -78,6 +76,8 @@ def read_z(
 
 def write_ply(path: Path | str, points: Points, colours: Colours | None = None, *, unit: str = "m") -> None:
     """Write a binary PLY of the points as they are: x right, y down, z forward; a comment states their unit."""
+    import trimesh  # only here and below: it takes half a second, and depth maps need none of it
+
     cloud = trimesh.PointCloud(points, colors=colours)
     data = bytes(cloud.export(file_type="ply"))  # type: ignore[arg-type]  # typed for every format
     comments = f"comment written by sonde\ncomment unit {unit}\ncomment axes x right, y down, z forward\n"
@@ -90,6 +90,9 @@ def write_glb(path: Path | str, points: Points, colours: Colours | None = None) 
 
     Points are rotated by 180 degrees about x: glTF viewers look along -z with y up.
     """
+    import trimesh
+    from trimesh.exchange.gltf import export_glb
+
     cloud = trimesh.PointCloud(points * np.array([1, -1, -1], points.dtype), colors=colours)
     data = export_glb(trimesh.Scene([cloud]), tree_postprocessor=_state_metres)
     with atomic_write(path) as tmp_path:

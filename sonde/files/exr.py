@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import OpenEXR
 
 from sonde.files.channels import find_depth_channel
 from sonde.files.claims import check_packed
@@ -30,6 +29,8 @@ def read_exr(path: Path, channel: str | None = None) -> np.ndarray:
     Raises:
         UnclearChannel: which channel is depth is not clear.
     """
+    import OpenEXR  # here and below: other formats are read where it is not installed
+
     with mute(), redirect_stdout(StringIO()), OpenEXR.File(str(path), separate_channels=True, header_only=True) as file:
         headers = [dict(part.header) for part in file.parts]  # the file empties its own when it is closed
     check_packed(sum(map(_count_claimed, headers)), path.stat().st_size)
@@ -49,6 +50,8 @@ def read_exr(path: Path, channel: str | None = None) -> np.ndarray:
 
 def write_exr(path: Path, depth: DepthArray) -> None:
     """Write the channel Z."""
+    import OpenEXR
+
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, {"Z": np.ascontiguousarray(depth)}).write(str(path))
 
@@ -59,6 +62,8 @@ def _count_claimed(header: dict[str, Any]) -> int:
     Raises:
         ValueError: its window is empty, or it holds several samples for each pixel.
     """
+    import OpenEXR
+
     if header["type"] in (OpenEXR.deepscanline, OpenEXR.deeptile):
         raise ValueError("it is a deep image, with several samples for each pixel")
     low, high = header["dataWindow"]

@@ -1,4 +1,4 @@
-"""Write a whole folder or none of it; two writers of one folder leave each other alone."""
+"""Write a whole folder, or a file with its parts, or none of it; two writers of one leave each other alone."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ PARTIAL = ".partial"
 
 NEW = "choose a new folder"
 """What a user can do about a folder that is not empty."""
+NEW_FILE = "choose a new file"
+"""What a user can do about a file that exists."""
 
 
 @contextmanager
@@ -31,6 +33,37 @@ def write_folder(folder: Path, remedy: str = NEW) -> Iterator[Path]:
     refuse_filled(folder, remedy)
     check_output(folder)
     place = folder.resolve()  # "." has no name
+    with _making_partial(place) as partial, writing(folder, partial):
+        yield partial
+        (partial / LOCK).unlink(missing_ok=True)
+        refuse_filled(folder, remedy)
+        _publish(partial, place)
+
+
+@contextmanager
+def write_parts(path: Path, remedy: str = NEW_FILE) -> Iterator[Path]:
+    """A path of the same name in a new folder beside `path`, for a file and those that belong to it.
+
+    All that the folder holds gets its place beside `path` if the block succeeds, the file itself last; it is removed if
+    the block fails.
+
+    Raises:
+        ValueError: `path` exists, from the start or from another process meanwhile.
+    """
+    refuse_existing(path, remedy)
+    check_output(path.parent)
+    place = path.absolute()
+    with _making_partial(place) as partial, writing(path, partial):
+        yield partial / path.name
+        (partial / LOCK).unlink(missing_ok=True)
+        refuse_existing(path, remedy)
+        for part in sorted(partial.iterdir(), key=lambda part: part.name == path.name):
+            part.replace(place.with_name(part.name))
+
+
+@contextmanager
+def _making_partial(place: Path) -> Iterator[Path]:
+    """A new folder beside a place, locked by this process; what a killed process left is removed first."""
     place.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(place)
     partial = place.with_name(f".{place.name}.{uuid4().hex[:8]}{PARTIAL}")
@@ -38,14 +71,20 @@ def write_folder(folder: Path, remedy: str = NEW) -> Iterator[Path]:
     lock = FileLock(partial / LOCK)
     lock.acquire()
     try:
-        with writing(folder, partial):
-            yield partial
-            (partial / LOCK).unlink(missing_ok=True)
-            refuse_filled(folder, remedy)
-            _publish(partial, place)
+        yield partial
     finally:
         lock.release()
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(path: Path, remedy: str = NEW_FILE) -> None:
+    """Refuse an output file that is there already.
+
+    Raises:
+        ValueError: the message ends with the remedy.
+    """
+    if path.exists() or path.is_symlink():
+        raise ValueError(f"{path} exists already: {remedy}; nothing is overwritten.")
 
 
 def refuse_filled(folder: Path, remedy: str = NEW) -> None:

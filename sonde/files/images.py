@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num, UInt8
-from matplotlib import colormaps
 from PIL import Image, ImageMode, ImageOps, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import II, IMAGELENGTH, IMAGEWIDTH, MM, OPEN_INFO, TiffImageFile
 
 from sonde.files.claims import check_packed, count_bytes
 from sonde.files.heif import HEAD, HEIF_SUFFIXES, find_heif_library, is_film, prepare_heif
+from sonde.files.palettes import make_palette
 from sonde.files.safely import mute, reading
 from sonde.files.writing import atomic_write
 from sonde.renamed import keep_old_names
@@ -174,15 +174,19 @@ def colour_depth(
         space: in `disparity` larger is nearer, so the order of the colours is reversed.
     """
     trusted = np.isfinite(depth) if mask is None else mask & np.isfinite(depth)
-    values = depth[trusted]
+    whole = bool(trusted.all())  # the usual case, and the fast one
+    values = depth if whole else depth[trusted]
     if low is None:
         low = float(np.percentile(values, 2)) if values.size else 0.0
     if high is None:
         high = float(np.percentile(values, 98)) if values.size else 1.0
     share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
-    table = colormaps["Spectral_r" if space == "disparity" else "Spectral"](np.arange(256), bytes=True)[:, :3]
+    levels = (share * 255).astype(np.uint8)
+    table = make_palette("Spectral", reverse=space == "disparity")
+    if whole:
+        return np.take(table, levels, axis=0)
     colours = np.full((*depth.shape, 3), INVALID_GREY, np.uint8)
-    colours[trusted] = table[(share * 255).astype(np.uint8)]
+    colours[trusted] = table[levels]
     return colours
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from sonde import files
+from sonde.files.palettes import draw_ramp
 from sonde.geometry import Colours, Points, point_cloud
 from sonde.prediction.manifest import FileKind
 from sonde.types import DepthArray, MatrixArray, RGBArray, Space
@@ -60,8 +60,7 @@ def render_relief(answer: PredictedImage) -> RGBArray:
     Raises:
         ValueError: torch is not installed.
     """
-    if find_spec("torch") is None:
-        raise ValueError("A relief needs torch, which is not installed: leave `relief` out of --save.")
+    check_installed(["relief"])
     import torch
 
     from sonde.maps import high_pass
@@ -73,6 +72,18 @@ def render_relief(answer: PredictedImage) -> RGBArray:
     picture = (np.clip(nearer / span / 2 + 0.5, 0, 1) * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     size = f"{spell_value(span, 3)} {answer.unit}" if answer.space == "metric" else "1 %"
     return np.concatenate([picture, _draw_bar(picture.shape[1], [f"{size} deeper", f"{size} nearer"], "gray")])
+
+
+def check_installed(save: Sequence[str]) -> None:
+    """Refuse what cannot be written here, before anything is predicted: a relief without torch.
+
+    Raises:
+        ValueError: torch is not installed.
+    """
+    if "relief" in save and find_spec("torch") is None:
+        raise ValueError(
+            'A relief needs torch, which is not installed: pip install "sonde[train]", or leave `relief` out of --save.'
+        )
 
 
 def find_ends(answer: PredictedImage) -> tuple[float, float]:
@@ -104,7 +115,7 @@ def _draw_bar(width: int, labels: list[str], colours: str = "Spectral") -> RGBAr
     """A strip (height, width, 3) with all colours from left to right, and labels at equal steps below."""
     size = max(10, min(18, width // 40))
     canvas = Image.new("RGB", (width, 3 * size), "white")
-    ramp = colormaps[colours](np.linspace(0, 1, width), bytes=True)[None, :, :3]
+    ramp = draw_ramp(width, colours)[None]
     canvas.paste(Image.fromarray(np.repeat(ramp, size, axis=0)), (0, size // 4))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size)
     for place, label in zip(np.linspace(0, width, len(labels)), labels, strict=True):
@@ -123,11 +134,11 @@ def _save_npy(path: Path, answer: PredictedImage) -> None:
 
 
 def _save_preview(path: Path, answer: PredictedImage) -> None:
-    files.write_rgb(path, render_preview(answer))
+    files.write_drawing(path, render_preview(answer))
 
 
 def _save_relief(path: Path, answer: PredictedImage) -> None:
-    files.write_rgb(path, render_relief(answer))
+    files.write_drawing(path, render_relief(answer))
 
 
 def _save_ply(path: Path, answer: PredictedImage) -> None:

@@ -6,15 +6,15 @@ A sheet holds at most PER_SHEET images, so that memory does not grow with their 
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sonde import files
+from sonde.files.palettes import draw_ramp
 from sonde.prediction.savers import PredictedImage, find_ends, spell_value
 from sonde.spelling import shorten
 from sonde.types import RGBArray
@@ -62,8 +62,12 @@ class SheetWriter:
 
     def add(self, name: str, answer: PredictedImage) -> None:
         """Show one image beside its depth, under its name."""
-        self._unit = answer.unit
-        self._tiles.append(draw_tile(name, answer))
+        self.take(draw_tile(name, answer), answer.unit)
+
+    def take(self, tile: RGBArray, unit: str) -> None:
+        """Show what `draw_tile` drew; `unit` is that of the depth."""
+        self._unit = unit
+        self._tiles.append(tile)
         if len(self._tiles) == PER_SHEET:
             self._write()
 
@@ -133,7 +137,7 @@ def _draw_header(width: int, model: str, unit: str, which: str) -> RGBArray:
     draw, text, bold = ImageDraw.Draw(header), _load_font(TEXT), _load_font(TITLE, bold=True)
     far = width - MARGIN - draw.textlength("far", text)
     ramp, left = far - GAP - RAMP[0], far - 2 * GAP - RAMP[0] - draw.textlength("near", text)
-    colours = colormaps["Spectral"](np.linspace(0, 1, RAMP[0]), bytes=True)[None, :, :3]
+    colours = draw_ramp(RAMP[0])[None]
     header.paste(Image.fromarray(np.repeat(colours, RAMP[1], axis=0)), (round(ramp), 20))
     draw.text((left, 17), "near", INK, text)
     draw.text((far, 17), "far", INK, text)
@@ -157,6 +161,15 @@ def _fit_text(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 
 @cache
 def _load_font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The letters of matplotlib's plots, which have Greek, Cyrillic and accents; Pillow's own are English."""
-    name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+    """The letters of matplotlib's plots, which have Greek, Cyrillic and accents; Pillow's own, English, without them.
+
+    matplotlib is looked for and not imported, which would take a tenth of a second.
+    """
+    found = find_spec("matplotlib")
+    for folder in (found and found.submodule_search_locations) or ():
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+        if path.is_file():
+            return ImageFont.truetype(path, size)
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
