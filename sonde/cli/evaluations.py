@@ -128,6 +128,8 @@ def _describe(scored: "Evaluation") -> list[tuple[str, str]]:
     """What was scored on what, how much the images differ, and what must be known before the numbers are believed."""
     settings, main = scored.settings, scored.main
     lines = [("model", settings.model), ("data", settings.data), ("captures", settings.captures)]
+    if settings.placement is not None:
+        lines.insert(1, ("ran", settings.placement.describe()))
     if main.metric in scored.spread:
         spread = f"{scored.spread[main.metric]:.4g} {main.unit}".rstrip()
         lines.append(("spread", f"{spread}, the standard deviation of the {main.words} over the images"))

@@ -9,7 +9,7 @@ import typer
 from sonde.cli import next_steps
 from sonde.cli.next_steps import print_next
 from sonde.cli.options import with_options
-from sonde.cli.printing import Json, bar, print_result
+from sonde.cli.printing import Json, bar, print_result, tell_placement
 from sonde.options.label import LabelOptions, PlanOptions
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def label(
         result = labelling.label(
             model, images, out, options=options, progress=lambda done, total: show(done, total, {})
         )
-    print_result(_summarise(result), as_json)
+    print_result(_summarise(result) | tell_placement(result.placement, as_json), as_json)
     if result.failed or result.unread:
         raise typer.Exit(1)
     if not as_json:

@@ -21,6 +21,10 @@ def doctor(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="For --online: another hub id, or a folder.")
     ] = None,
+    device: Annotated[str, typer.Option(help="For --online: cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="For --online: fp32, bf16 or fp16 of the network's arithmetic; by default fp32.")
+    ] = None,
     clear_cache: Annotated[
         bool, typer.Option("--clear-cache", help="Remove the decoded captures of the user's cache folder.")
     ] = False,
@@ -36,14 +40,16 @@ def doctor(
     if online:
         if run is not None or replay:
             raise ValueError("--online checks this machine, not a run: leave the run and --replay out.")
-        return _check_online(model, as_json)
+        return _check_online(model, device, precision, as_json)
     if model is not None:
         raise ValueError("--model is for --online: `sonde doctor --online --model NAME`.")
+    if device != "auto" or precision is not None:
+        flag = "--precision" if device == "auto" else "--device"
+        raise ValueError(f"{flag} is for --online: `sonde doctor --online {flag} {precision or device}`.")
     if run is None:
         if replay:
             raise ValueError("--replay needs a run folder: `sonde doctor RUN --replay [STEP]`.")
-        print_result(doctor.describe_machine().document(), as_json)
-        return None if as_json else print_next(next_steps.follow_machine())
+        return _describe_machine(as_json)
     if replay:
         return print_result(doctor.explain_replay(run, step).document(), as_json)
     progress, skipped = doctor.describe_run(run), doctor.explain(run).document()
@@ -55,6 +61,16 @@ def doctor(
         print_next(f"`{progress.resume}`")
 
 
+def _describe_machine(as_json: bool) -> None:
+    from sonde import doctor
+
+    machine = doctor.describe_machine()
+    facts = machine.document()
+    print_result(facts if as_json else {name: fact for name, fact in facts.items() if fact is not None}, as_json)
+    if not as_json:
+        print_next(next_steps.follow_machine(trains=machine.torch is not None))
+
+
 def _clear_cache(as_json: bool) -> None:
     from sonde import doctor
 
@@ -64,21 +80,25 @@ def _clear_cache(as_json: bool) -> None:
     print_result(facts | ({"gb_freed": removed.gb} if as_json else {"freed": freed}), as_json)
 
 
-def _check_online(model: str | None, as_json: bool) -> None:
+def _check_online(model: str | None, device: str, precision: str | None, as_json: bool) -> None:
     from sonde import online
 
-    checks = online.check_model(model)
+    checks = online.check_model(model, device=device, precision=precision)
     print_result({each.name: f"{each.outcome}: {each.sentence}" for each in checks}, as_json)
     if any(each.outcome != "ok" for each in checks):
         raise typer.Exit(1)
 
 
 def bench(
-    only: Annotated[str | None, typer.Option(help="One row: decoding, training, labelling or scoring.")] = None,
+    only: Annotated[str | None, typer.Option(help="One row of docs/speed.md, such as small or first-map.")] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes: shows that the rows run, not what they are worth.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as a page: speed.md.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The performance table of docs/measurements.md, on this machine, as ratios against the plain alternative."""
+    """The performance table of docs/speed.md, on this machine, as ratios against the plain alternative."""
     from sonde import bench
 
-    print_result(bench.bench(only=only, quick=quick).document(), as_json)
+    table = bench.bench(only=only, quick=quick)
+    if out is not None:
+        bench.write_page(table, out)
+    print_result(table.document(), as_json)

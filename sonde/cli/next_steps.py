@@ -109,7 +109,9 @@ def follow_features(written: Sequence[Path], out: Path) -> str:
 
 
 def follow_export(folder: Path, to: str) -> str:
-    """How the folder is loaded without sonde."""
+    """How the folder is loaded without sonde; of a file, a prediction with it."""
+    if to in ("onnx", "openvino"):
+        return _predict(folder)
     card = quote_command("open", folder / "README.md")
     if to != "hf":
         return f"{card} says how GLPDepth's scripts load it"
@@ -141,9 +143,9 @@ def follow_set(root: Path, layout: str = "zivid") -> str:
     return quote_command("sonde", "data", "check", root, *(("--format", layout) if layout != "zivid" else ()))
 
 
-def follow_machine() -> str:
-    """The first run on this machine."""
-    return quote_command("sonde", "demo")
+def follow_machine(trains: bool = True) -> str:
+    """The first run on this machine: the demo, or where it cannot train a prediction."""
+    return quote_command("sonde", "demo") if trains else quote_command("sonde", "predict", PHOTOS)
 
 
 def _predict(model: str | Path) -> str:

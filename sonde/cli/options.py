@@ -18,6 +18,8 @@ from sonde.options import Options, read_info
 
 FOLDERS = (("out", "--out", "-o"), ("keep", "--keep"))
 """Options that name a folder for an output, and their flags."""
+FILES = (".onnx", ".xml")
+"""Suffixes of outputs that are files, which `export` checks itself."""
 
 
 def check_out(folder: Path | str, *flags: str) -> None:
@@ -43,7 +45,7 @@ def with_options(kind: type[Options]) -> Callable[[Callable[..., None]], Callabl
         def run(**words: object) -> None:
             given = {about.name: words.pop(about.name) for about in listed}
             for name, *flags in FOLDERS:
-                if given.get(name) is not None:
+                if given.get(name) is not None and Path(str(given[name])).suffix not in FILES:
                     check_out(str(given[name]), *flags)
             command(options=kind().change(**given), **words)
 

@@ -14,6 +14,7 @@ from sonde.spelling import make_printable, quantify
 
 if TYPE_CHECKING:
     from sonde.comparison import Comparison
+    from sonde.models import Placement
     from sonde.reproduction import Reproduction
     from sonde.training import RatePlan
 
@@ -32,9 +33,15 @@ __all__ = [
     "print_run",
     "print_table",
     "stages",
+    "tell_placement",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+def tell_placement(placement: "Placement", as_json: bool) -> dict[str, object]:
+    """The row of a summary that says where a network ran, and in what it computed."""
+    return {"placement": placement._asdict()} if as_json else {"ran": placement.describe()}
 
 
 def print_run(run: Path, as_json: bool) -> None:
@@ -136,6 +143,9 @@ def print_reproduction(made: "Reproduction", as_json: bool) -> None:
         images = quantify(len(made.scored.rows), "image")
         print()
         print_table(f"{made.scored.protocol}, {images}; {made.row.pinned}", made.table())
+    if made.placement is not None:
+        print()
+        print_result(tell_placement(made.placement, False), False)
 
 
 keep_old_names(__name__, {"told_intervals": "describe_intervals"})

@@ -9,16 +9,20 @@ import typer
 from sonde.cli import next_steps
 from sonde.cli.next_steps import print_next
 from sonde.cli.options import check_out, with_options
-from sonde.cli.printing import Json, bar, list_reasons, print_result
+from sonde.cli.printing import Json, bar, list_reasons, print_result, print_table, tell_placement
 from sonde.options.calibrate import CalibrateOptions
 from sonde.options.export import ExportOptions
 from sonde.options.predict import PredictOptions
 from sonde.spelling import make_printable, quantify
 
 if TYPE_CHECKING:
+    from sonde.exporting import GateTable
     from sonde.prediction import PredictResult
 
 Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; auto takes the fastest that is present.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 of the network's arithmetic; by default fp32.")]
 
 
 @with_options(PredictOptions)
@@ -78,13 +82,19 @@ def _document(result: "PredictResult") -> dict[str, object]:
         "written": [str(path) for path in result.written],
         "failed": {str(path): reason for path, reason in result.failed},
         "notes": list(result.notes),
+        **_tell_placement(result, True),
     }
+
+
+def _tell_placement(result: "PredictResult", as_json: bool) -> dict[str, object]:
+    return {} if result.placement is None else tell_placement(result.placement, as_json)
 
 
 def _summarise(result: "PredictResult", out: Path) -> dict[str, object]:
     """The counts, and each reason with the image's name, which not every reason holds."""
     failed = list_reasons(result.failed)
     summary: dict[str, object] = {"written": f"{quantify(len(result.written), 'file')} to {out}"}
+    summary |= _tell_placement(result, False)
     if result.notes:
         summary["notes"] = list(result.notes)
     return summary | {"failed": failed}  # what failed is the last that is read
@@ -94,6 +104,8 @@ def features(
     image: Annotated[list[str], typer.Argument(help="Images, folders, or patterns such as 'photos/*.jpg'.")],
     model: Model = "sonde-tiny",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures go.")] = Path("features"),
+    device: Device = "auto",
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """What the encoder sees: principal components of each layer that the decoder reads, as colours."""
@@ -107,9 +119,10 @@ def features(
     twice = [path for path, stem in stems.items() if stem.name != path.stem]
     if twice:
         raise ValueError(f"{twice[0]} and another image have one name: look at one of them with another -o.")
-    network = models.load(model)
+    network = models.load_network(model, device=device, precision=precision)
     written = [path for each, stem in stems.items() for path in features.features(each, network, stem.parent)]
-    print_result({"written": [str(path) for path in written]}, as_json)
+    summary = {"written": [str(path) for path in written], **tell_placement(network.placement, as_json)}
+    print_result(summary, as_json)
     if not as_json:
         print_next(next_steps.follow_features(written, out))
 
@@ -124,10 +137,27 @@ def export(
     """Write a model for use without sonde, and compare it with the original."""
     from sonde import exporting
 
-    folder = exporting.export(model, options=options)
-    print_result({"written": str(folder)}, as_json)
-    if not as_json:
-        print_next(next_steps.follow_export(folder, options.to))
+    try:
+        result = exporting.export_checked(model, options=options)
+    except exporting.ExportRefused as error:
+        if as_json:
+            print_result({"refused": str(error), "gate": error.table.document()}, True)
+        else:
+            _print_gate(error.table)
+            print(make_printable(str(error)), file=sys.stderr)
+        raise typer.Exit(1) from None
+    document = {"written": str(result.path)} | ({} if result.table is None else exporting.describe_file(result))
+    if as_json:
+        return print_result(document, True)
+    if result.table is not None:
+        _print_gate(result.table)
+    print_result({name: value for name, value in document.items() if name not in ("gate", "bytes", "seconds")}, False)
+    print_next(next_steps.follow_export(result.path, options.to))
+
+
+def _print_gate(table: "GateTable") -> None:
+    print_table(table.title, table.list_rows())
+    print()
 
 
 @with_options(CalibrateOptions)
@@ -172,7 +202,8 @@ def calibrate(
     else:
         rectangle = calibration.parse_region(region)
         measured = calibration.sample_plane(str(plane), image, rectangle, unit=unit, intrinsics=camera)
-    summary = dict(calibration.calibrate(model, measured, options=options).summary())
+    result = calibration.calibrate(model, measured, options=options)
+    summary = {**result.summary(), **tell_placement(result.placement, as_json)}
     if failed:
         summary["failed"] = failed if as_json else list_reasons(failed.items())
     print_result(summary, as_json)

@@ -60,7 +60,8 @@ class Evaluation:
         heights = None if self.heights is None else self.heights.document()
         more = {"notes": self.notes, "spread": self.spread, RATIO: self.scale_ratio, "ranges": self.ranges}
         more |= {"heights": heights, "groups": self.groups, "ci": self.interval_bounds(), "skipped": self.skipped}
-        more |= {"checks": self.settings.checks}
+        ran = self.settings.placement
+        more |= {"checks": self.settings.checks, "placement": None if ran is None else ran._asdict()}
         return summary | {name: value for name, value in more.items() if value}
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from sonde.background import DEPTH, Background, read_background
 from sonde.datasets import Capture
 from sonde.evaluation.columns import Row
-from sonde.models import DepthModel
+from sonde.models import DescribedModel
 from sonde.types import DepthArray
 from sonde.units import UNITS
 
@@ -75,7 +75,7 @@ def bench_of(model: object) -> Background | None:
     Raises:
         ValueError: a folder's background that cannot be read.
     """
-    if isinstance(model, DepthModel):
+    if isinstance(model, DescribedModel):
         return model.background
     folders = (Path(model) / "best", Path(model)) if isinstance(model, str | Path) else ()
     found = next((folder for folder in folders if (folder / DEPTH).is_file()), None)

@@ -17,7 +17,7 @@ from sonde.evaluation.ordinal import score_pairs
 from sonde.evaluation.predictions import Predictor, Subject, answers_folder, as_asked, as_subject, make_predictor
 from sonde.evaluation.rows import Watcher, score_set
 from sonde.evaluation.settings import MetricsDocument
-from sonde.models import DepthModel, refuse_unknown
+from sonde.models import DescribedModel, Placement, refuse_unknown
 from sonde.options import takes
 from sonde.options.evaluate import EvaluateOptions
 from sonde.protocols import Protocol
@@ -26,7 +26,7 @@ from sonde.runs import Run, count_train_overlap, read_choice, read_run, usual_pr
 
 @takes(EvaluateOptions)
 def evaluate(
-    model: DepthModel | Predictor | Subject | str | Path,
+    model: DescribedModel | Predictor | Subject | str | Path,
     protocol: str | None = None,
     data: DepthSet | str | Path | None = None,
     *,
@@ -40,7 +40,7 @@ def evaluate(
     A run that kept no captures for a test is scored on its own set by the answers that chose it, to captures left out.
 
     Args:
-        model: a DepthModel, a Predictor, a name `sonde.load` takes, a folder of predictions named by id, or a Subject.
+        model: a loaded model, a Predictor, a name `sonde.load` takes, a folder of predictions by id, or a Subject.
         protocol: a packaged name, see `protocols.list_names`, or a YAML file of your own; by default that of a run's
             own test, or of the layout: zivid-mm for zivid, metric for most.
         data: the captures; by default those of the model's own run.
@@ -95,8 +95,9 @@ def _evaluate_pairs(
             f"{rules.name} scores all of a folder with annotations.json: give data=ROOT, and neither format nor "
             "alignment nor a choice of captures."
         )
-    asked = as_asked(subject, options.max_depth, options.encoding)
-    return score_pairs(*make_predictor(asked, None, options.keep, options.depth_scale), Path(data), rules)
+    asked = as_asked(subject, options)
+    scored = score_pairs(*make_predictor(asked, options), Path(data), rules)
+    return scored.record(placement=_find_placement(asked))
 
 
 def _evaluate_captures(
@@ -117,8 +118,8 @@ def _evaluate_captures(
         ids, subject = choice.ids, as_subject(choice.answers)
     chosen = chosen_of(captures, run, ids, options.listed)
     checks = screen_captures(subject, run, captures, chosen.ids, options.check)
-    asked = as_asked(subject, options.max_depth, options.encoding)
-    predictor, name = make_predictor(asked, rules.cut, options.keep, options.depth_scale)
+    asked = as_asked(subject, options)
+    predictor, name = make_predictor(asked, options, rules.cut)
     scored = score_set(predictor, name, captures, chosen, rules, watch, bench)
     answers = answers_folder(subject, options.keep)
     scored = scored.record(
@@ -128,10 +129,16 @@ def _evaluate_captures(
         predictions=None if answers is None else below(answers, options.out),
         depth_scale=options.depth_scale,
         checks=checks,
+        placement=_find_placement(asked),
     )
     if choice is not None:
         scored = scored.record(captures=choice.words, left_out=choice.record)
     return scored.record(headline=_headline_of(own, scored))
+
+
+def _find_placement(subject: Subject) -> Placement | None:
+    """Where the model of a subject runs; None where nothing runs."""
+    return subject.answers.placement if isinstance(subject.answers, DescribedModel) else None
 
 
 def screen_captures(
@@ -147,7 +154,7 @@ def screen_captures(
     if known is not None and known["checked"]:
         return known
     # Maps on disk and functions of one's own may need no image.
-    sees = isinstance(subject.answers, DepthModel | str | Path) and answers_folder(subject) is None
+    sees = isinstance(subject.answers, DescribedModel | str | Path) and answers_folder(subject) is None
     return Screener(check).screen(captures, None if own else ids, sees=sees).document()
 
 

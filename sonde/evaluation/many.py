@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sonde import baselines, models, protocols
 from sonde.baselines import ConstantPredictor
@@ -18,13 +18,15 @@ from sonde.evaluation.job import evaluate, screen_captures
 from sonde.evaluation.predictions import Subject, as_asked, as_subject
 from sonde.evaluation.rows import Watcher
 from sonde.evaluation.verdict import MEAN_MAP
-from sonde.options import takes
+from sonde.options import LOADING, takes
 from sonde.options.evaluate import EvaluateOptions
 from sonde.protocols import Protocol
 from sonde.runs import Run, open_captures, read_run
 from sonde.spelling import nearest
 
 LOG = logging.getLogger(__name__)
+LOADED: dict[str, Any] = {about.name: about.default for about in fields(EvaluateOptions) if about.name in LOADING}
+"""The options of a model that is loaded already."""
 
 
 class On(NamedTuple):
@@ -87,14 +89,12 @@ def evaluate_many(
     wanted = _rows_of(sets, protocol, options)
     run = read_run(model)
     checks = {row: _screen(each, as_subject(model), run, options.check) for row, (each, _) in wanted.items()}
-    subject = _load_once(model, run, options.max_depth)
+    subject = _load_once(model, run, options)
     mean = None if run is None or options.align is not None else _mean_map(run)
     scores: dict[str, Evaluation] = {}
     for row, (each, rules) in wanted.items():
         out, keep = (None if folder is None else folder / folder_of(row) for folder in (options.out, options.keep))
-        asked = replace(
-            options, format=each.format, listed=each.listed, max_depth=None, out=out, keep=keep, check=False
-        )
+        asked = replace(options, format=each.format, listed=each.listed, out=out, keep=keep, check=False, **LOADED)
         name = each.protocol or protocol
         watcher = watch(row) if watch is not None else None
         own = {row: evaluate(subject, name, each.root, options=asked, watch=watcher).record(checks=checks[row])}
@@ -140,11 +140,11 @@ def _rows_of(sets: Iterable[On], protocol: str, options: EvaluateOptions) -> dic
     return rows
 
 
-def _load_once(model: str | Path, run: Run | None, max_depth: int | float | None) -> Subject:
+def _load_once(model: str | Path, run: Run | None, options: EvaluateOptions) -> Subject:
     """The model, loaded for all sets; a folder of predictions as it is."""
-    if run is not None or not Path(model).is_dir():
-        return Subject(models.load(model, max_depth=max_depth), model)
-    return as_asked(as_subject(model), max_depth, None)
+    if run is not None:
+        return Subject(models.load(model, **{name: getattr(options, name) for name in LOADING}), model)
+    return as_asked(as_subject(model), options)
 
 
 def _mean_map(run: Run) -> ConstantPredictor | None:

@@ -8,6 +8,8 @@ Points are (row, column) in the picture. A prediction is sampled at the picture'
 told over all pairs and, by the folder that a picture lies in, for each scene.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,13 +20,14 @@ from typing_extensions import TypedDict
 
 from sonde import files
 from sonde.datasets import Capture
+from sonde.evaluation.asking import AnsweredCapture, Predictor, SeenCapture, answer_all
 from sonde.evaluation.columns import ORDINAL, Row
 from sonde.evaluation.evaluation import Evaluation, means, versions
-from sonde.evaluation.predictions import Predictor
 from sonde.evaluation.scoring import at_size
 from sonde.evaluation.settings import Settings
 from sonde.ids import check_id
 from sonde.metrics import ordinal
+from sonde.overlap import map_ahead
 from sonde.protocols import Protocol
 from sonde.strict import EXACT
 from sonde.types import Prediction
@@ -73,8 +76,16 @@ def score_pairs(predictor: Predictor, name: str, root: Path, rules: Protocol) ->
     Raises:
         ValueError: no annotations, a picture that is not there, or a point outside its picture.
     """
-    found = read_pairs(root)
-    rows = [_row(predictor, root, path, pairs, rules) for path, pairs in sorted(found.items()) if pairs.nearer]
+    found = {path: pairs for path, pairs in sorted(read_pairs(root).items()) if pairs.nearer}
+    pool = ThreadPoolExecutor(1, "read")
+    try:
+        seen = map_ahead(pool, partial(_see, root), found.items(), 1)
+        rows = [
+            _row(answered, path, found[path], rules)
+            for path, answered in zip(found, answer_all(predictor, seen), strict=True)
+        ]
+    finally:
+        pool.shutdown(cancel_futures=True)
     if not rows:
         raise ValueError(f"{root / FILE} names no picture: {REMEDY}.")
     ids = [row["id"] for row in rows]
@@ -92,7 +103,8 @@ def _read_pairs(entries: list[PointPair]) -> Pairs:
     return Pairs(nearer, farther)
 
 
-def _row(predictor: Predictor, root: Path, path: str, pairs: Pairs, rules: Protocol) -> Row:
+def _see(root: Path, annotated: tuple[str, Pairs]) -> SeenCapture:
+    path, pairs = annotated
     image = files.read_rgb(root / path)
     height, width = image.shape[:2]
     outside = [point for side in pairs for point in side if not (0 <= point[0] < height and 0 <= point[1] < width)]
@@ -101,13 +113,18 @@ def _row(predictor: Predictor, root: Path, path: str, pairs: Pairs, rules: Proto
             f"{root / FILE} has point {outside[0]} in {path}, which is {width}x{height}: points are (row, column)."
         )
     blank = np.zeros((height, width), np.float32)
-    stem = Path(path).with_suffix("").as_posix()
-    prediction = predictor(Capture(stem, image, blank, blank > 0))
-    hits = _hits(prediction, (height, width), pairs, rules)
-    return {"id": stem, "pairs": len(hits), "group": Path(path).parent.name, ORDINAL: float(np.mean(hits))}
+    capture = Capture(Path(path).with_suffix("").as_posix(), image, blank, blank > 0)
+    return SeenCapture(capture.id, capture, capture)
 
 
-def _hits(prediction: Prediction, size: tuple[int, int], pairs: Pairs, rules: Protocol) -> list[bool]:
+def _row(answered: AnsweredCapture, path: str, pairs: Pairs, rules: Protocol) -> Row:
+    (id_, capture, *_), prediction = answered
+    assert capture is not None and prediction is not None
+    hits = _hits(prediction, capture.depth.shape, pairs, rules)
+    return {"id": id_, "pairs": len(hits), "group": Path(path).parent.name, ORDINAL: float(np.mean(hits))}
+
+
+def _hits(prediction: Prediction, size: tuple[int, ...], pairs: Pairs, rules: Protocol) -> list[bool]:
     depth = torch.from_numpy(np.asarray(prediction.depth))[None].double()
     depth = at_size(-depth if prediction.space == "disparity" else depth, size, rules)
     near, far = (torch.tensor(side)[None] for side in pairs)

@@ -8,7 +8,7 @@ answered to. What is scored is what was read back.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,17 +20,16 @@ from typing_extensions import TypedDict
 
 from sonde import files, models
 from sonde.datasets import Capture
+from sonde.evaluation.asking import BatchPredictor, Predictor, find_camera, of_network
 from sonde.evaluation.levels import find_scale, read_scaled
-from sonde.geometry import scale_intrinsics
 from sonde.ids import CaptureId, check_id
-from sonde.models import DepthModel
+from sonde.models import DescribedModel
+from sonde.options import LOADING, refuse_loading
+from sonde.options.evaluate import EvaluateOptions
 from sonde.prediction.manifest import MANIFEST, read_manifest
 from sonde.spelling import shorten
 from sonde.strict import EXACT
-from sonde.types import SPACES, MatrixArray, Prediction, Space
-
-Predictor = Callable[[Capture], Prediction]
-"""What is scored: a capture's image in; depth out, (h, w) of any size. It must not look at the answer."""
+from sonde.types import SPACES, Prediction, Space
 
 IMAGES = "images.jsonl"
 """Beside kept answers: a line {"capture": ID, "image": SHA-256 of its pixels and camera} for each."""
@@ -50,7 +49,7 @@ class KeptLine(TypedDict):
 class Subject(NamedTuple):
     """What is scored, and where it came from; for a model that is loaded once and scored on several sets."""
 
-    answers: DepthModel | Predictor | str | Path
+    answers: DescribedModel | Predictor | str | Path
     """Who answers; a name or a folder that is loaded when it is needed."""
     source: str | Path | None = None
     """What the user named: a run folder tells its test captures and those that trained it."""
@@ -58,64 +57,74 @@ class Subject(NamedTuple):
     """What results call it; by default the model's own name."""
 
 
-def as_subject(model: DepthModel | Predictor | Subject | str | Path) -> Subject:
+def as_subject(model: DescribedModel | Predictor | Subject | str | Path) -> Subject:
     """A Subject as it is; a name or a folder is its own source."""
     if isinstance(model, Subject):
         return model
     return Subject(model, model if isinstance(model, str | Path) else None)
 
 
-def make_predictor(
-    subject: Subject, cut: str | None = None, keep: Path | None = None, depth_scale: int | float | None = None
-) -> tuple[Predictor, str]:
+def make_predictor(subject: Subject, options: EvaluateOptions, cut: str | None = None) -> tuple[Predictor, str]:
     """Who answers for each capture, and its name.
 
     Args:
-        subject: a model, its name, a function, or a folder of predictions.
+        subject: a model, a function, or a folder of predictions, as `as_asked` gives it.
+        options: `keep` is a folder for its answers, see `cache_answers`.
         cut: the part of a frame that the protocol shows the model.
-        keep: a folder for its answers, see `cache_answers`.
-        depth_scale: metres per level of a folder of predictions that do not state it.
 
     Raises:
         ValueError: a folder of predictions that depend on something else, or a scale for what is no such folder.
     """
-    model = subject.answers
+    model, keep = subject.answers, options.keep
     if isinstance(model, str | Path):
-        folder = answers_folder(subject)
-        if folder is not None:
-            check_cut(folder, cut)
-            if keep is not None:
-                raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
-            return read_predictions(folder, depth_scale), subject.name or str(model)
-    if depth_scale is not None:
-        what = model if isinstance(model, str | Path) else "What is scored"
+        check_cut(Path(model), cut)
+        if keep is not None:
+            raise ValueError(f"{model} is a folder of predictions: there is nothing to keep, leave --keep out.")
+        return read_predictions(Path(model), options.depth_scale), subject.name or str(model)
+    if options.depth_scale is not None:
+        what = "What is scored" if subject.source is None else subject.source
         raise ValueError(f"{what} is no folder of predictions: depth_scale is for one, leave --depth-scale out.")
-    if isinstance(model, str | Path):
-        model = models.load(model)
-    if isinstance(model, DepthModel):
-        predictor, name = of_network(model), model.name
+    if isinstance(model, DescribedModel):
+        predictor, name = of_network(model, options.batch_size), model.name
     else:
         predictor, name = model, getattr(model, "__name__", type(model).__name__)
     name = subject.name or name
     return predictor if keep is None else cache_answers(predictor, answers_of(model, name, cut), keep), name
 
 
-def as_asked(subject: Subject, max_depth: int | float | None, encoding: str | None) -> Subject:
-    """The subject with another end of depth or another decoding, see `evaluate`; itself where neither is given.
+def as_asked(subject: Subject, options: EvaluateOptions) -> Subject:
+    """The subject with its model loaded, as the options ask for it; a folder of predictions stays as it is.
 
     Raises:
-        ValueError: it is no model by name, or its model states another end of depth.
+        ValueError: options of a model for what is none, or is loaded already; or the model contradicts them.
     """
-    if max_depth is None and encoding is None:
-        return subject
     model = subject.answers
     if isinstance(model, str | Path):
         if answers_folder(subject) is not None:
-            raise ValueError(f"{model} holds answers, and max_depth and encoding are of a model: leave them out.")
-        model = models.load(model, max_depth=max_depth)
-    elif max_depth is not None or not isinstance(model, DepthModel):
-        raise ValueError("max_depth is for a model by name, and encoding for a DepthModel too: leave them out.")
-    return subject._replace(answers=model if encoding is None else models.decode_as(model, encoding))
+            _refuse_model_options(options, f"{model} holds answers")
+            return subject
+        model = models.load(
+            model,
+            max_depth=options.max_depth,
+            device=options.device,
+            precision=options.precision,
+            runtime=options.runtime,
+        )
+    elif isinstance(model, DescribedModel):
+        refuse_loading(options, model.name)
+    else:
+        _refuse_model_options(options, f"{subject.name or 'what is scored'} is no model")
+    if options.encoding is not None and isinstance(model, DescribedModel):
+        model = models.decode_as(model, options.encoding)
+    return subject._replace(answers=model)
+
+
+def _refuse_model_options(options: EvaluateOptions, what: str) -> None:
+    """Refuse options that are of a model, where `what` says that none is asked."""
+    usual = EvaluateOptions()
+    for name in (*LOADING, "encoding"):
+        if getattr(options, name) != getattr(usual, name):
+            raise ValueError(f"{name}={getattr(options, name)}: {what}, and this option is of a model: leave it out.")
 
 
 def answers_folder(subject: Subject, keep: Path | None = None) -> Path | None:
@@ -128,8 +137,8 @@ def answers_folder(subject: Subject, keep: Path | None = None) -> Path | None:
     return keep
 
 
-def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) -> Predictor:
-    """The predictor's answers, by way of a folder: what is there is read, all else is asked for and written.
+class KeptAnswers(BatchPredictor):
+    """A predictor's answers, by way of a folder: what is there is read, all else is asked for and written.
 
     Args:
         predictor: who answers what is not there yet.
@@ -137,46 +146,79 @@ def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) 
         folder: where they are kept.
 
     Raises:
-        ValueError: the folder holds predictions that depend on something else, or, asked, on another
-            image; or a file of that name that no evaluation kept.
+        ValueError: the folder holds predictions that depend on something else, or what `sonde predict` wrote.
     """
-    manifest = read_manifest(folder)
-    other = [key for key in about if manifest and manifest.get(key) != about[key]]
-    if other:
-        raise ValueError(
-            f"{folder} holds predictions of another {other[0]} ({manifest.get(other[0])}, not {about[other[0]]}): "
-            "give another folder, or remove it."
-        )
-    if "predictions" in manifest:
-        raise ValueError(f"{folder} holds what `sonde predict` wrote: keep answers in another folder.")
-    seen, place = _hashes(folder), files.OutputFolder(folder)
 
-    def answer(capture: Capture) -> Prediction:
-        path, asked = folder / f"{check_id(capture.id)}.npy", _hash(capture)
-        if seen.get(capture.id, asked) != asked:
+    def __init__(self, predictor: Predictor, about: dict[str, object], folder: Path):
+        self.predictor, self.about, self.folder = predictor, about, folder
+        self.manifest = read_manifest(folder)
+        other = [key for key in about if self.manifest and self.manifest.get(key) != about[key]]
+        if other:
+            raise ValueError(
+                f"{folder} holds predictions of another {other[0]} ({self.manifest.get(other[0])}, not "
+                f"{about[other[0]]}): give another folder, or remove it."
+            )
+        if "predictions" in self.manifest:
+            raise ValueError(f"{folder} holds what `sonde predict` wrote: keep answers in another folder.")
+        self.seen, self.place = _hashes(folder), files.OutputFolder(folder)
+
+    def __call__(self, capture: Capture) -> Prediction:
+        """The answer to one capture; see `BatchPredictor`."""
+        return self.predict_batch([capture])[0]
+
+    def find_kind(self, capture: Capture) -> Hashable:
+        """What the captures of one batch share."""
+        return self.predictor.find_kind(capture) if isinstance(self.predictor, BatchPredictor) else None
+
+    def find_size(self, capture: Capture) -> int:
+        """How many captures of this one's kind to give at once."""
+        return self.predictor.find_size(capture) if isinstance(self.predictor, BatchPredictor) else 1
+
+    def predict_batch(self, captures: Sequence[Capture]) -> list[Prediction]:
+        """The answers to captures of one kind; see `BatchPredictor`."""
+        wanted = {capture.id: asked for capture in captures if (asked := self._find_wanted(capture))}
+        asked = [capture for capture in captures if capture.id in wanted]
+        if asked and isinstance(self.predictor, BatchPredictor):
+            answers = self.predictor.predict_batch(asked)
+        else:
+            answers = [self.predictor(capture) for capture in asked]
+        for capture, answer in zip(asked, answers, strict=True):
+            self._keep(capture.id, answer, wanted[capture.id])
+        return [read_predictions(self.folder)(capture) for capture in captures]
+
+    def _find_wanted(self, capture: Capture) -> str:
+        """The hash of what is shown, if the answer to it is not there yet; else empty."""
+        folder, path, asked = self.folder, self._place(capture.id), _hash(capture)
+        if self.seen.get(capture.id, asked) != asked:
             raise ValueError(
                 f"{folder} holds the answer to another image, or for another camera, called {capture.id}: give another "
                 "folder, or remove it."
             )
-        if path.is_file() and capture.id not in seen and not manifest:
+        if path.is_file() and capture.id not in self.seen and not self.manifest:
             raise ValueError(f"{path} is there already and no evaluation kept it: give another folder.")
-        if capture.id not in seen or not path.is_file():
-            prediction = predictor(capture)
-            place.check()
-            _describe(folder, {"space": prediction.space, "unit": "m", **about})
-            with files.atomic_write(path) as tmp_path:
-                np.save(tmp_path, np.asarray(prediction.depth, np.float32))
-            with (folder / IMAGES).open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"capture": capture.id, "image": asked}) + "\n")
-            seen[capture.id] = asked
-        return read_predictions(folder)(capture)
+        return "" if capture.id in self.seen and path.is_file() else asked
 
-    return answer
+    def _keep(self, id_: str, prediction: Prediction, asked: str) -> None:
+        self.place.check()
+        _describe(self.folder, {"space": prediction.space, "unit": "m", **self.about})
+        with files.atomic_write(self._place(id_)) as tmp_path:
+            np.save(tmp_path, np.asarray(prediction.depth, np.float32))
+        with (self.folder / IMAGES).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"capture": id_, "image": asked}) + "\n")
+        self.seen[id_] = asked
+
+    def _place(self, id_: str) -> Path:
+        return self.folder / f"{check_id(id_)}.npy"
+
+
+def cache_answers(predictor: Predictor, about: dict[str, object], folder: Path) -> Predictor:
+    """`KeptAnswers` as a function."""
+    return KeptAnswers(predictor, about, folder)
 
 
 def _hash(capture: Capture) -> str:
     """SHA-256 of what a model is shown: the pixels, and the camera where it is known."""
-    camera = _camera(capture)
+    camera = find_camera(capture)
     pixels = hashlib.sha256(capture.image.tobytes())
     pixels.update(b"" if camera is None else np.asarray(camera, "<f8").tobytes())
     return pixels.hexdigest()
@@ -204,19 +246,21 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def answers_of(model: object, name: str, cut: str | None) -> dict[str, object]:
     """What a model's answers depend on: its name, weights, settings and calibration, and what of a frame it sees."""
-    known = model if isinstance(model, DepthModel) else None
+    known = model if isinstance(model, DescribedModel) else None
     return {
         "settings": known and _settings(known),
         "model": name,
-        "weights": known and models.hash_weights(known.network),
+        "weights": known and known.hash(),
         "calibration": known and known.calibration and known.calibration.formula(),
         "cut": cut,
     }
 
 
-def _settings(model: DepthModel) -> str:
-    """A hash of the settings of a model besides its weights: input size, encoding, end of its range."""
-    told = asdict(model.spec) | {"max_depth": getattr(model.network.config, "max_depth", None)}
+def _settings(model: DescribedModel) -> str:
+    """A hash of the settings of a model besides its weights: input size, encoding, end of its range, precision."""
+    told: dict[str, object] = {**asdict(model.spec), "max_depth": model.config_end}
+    if model.placement.precision != "fp32":
+        told["precision"] = model.placement.precision
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -277,30 +321,6 @@ def _read_space(path: Path) -> Space:
         if stated not in SPACES:
             raise ValueError(f"its space is {shorten(stated, 80)!r}, none of {', '.join(SPACES)}")
     return stated
-
-
-def of_network(network: DepthModel) -> Predictor:
-    """What a network answers to a capture's image, told its camera where that is known.
-
-    Raises:
-        ValueError: of a capture, an answer that is not finite, or an image that the network cannot read.
-    """
-
-    def answer(capture: Capture) -> Prediction:
-        try:
-            return network.predict(capture.image, _camera(capture))
-        except ValueError as error:
-            raise ValueError(f"{capture.id}: {error}") from None
-
-    return answer
-
-
-def _camera(capture: Capture) -> MatrixArray | None:
-    """A capture's intrinsics for its image's pixels."""
-    if capture.intrinsics is None:
-        return None
-    (height, width), (rows, columns) = capture.depth.shape, capture.image.shape[:2]
-    return scale_intrinsics(capture.intrinsics, (height, width), (rows, columns))
 
 
 def _describe(folder: Path, document: dict[str, object]) -> None:

@@ -78,7 +78,7 @@ def score_with_baselines(
         last, scored = LEFT_OUT, evaluate(folder, usual_protocol(run, None), captures, check=False, watch=watch)
         scored = scored.record(predictions=ANSWERS)  # relative to the run, so that the run can be moved
     else:
-        last, scored = TRAINED if drawn else ADAPTED, score(models.load(folder), watch=watch)
+        last, scored = TRAINED if drawn else ADAPTED, score(models.load_network(folder), watch=watch)
     headline = verdict({**scoreboard, last: scored}, run.recipe)
     # The captures were screened when the run began.
     rows = {**scoreboard, last: scored.record(headline=headline)}
@@ -120,4 +120,4 @@ def _before(recipe: Recipe) -> DepthModel:
     wanted = recipe.model
     if wanted.size is not None:
         return models.build(wanted.size, init="pretrained")
-    return models.load(wanted.origin, calibrated=False, max_depth=wanted.max_depth)
+    return models.load_network(wanted.origin, calibrated=False, max_depth=wanted.max_depth)

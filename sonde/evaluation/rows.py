@@ -1,19 +1,21 @@
 """One row for each capture: the prediction scored against its depth, by range and by height where that is known."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from sonde import background
 from sonde.background import Background
 from sonde.baselines import ConstantPredictor, LeftOut
 from sonde.datasets import Capture, DepthSet, JoinedSet
+from sonde.evaluation.asking import Predictor, SeenCapture, answer_all
 from sonde.evaluation.chosen import Chosen
 from sonde.evaluation.columns import BY_RANGE, RATIO, SCALE, Row
 from sonde.evaluation.evaluation import Evaluation, means, versions
 from sonde.evaluation.heights import SHARE, Cells, measure_heights
-from sonde.evaluation.predictions import Predictor
 from sonde.evaluation.scoring import Scored, apply_protocol_view, crop_prediction, score_fully
 from sonde.evaluation.settings import Displacement, Settings
 from sonde.metrics import column_of
+from sonde.overlap import map_ahead
 from sonde.protocols import Protocol
 from sonde.spelling import quantify
 from sonde.types import DepthArray
@@ -83,34 +85,48 @@ def _score_all(
     watch: Watcher | None,
     add_heights: AddHeights | None,
 ) -> tuple[list[Row], dict[str, str]]:
-    """A row for each capture, and why the others have none."""
-    position = {name: index for index, name in enumerate(captures.ids)}
+    """A row for each capture, and why the others have none; a thread reads the next captures meanwhile."""
     unit = rules.unit or captures.unit
     kinds = {name: captures.groups(by) for name, by in (("group", rules.groups), ("scene", rules.scenes)) if by}
+    whole = isinstance(predictor, ConstantPredictor | LeftOut)
     rows: list[Row] = []
     skipped: dict[str, str] = {}
-    for id_ in ids:
+    pool = ThreadPoolExecutor(1, "read")
+    try:
+        seen = map_ahead(pool, _make_reader(captures, rules), ids, 1)
+        for (id_, capture, view, reason), answer in answer_all(predictor, seen):
+            if capture is None or view is None or answer is None:
+                skipped[id_] = reason
+                continue
+            scored = score_fully(crop_prediction(answer, capture, rules, whole=whole), view, rules, UNITS[unit])
+            kin = {name: known[id_] for name, known in kinds.items()}
+            row: Row = {"id": id_, "pixels": int(view.mask.sum()), **kin, **_columns(scored, rules, unit)}
+            if add_heights is not None:
+                row |= add_heights(view, scored.depth, unit)
+            rows.append(row)
+            if watch is not None:
+                watch(view, scored.depth, row)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not rows:
+        raise ValueError(f"None of {quantify(len(ids), 'capture')} could be scored: {next(iter(skipped.values()))}")
+    return rows, skipped
+
+
+def _make_reader(captures: DepthSet, rules: Protocol) -> Callable[[str], SeenCapture]:
+    """Reads a capture by its id, as the protocol shows it."""
+    position = {name: index for index, name in enumerate(captures.ids)}
+
+    def read(id_: str) -> SeenCapture:
         # A capture that cannot be read is skipped and named; a prediction that cannot be scored ends the evaluation,
         # since leaving it out would flatter the model.
         try:
             capture = captures.read(position[id_])
-            seen = apply_protocol_view(capture, rules)
+            return SeenCapture(id_, capture, apply_protocol_view(capture, rules))
         except ValueError as error:
-            skipped[id_] = str(error)
-            continue
-        whole = isinstance(predictor, ConstantPredictor | LeftOut)
-        answer = crop_prediction(predictor(seen), capture, rules, whole=whole)
-        scored = score_fully(answer, seen, rules, UNITS[unit])
-        kin = {name: known[id_] for name, known in kinds.items()}
-        row: Row = {"id": id_, "pixels": int(seen.mask.sum()), **kin, **_columns(scored, rules, unit)}
-        if add_heights is not None:
-            row |= add_heights(seen, scored.depth, unit)
-        rows.append(row)
-        if watch is not None:
-            watch(seen, scored.depth, row)
-    if not rows:
-        raise ValueError(f"None of {quantify(len(ids), 'capture')} could be scored: {next(iter(skipped.values()))}")
-    return rows, skipped
+            return SeenCapture(id_, reason=str(error))
+
+    return read
 
 
 def _columns(scored: Scored, rules: Protocol, unit: str) -> Row:

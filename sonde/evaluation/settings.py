@@ -10,10 +10,20 @@ from typing_extensions import TypedDict
 from sonde.checks import ScreeningDocument
 from sonde.files import check_type
 from sonde.ids import CaptureId
+from sonde.models import Placement
 from sonde.protocols import Protocol
 from sonde.runs import LeftOutRecord
 from sonde.spelling import shorten
 from sonde.strict import EXACT
+
+
+@with_config(EXACT)
+class PlacementDocument(TypedDict):
+    """Where a model ran; see the fields of `Placement`."""
+
+    device: str
+    precision: str
+    runtime: str
 
 
 @with_config(EXACT)
@@ -38,6 +48,7 @@ class SettingsDocument(TypedDict):
     headline: NotRequired[str | None]
     ci: NotRequired[int | float | None]
     checks: NotRequired[ScreeningDocument | None]
+    placement: NotRequired[PlacementDocument | None]
 
 
 @with_config(EXACT)
@@ -110,16 +121,20 @@ class Settings:
     """The level of the intervals, in %."""
     checks: ScreeningDocument | None = None
     """What the checks said of the captures, or that they were switched off; None where nobody asked them."""
+    placement: Placement | None = None
+    """Where the model ran; None for answers on disk, and for what is no model."""
 
     def document(self) -> dict[str, object]:
         """Everything that is known, ready for JSON."""
         order = ("model", "data", "limits", "unit", "captures", "ids", "versions", "moved", "known", "encoding")
-        order += ("format", "predictions", "depth_scale", "left_out", "headline", "ci", "checks")
+        order += ("format", "predictions", "depth_scale", "left_out", "headline", "ci", "checks", "placement")
         values = asdict(self)
         # An empty `moved` means that no bench was known, or that no capture had moved: neither is worth a line.
         shown = {name: values[name] for name in order if values[name] is not None and values[name] != {}}
         if self.limits is not None:
             shown["limits"] = list(self.limits)
+        if self.placement is not None:
+            shown["placement"] = self.placement._asdict()
         return {"protocol": self.protocol.model_dump(), **shown}
 
     @classmethod
@@ -143,6 +158,8 @@ class Settings:
             raise ValueError(f"The settings of {result} do not fit this sonde at {name!r}: score again.") from None
         if known.get("limits") is not None:
             known["limits"] = tuple(known["limits"])
+        if (place := checked.get("placement")) is not None:
+            known["placement"] = Placement(**place)
         known["moved"] = check_type(checked.get("moved", {}), dict[str, Displacement])
         known["left_out"] = check_type(checked.get("left_out"), LeftOutRecord | None)
         return cls(**known)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.options import Options, option
+from sonde.options import Options, device_option, exact_precision_option, option
 
 
 @dataclass(frozen=True)
@@ -19,3 +19,5 @@ class CalibrateOptions(Options):
         flags=("--out", "-o"),
     )
     check: bool = option(True, "Check the unit of the known depths first; --no-check uses them as they are.")
+    device: str = device_option()
+    precision: str | None = exact_precision_option()

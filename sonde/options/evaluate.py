@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.options import Options, check_option, max_depth_option, option
+from sonde.options import (
+    Options,
+    batch_size_option,
+    check_option,
+    device_option,
+    exact_precision_option,
+    max_depth_option,
+    option,
+)
 
 
 @dataclass(frozen=True)
@@ -27,3 +35,13 @@ class EvaluateOptions(Options):
     ci: int | float | None = option(None, "95: intervals of 95 % beside the means.")
     keep: Path | None = option(None, "Folder for predictions; those that are there are not made again.")
     check: bool = check_option()
+    device: str = device_option()
+    # Neither follows from the machine by itself: the score of a model is to be the same everywhere.
+    precision: str | None = exact_precision_option()
+    runtime: str | None = option(
+        None,
+        "What runs the network: torch, onnx, openvino, or auto, the fastest that has it on this device; by default "
+        "torch, and of an exported file the runtime that it is made for.",
+        one_of=("auto", "torch", "onnx", "openvino"),
+    )
+    batch_size: int | None = batch_size_option("captures")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sonde.options import Options, max_depth_option, option
+from sonde.options import Options, device_option, max_depth_option, option, precision_option
 from sonde.spelling import shorten
 
 SIZES = ("image", "network")
@@ -93,6 +93,15 @@ class TeacherOptions(Options):
         python_only=True,
     )
     max_depth: int | float | None = max_depth_option()
+    device: str = device_option()
+    precision: str = precision_option()
+    # No `runtime_option`: the labels of one model are to be the same bytes on every machine.
+    runtime: str | None = option(
+        None,
+        "What runs the network: torch, onnx, openvino, or auto, the fastest that has it on this device; by default "
+        "torch, and of an exported file the runtime that it is made for.",
+        one_of=("auto", "torch", "onnx", "openvino"),
+    )
 
 
 @dataclass(frozen=True)

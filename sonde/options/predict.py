@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from sonde.options import Options, max_depth_option, option
+from sonde.options import (
+    Options,
+    batch_size_option,
+    device_option,
+    max_depth_option,
+    option,
+    precision_option,
+    runtime_option,
+)
 from sonde.units import UNITS
 
 
@@ -55,3 +63,7 @@ class PredictOptions(Options):
         "png16 and glb stay in metres, and say so.",
         one_of=tuple(UNITS),
     )
+    device: str = device_option()
+    precision: str = precision_option()
+    runtime: str = runtime_option()
+    batch_size: int | None = batch_size_option()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.options import Options, check_option, option
+from sonde.options import Options, check_option, device_option, exact_precision_option, option
 
 
 @dataclass(frozen=True)
@@ -25,3 +25,5 @@ class ReproduceOptions(Options):
     )
     keep: Path | None = option(None, "Folder for predictions; existing ones are not made again.")
     check: bool = check_option()
+    device: str = device_option()
+    precision: str | None = exact_precision_option()

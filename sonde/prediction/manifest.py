@@ -43,7 +43,7 @@ class Statement(TypedDict):
 
     model: str
     weights: str
-    """SHA-256 of `models.hash_weights`."""
+    """SHA-256, `DescribedModel.hash`."""
     space: Space
     unit: str
     """A key of UNITS for metric depth, else `1`."""
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
     return document
 
 
-def choose_unit(model: "models.DepthModel", unit: str | None = None) -> str:
+def choose_unit(model: "models.DescribedModel", unit: str | None = None) -> str:
     """The unit of a model's predictions: the given one, or the model's own; `1` for relative depth.
 
     Raises:
@@ -140,7 +140,7 @@ def choose_unit(model: "models.DepthModel", unit: str | None = None) -> str:
 
 
 def describe_predictions(
-    model: "models.DepthModel", unit: str | None = None, kinds: Mapping[str, FileKind] | None = None
+    model: "models.DescribedModel", unit: str | None = None, kinds: Mapping[str, FileKind] | None = None
 ) -> Statement:
     """What holds for all predictions of a model.
 
@@ -151,7 +151,7 @@ def describe_predictions(
     """
     stated: Statement = {
         "model": model.name,
-        "weights": models.hash_weights(model.network),
+        "weights": model.hash(),
         "space": model.space,
         "unit": unit or choose_unit(model),
     }
