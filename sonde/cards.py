@@ -23,6 +23,7 @@ from sonde.datasets.contract import DepthSet
 from sonde.datasets.joined import JoinedSet
 from sonde.datasets.pseudo import PseudoSet
 from sonde.datasets.rejects import DepthSubset
+from sonde.models.exported import SUFFIXES, read_exported
 from sonde.recipes import Recipe
 from sonde.renamed import keep_old_names
 from sonde.spelling import escape_markdown, fence_code, quantify, quote_code
@@ -199,9 +200,13 @@ class CardDocument(TypedDict):
 def find_licence(name: str) -> str:
     """The licence of a model's weights, from its card, its folder's README or its name; `unknown` where none states it.
 
+    An exported file states it itself.
+
     Raises:
-        ValueError: the card or the README is damaged.
+        ValueError: the card, the README or the file is damaged.
     """
+    if Path(name).suffix in SUFFIXES and Path(name).is_file():
+        return read_exported(Path(name)).document["licence"]
     for folder in (Path(name), Path(name) / "best"):
         if (folder / CARD).is_file():
             stated: StatedLicence = files.read_json(folder / CARD, StatedLicence, REMEDY)

@@ -1,25 +1,34 @@
 """What this machine can do, and why a run skipped steps.
 
-`sonde.checks` finds what is wrong with a set of captures; its names work here too.
+The machine is described where torch is not installed too; runs and the cache need it. `sonde.checks` finds what is
+wrong with a set of captures; its names work here too.
 """
 
+import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import metadata
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
-import torch
 from PIL import features
 
-from sonde.checks import CHECKS, Problem, check
-from sonde.datasets.records import CacheUse, clear_folder, find_user_folder, measure_folder
-from sonde.renamed import keep_old_names
-from sonde.trainer import SkippedStep, blackbox
-from sonde.trainer.trace import NonFiniteValue
-from sonde.training import RunProgress, read_progress, replay
+from sonde.extras import EXTRAS, list_missing
+from sonde.models.placement import choose_device, choose_precision
+from sonde.models.processor import describe_int8
+from sonde.renamed import aliases
+
+if TYPE_CHECKING:
+    from sonde.checks import CHECKS, Problem, check
+    from sonde.datasets.records import CacheUse
+    from sonde.trainer import SkippedStep
+    from sonde.trainer.trace import NonFiniteValue
+    from sonde.training import RunProgress, replay
 
 __all__ = [
     "CHECKS",
@@ -36,11 +45,13 @@ __all__ = [
     "explain",
     "explain_replay",
     "list_devices",
+    "list_runtimes",
     "list_weights",
     "replay",
 ]
 
 PARTS = (
+    "onnxruntime",
     "torch",
     "transformers",
     "peft",
@@ -50,7 +61,10 @@ PARTS = (
     "openexr",
     "trimesh",
 )
-"""The packages whose version and licence `describe_machine` reports."""
+"""The packages whose version and licence `describe_machine` reports, those that are installed."""
+
+NEEDS_TORCH = {name: "sonde.checks" for name in ("CHECKS", "Problem", "check")} | {"replay": "sonde.training"}
+"""Name → the module that holds it; imported at its first use."""
 
 
 @dataclass(frozen=True)
@@ -60,27 +74,35 @@ class Machine:
     python: str
     """Version."""
     system: str
-    torch: str
-    """Version."""
+    torch: str | None
+    """Version; None where it is not installed."""
     devices: list[str]
     """As `list_devices` gives them."""
+    auto: str
+    """What `--device auto --precision auto --runtime auto` takes."""
+    runtimes: dict[str, str | None]
+    """What runs exported files → version, and the devices it has here; None where it is not installed."""
+    int8: str
+    """Whether the processor multiplies 8-bit numbers by itself."""
     threads: int
-    """Threads that torch uses on the CPU."""
-    bf16_native: bool
-    """Whether the CPU computes in bfloat16 itself."""
+    """Threads that torch uses on the CPU; without torch, the machine's processors."""
+    bf16_native: bool | None
+    """Whether the CPU computes in bfloat16 itself; None where torch, which knows it, is not installed."""
     codecs: dict[str, str | None]
     """Image format → version of its library; None where it is missing."""
     disk_free_gb: float
-    cache: CacheUse
-    """The user's own folder of decoded captures."""
+    cache: "CacheUse | None"
+    """The user's own folder of decoded captures; None where torch is not installed, as only training uses it."""
     weights: list[str]
     """As `list_weights` gives them."""
     parts: dict[str, str]
     """Package → version and licence."""
+    extras: dict[str, str]
+    """Extra of the distribution → `installed`, or what is missing and the command that installs it."""
 
     def document(self) -> dict[str, object]:
         """The facts as JSON."""
-        return {**asdict(self), "cache": self.cache.document()}
+        return {**asdict(self), "cache": None if self.cache is None else self.cache.document()}
 
 
 @dataclass(frozen=True)
@@ -137,13 +159,17 @@ class ReplayReport:
 
 def describe_machine(folder: Path | str = ".") -> Machine:
     """The facts about this machine; free disk space is that at `folder`."""
+    version, threads, bf16 = _ask_torch()
     return Machine(
         python=platform.python_version(),
         system=platform.platform(),
-        torch=str(torch.__version__),
+        torch=version,
         devices=list_devices(),
-        threads=torch.get_num_threads(),
-        bf16_native=torch.cpu._is_avx512_bf16_supported(),
+        auto=_describe_auto(),
+        runtimes=list_runtimes(),
+        int8=describe_int8(),
+        threads=threads,
+        bf16_native=bf16,
         codecs={
             "png": features.version("zlib"),
             "jpeg": features.version("jpg"),
@@ -152,23 +178,28 @@ def describe_machine(folder: Path | str = ".") -> Machine:
             "opencv": cv2.__version__,
         },
         disk_free_gb=round(shutil.disk_usage(folder).free / 1e9, 1),
-        cache=measure_folder(find_user_folder()),
+        cache=None if version is None else _measure_cache(),
         weights=list_weights(),
-        parts={name: f"{metadata(name)['Version']} ({_read_licence(name)})" for name in PARTS},
+        parts={name: f"{found} ({_read_licence(name)})" for name in PARTS if (found := _read_version(name))},
+        extras={name: _describe_extra(name) for name in EXTRAS},
     )
 
 
-def clear_cache() -> CacheUse:
+def clear_cache() -> "CacheUse":
     """Remove the decoded captures of the user's own folder, and nothing else; returns what was removed."""
+    from sonde.datasets.records import clear_folder, find_user_folder
+
     return clear_folder(find_user_folder())
 
 
-def describe_run(run: Path | str) -> RunProgress:
+def describe_run(run: Path | str) -> "RunProgress":
     """How far a run has come: whether it finished, or at which step it stopped, and how it is resumed.
 
     Raises:
         ValueError: not a run folder, or one that cannot be read.
     """
+    from sonde.training import read_progress
+
     return read_progress(_check_run(Path(run)))
 
 
@@ -187,6 +218,8 @@ def explain(run: Path | str) -> SkippedSteps:
     Raises:
         ValueError: not a run folder, or a damaged box.
     """
+    from sonde.trainer import blackbox
+
     run = _check_run(Path(run))
     boxes = {folder.name: blackbox.read(folder) for folder in blackbox.list_boxes(run)}
     return SkippedSteps({name: _explain_step(box, run) for name, box in boxes.items()})
@@ -202,6 +235,8 @@ def explain_replay(run: Path | str, step: int | None = None) -> ReplayReport:
     Raises:
         ValueError: no such step was skipped, or its weights are no longer kept.
     """
+    from sonde.training import replay
+
     box, batches = replay(run, step)
     then = f"Skipped because {box.find_cause()[0]}."
     # A replay stops at the first batch that is not finite, so the last one decides.
@@ -209,7 +244,9 @@ def explain_replay(run: Path | str, step: int | None = None) -> ReplayReport:
     return ReplayReport(box.step, then, None if finite else _explain_step(replace(box, batches=batches), Path(run)))
 
 
-def _explain_step(box: SkippedStep, run: Path) -> Explanation:
+def _explain_step(box: "SkippedStep", run: Path) -> Explanation:
+    from sonde.trainer import blackbox
+
     cause, remedy = box.find_cause()
     return Explanation(
         why=f"Skipped because {cause}.",
@@ -223,7 +260,7 @@ def _explain_step(box: SkippedStep, run: Path) -> Explanation:
     )
 
 
-def _locate_first(faults: list[NonFiniteValue]) -> str | None:
+def _locate_first(faults: "list[NonFiniteValue]") -> str | None:
     """The module of the first fault, in words; None without faults."""
     if not faults:
         return None
@@ -238,15 +275,66 @@ def _describe_weights(box: Path) -> str:
 
 
 def list_devices() -> list[str]:
-    """The devices that torch can train on, best first; always ends in `cpu`."""
+    """The devices that torch can train on, best first; always ends in `cpu`, the only one where torch is missing."""
+    if find_spec("torch") is None:
+        return ["cpu"]
+    import torch
+
     cuda = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
     return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def list_runtimes() -> dict[str, str | None]:
+    """What runs exported files → version and, in brackets, the devices it has here; None where it is not installed."""
+    import onnxruntime
+
+    found = onnxruntime.get_available_providers()
+    devices = [name for name in ("CUDA", "CPU") if f"{name}ExecutionProvider" in found]  # those that sonde asks for
+    openvino = _read_version("openvino")
+    return {
+        "onnxruntime": f"{onnxruntime.__version__} ({', '.join(devices)})",
+        "openvino": openvino and f"{openvino} (CPU)",
+    }
+
+
+def _describe_auto() -> str:
+    device = choose_device("auto")
+    faster = "ONNX Runtime where the model has a file for it, else torch"
+    return f"{device} in {choose_precision('auto', device)}, by {faster if device == 'cpu' else 'torch'}"
 
 
 def list_weights() -> list[str]:
     """The packaged models, which need no network."""
     packaged = files("sonde") / "weights"
     return sorted(path.name for path in packaged.iterdir() if path.name.endswith(".safetensors"))
+
+
+def _ask_torch() -> tuple[str | None, int, bool | None]:
+    """`torch`, `threads` and `bf16_native` of a Machine."""
+    if find_spec("torch") is None:
+        return None, os.cpu_count() or 1, None
+    import torch
+
+    return str(torch.__version__), torch.get_num_threads(), torch.cpu._is_avx512_bf16_supported()
+
+
+def _measure_cache() -> "CacheUse":
+    from sonde.datasets.records import find_user_folder, measure_folder
+
+    return measure_folder(find_user_folder())
+
+
+def _describe_extra(name: str) -> str:
+    missing = list_missing(name)
+    return f'missing {", ".join(missing)}: pip install "sonde[{name}]"' if missing else "installed"
+
+
+def _read_version(package: str) -> str | None:
+    """The version of a distribution; None where it is not installed."""
+    try:
+        return metadata(package)["Version"]
+    except PackageNotFoundError:
+        return None
 
 
 def _read_licence(package: str) -> str:
@@ -256,7 +344,7 @@ def _read_licence(package: str) -> str:
     return licence.splitlines()[0].partition(" AND ")[0]
 
 
-keep_old_names(
+_find_renamed = aliases(
     __name__,
     {
         "machine": "describe_machine",
@@ -265,3 +353,11 @@ keep_old_names(
         "weights": "list_weights",
     },
 )
+
+
+if not TYPE_CHECKING:  # type checkers see the imports above
+
+    def __getattr__(name: str) -> object:
+        if name not in NEEDS_TORCH:
+            return _find_renamed(name)
+        return getattr(import_module(NEEDS_TORCH[name]), name)

@@ -131,19 +131,20 @@ def look(model: DepthModel, image: RGBArray) -> list[FeaturePicture]:
     """
     training, (height, width) = model.training, image.shape[:2]
     rgb = torch.from_numpy(image).to(model.mean.device).permute(2, 0, 1)[None].float() / 255
-    with record_taps(model) as maps:
+    with record_taps(model) as taps:
         # Any camera will do, because the colours of the depth do not show its scale.
         prediction = model.eval()(rgb, torch.eye(3))
     model.train(training)
+    maps = [tap.cpu() for tap in taps]  # the components are computed in float64, which not every GPU has
     for answer in (*maps, prediction.depth):
         check_finite(answer, model.name)
     rows, columns = model.spec.network_size(height, width)
     depth = files.colour_depth(prediction.depth[0].cpu().numpy(), space=prediction.space)
     layers = zip(list_layers(model), maps, strict=True)
-    taps = [_draw_tap(number, tap, model, (height, width)) for number, tap in layers]
+    pictures = [_draw_tap(number, tap, model, (height, width)) for number, tap in layers]
     return [
         FeaturePicture("Image", f"{width} x {height} pixels, seen at {columns} x {rows}", image),
-        *taps,
+        *pictures,
         FeaturePicture("Depth", f"{model.name}: red is near, violet is far", depth),
     ]
 

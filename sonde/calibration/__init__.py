@@ -19,7 +19,7 @@ from sonde.calibration.fits import KindChoice, PointSet, choose, compute_residua
 from sonde.calibration.points import Measured, parse_region, read_maps, read_points, sample_plane
 from sonde.cards import CalibrationRecord
 from sonde.checks import Screening, describe_screening, screen_lengths, settle
-from sonde.models import CALIBRATION, Calibration, DepthModel
+from sonde.models import CALIBRATION, Calibration, DescribedModel, Placement
 from sonde.options import takes
 from sonde.options.calibrate import CalibrateOptions
 from sonde.renamed import keep_old_names
@@ -72,6 +72,8 @@ class CalibrationResult(NamedTuple):
     folder: Path
     """A name that `sonde.load` takes."""
     calibration: Calibration
+    placement: Placement = Placement()
+    """Where the network ran."""
 
     def summary(self) -> CalibrationSummary:
         """The calibration as JSON; facts that are not known are left out."""
@@ -106,23 +108,24 @@ def calibrate(model: str | Path, measured: Sequence[Measured], *, options: Calib
 
     Raises:
         ValueError: no folder to write to, a calibrated export, points outside their images, too few points, depths that
-            are certainly of another unit, or, for a model with a canonical focal, no intrinsics.
+            are certainly of another unit, a device that is not there, or, for a model with a canonical focal, no
+            intrinsics.
     """
     screening = _screen(measured, options.check)
-    network = models.load(model, calibrated=False)
+    network = models.load(model, calibrated=False, device=options.device, precision=options.precision)
     folder, base = _choose_folder(str(model), options.out)
     _refuse_exported(folder)
     sample, pixels = _sample_predictions(network, measured)
     choice = choose(network.space, sample, options.kind)
     calibration = replace(
         choice.calibration,
-        fingerprint=models.fingerprint(network.network),
+        fingerprint=network.identify(),
         base=base,
         record={**_make_record(str(model), measured, choice, sample, pixels), "checks": screening.document()},
     )
     calibration.write(folder)
     _update_page(folder, calibration, str(model))
-    return CalibrationResult(folder, calibration)
+    return CalibrationResult(folder, calibration, network.placement)
 
 
 def _screen(measured: Sequence[Measured], check: bool) -> Screening:
@@ -200,7 +203,7 @@ def _choose_folder(model: str, out: Path | str | None) -> tuple[Path, str | None
     return folder, os.path.relpath(model, folder) if local else model
 
 
-def _sample_predictions(network: DepthModel, measured: Sequence[Measured]) -> tuple[PointSet, list[Pixel]]:
+def _sample_predictions(network: DescribedModel, measured: Sequence[Measured]) -> tuple[PointSet, list[Pixel]]:
     """The model's prediction at every point, image by image and row by row; and the pixel of each point."""
     answers, depths, numbers, pixels = [], [], [], []
     for number, points in enumerate(measured):

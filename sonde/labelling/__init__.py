@@ -13,10 +13,10 @@ from typing import NamedTuple
 from sonde import files
 from sonde.labelling.chunks import FORMATS
 from sonde.labelling.engines import ENGINES
-from sonde.labelling.job import Job, begin, count_lines, list_passed_over, merge
+from sonde.labelling.job import Job, begin, count_lines, find_placement, list_passed_over, merge
 from sonde.labelling.planning import LabelPlan, plan
 from sonde.labelling.request import load_teacher, prepare
-from sonde.models import DepthModel
+from sonde.models import DepthModel, DescribedModel, Placement
 from sonde.options import takes
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
@@ -43,11 +43,13 @@ class LabelResult(NamedTuple):
     """Where they are listed, if there are any, with what cannot be read."""
     unread: int = 0
     """What cannot be read and has no id, such as a picture of a format that sonde does not read."""
+    placement: Placement = Placement()
+    """Where the network ran; with Ray, in each worker."""
 
 
 @takes(LabelOptions)
 def label(
-    model: DepthModel | str | Path,
+    model: DescribedModel | str | Path,
     images: Images | str | Path,
     out: str | Path,
     *,
@@ -67,12 +69,17 @@ def label(
         progress: called after each chunk.
 
     Raises:
-        ValueError: an option that cannot be, an output that another job began, or a full disk; one sentence each.
+        ValueError: an option that cannot be, an output that another job began, a device that is not there, or a full
+            disk; one sentence each.
     """
     if options.engine not in ENGINES:
         raise ValueError(f"No engine {options.engine!r}: {nearest(options.engine, list(ENGINES))}")
+    if options.engine == "ray" and options.device.startswith("cuda:"):
+        raise ValueError(f"device={options.device}: Ray gives each of its workers a GPU; use --device cuda.")
     files.check_output(out)
-    teacher = load_teacher(model, options.max_depth)
+    teacher = load_teacher(
+        model, options.max_depth, device=options.device, precision=options.precision, runtime=options.runtime
+    )
     job = begin(prepare(teacher, images, out, options=options))
     list_passed_over(job)
     _label_rest(job, teacher, progress)
@@ -80,7 +87,8 @@ def label(
     unread = len(job.images.unread)
     listed = job.passed_over if passed or unread else None
     labels, rejected = count_lines(job.manifest), count_lines(job.rejected)
-    return LabelResult(job.manifest, labels, job.rejected, rejected, passed, listed, unread)
+    placement = find_placement(job, teacher)
+    return LabelResult(job.manifest, labels, job.rejected, rejected, passed, listed, unread, placement)
 
 
 def _label_rest(job: Job, teacher: DepthModel, progress: Progress | None) -> None:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 
 from sonde.labelling.chunks import Done, label_chunks, prepare_network
-from sonde.labelling.job import Job, read_part
-from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, find_max_depth, hash_weights, load
+from sonde.labelling.job import Job, find_placement, read_part
+from sonde.labelling.request import load_teacher
+from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, Placement, find_max_depth
 from sonde.renamed import keep_old_names
 
 Engine = Callable[[Job, DepthModel, Sequence[int], int], Iterator[Done]]
@@ -27,14 +28,15 @@ class RayWorker(NamedTuple):
     max_depth: float | None
     """Where the metres of a weight file end, as the file does not say it; else None."""
     spec: ModelSpec
-    on_gpu: bool
+    placement: Placement
+    """As in the caller; Ray gives an actor one GPU, which is its first."""
     workers: int
     """Threads that decode and encode."""
 
 
 def label_locally(job: Job, model: DepthModel, chunks: Sequence[int], workers: int) -> Iterator[Done]:
     """Label one chunk after the other, in this process, on the model's device."""
-    with prepare_network(model):
+    with prepare_network(model, find_placement(job, model)):
         yield from label_chunks(job, model, chunks, workers)
 
 
@@ -76,7 +78,8 @@ def _run_actors(job: Job, model: DepthModel, chunks: Sequence[int], workers: int
     import ray
     import ray.data
 
-    threads, gpu = torch.get_num_threads(), model.mean.device.type == "cuda"
+    threads, placement = torch.get_num_threads(), find_placement(job, model)
+    gpu = placement.device.startswith("cuda")
     available = ray.cluster_resources()
     actors = max(1, int(available.get("GPU", 0) if gpu else available.get("CPU", 1) // threads))
     actors = min(actors, len(chunks))
@@ -85,7 +88,7 @@ def _run_actors(job: Job, model: DepthModel, chunks: Sequence[int], workers: int
     # An actor runs in another folder, so a local model needs its absolute path.
     name = str(Path(model.name).absolute()) if Path(model.name).exists() else model.name
     max_depth = find_max_depth(model) if Path(name).suffix in WEIGHT_FILES else None
-    worker = ray.put(RayWorker(job, name, max_depth, model.spec, gpu, workers))
+    worker = ray.put(RayWorker(job, name, max_depth, model.spec, placement, workers))
     rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=-(-len(chunks) // each))
     done = rows.map_batches(
         Labeller,
@@ -111,11 +114,17 @@ class Labeller:
         self.job, self.workers = given.job, given.workers
         # Ray gives an actor one thread. The number must be that of the caller, as rounding depends on it.
         torch.set_num_threads(threads)
-        self.model = load(given.name, max_depth=given.max_depth)
+        device, precision, runtime = given.placement
+        self.model = load_teacher(
+            given.name,
+            given.max_depth,
+            device=device.partition(":")[0],
+            precision=precision if runtime == "torch" else "auto",
+            runtime=runtime,
+        )
         self.model.spec = given.spec
-        if hash_weights(self.model.network) != self.job.teacher["weights"]:
+        if self.model.hash() != self.job.teacher["weights"]:
             raise ValueError(f"{given.name} is another model here: save the one you have and give its folder.")
-        self.model.to("cuda" if given.on_gpu else "cpu")
 
     def __call__(self, batch: dict[str, Sequence[int]]) -> Iterator[dict[str, list[int]]]:
         """One row for each chunk done."""

@@ -25,7 +25,8 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from sonde import __version__, files
-from sonde.models import DepthModel
+from sonde.models import DepthModel, Placement
+from sonde.models.bridge import BridgedModel
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
 from sonde.spelling import quantify, shorten
@@ -38,6 +39,8 @@ LABEL = re.compile(rb'"label": ("(?:[^"\\]|\\.)*")')
 """Where a line of the manifest says where its label is; inside a string of JSON the quotes would be escaped."""
 SHARD = re.compile(r"(?<=\.tar)#.*")
 """The member of a tar in the name of a label."""
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
+"""Precision of a network → its name in what labelling writes."""
 
 
 @with_config(EXACT)
@@ -107,6 +110,8 @@ class JobDocument(TypedDict):
     confidence: bool
     views: NotRequired[list[float | int]]
     """Only where labels are averaged."""
+    runtime: NotRequired[str]
+    """Only where something else than torch runs the network."""
     chunk: int
     batch_size: int
     shards: int
@@ -157,7 +162,9 @@ class Job:
     """Name and range of what the network regresses; the label holds the decoded value."""
     space: Space
     dtype: str
-    """Of the network's arithmetic: float32, or bfloat16 on a GPU."""
+    """Of the network's arithmetic: float32, or bfloat16 on a GPU unless another precision was asked for."""
+    runtime: str = "torch"
+    """What runs the network."""
 
     @property
     def chunks(self) -> list[int]:
@@ -194,6 +201,14 @@ class Job:
     def _suffix(self) -> str:
         number, count = self.options.shard
         return "" if count == 1 else f"-{number:05}-of-{count:05}"
+
+
+def find_placement(job: Job, model: DepthModel) -> Placement:
+    """Where the network of a job runs, and what it computes in."""
+    if isinstance(model, BridgedModel):
+        return model.placement
+    precision = next(name for name, dtype in DTYPES.items() if dtype == job.dtype)
+    return Placement(str(model.mean.device), precision)
 
 
 def describe_preprocessing(model: DepthModel) -> Preprocessing:
@@ -349,6 +364,8 @@ def _make_document(job: Job) -> JobDocument:
     }
     if options.views is not None:
         document["views"] = list(options.views)
+    if job.runtime != "torch":
+        document["runtime"] = job.runtime
     return document
 
 
@@ -357,6 +374,8 @@ def _compare(before: JobDocument, now: JobDocument) -> list[str]:
     differences = [f"{name} {before[name]}, not {now[name]}" for name in COMPARED if before[name] != now[name]]
     if before.get("views") != now.get("views"):
         differences.append(f"views {before.get('views', 'none')}, not {now.get('views', 'none')}")
+    if before.get("runtime") != now.get("runtime"):
+        differences.append(f"runtime {before.get('runtime', 'torch')}, not {now.get('runtime', 'torch')}")
     if before["images"] != now["images"]:
         differences.append(f"{quantify(before['images']['count'], 'image')}, not these {now['images']['count']}")
     # A job.json from before the range was recorded has none: then the range of now counts for both.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sonde.labelling.chunks import label_chunks, prepare_network
-from sonde.labelling.job import Job, LabelLine, RejectedLine, read_part
+from sonde.labelling.job import Job, LabelLine, RejectedLine, find_placement, read_part
 from sonde.labelling.request import choose_batch_size, load_teacher, prepare
-from sonde.models import DepthModel
+from sonde.models import DepthModel, DescribedModel
 from sonde.options import takes
 from sonde.options.label import LabelOptions, PlanOptions
 from sonde.spelling import quantify
@@ -43,6 +43,7 @@ class Conditions:
     dtype: str
     device: str
     machine: str
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class LabelPlan:
 
 
 @takes(PlanOptions)
-def plan(model: DepthModel | str | Path, images: Images | str | Path, *, options: PlanOptions) -> LabelPlan:
+def plan(model: DescribedModel | str | Path, images: Images | str | Path, *, options: PlanOptions) -> LabelPlan:
     """Measure how fast this machine labels, and forecast hours, machines, terabytes and money for all images.
 
     Labels a sample, spread evenly over the images, into a temporary folder that is removed again. The forecast assumes
@@ -84,7 +85,9 @@ def plan(model: DepthModel | str | Path, images: Images | str | Path, *, options
     Raises:
         ValueError: a value outside its bounds, or a sample in which no image could be labelled.
     """
-    teacher = load_teacher(model, options.max_depth)
+    teacher = load_teacher(
+        model, options.max_depth, device=options.device, precision=options.precision, runtime=options.runtime
+    )
     source = images if isinstance(images, Images) else open_images(images)
     batch_size = options.batch_size or choose_batch_size(teacher)
     # Small chunks: the time is read after each one.
@@ -142,8 +145,9 @@ def _describe_conditions(seen: Measurement, job: Job, model: DepthModel) -> Cond
         confidence=job.options.confidence,
         batch_size=job.batch_size,
         dtype=job.dtype,
-        device=_name_device(model),
+        device=_name_device(find_placement(job, model).device),
         machine=f"{platform.node()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for the network",
+        runtime=job.runtime,
     )
 
 
@@ -156,7 +160,10 @@ def _draw_sample(images: Images) -> Images:
 def _measure(job: Job, model: DepthModel, seconds: float, workers: int) -> Measurement:
     """Label chunk after chunk for some seconds, and remove the labels."""
     seen, start = Measurement(), time.perf_counter()
-    with prepare_network(model), closing(label_chunks(job, model, job.chunks, workers)) as chunks:
+    with (
+        prepare_network(model, find_placement(job, model)),
+        closing(label_chunks(job, model, job.chunks, workers)) as chunks,
+    ):
         for number, done in enumerate(chunks):
             part = job.part(done.chunk)
             lines: list[LabelLine | RejectedLine] = [json.loads(line) for line in read_part(job, done.chunk)]
@@ -185,6 +192,5 @@ def _count(seen: Measurement, job: Job, lines: list[LabelLine | RejectedLine], p
             seen.bytes += (job.out / line["label"]).stat().st_size
 
 
-def _name_device(model: DepthModel) -> str:
-    device = model.mean.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _name_device(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonde.models import DepthModel
+from sonde.models.bridge import BridgedModel
 from sonde.renamed import keep_old_names
 from sonde.tensors import Depth, PerImage
 from sonde.types import DepthArray
@@ -58,7 +59,7 @@ def explain_share(label: Depth, other: Depth) -> PerImage:
 
 def choose_mirror_size(model: DepthModel, height: int, width: int) -> tuple[int, int]:
     """(height, width) at which a network with this input size sees the mirrored image."""
-    if model.network.config.model_type in WHOLE:
+    if sees_one_size(model):
         return height, width
     step = model.spec.multiple
 
@@ -69,10 +70,18 @@ def choose_mirror_size(model: DepthModel, height: int, width: int) -> tuple[int,
 
 
 def predict_raw(model: DepthModel, pixels: Float[Tensor, "b 3 H W"]) -> Depth:
-    """The network's raw output for its own input, float32; a GPU computes it in bfloat16."""
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.device.type == "cuda"):
+    """The network's raw output for its own input, float32, whatever `model.placement` says that it computes in."""
+    with model.cast():
         outputs = model.network(pixel_values=pixels)
-    return model.read(outputs, pixels.shape[-1]).float()
+    raw = model.read(outputs, pixels.shape[-1])
+    return raw.cpu() if raw.device.type == "mps" else raw  # Apple's GPUs have no float64, which what follows needs
+
+
+def sees_one_size(model: DepthModel) -> bool:
+    """Whether a network takes no other input than its usual one."""
+    if isinstance(model, BridgedModel):
+        return model.size is not None
+    return model.network.config.model_type in WHOLE
 
 
 def measure_sky(disparity: DepthArray) -> float | None:

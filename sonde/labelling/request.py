@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import torch
-
 from sonde.cards import find_licence
 from sonde.labelling.chunks import FORMATS
-from sonde.labelling.job import Job, JobTeacher, describe_preprocessing
+from sonde.labelling.job import DTYPES, Job, JobTeacher, describe_preprocessing
 from sonde.labelling.views import check_views
-from sonde.models import DepthModel, hash_weights, load
+from sonde.models import DepthModel, DescribedModel, as_network, load
+from sonde.models.bridge import BridgedModel
+from sonde.models.placement import choose_precision
 from sonde.options import takes
 from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
@@ -16,26 +16,39 @@ from sonde.spelling import nearest
 from sonde.unlabeled import Images, open_images
 
 
-def load_teacher(model: DepthModel | str | Path, max_depth: float | int | None = None) -> DepthModel:
-    """The model, or the model of that name on this machine's GPU, if it has one.
+def load_teacher(
+    model: DescribedModel | str | Path,
+    max_depth: float | int | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    runtime: str | None = None,
+) -> DepthModel:
+    """The model, or the model of that name on the fastest device of this machine; an exported file behind a bridge.
 
     Args:
-        model: a loaded model, or a name that `models.load` takes.
+        model: a loaded model, which stays where it is, or a name that `models.load` takes.
         max_depth: as `models.load` takes it, with a name.
+        device: the same.
+        precision: the same.
+        runtime: the same.
 
     Raises:
-        ValueError: a name that `models.load` refuses, or `max_depth` with a loaded model.
+        ValueError: a name that `models.load` refuses, or `max_depth`, `device` or `runtime` with a loaded model.
     """
-    if isinstance(model, DepthModel):
-        if max_depth is not None:
-            raise ValueError(f"max_depth={max_depth:g} is for a model given by name; {model.name} is already loaded.")
-        return model
-    return load(model, max_depth=max_depth).to("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(model, DescribedModel):
+        return as_network(load(model, max_depth=max_depth, device=device, precision=precision, runtime=runtime))
+    asked = {"max_depth": max_depth, "device": None if device == "auto" else device, "runtime": runtime}
+    given = next((f"{name}={value}" for name, value in asked.items() if value is not None), None)
+    if given is not None:
+        raise ValueError(f"{given} is for a model given by name; {model.name} is already loaded.")
+    return as_network(model)
 
 
 def choose_batch_size(model: DepthModel) -> int:
     """Images that the network sees at once; on a CPU one at a time is fastest."""
-    return 8 if model.mean.device.type == "cuda" else 1
+    device = model.placement.device if isinstance(model, BridgedModel) else model.mean.device.type
+    return 8 if device.startswith("cuda") else 1
 
 
 @takes(LabelOptions)
@@ -61,8 +74,19 @@ def prepare(model: DepthModel, images: Images | str | Path, out: str | Path, *, 
         preprocessing=describe_preprocessing(model),
         encoding=model.spec.encoding if model.calibration is None else {"calibration": model.calibration.formula()},
         space=model.space,
-        dtype="bfloat16" if model.mean.device.type == "cuda" else "float32",
+        dtype=DTYPES[_choose_precision(model, options.precision)],
+        runtime=model.placement.runtime,
     )
+
+
+def _choose_precision(model: DepthModel, asked: str) -> str:
+    """What the network computes in; `auto` keeps what the model was loaded with, unless that is fp32."""
+    own = model.placement.precision
+    if asked != "auto" and isinstance(model, BridgedModel) and asked != own:
+        raise ValueError(f"precision={asked}: {model.name} computes in {own}, as it was exported; leave it out.")
+    if isinstance(model, BridgedModel) or (asked == "auto" and own != "fp32"):
+        return own
+    return choose_precision(asked, model.mean.device.type)
 
 
 def _check(model: DepthModel, options: LabelOptions) -> None:
@@ -84,11 +108,14 @@ def _check(model: DepthModel, options: LabelOptions) -> None:
 def _describe_teacher(model: DepthModel, licence: str | None) -> JobTeacher:
     return {
         "name": model.name,
-        "weights": hash_weights(model.network),
-        "licence": licence or find_licence(model.name),
-        # Only some families of transformers have `max_depth` in their config.
-        "range": {"max_depth": getattr(model.network.config, "max_depth", None), "scale": model.spec.scale},
+        "weights": model.hash(),
+        "licence": licence or _find_licence(model),
+        "range": {"max_depth": model.config_end, "scale": model.spec.scale},
     }
+
+
+def _find_licence(model: DepthModel) -> str:
+    return model.exported.document["licence"] if isinstance(model, BridgedModel) else find_licence(model.name)
 
 
 keep_old_names(__name__, {"loaded": "load_teacher", "usual_batch": "choose_batch_size"})

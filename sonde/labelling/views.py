@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonde import align
-from sonde.labelling.quality import WHOLE, explain_share, predict_raw
+from sonde.labelling.quality import explain_share, predict_raw, sees_one_size
 from sonde.models import DepthModel
 from sonde.options.label import check_view_sizes
 from sonde.tensors import Depth, Image, PerImage
@@ -25,7 +25,7 @@ def check_views(model: DepthModel, views: Sequence[int | float]) -> None:
         ValueError: sizes that cannot be, a network with one input size, or one that sees images at their own size.
     """
     check_view_sizes(views, views)
-    if any(view != 1 for view in views) and (model.spec.pads or model.network.config.model_type in WHOLE):
+    if any(view != 1 for view in views) and (model.spec.pads or sees_one_size(model)):
         seen = "images at their own size" if model.spec.pads else "one size only"
         raise ValueError(f"{model.name} sees {seen}: give views=1, which averages an image and its mirror image.")
 

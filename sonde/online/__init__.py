@@ -16,6 +16,7 @@ from transformers import pipeline
 
 from sonde import architectures, evaluation, files, models, scenes, training
 from sonde.models import DepthModel, ModelSpec
+from sonde.models.placement import choose_precision
 from sonde.renamed import keep_old_names
 
 PICTURE = Path(__file__).with_name("room.jpg")
@@ -52,7 +53,13 @@ class Agreement(NamedTuple):
         return self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE
 
 
-def check_model(model: str | None = None, report: Callable[[OnlineStep], None] | None = None) -> list[OnlineStep]:
+def check_model(
+    model: str | None = None,
+    report: Callable[[OnlineStep], None] | None = None,
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+) -> list[OnlineStep]:
     """Fetch a model, predict, compare with plain transformers, adapt; one result for each step.
 
     A step that fails does not stop the others, but without the model nothing else is checked.
@@ -60,15 +67,25 @@ def check_model(model: str | None = None, report: Callable[[OnlineStep], None] |
     Args:
         model: a hub id or a folder in transformers' form; Depth Anything V2 Small of the hub by default.
         report: called with each step when it ends.
+        device: as `models.load` takes it; transformers runs on the same one.
+        precision: as `models.load` takes it, of sonde alone: transformers computes in fp32.
+
+    Raises:
+        ValueError: a device that is not there, or no such precision.
     """
+    chosen = models.choose_device(device)
+    choose_precision(precision or "fp32", chosen)
     name = model or str(architectures.SIZES["small"].released)
     checks: list[OnlineStep] = []
     network: list[DepthModel] = []
 
     def fetch() -> str:
-        network.append(models.load(name, calibrated=False))
-        count = sum(value.numel() for value in network[0].parameters())
-        return f"{name} is loaded: {count / 1e6:.1f} M parameters, predictions in space {network[0].space!r}."
+        network.append(models.load_network(name, calibrated=False, device=chosen, precision=precision))
+        found = network[0]
+        return (
+            f"{name} is loaded: {found.parameter_count / 1e6:.1f} M parameters, predictions in space {found.space!r}, "
+            f"{found.placement.describe()}."
+        )
 
     steps: dict[str, Callable[[], str]] = {
         "fetch": fetch,
@@ -97,8 +114,8 @@ def compare_with_transformers(model: DepthModel, name: str) -> Agreement:
         ValueError: transformers' prediction has another size than the picture.
     """
     image = Image.fromarray(files.read_rgb(PICTURE))
-    pipe = pipeline("depth-estimation", model=name, device="cpu", trust_remote_code=False)
-    plain = pipe(image)["predicted_depth"].squeeze().numpy()
+    pipe = pipeline("depth-estimation", model=name, device=model.mean.device, trust_remote_code=False)
+    plain = pipe(image)["predicted_depth"].squeeze().cpu().numpy()
     own = np.asarray(model.predict(PICTURE).depth) / model.spec.scale
     if model.encoding is not None:
         # transformers does not decode: its prediction is the encoded one.
@@ -161,6 +178,8 @@ def _adapt(model: DepthModel, name: str) -> str:
             f"train.eval_steps={STEPS}",
             f"train.save_steps={STEPS}",
             "train.warmup_steps=2",
+            # Where there is a GPU, transformers trains on it unless told otherwise.
+            *(["train.use_cpu=true"] if model.mean.device.type == "cpu" and torch.accelerator.is_available() else []),
         ]
         training.train("lora-few", overrides)
         scored = evaluation.read_evaluation(run)

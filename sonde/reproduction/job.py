@@ -35,6 +35,8 @@ class Reproduction:
     row: Published
     missing: list[str] = field(default_factory=list)
     scored: Evaluation | None = None
+    placement: models.Placement | None = None
+    """Where the network ran; None where nothing was scored."""
 
     @property
     def reproduced(self) -> bool:
@@ -60,6 +62,7 @@ class Reproduction:
             "missing": self.missing,
             "notes": [] if self.scored is None else self.scored.notes,
             "table": self.table(),
+            "placement": None if self.placement is None else self.placement._asdict(),
             "row": self.row.model_dump(),
         }
 
@@ -88,8 +91,9 @@ def reproduce(
         progress: called with how many captures are scored, of how many.
 
     Raises:
-        ValueError: no such row, or data and predictions that cannot be scored.
+        ValueError: no such row, a device that is not there, or data and predictions that cannot be scored.
     """
+    models.choose_device(options.device)
     known = read_rows(options.path)
     if name not in known:
         raise ValueError(f"No published row {name!r}: {nearest(name, list(known))}")
@@ -98,7 +102,7 @@ def reproduce(
     if found.missing_data:
         return Reproduction(name, row, found.missing)
     try:
-        model = models.load(found.model)
+        model = models.load(found.model, device=options.device, precision=options.precision)
     except ValueError as error:
         return Reproduction(name, row, [*found.missing_weights, str(error)])
     gallery = report.Gallery()
@@ -114,7 +118,7 @@ def reproduce(
         check=options.check,
         watch=evaluation.watchers(gallery.add, _count_captures(row.images, progress)),
     )
-    made = Reproduction(name, row, [], scored)
+    made = Reproduction(name, row, [], scored, model.placement)
     if options.out is not None:
         _write(made, scored, options.out, gallery)
     return made
