@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.maps import high_pass, inside, promote
+from sonde.maps import high_pass, inside, promote, sum_errors, sum_step_errors
 from sonde.recipes import LossRecipe
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
@@ -104,6 +104,8 @@ def _read_options(term: LossRecipe) -> dict[str, float]:
 
 def masked_l1(pred: Depth, target: Depth, mask: Mask, trim: float = 0.0) -> PerImage:
     """Mean |pred - target| over trusted pixels."""
+    if not trim:
+        return sum_errors(pred, target, mask) / _count_pixels(mask)
     error, mask = trim_largest(inside(promote(pred) - target, mask), mask, trim)
     return _sum_absolute(error) / _count_pixels(mask)
 
@@ -122,15 +124,23 @@ def edge_gradient(
     For x and for y: Σ M (1 + gamma [|∂target| > tau]) |∂pred - ∂target| / (Σ M + eps), where M asks that both
     neighbours be trusted; the two are added, each trimmed by itself.
     """
-    error = inside(promote(pred) - target, mask)
-    total = error.new_zeros(len(error))
-    for dim in (1, 2):
-        both = _join_pairs(mask, dim)
-        edges = (target.diff(dim=dim).abs_() > tau).logical_and_(both)
-        weight = both.to(error.dtype).masked_fill_(edges, 1 + gamma)
-        slope, both = trim_largest(error.diff(dim=dim) * weight, both, trim)
-        total = total + _sum_absolute(slope) / (_count_pixels(both, 0) + eps)
-    return total
+    pairs = [_join_pairs(mask, dim) for dim in (1, 2)]
+    weights = [_weigh_steps(target, both, dim, gamma, tau) for dim, both in zip((1, 2), pairs, strict=True)]
+    if not trim:
+        sums = sum_step_errors(pred, target, mask, *weights)
+    else:
+        error = inside(promote(pred) - target, mask)
+        steps = [error.diff(dim=dim) * weight for dim, weight in zip((1, 2), weights, strict=True)]
+        kept = [trim_largest(step, both, trim) for step, both in zip(steps, pairs, strict=True)]
+        sums, pairs = [_sum_absolute(step) for step, _ in kept], [both for _, both in kept]
+    down, across = (total / (_count_pixels(both, 0) + eps) for total, both in zip(sums, pairs, strict=True))
+    return down + across
+
+
+def _weigh_steps(target: Depth, both: Tensor, dim: int, gamma: float, tau: float) -> Tensor:
+    """1 for a step between two trusted pixels, 1 + gamma where the target steps by more than tau, else 0."""
+    edges = (target.diff(dim=dim).abs_() > tau).logical_and_(both)
+    return both.to(promote(target).dtype).masked_fill_(edges, 1 + gamma)
 
 
 def relief(

@@ -2,16 +2,27 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sonde import models
+from sonde import files, models
+from sonde.bench.inference import (
+    measure_ceiling,
+    measure_eval,
+    measure_first_map,
+    measure_folder,
+    measure_small,
+    measure_small_int8,
+)
 from sonde.bench.inputs import make_maps, save_random_network, write_captures, write_photographs
+from sonde.bench.page import render_page
 from sonde.bench.plain import PlainCaptures, score_in_numpy
 from sonde.bench.processes import ProcessResult, run_in_process, time_in_turn
+from sonde.bench.rows import BenchRow, BenchTable
+from sonde.bench.training import measure_fixed_camera
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 
@@ -19,42 +30,6 @@ CAPTURE = (1200, 1944)
 """(height, width) of the published captures."""
 PUBLISHED = (756, 1260)
 """(height, width) of the published recipe's network input."""
-
-
-@dataclass(frozen=True)
-class BenchRow:
-    """One comparison."""
-
-    sonde: float
-    """In `unit`."""
-    plain: float
-    """The plain alternative, in `unit`."""
-    unit: str
-    ratio: float
-    """How many times as fast sonde is."""
-    memory_mb: dict[str, float] | None = None
-    """`sonde` and `plain` → MB; None where memory is not measured."""
-
-    def document(self) -> dict[str, object]:
-        """The row as JSON."""
-        document: dict[str, object] = {
-            "sonde": self.sonde,
-            "plain": self.plain,
-            "unit": self.unit,
-            "ratio": self.ratio,
-        }
-        return document if self.memory_mb is None else document | {"memory_mb": self.memory_mb}
-
-
-@dataclass(frozen=True)
-class BenchTable:
-    """The rows that were measured, by name."""
-
-    rows: dict[str, BenchRow]
-
-    def document(self) -> dict[str, object]:
-        """The table as JSON: name → row."""
-        return {name: row.document() for name, row in self.rows.items()}
 
 
 def bench(only: str | None = None, *, quick: bool = False) -> BenchTable:
@@ -70,6 +45,13 @@ def bench(only: str | None = None, *, quick: bool = False) -> BenchTable:
     if only is not None and only not in ROWS:
         raise ValueError(f"No row {only!r}: {nearest(only, list(ROWS))}")
     return BenchTable({name: measure(quick) for name, measure in ROWS.items() if only in (None, name)})
+
+
+def write_page(table: BenchTable, path: Path) -> None:
+    """Write the table as a page, docs/speed.md, with the machine that it was measured on."""
+    about = {name: (measure.__doc__ or "").strip() for name, measure in ROWS.items()}
+    with files.atomic_write(path) as tmp_path:
+        tmp_path.write_text(render_page(table, about), encoding="utf-8")
 
 
 def measure_decoding(quick: bool) -> BenchRow:
@@ -121,7 +103,7 @@ def measure_labelling(quick: bool) -> BenchRow:
     count, rounds = (2, 1) if quick else (8, 5)
     with tempfile.TemporaryDirectory() as folder:
         network = save_random_network(Path(folder) / "small")
-        teacher = models.load(network)
+        teacher = models.load_network(network)
         plain = AutoModelForDepthEstimation.from_pretrained(network, trust_remote_code=False).eval()
         if quick:
             teacher.spec = replace(teacher.spec, short_side=126)
@@ -167,8 +149,15 @@ def measure_scoring(quick: bool) -> BenchRow:
 
 
 ROWS: dict[str, Callable[[bool], BenchRow]] = {
+    "small": measure_small,
+    "small-int8": measure_small_int8,
+    "ceiling": measure_ceiling,
+    "folder": measure_folder,
+    "eval": measure_eval,
+    "first-map": measure_first_map,
     "decoding": measure_decoding,
     "training": measure_training,
+    "fixed-camera": measure_fixed_camera,
     "labelling": measure_labelling,
     "scoring": measure_scoring,
 }

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sonde.bench.fixed import fit_with_peft
 from sonde.bench.inputs import make_maps
 from sonde.bench.plain import RANGE_MM, PlainCaptures, compute_published_loss, score_in_numpy
 
@@ -42,7 +43,7 @@ def run_in_process(side: str, *words: object) -> ProcessResult:
     """
     command = [sys.executable, "-m", "sonde.bench", side, *map(str, words)]
     # sonde sets this variable to 1 at its import; the plain side keeps torch's own default.
-    settings = {"THP_MEM_ALLOC_ENABLE": "0" if side == "plain" else "1"}
+    settings = {"THP_MEM_ALLOC_ENABLE": "0" if side.startswith("plain") else "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     if done.returncode:
         raise ValueError(f"The {side} side of the bench failed: {done.stderr.strip().splitlines()[-1]}")
@@ -181,6 +182,7 @@ def _measure_peak() -> float:
 SIDES: dict[str, Callable[..., float]] = {
     "plain": _train_with_peft,
     "sonde": _train_with_sonde,
+    "plain-fixed": fit_with_peft,
     "scored": _score_with_sonde,
     "plain-scored": _score_with_numpy,
 }

@@ -84,7 +84,7 @@ def make_frozen_encoder(model: DepthModel, align: AlignRecipe) -> DepthModel:
     if align.encoder is not None and model.network.config.model_type == "depth_anything":
         architectures.load_encoder(frozen.network.backbone, align.encoder)
     elif align.encoder is not None:
-        frozen = models.load(align.encoder)
+        frozen = models.load_network(align.encoder)
     own, other = (features.read_taps(one, torch.zeros(1, 3, 64, 64))[-1].shape for one in (model, frozen))
     if own != other:
         raise ValueError(

@@ -8,6 +8,7 @@
     fixed       the bench of a fixed camera
     targets     what the network learns to predict
     heads       a head of pixels on frozen features
+    sidebyside  pieces of work on several cores at once
     choice      leaving captures out, to choose and to estimate the error
     start       the start of a trained head
     build       the network, adapted to the data

@@ -7,6 +7,7 @@ was chosen, and the errors of all candidates, to `choice.json`.
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,15 @@ from sonde.training.fixed import FOLDS, MOST, Bench, explain_no_bench, make_back
 from sonde.training.heads import (
     PIXELS,
     CapturePixels,
+    EncodedImage,
     FeatureHead,
-    compute_features,
+    encode_image,
     fit_head,
-    sample_pixels,
+    pool_features,
+    sample_encoded,
     sample_targets,
 )
+from sonde.training.sidebyside import map_side_by_side
 from sonde.training.targets import DepthTarget, make_target
 from sonde.types import DepthArray, RGBArray
 
@@ -40,6 +44,8 @@ FEW_FOLDS = 5
 """Folds of a set of more than FOLDS captures."""
 SHORT = 3
 """Kinds of bench are compared after this fraction of the steps: one n-th."""
+KEPT = 16
+"""Captures, at most, whose encoded images are kept until a head reads them: about 14 MB each."""
 
 
 class SampledCapture(NamedTuple):
@@ -50,6 +56,8 @@ class SampledCapture(NamedTuple):
     """At the network's input size."""
     depth: DepthArray
     pixels: CapturePixels
+    encoded: EncodedImage | None = None
+    """What a head reads of the image; None beyond the first KEPT captures: the image is encoded again when needed."""
 
 
 class Candidate(NamedTuple):
@@ -134,7 +142,8 @@ def choose(recipe: Recipe, captures: DepthSet, sampled: Sequence[SampledCapture]
     folds = assign_folds(recipe, captures, [each.id for each in sampled])
     used = [each for each in sampled if any(each.id in fold for fold in folds)]
     kinds, reason, bench = list_kinds(recipe, captures, [each.id for each in used], folds)
-    trial = Trial(recipe, model, used, folds, [_make_backgrounds(captures, bench, fold, kinds) for fold in folds])
+    benches = map_side_by_side(partial(_make_backgrounds, captures, bench, kinds), folds)
+    trial = Trial(recipe, model, used, folds, benches)
     steps = recipe.choose.steps
     # Short fits rank the kinds; only the best kind is fitted for all steps.
     short = _score_left_out(trial, kinds, max(1, steps // SHORT)) if len(kinds) > 1 else []
@@ -176,9 +185,13 @@ def sample_captures(recipe: Recipe, captures: DepthSet, ids: Sequence[str], mode
     for id_ in sorted(ids):
         capture = captures.read(position[id_])
         small = files.resize_image(capture.image, model.spec.network_size(*capture.image.shape[:2]))
-        pixels = sample_pixels(model, small, PIXELS // len(ids), generator, mirror=recipe.augment.flip > 0)
-        sampled.append(SampledCapture(id_, small, capture.depth, pixels))
-    return sampled
+        encoded = encode_image(model, small)
+        mirrored = encode_image(model, small[:, ::-1].copy()) if recipe.augment.flip > 0 else None
+        pixels = sample_encoded(encoded, mirrored, PIXELS // len(ids), generator)
+        kept = encoded if recipe.choose is not None and len(sampled) < KEPT else None
+        sampled.append(SampledCapture(id_, small, capture.depth, pixels, kept))
+    pooled = pool_features([each.pixels for each in sampled])
+    return [each._replace(pixels=pixels) for each, pixels in zip(sampled, pooled, strict=True)]
 
 
 def list_kinds(
@@ -194,7 +207,7 @@ def list_kinds(
 
 
 def _make_backgrounds(
-    captures: DepthSet, bench: Bench | None, fold: Sequence[str], kinds: Sequence[str]
+    captures: DepthSet, bench: Bench | None, kinds: Sequence[str], fold: Sequence[str]
 ) -> dict[str, Background | None]:
     """Kind -> the bench of the captures outside a fold."""
     return {kind: None if kind == "none" else make_background(kind, captures, bench, fold) for kind in kinds}
@@ -202,18 +215,30 @@ def _make_backgrounds(
 
 def _score_left_out(trial: Trial, kinds: Sequence[str], steps: int) -> list[tuple[Candidate, dict[str, DepthArray]]]:
     """The errors and predictions of each kind on captures left out; in each fold one head learns all kinds at once."""
-    results = [(Candidate(kind, steps, {}), dict[str, DepthArray]()) for kind in kinds]
-    for fold, benches in zip(trial.folds, trial.benches, strict=True):
-        train = [each for each in trial.captures if each.id not in fold]
-        targets = [make_capture_target(trial.recipe, train, benches[kind]) for kind in kinds]
-        head = fit_capture_head(train, targets, steps, trial.recipe.seed)
-        for capture in trial.captures:
-            if capture.id in fold:
-                values = head.predict(compute_features(trial.model, capture.image), capture.depth.shape)
-                for (candidate, answers), target, own in zip(results, targets, values, strict=True):
-                    answers[capture.id] = target.decode(own)
-                    candidate.errors[capture.id] = _compute_mae(answers[capture.id], capture.depth)
+    answered = map_side_by_side(partial(_answer_fold, trial, kinds, steps), list(range(len(trial.folds))))
+    depths = {each.id: each.depth for each in trial.captures}
+    results = []
+    for kind in kinds:
+        answers = {id_: by_kind[kind] for fold in answered for id_, by_kind in fold.items()}
+        errors = {id_: _compute_mae(answer, depths[id_]) for id_, answer in answers.items()}
+        results.append((Candidate(kind, steps, errors), answers))
     return results
+
+
+def _answer_fold(trial: Trial, kinds: Sequence[str], steps: int, fold: int) -> dict[str, dict[str, DepthArray]]:
+    """Id of each capture of a fold -> kind -> depth, metres, by a head that was fitted without the fold."""
+    left_out, benches = trial.folds[fold], trial.benches[fold]
+    train = [each for each in trial.captures if each.id not in left_out]
+    targets = [make_capture_target(trial.recipe, train, benches[kind]) for kind in kinds]
+    head = fit_capture_head(train, targets, steps, trial.recipe.seed)
+    answers = {}
+    for capture in trial.captures:
+        if capture.id in left_out:
+            encoded = capture.encoded or encode_image(trial.model, capture.image)
+            values = head.predict(encoded, capture.depth.shape)
+            each = zip(kinds, targets, values, strict=True)
+            answers[capture.id] = {kind: target.decode(own) for kind, target, own in each}
+    return answers
 
 
 def _score_bench(trial: Trial, kind: str) -> Candidate:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from sonde.background import Background, Colours, Registration, Stack
 from sonde.datasets import DepthSet
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest, quantify
+from sonde.training.sidebyside import map_side_by_side
 
 log = logging.getLogger("sonde")
 
@@ -73,14 +75,14 @@ def spread_evenly(ids: Sequence[str], most: int) -> list[str]:
 
 def register_captures(bench: Bench, folds: Sequence[Sequence[str]]) -> dict[str, Registration]:
     """How well each capture fits the bench that the captures of the other folds show."""
-    found: dict[str, Registration] = {}
-    for fold in folds:
-        others = bench.drop(fold).compute_background("farthest")
-        for id_ in fold:
-            if id_ in bench.ids:
-                index = bench.ids.index(id_)
-                found[id_] = background.register(others, bench.images[index], bench.depths[index])
-    return found
+    by_fold = map_side_by_side(partial(_register_fold, bench), folds)
+    return {id_: registration for found in by_fold for id_, registration in found.items()}
+
+
+def _register_fold(bench: Bench, fold: Sequence[str]) -> dict[str, Registration]:
+    others = bench.drop(fold).compute_background("farthest")
+    index = {id_: bench.ids.index(id_) for id_ in fold if id_ in bench.ids}
+    return {id_: background.register(others, bench.images[at], bench.depths[at]) for id_, at in index.items()}
 
 
 def explain_no_bench(bench: Bench | None, folds: Sequence[Sequence[str]]) -> str | None:

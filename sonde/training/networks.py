@@ -44,7 +44,7 @@ def refuse_missing_weights(recipe: Recipe) -> None:
 
 def _load_network(wanted: ModelRecipe) -> DepthModel:
     """A network with weights, by its name."""
-    model = models.load(wanted.origin, init=wanted.init, max_depth=wanted.max_depth)
+    model = models.load_network(wanted.origin, init=wanted.init, max_depth=wanted.max_depth)
     if isinstance(model.network, adapters.PeftModel):
         raise ValueError(
             f"model.name={wanted.name} is an adapter, which training cannot start from: merge it with `sonde export "

@@ -58,7 +58,7 @@ def write_card(plan: Plan) -> None:
         versions=files.read_json(run / "environment.json", dict[str, str], REMEDY),
         accuracy=accuracy,
         # Of the weights as `sonde.load` gives them, so that a reader of the card can compare.
-        weights=models.hash_weights(models.load(run).network),
+        weights=models.hash_weights(models.load_network(run).network),
         background=plan.model.background,
     )
     cards.write(run / "best", document)
