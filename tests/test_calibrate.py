@@ -37,7 +37,7 @@ def network(space: Space, folder: Path) -> Path:
     """A Hugging Face folder whose answers are metres from 0.1 to 0.9, or a disparity."""
     saved("glpn" if space == "metric" else "depth_anything", folder)
     if space == "metric":
-        model = load(folder)
+        model = models.load_network(folder)
         fold_affine(model.network.get_submodule(model.family.last), 12.0, -3.0)
         model.network.save_pretrained(folder)
     return folder
@@ -149,7 +149,7 @@ def test_a_mistyped_point_is_named_and_moves_little(tmp_path, photo, space, wron
 
 
 def test_a_model_with_a_canonical_focal_is_calibrated_in_each_cameras_own_metres(tmp_path, photo, sonde):
-    seen = load(network("metric", tmp_path / "model"))
+    seen = models.load_network(network("metric", tmp_path / "model"))
     seen.spec = replace(seen.spec, canonical_focal=100.0)
     models.save(seen, tmp_path / "model")
     answer = load(tmp_path / "model").predict(photo, INTRINSICS).depth
@@ -282,8 +282,8 @@ def test_a_local_base_is_found_from_the_calibrations_own_place(tmp_path, photo, 
 def test_a_calibration_of_other_weights_is_refused(tmp_path, photo):
     model = network("metric", tmp_path / "model")
     calibration.calibrate(model, calibration.read_points(known(model, photo, lambda x: 2 * x)))
-    calibrated = load(model)
-    redrawn = load(model, init="random")
+    calibrated = models.load_network(model)
+    redrawn = models.load_network(model, init="random")
     assert redrawn.calibration is None
     redrawn.network.save_pretrained(model)
     with pytest.raises(ValueError, match="other weights"):

@@ -63,7 +63,7 @@ def test_a_run_leaves_its_models_card(run):
     document = cards.read(run / "best")
     assert document["licence"] == "cc-by-nc-4.0"
     assert document["parents"][0]["role"] == "start" and document["parents"][0]["name"].endswith("base")
-    assert document["weights_sha256"] == models.hash_weights(models.load(run).network)
+    assert document["weights_sha256"] == models.hash_weights(models.load_network(run).network)
     scores = json.loads((run / "metrics.json").read_text())
     assert document["accuracy"].get("metrics") == scores["metrics"]
     assert Recipe.model_validate(document["recipe"]).train["max_steps"] == 1

@@ -14,7 +14,7 @@ from small_networks import saved
 from small_recipes import FEW
 from transformers import AutoModelForDepthEstimation
 
-from sonde import evaluation, exporting, load, models, recipes, training
+from sonde import evaluation, exporting, models, recipes, training
 from sonde.encoding import ENCODINGS, list_decoders
 from sonde.models import Calibration, DepthModel, ModelSpec, decode_as
 
@@ -49,7 +49,7 @@ def millimetres(model: DepthModel) -> float:
 
 @pytest.mark.parametrize("kept", ["inverse", "inverse_notebook"])
 def test_the_farthest_depth_is_3892_24_by_the_notebooks_formula_and_3907_45_exactly(kept, tmp_path):
-    model = load(answering(0.0, tmp_path, kept))
+    model = models.load_network(answering(0.0, tmp_path, kept))
     assert model.spec.encoding is not None and model.spec.encoding["name"] == kept
     assert f"{millimetres(decode_as(model, 'inverse')):.2f}" == "3907.45"
     assert f"{millimetres(decode_as(model, 'inverse_notebook')):.2f}" == "3892.24"
@@ -58,12 +58,12 @@ def test_the_farthest_depth_is_3892_24_by_the_notebooks_formula_and_3907_45_exac
 
 @pytest.mark.parametrize("value", [0.1, 0.5, 0.999])
 def test_every_value_is_decoded_as_the_notebook_decodes_it(value, tmp_path):
-    model = load(answering(value, tmp_path))
+    model = models.load_network(answering(value, tmp_path))
     assert millimetres(decode_as(model, "inverse_notebook")) == pytest.approx(notebook_mm(value), rel=1e-6)
 
 
 def test_a_model_stays_as_it_is_when_another_decodes_its_answer(tmp_path):
-    model = load(answering(0.0, tmp_path))
+    model = models.load_network(answering(0.0, tmp_path))
     other = decode_as(model, "inverse_notebook")
     assert other.network is model.network and other.name == model.name and not other.training
     assert model.encoding == ENCODINGS["inverse"](NEAR, FAR)
@@ -77,13 +77,13 @@ def test_only_an_encoding_that_encodes_alike_may_decode():
 
 
 def test_what_cannot_be_decoded_otherwise_is_said(tmp_path):
-    model = load(answering(0.5, tmp_path))
+    model = models.load_network(answering(0.5, tmp_path))
     with pytest.raises(ValueError, match=r"taught inverse, .*expected inverse or inverse_notebook\."):
         decode_as(model, "linear")
     with pytest.raises(ValueError, match="did you mean 'inverse_notebook'"):
         decode_as(model, "inverse_notebok")
     with pytest.raises(ValueError, match=r"regresses no encoding \(its space is disparity\)"):
-        decode_as(load("sonde-tiny"), "inverse_notebook")
+        decode_as(models.load_network("sonde-tiny"), "inverse_notebook")
     model.calibration = Calibration("scale", "metric", 1.1)
     with pytest.raises(ValueError, match=r"is calibrated .*--undo"):
         decode_as(model, "inverse_notebook")
@@ -115,7 +115,7 @@ def test_the_card_of_an_export_has_the_notebooks_formula(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
         exec(found[1], names)
-    model = load(folder)
+    model = models.load_network(folder)
     exact = 1000 * decode_as(model, "inverse").predict(image).depth.astype(np.float64)
     np.testing.assert_allclose(names["depth_mm"].numpy(), 1 / (1 / exact + 1e-6), rtol=1e-5)
     np.testing.assert_allclose(1000 * model.predict(image).depth, 1 / (1 / exact + 1e-6), rtol=1e-5)
@@ -138,7 +138,7 @@ def test_a_run_that_was_trained_so_speaks_the_notebooks_millimetres_throughout(b
     root = write_bench(tmp_path / "set", 5)
     run = training.train(FEW, settings(base, root, tmp_path / "run", "inverse_notebook"))
     assert json.loads((run / "best" / "sonde.json").read_text())["encoding"]["name"] == "inverse_notebook"
-    model = load(run)
+    model = models.load_network(run)
     exact = 1000 * decode_as(model, "inverse").predict(PIXELS).depth.astype(np.float64)
     np.testing.assert_allclose(1000 * model.predict(PIXELS).depth, 1 / (1 / exact + 1e-6), rtol=1e-5)
     own = json.loads((run / "metrics.json").read_text())["metrics"]["mae_mm"]

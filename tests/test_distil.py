@@ -214,7 +214,7 @@ def test_every_weight_of_a_whole_network_resumes_exactly_averages_included(base,
 def test_the_average_of_every_steps_weights_is_what_is_kept(root, tmp_path):
     base = saved("glpn", tmp_path / "glpn")
     steady = ("train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.load_best_model_at_end=false")
-    expected = {name: value.detach() for name, value in models.load(base).network.named_parameters()}
+    expected = {name: value.detach() for name, value in models.load_network(base).network.named_parameters()}
     for step in (1, 2, 3, 4):  # replayed from the start: a run keeps its last weights alone
         run = tmp_path / f"to-{step}"
         more = (*steady, f"train.max_steps={step}", "train.eval_strategy=no", "train.save_strategy=no")

@@ -58,7 +58,7 @@ def errors(model: models.DepthModel, root: Path) -> list[float]:
 
 
 def test_the_model_beats_the_empty_bench_on_captures_of_elsewhere(run, other):
-    model = models.load(run)
+    model = models.load_network(run)
     assert model.background is not None
     captures = open_set("zivid", other)
     bench = [np.abs(model.background.depth - each.depth)[each.mask].mean() for each in map(captures.read, range(3))]
@@ -137,7 +137,7 @@ def test_a_camera_that_moves_comes_out_as_without_a_bench(base, tmp_path, caplog
     with caplog.at_level("WARNING", logger="sonde"):
         found = training.train("fixed-camera", words(base, root, tmp_path / "auto"))
     without = training.train("fixed-camera", words(base, root, tmp_path / "none", "model.background=none"))
-    one, other = (models.load(folder) for folder in (found, without))
+    one, other = (models.load_network(folder) for folder in (found, without))
     assert one.background is None and other.background is None
     for name, value in other.network.state_dict().items():
         assert torch.equal(value, one.network.state_dict()[name])
@@ -190,7 +190,7 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
     made = training.train(
         "fixed-camera", words(base, root, tmp_path / "run", lora, "train.max_steps=3", "choose.steps=40")
     )
-    model = models.load(made)
+    model = models.load_network(made)
     assert (made / "best" / "adapter_config.json").is_file() and model.background is not None
     assert model.spec.head == "pixels" and model.spec.base == str(made / "best" / "base")
     assert np.mean(errors(model, root)) < 0.02
@@ -201,7 +201,7 @@ def test_a_foundation_model_takes_the_same_way(root, other, tmp_path, more):
     base = saved("depth_anything", tmp_path / "base")
     size = ["model.input_size=[112,168]", "choose.steps=60"]
     made = training.train("fixed-camera", words(base, root, tmp_path / "run", *size, *more))
-    model = models.load(made)
+    model = models.load_network(made)
     assert model.background is not None and model.spec.head == "pixels"
     bench = [np.abs(small_bench.bench_depth() - small_bench.capture(100 + index)[1]).mean() for index in range(3)]
     assert np.mean(errors(model, other)) < np.mean(bench)

@@ -68,12 +68,12 @@ def as_the_test_script_loads(path: Path) -> dict[str, torch.Tensor]:
 )
 def test_a_checkpoint_ends_where_it_is_told_and_answers_what_its_own_code_does(name, metres, tmp_path):
     path = checkpoint(tmp_path / name)
-    model = models.load(path, max_depth=metres)
+    model = models.load_network(path, max_depth=metres)
     assert (model.space, models.find_max_depth(model)) == ("metric", metres)
     depth = model.predict(IMAGE).depth
     np.testing.assert_allclose(depth, theirs(official_of(network()), metres, 1e-5), rtol=1e-5)
     models.save(model, tmp_path / "saved")
-    again = models.load(tmp_path / "saved", max_depth=metres)
+    again = models.load_network(tmp_path / "saved", max_depth=metres)
     assert (again.network.config.max_depth, again.spec.scale) == architectures.split_max_depth(metres)
     assert np.array_equal(again.predict(IMAGE).depth, depth)
 
@@ -94,7 +94,7 @@ def test_what_is_no_length_is_refused_before_anything_is_read(wrong):
 
 def test_weights_drawn_anew_end_there_too(tmp_path):
     path = checkpoint(tmp_path / "model.ckpt")
-    drawn = models.load(path, init="random", max_depth=10.5)
+    drawn = models.load_network(path, init="random", max_depth=10.5)
     assert models.find_max_depth(drawn) == 10.5 and 0 < drawn.predict(IMAGE).depth.max() < 10.5
     assert not torch.equal(
         drawn.network.decoder.stages[0].convolution.weight, official_of(network())["decoder.bot_conv.weight"]
@@ -118,24 +118,24 @@ def test_any_other_model_must_end_there_by_itself(tmp_path):
 
 
 def test_an_adapter_of_a_checkpoint_remembers_its_metres(tmp_path):
-    base = models.load(checkpoint(tmp_path / "model.ckpt"), max_depth=80)
+    base = models.load_network(checkpoint(tmp_path / "model.ckpt"), max_depth=80)
     about = {"base": base.name, "fingerprint": models.fingerprint(base.network)}
     torch.manual_seed(1)
     tuned = DepthModel(add_lora(base.network, {"r": 2}), ModelSpec(**{**vars(base.spec), **about}), "run").eval()
     models.save(tuned, tmp_path / "run" / "best")
-    again = models.load(tmp_path / "run")
+    again = models.load_network(tmp_path / "run")
     assert models.find_max_depth(again) == 80
     assert np.array_equal(again.predict(IMAGE).depth, tuned.predict(IMAGE).depth)
     # A whole network is what it is, whatever the file it once came from was told.
-    models.save(models.load(checkpoint(tmp_path / "model.ckpt"), max_depth=80), tmp_path / "whole")
-    whole = models.load(tmp_path / "whole")
+    models.save(models.load_network(checkpoint(tmp_path / "model.ckpt"), max_depth=80), tmp_path / "whole")
+    whole = models.load_network(tmp_path / "whole")
     whole.spec = ModelSpec(**{**vars(whole.spec), "encoding": ENCODINGS["linear"](1.0, 4.0).to_dict()})
     models.set_max_depth(whole.network, 1)
     models.save(whole, tmp_path / "whole")
     about = {"base": str(tmp_path / "whole"), "fingerprint": models.fingerprint(whole.network)}
     upon = DepthModel(add_lora(whole.network, {"r": 2}), ModelSpec(**{**vars(whole.spec), **about}), "upon").eval()
     models.save(upon, tmp_path / "upon")
-    assert models.find_max_depth(models.load(tmp_path / "upon")) == 4
+    assert models.find_max_depth(models.load_network(tmp_path / "upon")) == 4
 
 
 def test_a_folder_of_a_calibration_alone_hands_the_metres_on(tmp_path):
@@ -168,7 +168,7 @@ def prefixed(prefix: str, state: dict[str, torch.Tensor] | None = None) -> dict[
 )
 @pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".pt"])
 def test_what_is_around_the_tensors_is_taken_off(content, suffix, tmp_path):
-    model = models.load(checkpoint(tmp_path / f"model{suffix}", content), max_depth=80)
+    model = models.load_network(checkpoint(tmp_path / f"model{suffix}", content), max_depth=80)
     for key, value in network().state_dict().items():
         assert torch.equal(model.network.state_dict()[key], value), key
 
@@ -214,7 +214,7 @@ def test_an_exported_b0_is_read_back_to_the_bit(metres, tmp_path, caplog):
     model = models.build("b0", max_depth=metres)
     folder = exporting.export(model, to="glpdepth", out=tmp_path / "mine")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "mine.ckpt"]
-    again = models.load(folder / "mine.ckpt", max_depth=metres)
+    again = models.load_network(folder / "mine.ckpt", max_depth=metres)
     for key, value in model.network.state_dict().items():
         assert torch.equal(again.network.state_dict()[key], value), key
     assert np.array_equal(again.predict(IMAGE).depth, model.predict(IMAGE).depth)
@@ -234,7 +234,7 @@ def test_an_exported_file_answers_the_same_in_its_own_code(tmp_path, caplog):
     assert found is not None
     apart = np.abs(theirs(state, 10) - depth).max()
     assert 0 < apart < 10 * float(found[1]) and float(found[1]) < 0.01
-    own = models.load(folder / "mine.ckpt", max_depth=10)
+    own = models.load_network(folder / "mine.ckpt", max_depth=10)
     architectures.use_glpdepth_norms(own.network)
     np.testing.assert_allclose(own.predict(IMAGE).depth, theirs(state, 10), rtol=1e-5)
 
@@ -256,7 +256,7 @@ def test_a_name_that_says_other_metres_is_not_given_to_the_file(tmp_path):
     folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "kitti-like")
     assert [path.name for path in folder.glob("*.ckpt")] == ["model.ckpt"]
     folder = exporting.export(plain(), to="glpdepth", out=tmp_path / "nyu-like")
-    assert models.find_max_depth(models.load(folder / "nyu-like.ckpt")) == 10
+    assert models.find_max_depth(models.load_network(folder / "nyu-like.ckpt")) == 10
 
 
 def test_an_adapter_is_merged_and_left_as_it_is(tmp_path):

@@ -207,7 +207,7 @@ def test_a_published_glpn_ends_where_it_was_trained_to(place, changes, metres, t
 def test_what_sonde_saved_under_a_published_name_is_left_as_it_is(tmp_path):
     model = DepthModel(network(), ModelSpec("metric", None, 32, *models.PLAIN), "mine")
     models.save(model, tmp_path / "glpn-kitti")
-    assert models.load(tmp_path / "glpn-kitti").network.config.max_depth == 10
+    assert models.load_network(tmp_path / "glpn-kitti").network.config.max_depth == 10
 
 
 # The authors' own checkpoints
@@ -255,7 +255,7 @@ def official_of(drawn: GLPNForDepthEstimation) -> dict[str, torch.Tensor]:
 def test_an_authors_checkpoint_gives_the_same_network(prefix, name, metres, tmp_path):
     drawn = network()
     torch.save({prefix + key: value for key, value in official_of(drawn).items()}, tmp_path / name)
-    model = models.load(tmp_path / name)
+    model = models.load_network(tmp_path / name)
     assert (model.space, model.network.config.max_depth) == ("metric", metres)
     for key, value in drawn.state_dict().items():
         assert torch.equal(model.network.state_dict()[key], value), key
@@ -266,7 +266,9 @@ def test_an_authors_checkpoint_gives_the_same_network(prefix, name, metres, tmp_
 
 def test_an_authors_checkpoint_lends_its_architecture_to_weights_drawn_anew(tmp_path):
     torch.save(official_of(network()), tmp_path / "best_model_kitti.ckpt")
-    given, drawn = (models.load(tmp_path / "best_model_kitti.ckpt", init=init) for init in ("pretrained", "random"))
+    given, drawn = (
+        models.load_network(tmp_path / "best_model_kitti.ckpt", init=init) for init in ("pretrained", "random")
+    )
     assert drawn.spec == given.spec and drawn.network.config.max_depth == 80
     same = drawn.network.state_dict()
     assert same.keys() == given.network.state_dict().keys()

@@ -143,7 +143,7 @@ def test_the_error_of_objects_is_a_column_where_every_row_knows_it(root, scored)
 def run(root, tmp_path) -> Path:
     """A run whose model knows the bench, and whose last capture alone is kept for the test."""
     run = make_run(root, tmp_path / "run", ["c00", "c02"], ["c01"])
-    model = models.load(run)
+    model = models.load_network(run)
     model.background = plain_bench(np.full((24, 32), WALL))
     model.spec = replace(model.spec, background=WALL)
     models.save(model, run / "best")

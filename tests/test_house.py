@@ -188,7 +188,8 @@ assert np.allclose(inverse.decode(inverse.encode(depth)), depth)
 assert np.allclose(sonde.models.Calibration("scale", "metric", 2.0).apply(depth), 2 * depth)
 assert sonde.recipes.load("lora-few").train
 
-for name in ("missing.onnx", "sonde-tny", "sonde-tiny", "owner/network"):
+assert sonde.load("sonde-tiny").predict(image).depth.shape == (6, 8)
+for name in ("missing.onnx", "sonde-tny", "owner/network"):
     try:
         sonde.load(name)
     except ValueError as error:
@@ -198,9 +199,9 @@ try:
 except ValueError as error:
     print(error)
 """
-    unknown, misspelt, known, hub, relief = alone(program).splitlines()
-    assert unknown.startswith("No model 'missing.onnx'") and "did you mean 'sonde-tiny'" in misspelt
-    assert known.startswith("sonde-tiny needs torch") and hub.startswith("owner/network needs torch")
+    unknown, misspelt, hub, relief = alone(program).splitlines()
+    assert unknown.startswith("missing.onnx does not exist") and "did you mean 'sonde-tiny'" in misspelt
+    assert hub.startswith("owner/network needs torch")
     assert relief.startswith("A relief needs torch")
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"a.depth.png", "a.npy", "a.npy.json", "a.preview.png", "a.ply"}

@@ -47,7 +47,7 @@ def red_is_near() -> DepthModel:
 
 def small(folder: Path, family: str = "depth_anything") -> Path:
     """A network that sees small images, as a folder any process may load."""
-    model = models.load(saved(family, folder / "drawn"))
+    model = models.load_network(saved(family, folder / "drawn"))
     model.spec = replace(model.spec, short_side=56 if family == "depth_anything" else None)
     models.save(model, folder / family)
     return folder / family
@@ -60,7 +60,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(folder) -> DepthModel:
-    return models.load(folder)
+    return models.load_network(folder)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_line_says_all_of_how_its_label_was_made(teacher, photos, tmp_path):
 
 
 def test_the_hash_is_of_every_number(folder):
-    network = models.load(folder).network
+    network = models.load_network(folder).network
     before = hash_weights(network)
     with torch.no_grad():
         list(network.parameters())[3].view(-1)[-1] += 1e-3
@@ -175,7 +175,7 @@ def test_another_request_into_the_same_folder_is_refused(teacher, photos, tmp_pa
 
 
 def test_weights_whose_metres_end_elsewhere_are_another_job(photos, tmp_path):
-    teacher = models.load(str(saved("glpn", tmp_path / "weights")))
+    teacher = models.load_network(str(saved("glpn", tmp_path / "weights")))
     labelling.label(teacher, photos, tmp_path / "out", shard=(0, 2))
     models.set_max_depth(teacher.network, 10)
     with pytest.raises(ValueError, match=r"with other settings .a range of .*max_depth': 1.*not .*max_depth': 10"):

@@ -48,7 +48,7 @@ def test_views_in_another_scale_and_shift_are_fitted_before_the_mean(relative, p
 
 
 def test_the_mean_of_a_metric_network_is_that_of_its_answers(tmp_path):
-    model = models.load(saved("glpn", tmp_path))
+    model = models.load_network(saved("glpn", tmp_path))
     model.spec = replace(model.spec, short_side=64)
     rgb = torch.from_numpy(picture(4, 64, 96)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():

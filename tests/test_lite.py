@@ -173,7 +173,7 @@ def test_without_the_package_a_sentence_names_it(monkeypatch):
 def test_a_folder_gives_back_every_bit(tmp_path):
     model, image = drawn("lite1"), picture(2, 40, 70)
     models.save(model, tmp_path / "model")
-    again = models.load(tmp_path / "model")
+    again = models.load_network(tmp_path / "model")
     assert same(again.network, model.network) and again.spec == model.spec
     assert np.array_equal(again.predict(image).depth, model.predict(image).depth)
 

@@ -58,7 +58,7 @@ def test_metric_driving_runs_on_renders_in_the_same_layout(tmp_path):
         "save_result=true",
     ]
     run = training.train("metric-driving", settings)
-    model = models.load(run)
+    model = models.load_network(run)
     assert model.space == "metric" and model.network.config.max_depth == 80
     assert len(list((run / "results" / "step-000002").rglob("*.depth.png"))) == 2
     logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

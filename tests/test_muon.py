@@ -116,12 +116,12 @@ def test_a_recipe_trains_with_muon_and_goes_on_where_it_stopped(settings, tmp_pa
     turned: list[int] = []
     monkeypatch.setattr("sonde.trainer.muon.orthogonalise", lambda matrix: turned.append(1) or orthogonalise(matrix))
     training.train(FEW, settings("whole"))
-    whole = dict(models.load(tmp_path / "whole").network.state_dict())
+    whole = dict(models.load_network(tmp_path / "whole").network.state_dict())
     assert turned
     with killed_at(2):
         training.train(FEW, settings("halted"))
     training.train(FEW, settings("halted"), resume=True)
-    halted = models.load(tmp_path / "halted").network.state_dict()
+    halted = models.load_network(tmp_path / "halted").network.state_dict()
     assert all(torch.equal(value, halted[name]) for name, value in whole.items())
 
 

@@ -32,7 +32,7 @@ def test_every_step_is_taken_and_told(folder, sonde):
 
 @pytest.mark.slow
 def test_networks_of_other_sizes_and_of_an_encoding_are_taken_as_they_are(tmp_path):
-    network = models.load(saved("glpn", tmp_path / "glpn"))
+    network = models.load_network(saved("glpn", tmp_path / "glpn"))
     encoding = ENCODINGS["inverse"](0.5, 4.0).to_dict()
     network.spec = replace(network.spec, space="metric", encoding=encoding)
     models.save(network, tmp_path / "encoded")
@@ -45,8 +45,17 @@ def test_another_preprocessing_is_not_taken_for_ours(folder, tmp_path, change):
     other = shutil.copytree(folder, tmp_path / "other")
     path = other / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    ours, theirs = (online.compare_with_transformers(models.load(folder), str(place)) for place in (folder, other))
+    ours, theirs = (
+        online.compare_with_transformers(models.load_network(folder), str(place)) for place in (folder, other)
+    )
     assert ours.close and not theirs.close and theirs.mean > 10 * ours.mean
+
+
+def test_a_network_in_half_precision_still_agrees_and_the_check_says_where_it_ran(folder, monkeypatch):
+    monkeypatch.setattr(online, "_adapt", lambda model, name: "adapted")
+    checks = online.check_model(str(folder), device="cpu", precision="bf16")
+    assert [check.outcome for check in checks] == ["ok"] * 4, checks
+    assert checks[0].sentence.endswith("predictions in space 'disparity', on cpu by torch in bf16.")
 
 
 def test_a_step_that_fails_is_told_and_the_others_are_still_taken(folder, tmp_path, monkeypatch):

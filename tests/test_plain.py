@@ -91,10 +91,10 @@ def made(tmp_path_factory) -> dict[str, tuple[Path, DepthModel]]:
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("1234")
     found = {
-        "local": make_adapter(sonde.load(local).network, str(local)),
+        "local": make_adapter(models.load_network(local).network, str(local)),
         "hub": make_adapter(hub, HUB),
-        "tiny": make_adapter(sonde.load("sonde-tiny").network, "sonde-tiny"),
-        "whole": sonde.load("sonde-tiny"),
+        "tiny": make_adapter(models.load_network("sonde-tiny").network, "sonde-tiny"),
+        "whole": models.load_network("sonde-tiny"),
     }
     for name, model in found.items():
         models.save(model, root / "runs" / name / "best")
@@ -151,7 +151,7 @@ def test_the_code_of_the_card_gives_the_depth_of_sonde(made, answers, kind):
 @pytest.mark.parametrize("kind", ["local", "tiny", "whole"])
 def test_sonde_loads_the_moved_folder_too(made, kind):
     folder, model = made[kind]
-    assert models.hash_weights(sonde.load(folder).network) == models.hash_weights(model.network)
+    assert models.hash_weights(models.load_network(folder).network) == models.hash_weights(model.network)
 
 
 def test_no_file_names_a_path_of_the_machine(made):
@@ -182,7 +182,7 @@ def test_another_base_beside_the_adapter_is_refused_and_a_missing_one_named(made
 
 def test_a_base_that_changed_meanwhile_is_not_saved_and_told(tmp_path, caplog):
     local = saved("glpn", tmp_path / "local")
-    model = make_adapter(sonde.load(local).network, str(local))
+    model = make_adapter(models.load_network(local).network, str(local))
     torch.manual_seed(5)
     AutoModelForDepthEstimation.from_config(CONFIGS["glpn"]).save_pretrained(local)
     models.save(model, tmp_path / "best")

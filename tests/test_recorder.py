@@ -115,7 +115,7 @@ def test_a_bad_step_in_the_middle_changes_nothing_and_the_run_ends_well_and_repo
     assert by_step[box.step]["loss"] is None and by_step[box.step + 1]["loss"] > 0
     assert by_step[box.step - 1]["skipped_steps"] == 0 and by_step[9]["skipped_steps"] == 1
     assert math.isfinite(logs(run)[-1]["train_loss"]) and logs(run)[-1]["skipped_steps"] == 1
-    assert all(value.isfinite().all() for value in models.load(run).network.state_dict().values())
+    assert all(value.isfinite().all() for value in models.load_network(run).network.state_dict().values())
     assert "1 skipped" in (run / "report.html").read_text()
 
 
@@ -166,10 +166,12 @@ def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(setting
     run = tmp_path / "stopped"
     assert [box.step for box in boxes(run)] == [4, 5, 6]
     chosen = load_file(run / "checkpoints" / "checkpoint-3" / "model.safetensors")
-    assert all(torch.equal(value, chosen[name]) for name, value in models.load(run).network.state_dict().items())
+    assert all(
+        torch.equal(value, chosen[name]) for name, value in models.load_network(run).network.state_dict().items()
+    )
     training.train(FEW, again, resume=True)
     assert not boxes(run) and logs(run)[-1]["skipped_steps"] == 0
-    clean, resumed = (models.load(one).network.state_dict() for one in (whole, run))
+    clean, resumed = (models.load_network(one).network.state_dict() for one in (whole, run))
     assert all(torch.equal(value, resumed[name]) for name, value in clean.items())
 
 

@@ -222,7 +222,7 @@ def test_the_second_phase_starts_from_the_first_as_the_documentation_writes_it(r
     own = [word for word in words(room) if not word.startswith("model.name") and not word.startswith("model.init")]
     more = [f"model.name={run}", "train.learning_rate=5e-5", "train.num_train_epochs=15", "output_dir=elsewhere"]
     plan = training.prepare(recipes.load("student-reference", [*own, *more]))
-    assert models.hash_weights(plan.model.network) == models.hash_weights(models.load(run).network)
+    assert models.hash_weights(plan.model.network) == models.hash_weights(models.load_network(run).network)
     assert plan.model.space == "metric" and plan.recipe.loss["silog"].trim == 0.1
 
 

@@ -318,7 +318,7 @@ def test_their_formula_and_ours_have_the_number_of_the_page(section, entry):
 
 
 def test_an_encoder_at_a_rate_of_0_stays_to_the_bit(home):
-    before, after = (models.load(home.place(word)).network.state_dict() for word in ("METRIC", "FROZEN"))
+    before, after = (models.load_network(home.place(word)).network.state_dict() for word in ("METRIC", "FROZEN"))
     same = {name: torch.equal(before[name], after[name]) for name in before}
     assert all(kept for name, kept in same.items() if name.startswith("backbone."))
     assert not all(same.values())

@@ -164,7 +164,7 @@ def test_weights_to_go_on_from_win_over_the_recipes_own_network(roads, checkpoin
     assert plan.recipe.model.size is None and plan.recipe.model.encoder is None
     assert all(
         torch.equal(began[key], value)
-        for key, value in models.load(checkpoint, max_depth=80).network.state_dict().items()
+        for key, value in models.load_network(checkpoint, max_depth=80).network.state_dict().items()
     )
     other = models.build("b0", max_depth=10)
     models.save(other, tmp_path / "ten")

@@ -1,6 +1,7 @@
 """A published row within its tolerance is reproduced, outside it is not; what is missing is named to the file."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import yaml
 from scipy.io import savemat
 from small_captures import picture, plane_depth
+from small_exports import run_by_torch, write_export
 from small_networks import saved
 
-from sonde import datasets, download, evaluation, protocols, reproduction
+from sonde import datasets, download, evaluation, models, protocols, reproduction
 from sonde.metrics import METRICS, column_of
 
 
@@ -76,6 +78,18 @@ def test_numbers_within_their_tolerance_are_reproduced(nyu, network, truth, tmp_
     document = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     assert document["reproduced"] and document["table"]["rmse_m"]["verdict"] == "reproduced"
     assert (tmp_path / "out" / "report.html").is_file() and (tmp_path / "out" / "per_image.csv").is_file()
+
+
+def test_a_row_is_scored_again_by_an_exported_file_and_where_it_ran_is_told(
+    nyu, network, truth, tmp_path, monkeypatch, sonde
+):
+    run_by_torch(monkeypatch)
+    path = write_export(models.load_network(network), network, tmp_path / "model.onnx")
+    rows = planted(tmp_path / "rows.yaml", {"abs_rel": truth["abs_rel"]})
+    words = ("reproduce", "mine", "--data", nyu, "-m", path, "--rows", rows, "-o", tmp_path / "out")
+    assert re.search(r"^ran +on cpu by ONNX Runtime in fp32$", sonde(*words).text, re.MULTILINE)
+    said = sonde(*words, "--json")
+    assert said.json["reproduced"] and said.json["placement"]["runtime"] == "onnx"
 
 
 def test_one_number_outside_is_not_reproduced(nyu, network, truth, tmp_path, sonde):

@@ -298,8 +298,10 @@ def test_a_run_follows_its_schedule_and_resumes_exactly(settings, tmp_path, monk
     assert [path.name for path in (tmp_path / "stopped/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
     resumed = training.train(FEW, settings("stopped", *chosen), resume=True)
     assert logged_rates(resumed) == rates
-    again = models.load(resumed).network.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in models.load(whole).network.state_dict().items())
+    again = models.load_network(resumed).network.state_dict()
+    assert all(
+        torch.equal(value, again[name]) for name, value in models.load_network(whole).network.state_dict().items()
+    )
 
 
 def test_training_refuses_a_rate_that_harms_before_any_file(settings, tmp_path):

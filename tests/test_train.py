@@ -47,7 +47,7 @@ def settings(base, root, tmp_path):
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return dict(models.load(run).network.state_dict())
+    return dict(models.load_network(run).network.state_dict())
 
 
 def logged(run: Path) -> list[dict[str, float]]:
@@ -157,7 +157,7 @@ def test_a_fitted_start_is_refused_where_the_layer_would_not_be_saved(settings, 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(settings, tmp_path):
     plan = training.dry_run(FEW, settings("model.train_head=false", "model.affine_start=false", "lora.r=2"))
-    network = models.load(plan.model).network
+    network = models.load_network(plan.model).network
     widths = [8, 16, 24, 32]  # one attention block each, query, key and value: r (in + out)
     assert plan.trainable_parameters == sum(3 * 2 * (width + width) for width in widths)
     assert plan.total_parameters == plan.trainable_parameters + sum(p.numel() for p in network.parameters())
@@ -366,8 +366,8 @@ def test_a_trained_run_scores_and_reports_itself(settings, tmp_path):
 
 def test_batch_norm_keeps_the_bases_statistics_while_adapters_train(settings, tmp_path, base):
     run = training.train(FEW, settings("train.max_steps=2", "model.train_head=false", "model.affine_start=false"))
-    before = models.load(base).network.state_dict()
-    after = models.load(run).network.state_dict()
+    before = models.load_network(base).network.state_dict()
+    after = models.load_network(run).network.state_dict()
     means = [name for name in before if name.endswith("running_mean")]
     assert means
     for name in means:

@@ -56,7 +56,7 @@ def test_a_tensor_that_no_answer_depends_on_may_be_missing_or_be_there(tmp_path)
         folder,
         lambda state: {key: value for key, value in state.items() if key != name} | {"x.position_ids": torch.ones(1)},
     )
-    first, second = models.load(folder), models.load(folder)
+    first, second = models.load_network(folder), models.load_network(folder)
     assert models.fingerprint(first.network) == models.fingerprint(second.network)
 
 
@@ -121,7 +121,7 @@ def test_code_of_a_model_is_never_run():
 
 def broken() -> DepthModel:
     """A network that was sound when it was loaded."""
-    model = models.load("sonde-tiny")
+    model = models.load_network("sonde-tiny")
     with torch.no_grad():
         model.network.head.head[2].bias.fill_(torch.nan)
     return model
@@ -172,7 +172,7 @@ def test_a_file_of_v1_takes_v1s_taps_by_its_name(small, tmp_path):
         state = {key: value.clone() for key, value in official_of(small).items()}
         save = save_file if name.endswith("safetensors") else torch.save
         save(state, tmp_path / name)
-        assert taps(models.load(tmp_path / name)) == wanted
+        assert taps(models.load_network(tmp_path / name)) == wanted
 
 
 def test_a_file_whose_name_says_nothing_asks(small, tmp_path):
@@ -180,8 +180,8 @@ def test_a_file_whose_name_says_nothing_asks(small, tmp_path):
     torch.save({"model": {f"module.{key}": value for key, value in official_of(small).items()}, "epoch": 3}, path)
     with pytest.raises(ValueError, match=r"--max_depth 20.*latest\.pth\?version=v2.*depth_anything_vits14\.pth"):
         models.load(path)
-    assert taps(models.load(f"{path}?version=v1")) == [9, 10, 11, 12]
-    assert taps(models.load(f"{path}?version=v2")) == [3, 6, 9, 12]
+    assert taps(models.load_network(f"{path}?version=v1")) == [9, 10, 11, 12]
+    assert taps(models.load_network(f"{path}?version=v2")) == [3, 6, 9, 12]
     model = models.load(path, max_depth=20)
     assert (model.space, model.max_depth) == ("metric", 20)
     for name in (f"{path}?version=v3", f"{path}?version="):
@@ -195,7 +195,7 @@ def test_a_file_whose_name_says_nothing_asks(small, tmp_path):
 def test_what_training_scripts_add_is_removed(small, wrapper, tmp_path):
     state = {f"_orig_mod.module.model.{key}": value for key, value in official_of(small).items()}
     torch.save({wrapper: state, "epoch": 1}, tmp_path / "depth_anything_v2_vits.pt")
-    answer = models.load(tmp_path / "depth_anything_v2_vits.pt").network.state_dict()
+    answer = models.load_network(tmp_path / "depth_anything_v2_vits.pt").network.state_dict()
     assert all(torch.equal(value, answer[key]) for key, value in small.state_dict().items())
 
 
