@@ -35,6 +35,8 @@ GRAPH = "model.onnx"
 """The file of a network's folder that runs the weights beside it."""
 LAYOUT = 1
 """Of the document; a file with a larger number is of a newer sonde."""
+PRECISIONS = ("fp32", "int8")
+"""What the network of a file computes in."""
 AGAIN = "export the model again with `sonde export`"
 
 
@@ -223,9 +225,25 @@ def _read_document(session: Session, path: Path) -> tuple[ExportedDocument, Mode
         size = document["size"]
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"its size is {size}, expected [height, width]")
+        if document["precision"] not in PRECISIONS:
+            raise ValueError(f"its precision is {document['precision']!r}, expected {' or '.join(PRECISIONS)}")
+        if any(Path(name).name != name for name in document.get("beside", {})):
+            raise ValueError("it names weights that do not lie beside it")
         if document["calibration"] is not None:
             calibration_from_json(document["calibration"])
-        return document, spec_from_json(document["spec"])
+        spec = spec_from_json(document["spec"])
+        _check_bench(document, spec)
+        return document, spec
+
+
+def _check_bench(document: ExportedDocument, spec: ModelSpec) -> None:
+    if spec.background is not None and document["background"] is None:
+        raise ValueError("it lacks the bench of its fixed camera")
+    if document["background"] is not None:
+        try:
+            unpack_background(document["background"])
+        except ValueError:
+            raise ValueError("the bench of its fixed camera is damaged") from None
 
 
 def describe_export(model: DescribedModel, *, precision: str, size: tuple[int, int] | None, licence: str) -> str:

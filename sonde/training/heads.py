@@ -152,7 +152,8 @@ class FeatureHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n _"]:
         """Predicted values, one column for each target."""
-        return self._finish(self.mix(features.float().sub_(self.mean).div_(self.spread)))
+        rows = features.to(torch.float32, copy=True).sub_(self.mean).div_(self.spread)
+        return self._finish(self.mix(rows))
 
     def fold(self) -> tuple[Float[Tensor, "wide c"], Float[Tensor, " wide"]]:
         """Weight and bias of the first layer with the normalisation in them: for features as they come."""
@@ -208,7 +209,7 @@ def fit_head(
     trusted = wanted.isfinite().all(1).nonzero()[:, 0]
     sample = inputs.index_select(0, places[trusted[:: max(1, len(trusted) // SCALE_SAMPLE)]]).float()
     head, generator = _start_head(sample, wanted.shape[1], seed)
-    optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY, fused=True)
+    optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 2))
     for _ in range(steps):
         batch = trusted[torch.randint(len(trusted), (BATCH,), generator=generator)]

@@ -131,7 +131,7 @@ def cases() -> list[Case]:
     for fault, place in PLACES.items():
         found.append(Case(f"weights/exported/file/{fault}", place(FILE), load(FILE), "refused", FILE))
     for fault, change in NOTES.items():
-        right = "either" if fault in ("layout-true", "size-larger-than-any") else "refused"
+        right = "either" if fault in ("a-key-more", "layout-true", "size-larger-than-any") else "refused"
         found.append(Case(f"weights/exported/note/{fault}", after(copy, noted(change)), load(FILE), right, FILE))
     for fault, (location, data) in {
         "missing": ("nowhere.data", False),
