@@ -209,7 +209,7 @@ def fit_head(
     trusted = wanted.isfinite().all(1).nonzero()[:, 0]
     sample = inputs.index_select(0, places[trusted[:: max(1, len(trusted) // SCALE_SAMPLE)]]).float()
     head, generator = _start_head(sample, wanted.shape[1], seed)
-    optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY, foreach=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 2))
     for _ in range(steps):
         batch = trusted[torch.randint(len(trusted), (BATCH,), generator=generator)]
