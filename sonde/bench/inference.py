@@ -270,6 +270,7 @@ sonde.load(sys.argv[1], device="cpu").predict(sys.argv[2])
 PIPELINE = """\
 import sys
 from transformers import pipeline
-pipeline("depth-estimation", model=sys.argv[1], device="cpu", trust_remote_code=False)(sys.argv[2])["depth"].save(sys.argv[3])
+pipe = pipeline("depth-estimation", model=sys.argv[1], device="cpu", trust_remote_code=False)
+pipe(sys.argv[2])["depth"].save(sys.argv[3])
 """
 """The plain script from the shell to a map."""
