@@ -31,7 +31,7 @@ CAPTURE = (1200, 1944)
 def measure_small(quick: bool) -> BenchRow:
     """Seconds from a JPEG to the depth map by Depth Anything V2 Small in fp32 at 518x518, by the fastest CPU runtime.
 
-    The plain side is `transformers.pipeline("depth-estimation")` on the same files, with as many threads.
+    The plain side is the depth pipeline of transformers on the same files, with as many threads.
     """
     return _compare_small(quick, "fp32")
 
@@ -270,7 +270,7 @@ sonde.load(sys.argv[1], device="cpu").predict(sys.argv[2])
 PIPELINE = """\
 import sys
 from transformers import pipeline
-pipe = pipeline("depth-estimation", model=sys.argv[1], device="cpu", trust_remote_code=False)
-pipe(sys.argv[2])["depth"].save(sys.argv[3])
+estimate = pipeline("depth-estimation", model=sys.argv[1], device="cpu", trust_remote_code=False)
+estimate(sys.argv[2])["depth"].save(sys.argv[3])
 """
 """The plain script from the shell to a map."""

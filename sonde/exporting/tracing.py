@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
-import torch._dynamo.config
 from torch import SymInt, Tensor, nn
-from torch.export import Dim
 from torch.nn import functional
 from transformers.models.beit.modeling_beit import BeitEmbeddings
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
@@ -61,6 +59,9 @@ def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
     Raises:
         ValueError: torch does not trace this network.
     """
+    import torch._dynamo.config
+    from torch.export import Dim
+
     step = model.spec.multiple
     units = -(-32 // step)  # a network needs some pixels; the sides of the example differ
     rows, columns = size or (3 * units * step, 5 * units * step)
