@@ -529,3 +529,12 @@ def test_parts_of_a_file_appear_together_and_the_file_last(tmp_path):
 def test_a_spec_of_the_file_names_no_base(exported):
     spec = load(exported.path).spec
     assert isinstance(spec, ModelSpec) and spec.base is None
+
+
+def test_the_command_prints_the_table_sizes_and_times_and_json_holds_all(quickly, network, tmp_path, sonde):
+    said = sonde("export", network, "--to", "onnx", "-o", tmp_path / "x.onnx")
+    assert said.code == 0 and "worst" in said.text and " MB, exported in " in said.text and "torch" in said.text
+    assert said.text.rstrip().endswith(f"-m {tmp_path / 'x.onnx'}`")
+    found = sonde("export", network, "--to", "onnx", "-o", tmp_path / "y.onnx", "--json").json
+    assert found["written"] == str(tmp_path / "y.onnx") and found["bytes"] == (tmp_path / "y.onnx").stat().st_size
+    assert set(found["gate"]["worst"]) == set(found["gate"]["mean"]) and len(found["gate"]["images"]) == writing.JUDGED
