@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from small_networks import saved, small_depth_anything, small_glpn
 from test_export import above_a_bench, adapted, picture
 from test_features import small_dpt, small_dpt_of_dinov2, small_zoedepth
@@ -139,7 +140,8 @@ def agree(model: DepthModel, path: Path, steps=OTHER_SIZES) -> None:
             expected = model.family.read(model.network(pixel_values=pixels), pixels.shape[-1]).numpy()
         given = session.run(pixels.numpy())
         assert given.shape == expected.shape
-        np.testing.assert_allclose(given, expected, atol=1e-4 * float(np.ptp(expected)))
+        span = max(float(np.ptp(expected)), 0.01 * float(np.abs(expected).max()))
+        np.testing.assert_allclose(given, expected, atol=1e-4 * span)
 
 
 def trace_to(model: DepthModel, path: Path) -> Path:
@@ -161,7 +163,7 @@ def test_the_trap_is_real(tmp_path, monkeypatch):
         path = trace_to(model, tmp_path / "it.onnx")
     except ValueError:
         return  # the tracer of this version of torch sees it by itself
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises((AssertionError, TypeCheckError, ValueError)):
         agree(model, path)
 
 
@@ -188,7 +190,7 @@ def test_a_head_of_pixels_answers_at_all_sizes(config, tmp_path):
 def test_depth_pro_and_lite_answer(tmp_path):
     pro = build_small(small_depth_pro())
     pro.spec = replace(pro.spec, multiple=128, input_size=(128, 128))
-    agree(pro, trace_to(pro, tmp_path / "pro.onnx"), ((1, 1),))
+    agree(pro, trace_to(pro, tmp_path / "pro.onnx"), ((1, 1), (2, 2)))
     torch.manual_seed(0)
     lite = models.build("lite0")
     agree(lite, trace_to(lite, tmp_path / "lite.onnx"), OTHER_SIZES[:3])

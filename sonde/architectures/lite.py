@@ -14,7 +14,7 @@ from pathlib import Path
 from re import Match
 from typing import NamedTuple, no_type_check
 
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import DepthEstimatorOutput
@@ -272,9 +272,10 @@ class LiteForDepthEstimation(PreTrainedModel):
         return DepthEstimatorOutput(predicted_depth=depth)  # pyright: ignore[reportArgumentType]
 
 
-def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
+def enlarge(maps: Tensor, size: Sequence[int | SymInt]) -> Tensor:
     """Resize maps (b, c, h, w) to (height, width), bilinear."""
-    return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+    # A side is symbolic while the network is exported.
+    return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)  # pyright: ignore
 
 
 AutoConfig.register(LiteConfig.model_type, LiteConfig)

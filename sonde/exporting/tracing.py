@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
+import torch._dynamo.config
 from torch import SymInt, Tensor, nn
+from torch.export import Dim
 from torch.nn import functional
 from transformers.models.beit.modeling_beit import BeitEmbeddings
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
@@ -34,6 +36,8 @@ INPUT, OUTPUT = "pixels", "raw"
 LARGEST_BATCH = 1 << 12
 OPSET = 20
 Side = int | SymInt
+MASK = "create_bidirectional_mask"
+"""transformers' function that makes the mask of attention."""
 
 
 class RawNetwork(nn.Module):
@@ -59,9 +63,6 @@ def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
     Raises:
         ValueError: torch does not trace this network.
     """
-    import torch._dynamo.config
-    from torch.export import Dim
-
     step = model.spec.multiple
     units = -(-32 // step)  # a network needs some pixels; the sides of the example differ
     rows, columns = size or (3 * units * step, 5 * units * step)
@@ -87,7 +88,7 @@ def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
     except (MemoryError, AssertionError):
         raise
     except Exception as error:  # torch has its own type for each way to fail
-        kind, reason = model.network.config.model_type, " ".join(str(error).split())
+        kind, reason = model.network.config.model_type, " ".join(str(error.__cause__ or error).split())
         raise ValueError(
             f"{model.name} cannot be exported: torch does not trace this {kind} network ({shorten(reason)})."
         ) from error
@@ -117,14 +118,16 @@ def strip(graph: "onnx_ir.Model") -> "onnx_ir.Model":
 def free_sizes(network: nn.Module) -> Iterator[None]:
     """Replace the code that takes the example's sizes for constants.
 
-    Some of transformers' files cast sizes by `int`; DINOv2 and BEiT compare them with those of their positions; and
-    ZoeDepth splits a batch into as many parts as the example has images.
+    Some of transformers' files cast sizes by `int`, or count images by `len`; DINOv2 and BEiT compare sizes with that
+    of their positions; and ZoeDepth splits a batch into as many parts as the example has images.
     """
     with ExitStack() as stack:
         for name in {type(module).__module__ for module in network.modules()}:
             if name.startswith("transformers.models."):
-                for cast in ("int", "torch_int"):
-                    stack.enter_context(patch.object(sys.modules[name], cast, _as_size, create=True))
+                for word, own in (("int", _as_size), ("torch_int", _as_size), ("len", _count)):
+                    stack.enter_context(patch.object(sys.modules[name], word, own, create=True))
+                if MASK in vars(sys.modules[name]):
+                    stack.enter_context(patch.object(sys.modules[name], MASK, _make_no_mask))
         for kind in (Dinov2Embeddings, BeitEmbeddings):
             stack.enter_context(patch.object(kind, "interpolate_pos_encoding", _interpolate_positions))
         stack.enter_context(patch.object(ZoeDepthReassembleStage, "forward", _reassemble))
@@ -135,6 +138,16 @@ def free_sizes(network: nn.Module) -> Iterator[None]:
 def _as_size(value: Any) -> Side:
     """`int`, but for a size that stays free."""
     return value if isinstance(value, SymInt) else builtins.int(value)
+
+
+def _count(value: Any) -> Side:
+    """`len`, but for a batch whose size stays free."""
+    return value.shape[0] if isinstance(value, Tensor) else builtins.len(value)
+
+
+def _make_no_mask(*_: object, **__: object) -> None:
+    """No token is hidden. transformers sees that by itself, but not while it is traced: a third of the time then goes
+    into a mask that hides nothing."""
 
 
 def _interpolate_positions(self: Any, embeddings: Tensor, height: Side, width: Side) -> Tensor:

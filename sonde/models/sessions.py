@@ -18,7 +18,7 @@ from sonde.spelling import shorten
 
 KEY = "sonde"
 """The key of a file's metadata that holds sonde's document."""
-Maps = Float[np.ndarray, "b h w"]
+Maps = Float[np.ndarray, "b H W"]
 Input = Float[np.ndarray, "b 3 h w"]
 EXPORT_AGAIN = "copy it again, or export the model again with `sonde export`"
 
