@@ -146,8 +146,10 @@ def _count(value: Any) -> Side:
 
 
 def _make_no_mask(*_: object, **__: object) -> None:
-    """No token is hidden. transformers sees that by itself, but not while it is traced: a third of the time then goes
-    into a mask that hides nothing."""
+    """Return no mask, since no token is hidden.
+
+    transformers sees that by itself, but not while it is traced: a third of the time then goes into such a mask.
+    """
 
 
 def _interpolate_positions(self: Any, embeddings: Tensor, height: Side, width: Side) -> Tensor:
