@@ -337,13 +337,13 @@ def _list_shards(pattern: str) -> list[Path]:
     long = any(len(number.lstrip("0")) > len(str(MOST_SHARDS)) for ends in ranges for number in ends)
     if not long:
         long = math.prod(max(1, int(last) - int(first) + 1) for first, last in ranges) > MOST_SHARDS
-    paths = [] if long else [Path(name) for name in islice(_expand(pattern), MOST_SHARDS + 1)]
-    if long or len(paths) > MOST_SHARDS:  # a range may stand in a range
+    names = [] if long else list(islice(_expand(pattern), MOST_SHARDS + 1))
+    if long or len(names) > MOST_SHARDS:  # a range may stand in a range
         raise ValueError(f"{shown} stands for more than {MOST_SHARDS:,} tars: expected fewer; give a folder of tars.")
-    absent = next((path for path in paths if not os.path.lexists(path)), None)
+    absent = next((name for name in names if not os.path.lexists(name)), None)
     if absent is not None:
         raise ValueError(f"{shorten(absent)} does not exist.")
-    return paths
+    return [Path(name) for name in names]
 
 
 def _expand(pattern: str) -> Iterator[str]:

@@ -292,16 +292,13 @@ def test_a_fresh_environment_with_the_base_alone_looks_at_the_machine_and_refuse
 
 
 @pytest.mark.slow
-def test_a_fresh_environment_with_the_base_alone_predicts_with_an_exported_model(environment, tmp_path):
-    from sonde.exporting import EXPORTERS
-
-    if "onnx" not in EXPORTERS:
-        pytest.skip("`sonde export --to onnx` is not there yet")
+def test_a_fresh_environment_with_the_base_alone_predicts(environment, tmp_path):
     model = package.export("sonde-tiny", to="onnx", out=tmp_path / "model.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (168, 224, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    done = run_there(environment, tmp_path, "predict", "photo.png", "-m", model, "-o", "there", "--json")
-    assert done.returncode == 0, done.stderr
     here = package.load("sonde-tiny").predict(pixels).depth
-    there = read_depth(tmp_path / "there" / "photo.depth.png")
-    assert np.abs(there - here).max() < 1e-3 * np.ptp(here)
+    for folder, chosen in (("file", ["-m", model]), ("shipped", [])):
+        done = run_there(environment, tmp_path, "predict", "photo.png", *chosen, "-o", folder, "--json")
+        assert done.returncode == 0, done.stderr
+        there = read_depth(tmp_path / folder / "photo.depth.png")
+        assert np.abs(there - here).max() < 1e-3 * np.ptp(here)

@@ -1,11 +1,14 @@
 """The row `fixed-camera`: both sides see the same captures of one bench, and a figure says what was measured."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from sonde.bench.fixed import CAPTURES, PlainBench, write_bench
-from sonde.bench.training import measure_fixed_camera, run_command
+from sonde.bench.processes import run_command
+from sonde.bench.training import measure_fixed_camera
 from sonde.datasets import open_set
 from sonde.training.fixed import explain_no_bench, read_bench
 
@@ -38,7 +41,7 @@ def test_both_sides_read_the_same_depth(root):
 
 def test_a_verb_that_fails_says_its_own_last_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"failed: .*fixed-camara"):
-        run_command("train", "fixed-camara", f"output_dir={tmp_path / 'run'}")
+        run_command([sys.executable, "-m", "sonde", "train", "fixed-camara", f"output_dir={tmp_path / 'run'}"])
 
 
 @pytest.mark.slow

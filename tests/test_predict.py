@@ -442,13 +442,18 @@ def test_a_source_with_nothing_but_its_output_says_so(tmp_path):
 def test_an_output_that_is_removed_midway_is_an_error_and_not_made_anew(tmp_path, what):
     for index in range(4):
         paint(tmp_path / "in" / ("day" if index < 2 else ".") / f"{index}.png")
+
+    def remove() -> None:
+        if (tmp_path / what).exists():
+            (tmp_path / what).rename(tmp_path / "removed")  # at once: other threads write into it
+
     with pytest.raises(FileNotFoundError) as stop:
         prediction.predict(
             tmp_path / "in",
             model(),
             tmp_path / "out",
             save=["npy"],
-            progress=lambda done, _: shutil.rmtree(tmp_path / what) if done == 4 or what == "out" else None,
+            progress=lambda done, _: remove() if done == 4 or what == "out" else None,
         )
     assert str(tmp_path / what) in str(stop.value.filename)
     assert what != "out" or not (tmp_path / "out").exists()

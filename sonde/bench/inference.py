@@ -1,21 +1,18 @@
 """Rows of prediction and scoring: from files to depth, against transformers' pipeline or the bare network."""
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sonde import models
 from sonde.bench.inputs import write_captures, write_photographs
-from sonde.bench.processes import time_in_turn
+from sonde.bench.processes import run_command, time_in_turn
 from sonde.bench.rows import BenchRow
 from sonde.types import RGBArray
 
@@ -167,27 +164,6 @@ def measure_first_map(quick: bool) -> BenchRow:
     )
 
 
-class CommandCost(NamedTuple):
-    """What a command took."""
-
-    seconds: float
-    processor_seconds: float
-    peak_mb: float
-
-
-def run_command(command: Sequence[str]) -> CommandCost:
-    """Run a command to its end.
-
-    Raises:
-        ValueError: it failed; the message ends with its last line on stderr.
-    """
-    # A process begins with its parent's peak of memory, so that a small one starts the command.
-    done = subprocess.run([sys.executable, "-c", LAUNCHER, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"A command of the bench failed: {done.stderr.strip().splitlines()[-1]}")
-    return CommandCost(*json.loads(done.stdout.splitlines()[-1]))
-
-
 def save_small(folder: Path, side: int = SIDE) -> Path:
     """Depth Anything V2 Small with random weights, whose short side is `side`, with its image processor."""
     torch.manual_seed(0)
@@ -253,14 +229,6 @@ def _time_best(side: Callable[[], object]) -> float:
     return min(taken)
 
 
-LAUNCHER = """\
-import json, resource, subprocess, sys, time
-start = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
-seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
-"""
-"""Runs a command and prints its `CommandCost`."""
 LOADED = """\
 import sys
 import sonde

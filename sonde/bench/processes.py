@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,14 @@ class ProcessResult(NamedTuple):
     """Memory of its process at the peak."""
 
 
+class CommandCost(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    processor_seconds: float
+    peak_mb: float
+
+
 def run_in_process(side: str, *words: object) -> ProcessResult:
     """Run a side in its own process.
 
@@ -48,6 +56,19 @@ def run_in_process(side: str, *words: object) -> ProcessResult:
     if done.returncode:
         raise ValueError(f"The {side} side of the bench failed: {done.stderr.strip().splitlines()[-1]}")
     return ProcessResult(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_command(command: Sequence[str]) -> CommandCost:
+    """Run a command to its end.
+
+    Raises:
+        ValueError: it failed; the message ends with its last line on stderr.
+    """
+    # A process begins with its parent's peak of memory, so that a small one starts the command.
+    done = subprocess.run([sys.executable, "-c", LAUNCHER, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"A command of the bench failed: {done.stderr.strip().splitlines()[-1]}")
+    return CommandCost(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def time_in_turn(
@@ -187,3 +208,12 @@ SIDES: dict[str, Callable[..., float]] = {
     "plain-scored": _score_with_numpy,
 }
 """Name → what a process of its own runs, from words; returns its figure."""
+LAUNCHER = """\
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+sys.exit(code)
+"""
+"""Runs a command and prints its `CommandCost`."""

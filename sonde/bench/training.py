@@ -1,18 +1,15 @@
 """The row of a whole run: `sonde train fixed-camera` against a script with transformers' Trainer and PEFT."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
 from sonde import recipes
 from sonde.bench.fixed import CAPTURES, save_network, write_bench
-from sonde.bench.processes import ProcessResult, run_in_process
+from sonde.bench.processes import ProcessResult, run_command, run_in_process
 from sonde.bench.rows import BenchRow
 from sonde.recipes import Recipe
 
@@ -38,40 +35,21 @@ def measure_fixed_camera(quick: bool) -> BenchRow:
         folder = Path(place)
         root = write_bench(folder / "set", size)
         recipe = recipes.load("fixed-camera", [*asked, f"data.root={root}", f"output_dir={folder / 'run'}"])
-        seconds, memory = run_command(
-            "train", "fixed-camera", *asked, f"data.root={root}", f"output_dir={recipe.output_dir}"
-        )
+        words = ["train", "fixed-camera", *asked, f"data.root={root}", f"output_dir={recipe.output_dir}"]
+        ours = run_command([sys.executable, "-m", "sonde", *words])
         plain = _fit_plain(recipe, root, folder)
         errors = {"mae_mm_sonde": _measure_left_out(Path(recipe.output_dir), root)}
         errors["mae_mm_plain"] = json.loads((folder / "plain.json").read_text())
     fits = CAPTURES + 1
     return BenchRow(
-        seconds,
+        ours.seconds,
         fits * plain.figure,
         "s",
-        fits * plain.figure / seconds,
-        {"sonde": memory, "plain": plain.peak_mb},
+        fits * plain.figure / ours.seconds,
+        {"sonde": ours.peak_mb, "plain": plain.peak_mb},
         note=f"plain: one of {fits} fits measured, times {fits}",
         figures=errors | {"plain_fit_s": plain.figure},
     )
-
-
-def run_command(*words: str) -> tuple[float, float]:
-    """Run a verb of sonde in a process of its own: seconds from its start to its end, and MB at its peak.
-
-    Raises:
-        ValueError: it failed; the message ends with its last line on stderr.
-    """
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([sys.executable, "-m", "sonde", *words], stdout=subprocess.DEVNULL, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise ValueError(f"`sonde {' '.join(words)}` failed: {said.read().strip().splitlines()[-1]}")
-    return seconds, usage.ru_maxrss / 1024
 
 
 def _fit_plain(recipe: Recipe, root: Path, folder: Path) -> ProcessResult:

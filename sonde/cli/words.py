@@ -177,9 +177,9 @@ SCORING: dict[str, Callable[[str, Options], list[str] | str]] = {
     "exp_name": _translate_pictures,
     "do_evaluate": lambda value, given: "sonde eval always scores",
     "do_kb_crop": lambda value, given: "it is part of the protocol",
-    "gpu_or_cpu": lambda value, given: "the model runs on the device that it is loaded to",
-    "batch_size": lambda value, given: "images are read one at a time",
-    "workers": lambda value, given: "images are read one at a time",
+    "gpu_or_cpu": lambda value, given: ["--device", "cuda" if value == "gpu" else value],
+    "batch_size": lambda value, given: ["--batch-size", value],
+    "workers": lambda value, given: "a thread reads ahead of the network",
 }
 """Option of GLPDepth's test → options of `sonde eval`, or why it has no effect."""
 

@@ -26,6 +26,8 @@ BEGUN = "begun"
 The next call may overwrite them."""
 OUTDATED = "outdated"
 """Its key for files of earlier calls that are no prediction any more, such as those of an image that is now damaged."""
+UNSTATED = {"precision": "fp32", "calibration": None, "cut": None}
+"""What a folder's statement means where it leaves these out."""
 
 
 class FileKind(TypedDict):
@@ -47,6 +49,8 @@ class Statement(TypedDict):
     space: Space
     unit: str
     """A key of UNITS for metric depth, else `1`."""
+    precision: NotRequired[str]
+    """`Placement.precision`; earlier folders do not state it, and are of fp32."""
     calibration: NotRequired[dict[str, object]]
     files: NotRequired[dict[str, FileKind]]
     """Name in SAVERS → what its files hold."""
@@ -75,6 +79,7 @@ class Manifest(TypedDict, total=False):
     weights: str | None
     space: Space
     unit: str
+    precision: str
     calibration: object
     cut: str | None
     settings: str | None
@@ -154,6 +159,7 @@ def describe_predictions(
         "weights": model.hash(),
         "space": model.space,
         "unit": unit or choose_unit(model),
+        "precision": model.placement.precision,
     }
     if kinds is not None:
         stated["files"] = dict(kinds)
@@ -176,9 +182,9 @@ def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence
     """
     known = _read_known(out)
     # Through JSON and back: tuples in a calibration's record come back from the file as lists.
-    ours: dict[str, object] = json.loads(json.dumps({"calibration": None, "cut": None, **stated, "files": None}))
+    ours: dict[str, object] = json.loads(json.dumps({**UNSTATED, **stated, "files": None}))
     del ours["files"]
-    theirs: dict[str, object] = {"calibration": None, "cut": None, **known} if "space" in known else {}
+    theirs: dict[str, object] = {**UNSTATED, **known} if "space" in known else {}
     for key, value in ours.items():
         if theirs.get(key, value) != value:
             found, wanted = _shorten(theirs[key]), _shorten(value)
