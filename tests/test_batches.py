@@ -206,9 +206,11 @@ def test_where_the_network_ran_is_told(tmp_path, sonde):
     said = sonde("predict", tmp_path / "a.png", "-o", tmp_path / "out", "--runtime", "torch", "--device", "cpu")
     assert "ran      on cpu by torch in fp32" in said.text
     said = sonde(
-        "predict", tmp_path / "a.png", "-o", tmp_path / "out", "--device", "cpu", "--precision", "bf16", "--json"
+        "predict", tmp_path / "a.png", "-o", tmp_path / "bf16", "--device", "cpu", "--precision", "bf16", "--json"
     )
     assert said.json["placement"] == {"device": "cpu", "precision": "bf16", "runtime": "torch"}
+    said = sonde("predict", tmp_path / "a.png", "-o", tmp_path / "bf16", "--device", "cpu", code=2)
+    assert "holds predictions of another precision (bf16, not fp32): give another folder" in said.text
     result = prediction.predict(tmp_path / "a.png", make_model(), tmp_path / "other", save=["npy"])
     assert result.ran == "on cpu by torch in fp32"
 
@@ -340,7 +342,7 @@ def test_a_drawing_is_the_picture_itself(tmp_path):
 
 @pytest.mark.skipif(not (models.WEIGHTS / models.GRAPH).is_file(), reason="sonde-tiny has no graph here")
 def test_a_network_asked_by_several_threads_gives_the_same_files(tmp_path, monkeypatch):
-    for number in range(12):
+    for number in range(job.MANY):
         Image.fromarray(picture(number, 40 + number % 3, 56)).save(tmp_path / f"{number:02}.png")
     model, outcomes = models.load("sonde-tiny", device="cpu", runtime="onnx"), {}
     for asking in (1, 3):

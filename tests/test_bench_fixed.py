@@ -40,8 +40,8 @@ def test_both_sides_read_the_same_depth(root):
 
 
 def test_a_verb_that_fails_says_its_own_last_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"failed: .*fixed-camara"):
-        run_command([sys.executable, "-m", "sonde", "train", "fixed-camara", f"output_dir={tmp_path / 'run'}"])
+    with pytest.raises(ValueError, match=r"failed: .*absent\.png"):
+        run_command([sys.executable, "-m", "sonde", "predict", str(tmp_path / "absent.png")])
 
 
 @pytest.mark.slow

@@ -296,6 +296,7 @@ def logged(run: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_number(root, tmp_path):
     base = saved("depth_anything", tmp_path / "depth_anything")
     plain = training.train(FEW, settings(base, root, tmp_path / "plain"))

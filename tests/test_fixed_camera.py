@@ -196,7 +196,7 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
     assert np.mean(errors(model, root)) < 0.02
 
 
-@pytest.mark.parametrize("more", [[], ["lora={r: 2}", "train.max_steps=2"]])
+@pytest.mark.parametrize("more", [pytest.param([], marks=pytest.mark.slow), ["lora={r: 2}", "train.max_steps=2"]])
 def test_a_foundation_model_takes_the_same_way(root, other, tmp_path, more):
     base = saved("depth_anything", tmp_path / "base")
     size = ["model.input_size=[112,168]", "choose.steps=60"]
@@ -229,7 +229,9 @@ def test_a_bench_under_the_networks_own_decoder_learns_too(base, root, tmp_path)
     assert models.load(made / "checkpoints" / "checkpoint-4").background is not None
 
 
-@pytest.mark.parametrize("more", [[], ["model.background=farthest", "choose=null"]])
+@pytest.mark.parametrize(
+    "more", [pytest.param([], marks=pytest.mark.slow), ["model.background=farthest", "choose=null"]]
+)
 def test_lora_few_trains_on_all_and_is_loaded_with_its_bench(base, root, tmp_path, more):
     settings = ["model.input_size=[64,96]", "train.max_steps=3", "train.save_steps=3", "data.cache=null"]
     words = [f"model.name={base}", f"data.root={root}", f"output_dir={tmp_path / 'run'}", *settings, *more]

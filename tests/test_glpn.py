@@ -63,7 +63,7 @@ def test_a_drawn_glpn_answers_metres_and_learns():
     assert all(p.grad is not None and p.grad.any() for name, p in model.network.named_parameters() if "proj" in name)
 
 
-@pytest.mark.parametrize("family", ["b0", "small"])
+@pytest.mark.parametrize("family", ["b0", pytest.param("small", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("metres", [0.8, 10.5, 20.0])
 def test_a_range_may_end_anywhere_and_survives_the_disk(family, metres, tmp_path):
     torch.manual_seed(1)

@@ -245,7 +245,7 @@ print(kills)
 """
 
 
-@pytest.mark.parametrize("format", ["png", "webdataset"])
+@pytest.mark.parametrize("format", [pytest.param("png", marks=pytest.mark.slow), "webdataset"])
 def test_killed_again_and_again_it_leaves_the_bytes_of_a_run_that_was_not(folder, photos, tmp_path, format):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -197,6 +197,7 @@ def test_a_reporter_that_is_not_here_is_named_with_what_installs_it(monkeypatch)
         reporting.check_reporters(["wanb"])
 
 
+@pytest.mark.slow
 def test_wandb_is_imported_by_those_who_ask_for_it_alone_and_stdout_stays_for_json():
     code = (
         "import sys; from sonde import recipes, training; "

@@ -147,7 +147,9 @@ def logged(run: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if not name.endswith(times)} for line in lines]
 
 
-@pytest.mark.parametrize("killed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "killed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_logs_what_an_undisturbed_run_logs(settings, tmp_path, killed):
     """The log every three steps falls between the checkpoints."""
     more = ["train.logging_steps=3", "loss.ssi=0.5"]

@@ -112,6 +112,7 @@ def one_process(base, root, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_of_one_with_twice_the_batch(base, root, one_process, tmp_path):
     run = tmp_path / "run"
     by_two(FEW, *settings(base, root, run, "train.per_device_train_batch_size=2", "save_result=true"))

@@ -278,7 +278,7 @@ def logged_rates(run: Path) -> dict[int, float]:
     [
         ("cyclic", ["mode=triangle2", "step_size_up=2"]),
         ("glp", []),
-        ("one_cycle", ["div_factor=2"]),
+        pytest.param("one_cycle", ["div_factor=2"], marks=pytest.mark.slow),
         ("reduce_lr_on_plateau", ["patience=0", "factor=0.5", "threshold=0.9"]),
     ],
 )

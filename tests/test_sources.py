@@ -97,6 +97,7 @@ def test_a_pattern_fits_the_last_parts_of_a_name_as_glob_has_it(tmp_path):
         assert found.match(pattern) == sorted(tmp_path.glob(f"**/{pattern}")), pattern
 
 
+@pytest.mark.slow
 def test_folders_deeper_than_functions_are_listed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(1200):

@@ -114,7 +114,7 @@ def test_a_checkpoint_bears_its_name_only_when_it_is_whole(settings, tmp_path, m
     assert read_state(tmp_path / "run") == "empty"
 
 
-@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("resume", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(settings, tmp_path, resume):
     whole = training.train(FEW, settings("output_dir=" + str(tmp_path / "whole")))
     with killed_at(1):

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from sonde import background
 from sonde.background import Background
 from sonde.baselines import ConstantPredictor, LeftOut
 from sonde.datasets import Capture, DepthSet, JoinedSet
-from sonde.evaluation.asking import Predictor, SeenCapture, answer_all
+from sonde.evaluation.asking import AnsweredCapture, Predictor, SeenCapture, answer_all
 from sonde.evaluation.chosen import Chosen
 from sonde.evaluation.columns import BY_RANGE, RATIO, SCALE, Row
 from sonde.evaluation.evaluation import Evaluation, means, versions
@@ -23,6 +24,15 @@ from sonde.units import UNITS
 
 Watcher = Callable[[Capture, DepthArray, Row], None]
 """Called with every scored capture: as the protocol shows it, the prediction as scored (metres), and its row."""
+
+
+class ScoredCapture(NamedTuple):
+    """A capture, its prediction as scored (metres), and its row; None where there is nothing to score."""
+
+    seen: SeenCapture
+    depth: DepthArray | None = None
+    row: Row | None = None
+
 
 AddHeights = Callable[[Capture, DepthArray, str], Cells]
 """A capture as the protocol shows it, the prediction as scored and the unit of errors -> columns by height."""
@@ -85,29 +95,40 @@ def _score_all(
     watch: Watcher | None,
     add_heights: AddHeights | None,
 ) -> tuple[list[Row], dict[str, str]]:
-    """A row for each capture, and why the others have none; a thread reads the next captures meanwhile."""
+    """A row for each capture, and why the others have none.
+
+    One thread reads the next capture and another scores the last one, while the network answers to one.
+    """
     unit = rules.unit or captures.unit
     kinds = {name: captures.groups(by) for name, by in (("group", rules.groups), ("scene", rules.scenes)) if by}
     whole = isinstance(predictor, ConstantPredictor | LeftOut)
+
+    def score_one(given: AnsweredCapture) -> ScoredCapture:
+        (id_, capture, view, _), answer = given
+        if capture is None or view is None or answer is None:
+            return ScoredCapture(given.seen)
+        scored = score_fully(crop_prediction(answer, capture, rules, whole=whole), view, rules, UNITS[unit])
+        kin = {name: known[id_] for name, known in kinds.items()}
+        row: Row = {"id": id_, "pixels": int(view.mask.sum()), **kin, **_columns(scored, rules, unit)}
+        if add_heights is not None:
+            row |= add_heights(view, scored.depth, unit)
+        return ScoredCapture(given.seen, scored.depth, row)
+
     rows: list[Row] = []
     skipped: dict[str, str] = {}
-    pool = ThreadPoolExecutor(1, "read")
+    reading, scoring = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "score")
     try:
-        seen = map_ahead(pool, _make_reader(captures, rules), ids, 1)
-        for (id_, capture, view, reason), answer in answer_all(predictor, seen):
-            if capture is None or view is None or answer is None:
-                skipped[id_] = reason
+        seen = map_ahead(reading, _make_reader(captures, rules), ids, 1)
+        for capture, depth, row in map_ahead(scoring, score_one, answer_all(predictor, seen), 1):
+            if row is None or depth is None or capture.view is None:
+                skipped[capture.id] = capture.reason
                 continue
-            scored = score_fully(crop_prediction(answer, capture, rules, whole=whole), view, rules, UNITS[unit])
-            kin = {name: known[id_] for name, known in kinds.items()}
-            row: Row = {"id": id_, "pixels": int(view.mask.sum()), **kin, **_columns(scored, rules, unit)}
-            if add_heights is not None:
-                row |= add_heights(view, scored.depth, unit)
             rows.append(row)
             if watch is not None:
-                watch(view, scored.depth, row)
+                watch(capture.view, depth, row)
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in (reading, scoring):
+            pool.shutdown(cancel_futures=True)
     if not rows:
         raise ValueError(f"None of {quantify(len(ids), 'capture')} could be scored: {next(iter(skipped.values()))}")
     return rows, skipped

@@ -5,6 +5,7 @@ from contextlib import nullcontext, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image, ImageMode, ImageOps, UnidentifiedImageError
@@ -184,7 +185,7 @@ def colour_depth(
     levels = (share * 255).astype(np.uint8)
     table = make_palette("Spectral", reverse=space == "disparity")
     if whole:
-        return np.take(table, levels, axis=0)
+        return cv2.applyColorMap(levels, table[:, None])
     colours = np.full((*depth.shape, 3), INVALID_GREY, np.uint8)
     colours[trusted] = table[levels]
     return colours

@@ -148,7 +148,7 @@ def _describe(space: Space, step: float, offset: float) -> dict[str, str]:
 
 
 def _encode_png(codes: UInt16[np.ndarray, "h w"], notes: dict[str, str]) -> bytes:
-    """A 16-bit grey PNG whose rows are stored as differences from the row above, at zlib's fastest level.
+    """A 16-bit grey PNG whose rows are stored as differences from the row above.
 
     For smooth depth the file is smaller than Pillow's, which chooses a filter for each row, and takes a seventh of
     its time.

@@ -1,11 +1,11 @@
 """The bytes of a PNG file, written quickly: for depth in levels and for drawn pictures."""
 
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import UInt8
 
 from sonde.files.writing import atomic_write
@@ -13,6 +13,8 @@ from sonde.types import RGBArray
 
 GREY, COLOUR = 0, 2
 """Kinds of a PNG's pixels."""
+PACKING = 2
+"""ISA-L's level with the smallest files; its level 0 saves a tenth of a millisecond."""
 NONE, UP = 0, 2
 """Filters of a PNG's rows: the bytes as they are, or less those of the row above."""
 
@@ -26,9 +28,9 @@ def encode_png(
     up: bool = False,
     notes: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A PNG whose rows are all filtered alike and packed at zlib's fastest level.
+    """A PNG whose rows are all filtered alike and packed by ISA-L.
 
-    Pillow chooses a filter for each row, which takes several times as long.
+    Pillow chooses a filter for each row, and packs by zlib, which takes many times as long.
 
     Args:
         rows: the bytes of each row.
@@ -46,11 +48,12 @@ def encode_png(
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)),
         *((b"tEXt", f"{key}\0{value}".encode("latin-1")) for key, value in (notes or {}).items()),
-        (b"IDAT", zlib.compress(filtered.data, 1)),
+        (b"IDAT", isal_zlib.compress(filtered.data, PACKING)),
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(name)))
+        for name, data in chunks
     )
 
 

@@ -24,7 +24,7 @@ from sonde.models.arrays import postprocess, prepare
 from sonde.models.calibration import Calibration, calibration_from_json
 from sonde.models.described import DescribedModel, Maps, Pixels
 from sonde.models.placement import Placement
-from sonde.models.sessions import SESSIONS, Input, Session, open_session
+from sonde.models.sessions import SESSIONS, Input, OnnxSession, Session, open_session
 from sonde.models.spec import ModelSpec, spec_from_json
 from sonde.strict import EXACT
 from sonde.types import MatrixArray
@@ -122,6 +122,16 @@ class ExportedModel(DescribedModel):
         """Of a GRAPH: whether the weights beside it are those that it was made with."""
         beside = {self.path.with_name(name): known for name, known in self.document.get("beside", {}).items()}
         return bool(beside) and all(path.is_file() and hash_files([path]) == known for path, known in beside.items())
+
+    def use_one_thread(self) -> "ExportedModel":
+        """The same model whose answers take one thread each, for several answers at the same time.
+
+        The answers are the same bytes. OpenVINO's sessions, and those of a GPU, stay as they are.
+        """
+        other = copy(self)
+        if isinstance(self.session, OnnxSession) and self.session.device == "cpu":
+            other.session = OnnxSession(self.path, "cpu", threads=1)
+        return other
 
     def uncalibrate(self) -> "ExportedModel":
         """The same model without its calibration."""

@@ -49,9 +49,15 @@ class Session(ABC):
 
 
 class OnnxSession(Session):
-    """ONNX Runtime."""
+    """ONNX Runtime.
 
-    def __init__(self, path: Path, device: str):
+    Args:
+        path: FILE.onnx.
+        device: `auto`, `cpu` or `cuda:0`.
+        threads: of one answer; by default `count_threads`.
+    """
+
+    def __init__(self, path: Path, device: str, threads: int | None = None):
         import onnxruntime
 
         available = onnxruntime.get_available_providers()
@@ -65,7 +71,7 @@ class OnnxSession(Session):
         self.path, self.device = path, f"cuda:{number}" if on_gpu else "cpu"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said in one sentence
-        options.intra_op_num_threads = count_threads()
+        options.intra_op_num_threads = threads or count_threads()
         # Threads that wait by spinning take the cores from those that read and write images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = ["CPUExecutionProvider"]

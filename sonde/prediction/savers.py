@@ -1,6 +1,8 @@
 """Write a predicted image: depth maps, pictures and point clouds. No torch is imported here, except for a relief."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +21,8 @@ CLOUDS = ("ply", "glb")
 """Names in SAVERS that need metric depth and intrinsics."""
 
 
-class PredictedImage(NamedTuple):
+@dataclass(frozen=True)
+class PredictedImage:
     """One image and its depth, ready to be written."""
 
     image: RGBArray | None
@@ -38,17 +41,21 @@ class PredictedImage(NamedTuple):
         """The depth in `unit`."""
         return self.depth / np.float32(UNITS[self.unit]) if self.space == "metric" else self.depth
 
+    @cached_property
+    def quantiles(self) -> list[float]:
+        """The smallest value of `own`, its 2nd, 50th and 98th percentile, and the largest."""
+        return np.percentile(self.own, [0, 2, 50, 98, 100]).tolist()
+
 
 def render_preview(answer: PredictedImage) -> RGBArray:
     """Depth in colour, near red and far violet, above a bar with the scale."""
     low, high = find_ends(answer)
     picture = files.colour_depth(answer.own, None, low, high, space=answer.space)
     if answer.space == "metric":
-        labels = [
-            f"{spell_value(value)} {answer.unit}" for value in np.linspace(low, high, 2 + picture.shape[1] // 240)
-        ]
+        marks = np.linspace(low, high, 2 + picture.shape[1] // 240)
+        labels = tuple(f"{spell_value(value)} {answer.unit}" for value in marks)
     else:
-        labels = ["near", "far"]
+        labels = ("near", "far")
     return np.concatenate([picture, _draw_bar(picture.shape[1], labels)])
 
 
@@ -71,7 +78,7 @@ def render_relief(answer: PredictedImage) -> RGBArray:
     span = max(abs(float(np.median(answer.own))) / 100, 1e-6)
     picture = (np.clip(nearer / span / 2 + 0.5, 0, 1) * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     size = f"{spell_value(span, 3)} {answer.unit}" if answer.space == "metric" else "1 %"
-    return np.concatenate([picture, _draw_bar(picture.shape[1], [f"{size} deeper", f"{size} nearer"], "gray")])
+    return np.concatenate([picture, _draw_bar(picture.shape[1], (f"{size} deeper", f"{size} nearer"), "gray")])
 
 
 def check_installed(save: Sequence[str]) -> None:
@@ -88,8 +95,7 @@ def check_installed(save: Sequence[str]) -> None:
 
 def find_ends(answer: PredictedImage) -> tuple[float, float]:
     """The values at the ends of the colours, in the answer's unit: the 2nd and the 98th percentile."""
-    low, high = np.percentile(answer.own, [2, 98])
-    return float(low), float(high)
+    return answer.quantiles[1], answer.quantiles[3]
 
 
 def spell_value(value: float, digits: int = 4) -> str:
@@ -111,7 +117,8 @@ def describe_files(save: Sequence[str], unit: str) -> dict[str, FileKind]:
     }
 
 
-def _draw_bar(width: int, labels: list[str], colours: str = "Spectral") -> RGBArray:
+@lru_cache(16)
+def _draw_bar(width: int, labels: tuple[str, ...], colours: str = "Spectral") -> RGBArray:
     """A strip (height, width, 3) with all colours from left to right, and labels at equal steps below."""
     size = max(10, min(18, width // 40))
     canvas = Image.new("RGB", (width, 3 * size), "white")
