@@ -209,8 +209,9 @@ def test_where_the_network_ran_is_told(tmp_path, sonde):
         "predict", tmp_path / "a.png", "-o", tmp_path / "bf16", "--device", "cpu", "--precision", "bf16", "--json"
     )
     assert said.json["placement"] == {"device": "cpu", "precision": "bf16", "runtime": "torch"}
-    said = sonde("predict", tmp_path / "a.png", "-o", tmp_path / "bf16", "--device", "cpu", code=2)
-    assert "holds predictions of another precision (bf16, not fp32): give another folder" in said.text
+    said = sonde("predict", tmp_path / "a.png", "-o", tmp_path / "bf16", "--device", "cpu")
+    assert said.code == 2
+    assert "holds predictions of another precision (bf16, not fp32): give another folder" in said.errors
     result = prediction.predict(tmp_path / "a.png", make_model(), tmp_path / "other", save=["npy"])
     assert result.ran == "on cpu by torch in fp32"
 

@@ -342,6 +342,8 @@ def _live(case: Case, folder: Path, root: Path, told: int, *, limited: bool) -> 
     except BaseException as error:  # of `make`: the case is wrong, not the program
         report["sentence"] = "".join(traceback.format_exception(error))[-2000:]
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # one that comes now comes after the end
+            signal.signal(number, signal.SIG_IGN)
         _lift_limits()
         sys.stdout.flush()
         sys.stderr.flush()
