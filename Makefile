@@ -14,7 +14,7 @@ demo: $(VENV)/.run
 setup: $(VENV)/.dev
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not hub"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not hub"
 
 test-full: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist loadfile -m "not hub and not faults"
