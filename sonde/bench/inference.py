@@ -34,7 +34,7 @@ def measure_small(quick: bool) -> BenchRow:
 
 
 def measure_small_int8(quick: bool) -> BenchRow:
-    """`measure_small` with the network in int8. Its weights are random, so that only its speed is measured here."""
+    """As `small`, with the network in int8. Its weights are random, so that only its speed is measured here."""
     return _compare_small(quick, "int8")
 
 

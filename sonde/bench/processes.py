@@ -49,7 +49,8 @@ def run_in_process(side: str, *words: object) -> ProcessResult:
     Raises:
         ValueError: the side failed; the message ends with its last line on stderr.
     """
-    command = [sys.executable, "-m", "sonde.bench", side, *map(str, words)]
+    # A process begins with its parent's peak of memory, so that a small one starts it.
+    command = [sys.executable, "-c", STARTER, sys.executable, "-m", "sonde.bench", side, *map(str, words)]
     # sonde sets this variable to 1 at its import; the plain side keeps torch's own default.
     settings = {"THP_MEM_ALLOC_ENABLE": "0" if side.startswith("plain") else "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
@@ -64,7 +65,7 @@ def run_command(command: Sequence[str]) -> CommandCost:
     Raises:
         ValueError: it failed; the message ends with its last line on stderr.
     """
-    # A process begins with its parent's peak of memory, so that a small one starts the command.
+    # As in `run_in_process`, a small process starts it.
     done = subprocess.run([sys.executable, "-c", LAUNCHER, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"A command of the bench failed: {done.stderr.strip().splitlines()[-1]}")
@@ -208,6 +209,8 @@ SIDES: dict[str, Callable[..., float]] = {
     "plain-scored": _score_with_numpy,
 }
 """Name → what a process of its own runs, from words; returns its figure."""
+STARTER = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+"""Runs a command, and nothing else."""
 LAUNCHER = """\
 import json, resource, subprocess, sys, time
 start = time.perf_counter()

@@ -68,7 +68,7 @@ def decode_rgb(data: bytes, name: str) -> RGBArray:
 def rgb_from_pil(image: Image.Image) -> RGBArray:
     """Convert an open image by the rules of `read_rgb`."""
     load_pixels(image)
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # most images are upright, and stay without a copy
     if image.mode.startswith("I"):
         return _rgb_from_grey(np.asarray(image), 65535)
     if image.mode == "F":
@@ -76,7 +76,7 @@ def rgb_from_pil(image: Image.Image) -> RGBArray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_size(path: Path | str, data: bytes | None = None) -> tuple[int, int]:
