@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Bytecode is kept, even where the shell says otherwise: every program that a test starts begins twice as fast.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo setup test test-full faults check format docs bench notebooks notebooks-refresh clean
+.PHONY: demo setup test test-full test-page page faults check format docs bench notebooks notebooks-refresh clean
 
 demo: $(VENV)/.run
 	$(BIN)/sonde demo
@@ -14,14 +14,22 @@ demo: $(VENV)/.run
 setup: $(VENV)/.dev
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not hub"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not hub and not page"
 
 test-full: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile -m "not hub and not faults"
+	$(BIN)/pytest -n auto --dist worksteal -m "not hub and not faults and not page"
 
 # Hostile files, kills, signals, full disks, two writers, memory: the long form. `make test` takes a sample of it.
 faults: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist load -m faults tests/faults
+
+# The page of `sonde serve` in a real browser: Debian's chromium. Without one every test is skipped, with a sentence.
+test-page: $(VENV)/.dev
+	$(BIN)/pytest -m page tests/page
+
+# Makes the part of three.js that the page's point cloud uses, of the versions in tools/page: needs Node.js and npm.
+page:
+	cd tools/page && npm ci --ignore-scripts && npm run build
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
