@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 # torch reads it once: activations on large pages, where Linux grants them, save some 8 % of a training step.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# ONNX Runtime reads it once: else its wheels report to Microsoft, and keep a number in the folder of temporary files.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from sonde.calibration import calibrate as calibrate
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from sonde.models import load as load
     from sonde.prediction import predict as predict
     from sonde.reproduction import reproduce as reproduce
+    from sonde.serving import serve as serve
     from sonde.training import train as train
 
 MODULES: tuple[str, ...] = tuple(
     "renamed types tensors spelling units strict ids workers overlap extras options files recipes geometry encoding "
     "align maps losses metrics augment background scenes datasets download unlabeled architectures adapters models "
     "features prediction baselines protocols runs checks evaluation report comparison reproduction cards schedules "
-    "trainer training labelling exporting calibration doctor online bench demo cli".split()
+    "trainer training labelling exporting calibration doctor online serving bench demo cli".split()
 )
 """The house in reading order: a module imports only from modules before it."""
 
@@ -44,6 +47,7 @@ VERBS = {
     "calibrate": "calibration",
     "compare": "comparison",
     "reproduce": "reproduction",
+    "serve": "serving",
 }
 """Function -> the module that holds it; each is imported at its first use."""
 

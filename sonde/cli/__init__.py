@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sonde import __version__
-from sonde.cli import label, machine, scores, silence, stopping, tables, train, use
+from sonde.cli import label, machine, scores, serve, silence, stopping, tables, train, use
 from sonde.cli.data import FORMATS, data_app
 from sonde.cli.options import spell_options
 from sonde.extras import explain_missing
@@ -64,6 +64,7 @@ app.command("predict")(use.predict)
 app.command("features")(use.features)
 app.command("export")(use.export)
 app.command("calibrate")(use.calibrate)
+app.command("serve")(serve.serve)
 app.command("doctor")(machine.doctor)
 app.command("bench")(machine.bench)
 

@@ -61,6 +61,7 @@ __all__ = [
     "PredictedImage",
     "Progress",
     "Saver",
+    "check_request",
     "find_images",
     "gather_images",
     "name_outputs",
@@ -130,7 +131,7 @@ def predict(
     camera = _read_camera(options.intrinsics)
     found = gather_images([source] if isinstance(source, str | Path) else source, out)
     network = _load_model(model, options)
-    _check_request(network, options.save, camera)
+    check_request(network, options.save, camera)
     unit = choose_unit(network, options.unit)
     stems = name_outputs(found.images, out)
     targets = {
@@ -175,7 +176,7 @@ def predict_bytes(
         if len(found.images) > 1:
             raise ValueError(f"-o - writes the output of one image, and {len(found.images)} are given: give a folder.")
         network = _load_model(model, options)
-        _check_request(network, options.save, camera)
+        check_request(network, options.save, camera)
         unit = choose_unit(network, options.unit)
         work = PredictJob(network, camera, options, unit, files.OutputFolder(out), found.contents)
         (path,) = found.images
@@ -232,7 +233,17 @@ def _read_camera(intrinsics: str | Sequence[float] | ArrayLike | None) -> Matrix
     return parse_intrinsics(intrinsics) if isinstance(intrinsics, str) else make_matrix(intrinsics)
 
 
-def _check_request(model: "models.DescribedModel", save: Sequence[str], camera: MatrixArray | None) -> None:
+def check_request(model: "models.DescribedModel", save: Sequence[str], camera: MatrixArray | None) -> None:
+    """Refuse what cannot be written of a model's answers, before it is asked.
+
+    Args:
+        model: who answers.
+        save: names in SAVERS.
+        camera: the intrinsics of the images, if they are known.
+
+    Raises:
+        ValueError: an unknown name, a package that it needs, or a model or intrinsics that it needs.
+    """
     for name in save:
         if name not in SAVERS:
             raise ValueError(f"Cannot save {name!r}: {nearest(name, list(SAVERS))}")

@@ -47,9 +47,16 @@ class PredictedImage:
         return np.percentile(self.own, [0, 2, 50, 98, 100]).tolist()
 
 
-def render_preview(answer: PredictedImage) -> RGBArray:
-    """Depth in colour, near red and far violet, above a bar with the scale."""
-    low, high = find_ends(answer)
+def render_preview(answer: PredictedImage, low: float | None = None, high: float | None = None) -> RGBArray:
+    """Depth in colour, near red and far violet, above a bar with the scale.
+
+    Args:
+        answer: the image and its depth.
+        low: the value at one end of the colours, in the answer's unit; None: as `find_ends` says.
+        high: the value at the other end.
+    """
+    nearest, farthest = find_ends(answer)
+    low, high = nearest if low is None else low, farthest if high is None else high
     picture = files.colour_depth(answer.own, None, low, high, space=answer.space)
     if answer.space == "metric":
         marks = np.linspace(low, high, 2 + picture.shape[1] // 240)
