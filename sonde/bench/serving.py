@@ -173,7 +173,7 @@ def measure_serving(quick: bool) -> BenchRow:
     alone on pixels in memory. A tenth of the requests are malformed, and each client checks every answer. The clients
     run on the same cores. `tiny_ratio` is the same of sonde-tiny, whose network takes less than the rest of a request.
     """
-    clients, seconds, warm = (4, 2.0, 1.0) if quick else (CLIENTS, SECONDS, 10.0)
+    clients, seconds, warm = (4, 1.0, 0.3) if quick else (CLIENTS, SECONDS, 10.0)
     with tempfile.TemporaryDirectory() as folder:
         small = write_exported(save_small(Path(folder) / "small", 126 if quick else SIDE), "onnx", "fp32")
         paths = sorted(write_photographs(Path(folder) / "photos", PHOTOGRAPH, min(clients, 8)).iterdir())
