@@ -21,7 +21,7 @@ HEAD = """\
 make bench
 ```
 
-This page is the output of that command. Each row compares sonde with the plain alternative in the same run; both sides
+That command writes this page; `sonde bench --only ROW` measures one row alone. Each row compares sonde with the plain alternative in the same run; both sides
 alternate, and the figures are medians. Above 1, sonde is faster. Ratios carry over to other machines better.
 
 **Machine.** {machine}

@@ -177,8 +177,8 @@ def check_addition(out: Path, stated: Statement, targets: Mapping[Path, Sequence
         targets: image → the files that will be written for it.
 
     Raises:
-        ValueError: the folder holds predictions of another model, weights, space, unit, calibration or cut; or a
-            prediction of another image, or a file that no call wrote, would be overwritten.
+        ValueError: the folder holds predictions of another model, weights, space, unit, precision, calibration or
+            cut; or a prediction of another image, or a file that no call wrote, would be overwritten.
     """
     known = _read_known(out)
     # Through JSON and back: tuples in a calibration's record come back from the file as lists.

@@ -56,7 +56,7 @@ class Replica:
 
         async def receive() -> Message:
             if not parts:
-                await asyncio.Event().wait()  # the client has not gone; if it has, this call is cancelled
+                await asyncio.Event().wait()  # Ray cancels this call when the client leaves
             return parts.pop()
 
         async def send(message: Message) -> None:

@@ -15,7 +15,7 @@ MOST = 1000
 
 
 class ImageQuery(BaseModel):
-    """What every route that takes an image is told of it."""
+    """Parameters of every route that takes an image."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class ImageQuery(BaseModel):
 
 
 class AskQuery(ImageQuery):
-    """What the routes that answer depth are told besides."""
+    """Parameters of the routes that answer depth."""
 
     calibration: str | None = Field(None, max_length=2000, description="What POST /v1/calibrate answered.")
     unit: Literal["m", "cm", "mm"] | None = Field(None, description="Of metric depth; by default the model's own.")

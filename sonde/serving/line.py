@@ -206,7 +206,7 @@ class WaitingLine:
         return [first, *(other for other in alike if other.future.set_running_or_notify_cancel())]
 
     def _answer(self, first: Question) -> None:
-        """Answer a question, and those like it on a GPU; an error is told to all of them."""
+        """Answer a question, and those like it on a GPU; all of them get an error that one causes."""
         questions, short = [first], False
         try:
             loaded = self.shelf.open(first.model)
