@@ -21,8 +21,9 @@ HEAD = """\
 make bench
 ```
 
-That command writes this page; `sonde bench --only ROW` measures one row alone. Each row compares sonde with the plain alternative in the same run; both sides
-alternate, and the figures are medians. Above 1, sonde is faster. Ratios carry over to other machines better.
+That command writes this page; `sonde bench --only ROW` measures one row alone. Each row compares sonde with the plain
+alternative in the same run; both sides alternate, and the figures are medians. Above 1, sonde is faster. Ratios carry
+over to other machines better.
 
 **Machine.** {machine}
 """

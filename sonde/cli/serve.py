@@ -19,7 +19,7 @@ def serve(
     *,
     options: ServeOptions,
 ) -> None:
-    """A page and a REST API of depth. Only this machine is answered, unless --host names another address."""
+    """A page and a REST API of depth. Only this machine gets answers, unless an option names another address."""
     from sonde import serving
 
     result = serving.serve(model or ["sonde-tiny"], options=options, ready=_print_line)
