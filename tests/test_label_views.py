@@ -1,5 +1,6 @@
 """Labels averaged over sizes and mirrors: the mean of what the network answers to each view, and how far they agree."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -93,3 +94,31 @@ def test_a_network_that_sees_images_at_their_own_size_takes_only_their_mirror(tm
     with pytest.raises(ValueError, match="sees images at their own size: give views=1"):
         labelling.label(model, tmp_path / "photos", tmp_path / "out", views=(0.5, 1))
     assert labelling.label(model, tmp_path / "photos", tmp_path / "out", views=(1,)).labels == 1
+
+
+def test_several_teachers_are_fitted_to_the_first_and_averaged(relative, photo):
+    other = DepthModel(RedByTheWay(), ModelSpec("disparity", 48, 4, *models.PLAIN), "larger").eval()
+    both, agreed = predict_views(relative, photo, (1,), [other])
+    alone, _ = predict_views(relative, photo, (1,))
+    assert both.shape == alone.shape and not torch.equal(both, alone)
+    assert float((both - alone).abs().max()) < 0.05 * float(alone.max() - alone.min())
+    assert float(agreed) > 0.99
+
+
+def test_labels_of_several_teachers_name_them_all_and_are_another_job(tmp_path):
+    teacher, other = (models.load(saved("depth_anything", tmp_path / name)) for name in "ab")
+    files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
+    both = labelling.label(teacher, tmp_path / "photos", tmp_path / "both", also=str(tmp_path / "b"))
+    line = json.loads(both.manifest.read_text())
+    assert line["teacher"]["name"] == f"{teacher.name} + {other.name}"
+    assert line["teacher"]["weights"] not in (teacher.hash(), other.hash())
+    assert 0 <= line["confidence"] <= 1
+    with pytest.raises(ValueError, match=r"was begun with other settings .the weights of"):
+        labelling.label(teacher, tmp_path / "photos", tmp_path / "both")
+
+
+def test_a_metric_teacher_is_not_averaged_with_another(tmp_path):
+    metric = models.load(saved("glpn", tmp_path / "network"))
+    files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
+    with pytest.raises(ValueError, match=r"also=sonde-tiny: .* is not a plain relative model .*space metric"):
+        labelling.label(metric, tmp_path / "photos", tmp_path / "out", also=("sonde-tiny",))

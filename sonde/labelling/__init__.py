@@ -15,7 +15,8 @@ from sonde.labelling.chunks import FORMATS
 from sonde.labelling.engines import ENGINES
 from sonde.labelling.job import Job, begin, count_lines, find_placement, list_passed_over, merge
 from sonde.labelling.planning import LabelPlan, plan
-from sonde.labelling.request import load_teacher, prepare
+from sonde.labelling.request import prepare
+from sonde.labelling.teachers import load_teacher
 from sonde.models import DepthModel, DescribedModel, Placement
 from sonde.options import takes
 from sonde.options.label import LabelOptions

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from sonde import files
 from sonde.files.safely import describe_fault
 from sonde.labelling import quality
 from sonde.labelling.job import Job, LabelLine, RejectedLine, write_whole
+from sonde.labelling.teachers import load_others
 from sonde.labelling.views import predict_views
 from sonde.models import DepthModel, Placement, check_finite, check_image_size
 from sonde.overlap import map_ahead
@@ -94,7 +95,7 @@ def label_chunks(job: Job, model: DepthModel, chunks: Iterable[int], workers: in
         read = map_ahead(pool, partial(_read, job, model), wanted, job.options.chunk)
         # Two batches and a task for each thread: enough that neither the network nor a thread waits, in little memory.
         decoded = map_ahead(pool, _decode, _sort_by_size(read, model), 2 * job.batch_size + workers)
-        labelled = _predict_all(job, model, decoded)
+        labelled = _predict_all(job, model, load_others(job.options, model), decoded)
         encoded = map_ahead(pool, partial(_encode, job, out), labelled, 2 * job.batch_size + workers)
         for chunk, items in groupby(encoded, key=lambda item: item.chunk):
             yield _commit(job, out, chunk, sorted(items, key=lambda item: item.index))
@@ -164,21 +165,23 @@ def _decode(item: ImageTask) -> ImageTask:
     return item
 
 
-def _predict_all(job: Job, model: DepthModel, items: Iterator[ImageTask]) -> Iterator[ImageTask]:
+def _predict_all(
+    job: Job, model: DepthModel, others: Sequence[DepthModel], items: Iterator[ImageTask]
+) -> Iterator[ImageTask]:
     def find_group(item: ImageTask) -> tuple[int, bool, tuple[int, int]]:
         return item.chunk, item.reason is None, _find_network_size(item, model)
 
     for (_, sound, _), group in groupby(items, key=find_group):
         while batch := list(islice(group, job.batch_size)):
             if sound:
-                predict_batch(job, model, batch)
+                predict_batch(job, model, batch, others)
             yield from batch
 
 
 @torch.inference_mode()
-def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
+def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask], others: Sequence[DepthModel] = ()) -> None:
     """Fill in depth, confidence and sky of a batch of images that the network sees at one size."""
-    raw, agreed = _predict_raw(job, model, batch)
+    raw, agreed = _predict_raw(job, model, batch, others)
     for number, item in enumerate(batch):
         one = raw[number : number + 1]
         seen = model.spec.image_size(*item.size)
@@ -197,12 +200,14 @@ def predict_batch(job: Job, model: DepthModel, batch: list[ImageTask]) -> None:
         item.rgb = None
 
 
-def _predict_raw(job: Job, model: DepthModel, batch: list[ImageTask]) -> tuple[Depth, list[float] | None]:
+def _predict_raw(
+    job: Job, model: DepthModel, batch: list[ImageTask], others: Sequence[DepthModel]
+) -> tuple[Depth, list[float] | None]:
     """Raw output of a batch, and the confidence of each image where the job asks for it."""
     images = [_make_tensor(item.rgb, model.mean.device) for item in batch if item.rgb is not None]
-    if job.options.views:
+    if job.options.views or others:
         # One by one: images of one input size may differ in their own, and the time is the network's.
-        seen = [predict_views(model, image, job.options.views) for image in images]
+        seen = [predict_views(model, image, job.options.views or (1,), others) for image in images]
         raw, agreed = (torch.cat(parts) for parts in zip(*seen, strict=True))
         return raw, agreed.tolist()
     pixels = torch.cat([model.prepare(image) for image in images]).contiguous(memory_format=torch.channels_last)

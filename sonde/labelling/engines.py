@@ -12,7 +12,7 @@ import torch
 
 from sonde.labelling.chunks import Done, label_chunks, prepare_network
 from sonde.labelling.job import Job, find_placement, read_part
-from sonde.labelling.request import load_teacher
+from sonde.labelling.teachers import describe_teachers, load_others, load_teacher
 from sonde.models import WEIGHT_FILES, DepthModel, ModelSpec, Placement, find_max_depth
 from sonde.renamed import keep_old_names
 
@@ -123,8 +123,11 @@ class Labeller:
             runtime=runtime,
         )
         self.model.spec = given.spec
-        if self.model.hash() != self.job.teacher["weights"]:
-            raise ValueError(f"{given.name} is another model here: save the one you have and give its folder.")
+        teachers = [self.model, *load_others(self.job.options, self.model)]
+        if describe_teachers(teachers, None)["weights"] != self.job.teacher["weights"]:
+            raise ValueError(
+                f"{self.job.teacher['name']} is another model here: save the one you have and give its folder."
+            )
 
     def __call__(self, batch: dict[str, Sequence[int]]) -> Iterator[dict[str, list[int]]]:
         """One row for each chunk done."""

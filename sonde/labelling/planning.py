@@ -15,7 +15,8 @@ import torch
 
 from sonde.labelling.chunks import label_chunks, prepare_network
 from sonde.labelling.job import Job, LabelLine, RejectedLine, find_placement, read_part
-from sonde.labelling.request import choose_batch_size, load_teacher, prepare
+from sonde.labelling.request import choose_batch_size, prepare
+from sonde.labelling.teachers import load_teacher
 from sonde.models import DepthModel, DescribedModel
 from sonde.options import takes
 from sonde.options.label import LabelOptions, PlanOptions

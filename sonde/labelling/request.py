@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from sonde.cards import find_licence
 from sonde.labelling.chunks import FORMATS
-from sonde.labelling.job import DTYPES, Job, JobTeacher, describe_preprocessing
+from sonde.labelling.image_licences import leave_out
+from sonde.labelling.job import DTYPES, Job, describe_preprocessing
+from sonde.labelling.teachers import describe_teachers, load_others
 from sonde.labelling.views import check_views
-from sonde.models import DepthModel, DescribedModel, as_network, load
+from sonde.models import DepthModel
 from sonde.models.bridge import BridgedModel
 from sonde.models.placement import choose_precision
 from sonde.options import takes
@@ -14,35 +15,6 @@ from sonde.options.label import LabelOptions
 from sonde.renamed import keep_old_names
 from sonde.spelling import nearest
 from sonde.unlabeled import Images, open_images
-
-
-def load_teacher(
-    model: DescribedModel | str | Path,
-    max_depth: float | int | None = None,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    runtime: str | None = None,
-) -> DepthModel:
-    """The model, or the model of that name on the fastest device of this machine; an exported file behind a bridge.
-
-    Args:
-        model: a loaded model, which stays where it is, or a name that `models.load` takes.
-        max_depth: as `models.load` takes it, with a name.
-        device: the same.
-        precision: the same.
-        runtime: the same.
-
-    Raises:
-        ValueError: a name that `models.load` refuses, or `max_depth`, `device` or `runtime` with a loaded model.
-    """
-    if not isinstance(model, DescribedModel):
-        return as_network(load(model, max_depth=max_depth, device=device, precision=precision, runtime=runtime))
-    asked = {"max_depth": max_depth, "device": None if device == "auto" else device, "runtime": runtime}
-    given = next((f"{name}={value}" for name, value in asked.items() if value is not None), None)
-    if given is not None:
-        raise ValueError(f"{given} is for a model given by name; {model.name} is already loaded.")
-    return as_network(model)
 
 
 def choose_batch_size(model: DepthModel) -> int:
@@ -65,12 +37,13 @@ def prepare(model: DepthModel, images: Images | str | Path, out: str | Path, *, 
         ValueError: an unknown format, a shard that does not exist, no images, or a teacher that needs a focal length.
     """
     _check(model, options)
+    found = images if isinstance(images, Images) else open_images(images, without=out)
     return Job(
-        images=images if isinstance(images, Images) else open_images(images, without=out),
+        images=leave_out(found, options.sources, options.leave_out),
         out=Path(out),
         options=options,
         batch_size=options.batch_size or choose_batch_size(model),
-        teacher=_describe_teacher(model, options.licence),
+        teacher=describe_teachers([model, *load_others(options, model)], options.licence),
         preprocessing=describe_preprocessing(model),
         encoding=model.spec.encoding if model.calibration is None else {"calibration": model.calibration.formula()},
         space=model.space,
@@ -105,17 +78,4 @@ def _check(model: DepthModel, options: LabelOptions) -> None:
         )
 
 
-def _describe_teacher(model: DepthModel, licence: str | None) -> JobTeacher:
-    return {
-        "name": model.name,
-        "weights": model.hash(),
-        "licence": licence or _find_licence(model),
-        "range": {"max_depth": model.config_end, "scale": model.spec.scale},
-    }
-
-
-def _find_licence(model: DepthModel) -> str:
-    return model.exported.document["licence"] if isinstance(model, BridgedModel) else find_licence(model.name)
-
-
-keep_old_names(__name__, {"loaded": "load_teacher", "usual_batch": "choose_batch_size"})
+keep_old_names(__name__, {"usual_batch": "choose_batch_size"})

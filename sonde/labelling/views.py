@@ -31,7 +31,7 @@ def check_views(model: DepthModel, views: Sequence[int | float]) -> None:
 
 
 def predict_views(
-    model: DepthModel, rgb: Image, views: Sequence[int | float]
+    model: DepthModel, rgb: Image, views: Sequence[int | float], others: Sequence[DepthModel] = ()
 ) -> tuple[Float[Tensor, "b H W"], PerImage]:
     """Mean raw output over all views at the network's usual size, and how well the views agree with it, in [0, 1].
 
@@ -42,9 +42,15 @@ def predict_views(
         model: the network, in evaluation mode.
         rgb: (b, 3, h, w) images in [0, 1].
         views: sizes of the input as shares of the usual one, such as (0.75, 1, 1.25).
+        others: more relative networks, whose answers count as views too.
     """
     usual = model.spec.network_size(*rgb.shape[-2:])
-    answers = [answer for size in list_sizes(model, usual, views) for answer in _predict_both(model, rgb, size, usual)]
+    answers = [
+        answer
+        for network in (model, *others)
+        for size in list_sizes(network, network.spec.network_size(*rgb.shape[-2:]), views)
+        for answer in _predict_both(network, rgb, size, usual)
+    ]
     if model.space != "metric":
         answers = [answers[0], *(_fit(answer, answers[0]) for answer in answers[1:])]
     mean = torch.stack(answers).mean(0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sonde.options import Options, device_option, max_depth_option, option, precision_option
 from sonde.spelling import shorten
@@ -50,6 +51,11 @@ def parse_views(text: str) -> tuple[float, ...]:
     return views
 
 
+def parse_words(text: str) -> tuple[str, ...]:
+    """The texts between commas, without what is empty."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def check_view_sizes(views: Sequence[int | float], given: object) -> None:
     """Refuse sizes outside LEAST_VIEW to MOST_VIEW; the message names what was `given`.
 
@@ -85,6 +91,11 @@ class TeacherOptions(Options):
         "confidence says how well they agree.",
         parse=parse_views,
     )
+    also: Sequence[str] | None = option(
+        None,
+        "More teachers, a,b: each label is the mean of all. They must be relative, as the teacher.",
+        parse=parse_words,
+    )
     workers: int | None = option(
         None,
         "Threads that decode and encode; by default one for each core.",
@@ -118,6 +129,12 @@ class LabelOptions(TeacherOptions):
     format: str = option("png", "png: a file for each label; webdataset: tars.")
     licence: str | None = option(
         None, "Licence of the teacher's weights, for the manifest; by default the one its card names."
+    )
+    sources: Path | None = option(None, "A CSV file with the columns file and licence: the licence of each image.")
+    leave_out: Sequence[str] | None = option(
+        None,
+        "With --sources: leave out the images whose licence holds one of these texts: GPL,no repo licence.",
+        parse=parse_words,
     )
     chunk: int = option(
         64, "Images that are labelled, or repeated, together.", least=1, most=MOST_IMAGES, python_only=True
