@@ -35,6 +35,7 @@ REMEDY = "expected the JSON that sonde wrote there"
 
 LICENCES: dict[str, str] = {
     "sonde-tiny": "mit",
+    "sonde-lite": "apache-2.0",
     "depth-anything/Depth-Anything-V2-*Small*": "apache-2.0",
     "depth-anything/Depth-Anything-V2-*": "cc-by-nc-4.0",
     "*depth_anything_v2_*vits*.pth": "apache-2.0",

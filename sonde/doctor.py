@@ -19,6 +19,7 @@ import cv2
 from PIL import features
 
 from sonde.extras import EXTRAS, list_missing
+from sonde.models.naming import SHIPPED
 from sonde.models.placement import choose_device, choose_precision
 from sonde.models.processor import describe_int8
 from sonde.renamed import aliases
@@ -306,7 +307,7 @@ def _describe_auto() -> str:
 def list_weights() -> list[str]:
     """The packaged models, which need no network."""
     packaged = files("sonde") / "weights"
-    return sorted(path.name for path in packaged.iterdir() if path.name.endswith(".safetensors"))
+    return sorted(name for name, folder in SHIPPED.items() if (packaged / folder / "model.safetensors").is_file())
 
 
 def _ask_torch() -> tuple[str | None, int, bool | None]:

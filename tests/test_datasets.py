@@ -12,7 +12,8 @@ from small_captures import INTRINSICS, bench_cloud, picture, plane_depth, write_
 from sonde import files
 from sonde.datasets import DATASETS, JoinedSet, describe, find_depth_range, measure_capture, open_set
 from sonde.recipes import Recipe
-from sonde.runs import open_captures
+from sonde.runs import measured_ids, open_captures
+from sonde.training.forecast import count_captures
 
 
 def levels(path: Path, metres: np.ndarray, per_metre: float) -> None:
@@ -252,6 +253,20 @@ def test_a_set_named_twice_would_train_and_be_judged(tmp_path: Path) -> None:
     (tmp_path / "second.txt").write_text("c02\nc03\n")
     halves = [part | {"only": str(tmp_path / f"{name}.txt")} for name in ("first", "second")]
     assert len(open_captures(Recipe.model_validate({"data": halves[0] | {"also": [halves[1]]}}))) == 4
+
+
+def test_a_repeated_set_trains_as_often_and_never_judges(tmp_path: Path) -> None:
+    own, more, judges = (
+        write_bench(tmp_path / name, count) for name, count in (("own", 2), ("more", 3), ("judges", 2))
+    )
+    repeated = {"format": "zivid", "root": str(own), "repeat": 3, "also": [{"format": "zivid", "root": str(more)}]}
+    recipe = Recipe.model_validate({"data": repeated | {"measured": {"format": "zivid", "root": str(judges)}}})
+    captures = open_captures(recipe)
+    assert len(set(captures.ids)) == len(captures) == 3 * 2 + 3 + 2
+    assert measured_ids(recipe, captures) == ["4-judges/c00", "4-judges/c01"]
+    for id_ in ("0-own/c01", "2-own/c01"):
+        np.testing.assert_array_equal(captures.read_depth(captures.ids.index(id_)), captures.read_depth(1))
+    assert count_captures(recipe) == {"train": 9, "validation": 2, "test": 0}
 
 
 def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from sonde import exporting, files, load, models
 from sonde.exporting import gate, graphs, quantizing, tracing, writing
 from sonde.exporting.pictures import choose_shapes, read_pictures, render_pictures, share_pictures
 from sonde.models import DepthModel, ModelSpec, processor
+from sonde.models.loading import find_shipped
+from sonde.models.naming import SHIPPED
 
 OTHER_SIZES = ((2, 2), (4, 3), (2, 6), (7, 4), (1, 1))
 """In steps of the network; the tracer's example has 3 and 5."""
@@ -398,12 +400,15 @@ def graph_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_graph_beside_the_shipped_weights_belongs_to_them_and_answers_as_torch():
-    graph = load("sonde-tiny", runtime="onnx")
-    network = load("sonde-tiny", runtime="torch")
+@pytest.mark.parametrize("name", list(SHIPPED))
+def test_the_graph_beside_shipped_weights_belongs_to_them_and_answers_as_torch(name):
+    graph = load(name, runtime="onnx")
+    network = load(name, runtime="torch")
     assert isinstance(graph, models.ExportedModel) and graph.fits_weights()
     assert (graph.hash(), graph.identify()) == (network.hash(), network.identify())
-    assert (models.WEIGHTS / models.GRAPH).stat().st_size < 400_000
+    folder = find_shipped(name)
+    assert (folder / models.GRAPH).stat().st_size < 400_000  # no weights of its own
+    assert sum((folder / each).stat().st_size for each in (models.GRAPH, "model.safetensors")) < 16e6
     for height, width in ((96, 128), (128, 96), (100, 100), (90, 220), (480, 640)):
         image = np.asarray(picture(height, width))
         expected = network.predict(image).depth

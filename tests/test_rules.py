@@ -33,6 +33,7 @@ BROKEN = {
     "_check_bench_is_metric": ("teacher-lite", ["model.background=median"], "is for metric depth from one camera"),
     "_check_pixel_head_is_metric": ("teacher-lite", ["model.head=pixels"], "needs metric depth"),
     "_check_labels_do_not_judge": ("student-distill", ["data.measured=null"], "not judged by its teacher's labels"),
+    "_check_repeats_train_only": ("metric-road", ["data.repeat=3"], "would let a capture train and judge"),
     "_check_judged_depth_is_read": ("metric-road", ["data.max_depth=50", "data.max_depth_eval=80"], "is larger than"),
     "_check_bench_decodes_exactly": ("lora-few", ["model.encoding=inverse_notebook"], "needs an exact decoding"),
     "_check_stopping_has_validations": (

@@ -20,6 +20,7 @@ from sonde.calibration.points import Measured, parse_region, read_maps, read_poi
 from sonde.cards import CalibrationRecord
 from sonde.checks import Screening, describe_screening, screen_lengths, settle
 from sonde.models import CALIBRATION, Calibration, Placement
+from sonde.models.naming import SHIPPED
 from sonde.options import takes
 from sonde.options.calibrate import CalibrateOptions
 from sonde.renamed import keep_old_names
@@ -212,9 +213,9 @@ def _refuse_exported(folder: Path) -> None:
 
 
 def _find_model_folder(model: str) -> Path | None:
-    """The folder with the weights of a local model; None for sonde-tiny and for names of the hub."""
+    """The folder with the weights of a local model; None for packaged models and for names of the hub."""
     path = Path(model)
-    if model == "sonde-tiny" or not path.is_dir():
+    if model in SHIPPED or not path.is_dir():
         return None
     return path / "best" if (path / "best").is_dir() else path
 
@@ -234,8 +235,8 @@ def _choose_folder(model: str, out: Path | str | None) -> tuple[Path, str | None
         raise ValueError(f"{folder} is not empty and holds more than a calibration: give a new folder with --out.")
     # The model is itself a calibration alone: name the weights behind it. A local `base` is relative to its folder.
     if base is not None and own is not None:
-        model = base if base == "sonde-tiny" or not (own / base).exists() else str(own / base)
-    local = model != "sonde-tiny" and Path(model).exists()
+        model = base if base in SHIPPED or not (own / base).exists() else str(own / base)
+    local = model not in SHIPPED and Path(model).exists()
     return folder, os.path.relpath(model, folder) if local else model
 
 

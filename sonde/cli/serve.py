@@ -14,7 +14,7 @@ from sonde.spelling import make_printable, quantify
 @with_options(ServeOptions)
 def serve(
     model: Annotated[
-        list[str] | None, typer.Argument(help="Models that clients may choose; the first is the default. [sonde-tiny]")
+        list[str] | None, typer.Argument(help="Models that clients may choose; the first is the default. [sonde-lite]")
     ] = None,
     *,
     options: ServeOptions,
@@ -22,7 +22,7 @@ def serve(
     """A page and a REST API of depth. Only this machine gets answers, unless an option names another address."""
     from sonde import serving
 
-    result = serving.serve(model or ["sonde-tiny"], options=options, ready=_print_line)
+    result = serving.serve(model or ["sonde-lite"], options=options, ready=_print_line)
     cut = f"; {quantify(result.left, 'request')} did not finish in {options.grace:g} s" if result.left else ""
     print(f"Stopped by {result.signal or 'its own end'}{cut}.", file=sys.stderr, flush=True)
     if result.left:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from sonde.exporting import GateTable
     from sonde.prediction import PredictResult
 
-Model = Annotated[str, typer.Option("--model", "-m", help="sonde-tiny, a hub id, a folder, a run or a .pth file.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="sonde-lite, sonde-tiny, a hub id, a folder, a run or a .pth file.")
+]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; auto takes the fastest that is present.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 of the network's arithmetic; by default fp32.")]
@@ -31,7 +33,7 @@ def predict(
         list[str],
         typer.Argument(help="Images, folders, or patterns such as 'photos/**/*.jpg'; - is one image from stdin."),
     ],
-    model: Model = "sonde-tiny",
+    model: Model = "sonde-lite",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go; - writes one file to stdout.")] = Path(
         "predictions"
     ),

@@ -10,7 +10,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -53,12 +53,14 @@ class RawNetwork(nn.Module):
         return self.family.read(self.network(pixel_values=pixels), pixels.shape[-1]).float()
 
 
-def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
+def trace(model: DepthModel, size: tuple[int, int] | None, *, merge: bool = True) -> "onnx_ir.Model":
     """The graph of a network without adapters.
 
     Args:
         model: on the CPU.
         size: (height, width) of its input; None: both are free, in steps of `spec.multiple`.
+        merge: merge normalisations into the convolutions before them. Without it the graph holds the network's own
+            numbers, and its runtime merges them each time it loads the graph.
 
     Raises:
         ValueError: torch does not trace this network.
@@ -84,7 +86,8 @@ def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
                 input_names=[INPUT], output_names=[OUTPUT], optimize=False, verbose=False,
             )  # fmt: skip
             assert program is not None
-            program.optimize()
+            with nullcontext() if merge else _keep_norms():
+                program.optimize()
     except (MemoryError, AssertionError):
         raise
     except Exception as error:  # torch has its own type for each way to fail
@@ -93,6 +96,17 @@ def trace(model: DepthModel, size: tuple[int, int] | None) -> "onnx_ir.Model":
             f"{model.name} cannot be exported: torch does not trace this {kind} network ({shorten(reason)})."
         ) from error
     return strip(program.model)
+
+
+@contextmanager
+def _keep_norms() -> Iterator[None]:
+    """Keep the optimizer from merging normalisations into convolutions."""
+    from onnxscript import rewriter
+    from onnxscript.rewriter.rules.common import _fuse_batchnorm
+
+    rules = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in list(_fuse_batchnorm.rules)]
+    with patch.object(rewriter, "_DEFAULT_REWRITE_RULES", rules):
+        yield
 
 
 def strip(graph: "onnx_ir.Model") -> "onnx_ir.Model":

@@ -22,9 +22,10 @@ from sonde.exporting.pictures import GatePicture, choose_shapes, read_pictures, 
 from sonde.exporting.quantizing import MOST_BYTES, Quantizer, choose_layers
 from sonde.exporting.tracing import trace
 from sonde.files.writing import name_file
-from sonde.models import GRAPH, KEY, WEIGHTS, DepthModel, describe_export, hash_files
+from sonde.models import GRAPH, KEY, DepthModel, describe_export, hash_files
 from sonde.models.arrays import prepare
 from sonde.models.exported import read_exported
+from sonde.models.loading import find_shipped
 from sonde.models.naming import SHIPPED
 from sonde.models.processor import runs_int8
 from sonde.models.spec import LARGEST_AREA, LARGEST_SIDE
@@ -165,15 +166,15 @@ def write_graph(folder: Path) -> GateTable:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ValueError(files.explain_absent(weights, "the weights of a network in one file"))
-    shipped = folder.resolve() == WEIGHTS.resolve()
-    model = models.load_network(SHIPPED if shipped else folder, calibrated=False)
+    shipped = next((name for name in SHIPPED if folder.resolve() == find_shipped(name).resolve()), None)
+    model = models.load_network(shipped or folder, calibrated=False)
     if is_adapted(model.network):
         raise ValueError(f"{folder} holds an adapter: give the folder of a whole network.")
     beside = {"beside": {weights.name: hash_files([weights])}}
     size = model.spec.input_size
     note = json.dumps(json.loads(_describe(model, "fp32", size)) | beside)
     answers = ask_torch(model, render_pictures(choose_shapes(model, size), JUDGED, seed=GATE_SEED))
-    graph = trace(model, size)
+    graph = trace(model, size, merge=False)
     bind_weights(graph, weights)
     with files.atomic_write(folder / GRAPH) as part:
         save_graph(graph, part, note)

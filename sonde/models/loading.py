@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sonde.models.network
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-"""The folder of the packaged model, sonde-tiny."""
+"""The folder of the packaged models: sonde-tiny, and below it the others."""
 
 VERSION = re.compile(r"(?P<path>.+\.(?:pth|pt|ckpt|safetensors))\?version=(?P<version>\w*)")
 """The name of a weight file with the version of its network, which neither the file nor its name may tell."""
@@ -91,10 +91,10 @@ def load(
     """Load a depth model by its name, in evaluation mode.
 
     Args:
-        name: `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (an adapter or a whole network), a folder of
-            `sonde calibrate`, an official `depth_anything_*.pth` (also as `.safetensors`), a `.ckpt` of GLPDepth's
-            scripts, or an `.onnx` or `.xml` of `sonde export`. `FILE?version=v1` or `v2` says which Depth Anything a
-            file holds whose name does not.
+        name: `sonde-lite` or `sonde-tiny`, a hub id, a Hugging Face folder, a run folder (an adapter or a whole
+            network), a folder of `sonde calibrate`, an official `depth_anything_*.pth` (also as `.safetensors`), a
+            `.ckpt` of GLPDepth's scripts, or an `.onnx` or `.xml` of `sonde export`. `FILE?version=v1` or `v2` says
+            which Depth Anything a file holds whose name does not.
         init: `random` keeps the architecture and draws new weights from torch's generator.
         calibrated: whether to apply a calibration that lies beside the weights.
         max_depth: metres at which a GLPDepth `.ckpt` or a metric Depth Anything file ends, which no file holds; None
@@ -189,7 +189,7 @@ def _read_graph(source: ModelSource, kind: str) -> ExportedModel | None:
     """
     if kind in PASSED_ON:
         return None
-    folder = {"shipped": WEIGHTS, "folder": source.path}.get(kind)
+    folder = find_shipped(source.name) if kind == "shipped" else source.path if kind == "folder" else None
     graph = None if folder is None or source.init != "pretrained" else folder / GRAPH
     if graph is None or not graph.is_file():
         if source.runtime not in ("onnx", "openvino"):
@@ -236,6 +236,11 @@ def _opening(source: ModelSource, kind: str) -> Iterator[None]:
         yield
     finally:
         _opened.reset(mark)
+
+
+def find_shipped(name: str) -> Path:
+    """The folder of the packaged model of this name, a key of SHIPPED."""
+    return WEIGHTS / SHIPPED[name]
 
 
 def find_kind(source: ModelSource) -> str:
@@ -313,7 +318,7 @@ def _read_calibrated_base(source: ModelSource) -> "sonde.models.described.Descri
         raise ValueError(f"{source.path} holds a calibration but no model: move it beside the weights it belongs to.")
     # normpath, not resolve: a link in the path must not change what `..` means.
     beside = Path(os.path.normpath(source.path / base))
-    name = beside if base != "sonde-tiny" and beside.exists() else base
+    name = beside if base not in SHIPPED and beside.exists() else base
     model = _open(source._replace(name=str(name), calibrated=False))
     return attach_files(model, source.path, calibrated=_applies_calibration(source))
 
@@ -369,7 +374,7 @@ def _read_file(source: ModelSource) -> ExportedModel:
 def _read_shipped(source: ModelSource) -> "sonde.models.network.DepthModel":
     from sonde.models.reading import read_folder
 
-    return read_folder(WEIGHTS, source.init)
+    return read_folder(find_shipped(source.name), source.init)
 
 
 def _applies_calibration(source: ModelSource) -> bool:
@@ -388,7 +393,7 @@ READERS: dict[str, Reader] = {
     "run": Reader(lambda source: (source.path / "best").is_dir(), _read_run),
     "exported": Reader(lambda source: source.path.suffix in SUFFIXES, _read_file, needs_torch=False),
     "weights": Reader(lambda source: is_weight_file(source.name), _read_weight_file),
-    "shipped": Reader(lambda source: source.name == SHIPPED, _read_shipped),
+    "shipped": Reader(lambda source: source.name in SHIPPED, _read_shipped),
 }
 """Kind of source → its reader, from the most general kind to the most special. The last one that accepts a name reads
 it, so that an added entry goes before all of these: `READERS["mine"] = Reader(accepts, read)`."""

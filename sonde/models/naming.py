@@ -14,8 +14,8 @@ from sonde import files
 from sonde.models.calibration import CALIBRATION
 from sonde.spelling import nearest, quantify, shorten
 
-SHIPPED = "sonde-tiny"
-"""The name of the packaged model."""
+SHIPPED = {"sonde-tiny": "", "sonde-lite": "lite"}
+"""Name of a packaged model → its folder below `weights`."""
 WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
 """Suffixes of weight files."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -24,11 +24,11 @@ RUNS = "runs"
 RECIPE = "recipe.yaml"
 """What every run folder holds from its start."""
 ALTERNATIVES = (
-    "Without a network: sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_*.pth"
+    "Without a network: sonde-lite, sonde-tiny, a local Hugging Face folder, a run folder, or a depth_anything_*.pth"
     " or GLPDepth .ckpt file."
 )
 LOCAL = "a run, another folder of a model or a file of weights"
-EXPECTED = "sonde-tiny, a hub id, a folder, a run or a file of weights"
+EXPECTED = "sonde-lite, sonde-tiny, a hub id, a folder, a run or a file of weights"
 MOST_OFFERED = 4
 """Folders that a message names."""
 
@@ -87,13 +87,13 @@ def explain_unknown(name: str) -> str:
     there = {Path(found).name: found for found in list_models(Path(RUNS))}
     if near := next(iter(get_close_matches(name, there)), None):
         return f"No model {shown!r}: did you mean {shorten(there[near])}?"
-    return f"No model {shown!r}: {nearest(name, [SHIPPED])} {ALTERNATIVES}"
+    return f"No model {shown!r}: {nearest(name, list(SHIPPED))} {ALTERNATIVES}"
 
 
 def explain_as_image(name: str) -> str:
     """What to do with the name of a model or a recipe that stands where an image should; empty if it is neither."""
     path, shown = Path(name), shorten(name)
-    if name == SHIPPED or (path / "best").is_dir() or (path / "adapter_config.json").is_file():
+    if name in SHIPPED or (path / "best").is_dir() or (path / "adapter_config.json").is_file():
         return f"{shown} is a model, not an image: give it as -m {shown}."
     if not path.exists() and _is_recipe(name):
         return f"{shown} is a recipe, not an image: `sonde train {shown}` leaves a run folder, which is given as -m."

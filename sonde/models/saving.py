@@ -16,7 +16,7 @@ from sonde.files import read_text
 from sonde.models.calibration import CALIBRATION
 from sonde.models.exported import GRAPH
 from sonde.models.hashing import fingerprint
-from sonde.models.loading import WEIGHTS, ModelSource, find_kind, is_weight_file, load_network
+from sonde.models.loading import ModelSource, find_kind, find_shipped, is_weight_file, load_network
 from sonde.models.network import DepthModel
 from sonde.models.spec import BASE, BESIDE, SPEC, ModelSpec
 
@@ -73,7 +73,7 @@ def _save_base(name: str, spec: ModelSpec, folder: Path) -> str | None:
     try:
         kind = find_kind(ModelSource(name))
         if kind == "shipped":
-            _copy_shipped(folder)
+            _copy_shipped(find_shipped(name), folder)
         elif kind != "hub":
             _write_base(name, spec, folder)
         return kind
@@ -82,12 +82,12 @@ def _save_base(name: str, spec: ModelSpec, folder: Path) -> str | None:
         return None
 
 
-def _copy_shipped(folder: Path) -> None:
-    """Copy the packaged model, without the picture of its card."""
+def _copy_shipped(shipped: Path, folder: Path) -> None:
+    """Copy a packaged model, without the picture of its card."""
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-        shutil.copyfile(WEIGHTS / name, folder / name)
-    card = read_text(WEIGHTS / "README.md").splitlines()
+        shutil.copyfile(shipped / name, folder / name)
+    card = read_text(shipped / "README.md").splitlines()
     text = "\n".join(line for line in card if not line.startswith("!["))
     (folder / "README.md").write_text(f"{text.rstrip()}\n")
 

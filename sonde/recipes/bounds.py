@@ -17,6 +17,8 @@ MOST_RENDER_PIXELS = 1 << 23
 """Pixels of a render: a picture of 4K. Each takes about 400 bytes while its rays are traced."""
 MOST_RENDERS = 1_000_000
 """Renders of one set: the synthetic sets that teachers are trained on have half as many."""
+MOST_REPEATS = 1000
+"""Times that an epoch may show a capture."""
 MOST_STEPS = 10_000_000
 """Steps of a run: the longest that is published has less than a tenth of them."""
 MOST_BATCH = 65_536

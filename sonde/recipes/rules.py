@@ -122,6 +122,19 @@ def _check_labels_do_not_judge(recipe: Recipe) -> str | None:
     )
 
 
+def _check_repeats_train_only(recipe: Recipe) -> str | None:
+    data = recipe.data
+    if data.measured is not None and data.measured.repeat == 1:
+        return None
+    repeated = next((part for part in (data, *data.also, data.measured) if part and part.repeat > 1), None)
+    if repeated is None:
+        return None
+    return (
+        f"repeat={repeated.repeat} of {repeated.root} would let a capture train and judge: set data.measured to "
+        "another set, without a repeat."
+    )
+
+
 def _check_judged_depth_is_read(recipe: Recipe) -> str | None:
     judged, read = recipe.data.max_depth_eval, recipe.data.max_depth
     if judged is None or read is None or judged <= read or recipe.data.measured is not None:
@@ -188,6 +201,7 @@ RULES: list[Rule] = [
     _check_bench_is_metric,
     _check_pixel_head_is_metric,
     _check_labels_do_not_judge,
+    _check_repeats_train_only,
     _check_judged_depth_is_read,
     _check_bench_decodes_exactly,
     _check_stopping_has_validations,

@@ -9,6 +9,7 @@ from sonde.recipes.bounds import (
     LARGEST_SEED,
     LONGEST_WORD,
     MOST_PIXELS,
+    MOST_REPEATS,
     MOST_STEPS,
     Blocks,
     InputSize,
@@ -135,6 +136,9 @@ class Part(Section):
     """A published list of the captures to use, such as KITTI's Eigen files or NYU's splits.mat. None uses all."""
     reject: str | None = None
     """A file that lists captures to leave out, as written by `sonde data check --reject`."""
+    repeat: int = Field(default=1, ge=1, le=MOST_REPEATS)
+    """How often an epoch shows each capture, each time augmented in its own way: a small set then counts as much as a
+    large one. More than 1 needs `data.measured`."""
 
 
 class DataRecipe(Part):

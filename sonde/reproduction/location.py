@@ -7,6 +7,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from sonde import download, protocols
+from sonde.models.naming import SHIPPED
 from sonde.reproduction.published import Published
 
 PAIRS = "annotations.json"
@@ -83,6 +84,6 @@ def _title_of(name: str) -> str:
 
 def _is_local(model: str) -> bool:
     """Whether the weights load without a network."""
-    if model == "sonde-tiny" or Path(model).exists():
+    if model in SHIPPED or Path(model).exists():
         return True
     return "/" in model and isinstance(try_to_load_from_cache(model, "config.json"), str)

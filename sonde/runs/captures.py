@@ -18,21 +18,24 @@ def open_captures(recipe: Recipe) -> DepthSet:
     first = _open(data, data.min_depth, data.max_depth)
     if data.min_confidence is not None:
         first = keep_confident(first, data.min_confidence)
-    parts = [first, *(_open(part) for part in data.also)]
+    sets = [first, *(_open(part) for part in data.also)]
+    counts = [part.repeat for part in (data, *data.also)]
     if data.measured is not None:
-        parts.append(_open(data.measured))
-        if parts[-1].space != "metric":
+        sets.append(_open(data.measured))
+        counts.append(1)
+        if sets[-1].space != "metric":
             raise ValueError(
                 f"data.measured.root={data.measured.root} holds a model's labels: expected measured depth."
             )
-    _refuse_twice(parts)
+    _refuse_twice(sets)
+    parts = [one for one, times in zip(sets, counts, strict=True) for _ in range(times)]
     return JoinedSet(parts) if len(parts) > 1 else parts[0]
 
 
 def measured_ids(recipe: Recipe, captures: DepthSet) -> list[str]:
     """The ids of `data.measured` among those of `open_captures`."""
-    # JoinedSet numbers its parts from 0, and `measured` comes after the first set and all of `also`.
-    prefix = f"{len(recipe.data.also) + 1}-"
+    # JoinedSet numbers its parts from 0, and `measured` comes after all others.
+    prefix = f"{sum(part.repeat for part in (recipe.data, *recipe.data.also))}-"
     return [id_ for id_ in captures.ids if id_.startswith(prefix)]
 
 

@@ -72,7 +72,7 @@ class StoppableServer(uvicorn.Server):
 
 @takes(ServeOptions)
 def serve(
-    names: str | Sequence[str] = "sonde-tiny",
+    names: str | Sequence[str] = "sonde-lite",
     *,
     options: ServeOptions,
     ready: Callable[[str], None] | None = None,
@@ -122,7 +122,7 @@ def check_options(names: Sequence[str], options: ServeOptions) -> ServeOptions:
         ValueError: no model of a name, or an address that other machines reach, without a key.
     """
     if not names:
-        raise ValueError("No model to serve: give at least one, such as sonde-tiny.")
+        raise ValueError("No model to serve: give at least one, such as sonde-lite.")
     for name in names:
         models.refuse_unknown(name)
     twice = next((name for name in names if names.count(name) > 1), None)

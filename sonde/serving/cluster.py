@@ -96,14 +96,14 @@ def app(settings: Mapping[str, str]) -> Application:
     """The application that `serve run` deploys.
 
     Args:
-        settings: `models` (sonde-tiny; several with commas), `replicas` (`2`, or `1-4` for as many as the load needs),
+        settings: `models` (sonde-lite; several with commas), `replicas` (`2`, or `1-4` for as many as the load needs),
             `cpus` and `gpus` of each replica, and any option of `sonde serve`.
 
     Raises:
         ValueError: an unknown setting, or a value that does not fit.
     """
     given = dict(settings)
-    names = given.pop("models", "sonde-tiny").split(",")
+    names = given.pop("models", "sonde-lite").split(",")
     least, most = _parse_count(given.pop("replicas", "1"))
     actor = {"num_cpus": _parse_number(given, "cpus", "1"), "num_gpus": _parse_number(given, "gpus", "0")}
     if (unknown := next((name for name in given if name not in KNOWN), None)) is not None:

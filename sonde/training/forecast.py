@@ -130,14 +130,15 @@ def count_captures(recipe: Recipe) -> dict[str, int] | None:
     sizes = [count_part(part) for part in (data, *data.also)]
     if any(size is None for size in sizes):
         return None
-    captures, rules = sum(size or 0 for size in sizes), data.split
+    parts = zip((data, *data.also), sizes, strict=True)
+    captures, rules = sum(part.repeat * (size or 0) for part, size in parts), data.split
     if data.measured is None:
         return _count_ids(split([str(index) for index in range(captures)], rules))
     judges = count_part(data.measured)
     if judges is None:
         return {"train": captures}
-    parts = split([str(index) for index in range(judges)], rules, whole=True)
-    return _count_ids({**parts, "validation": parts["train"] + parts["validation"]}) | {"train": captures}
+    judging = split([str(index) for index in range(judges)], rules, whole=True)
+    return _count_ids({**judging, "validation": judging["train"] + judging["validation"]}) | {"train": captures}
 
 
 def count_part(part: Part) -> int | None:
