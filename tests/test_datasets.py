@@ -266,7 +266,7 @@ def test_a_repeated_set_trains_as_often_and_never_judges(tmp_path: Path) -> None
     assert measured_ids(recipe, captures) == ["4-judges/c00", "4-judges/c01"]
     for id_ in ("0-own/c01", "2-own/c01"):
         np.testing.assert_array_equal(captures.read_depth(captures.ids.index(id_)), captures.read_depth(1))
-    assert count_captures(recipe) == {"train": 9, "validation": 2, "test": 0}
+    assert count_captures(recipe) == {"train": 9, "validation": 1, "test": 1}
 
 
 def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:

@@ -122,3 +122,10 @@ def test_a_metric_teacher_is_not_averaged_with_another(tmp_path):
     files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
     with pytest.raises(ValueError, match=r"also=sonde-tiny: .* is not a plain relative model .*space metric"):
         labelling.label(metric, tmp_path / "photos", tmp_path / "out", also=("sonde-tiny",))
+
+
+def test_a_teacher_that_pads_is_not_averaged_with_another(relative, tmp_path):
+    files.write_rgb(tmp_path / "photos" / "0.png", picture(0, 64, 96))
+    relative.spec = replace(relative.spec, short_side=None)
+    with pytest.raises(ValueError, match=r"also=sonde-tiny: red sees images at their own size, padded"):
+        labelling.prepare(relative, tmp_path / "photos", tmp_path / "out", also=("sonde-tiny",))

@@ -38,7 +38,7 @@ def read_address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, process.communicate()[1]
-    assert line.rstrip().endswith("sonde-tiny on cpu by ONNX Runtime in fp32")
+    assert line.rstrip().endswith("sonde-lite on cpu by ONNX Runtime in fp32")
     return line.split()[0]
 
 
@@ -48,7 +48,7 @@ def test_a_server_answers_until_a_signal_stops_it(tmp_path, number):
     try:
         address = read_address(process)
         answer = httpx.post(f"{address}/v1/depth", content=IMAGE)
-        assert answer.content == predict(IMAGE, "sonde-tiny", tmp_path, "png16")
+        assert answer.content == predict(IMAGE, "sonde-lite", tmp_path, "png16")
         process.send_signal(number)
         out, errors = process.communicate(timeout=20)
         assert (process.returncode, out, errors) == (0, "", f"Stopped by {number.name}.\n")

@@ -149,7 +149,7 @@ def measure_first_map(quick: bool) -> BenchRow:
     with tempfile.TemporaryDirectory() as place:
         photo = next(write_photographs(Path(place) / "photos", PHOTOGRAPH, 1).iterdir())
         sides = (
-            [sys.executable, "-m", "sonde", "predict", str(photo), "-o", f"{place}/out"],
+            [sys.executable, "-m", "sonde", "predict", str(photo), "-m", "sonde-tiny", "-o", f"{place}/out"],
             [sys.executable, "-c", PIPELINE, str(models.WEIGHTS), str(photo), f"{place}/plain.png"],
         )
         found = [[run_command(command) for command in sides] for _ in range(rounds)]

@@ -58,6 +58,12 @@ def load_others(options: TeacherOptions, teacher: DepthModel) -> list[DepthModel
                 f"also={','.join(options.also or ())}: {model.name} is not a plain relative model (its answers are in "
                 f"space {model.space}): several teachers must all predict relative disparity."
             )
+        if model.spec.pads:
+            # Its answer covers the padding too, and would not lie over those of the others.
+            raise ValueError(
+                f"also={','.join(options.also or ())}: {model.name} sees images at their own size, padded: several "
+                "teachers must see them at a size that is theirs."
+            )
         if options.views:
             check_views(model, options.views)
     return [model.eval() for model in others]
