@@ -73,7 +73,7 @@ class Images:
     spans: Int[np.ndarray, "n 2"] | None = None
     """Offset and size in bytes of each image in its tar."""
     passed_over: Sequence[tuple[str, str]] = ()
-    """Depth maps in the source, in its order: (`path` or `shard.tar#member`, why it counts as a depth map)."""
+    """What is not labelled: (`path` or `shard.tar#member`, why). Depth maps first, in the source's order."""
     unread: Sequence[tuple[str, str]] = ()
     """What may hold photographs that nobody reads, without a place here: (path, why)."""
 

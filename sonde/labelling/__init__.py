@@ -39,7 +39,7 @@ class LabelResult(NamedTuple):
     failed: int
     """Images without a label: the lines of `rejected`."""
     passed_over: int = 0
-    """Depth maps of the source, which are not labelled; see `unlabeled.open_images`."""
+    """Depth maps of the source, and images that their licence leaves out; neither is labelled."""
     list: Path | None = None
     """Where they are listed, if there are any, with what cannot be read."""
     unread: int = 0

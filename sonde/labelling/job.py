@@ -3,8 +3,8 @@
     OUT/job.json                        what was asked; another model, option or list of images is refused
     OUT/parts/00000012.jsonl            a chunk that is done: a line for each of its images
     OUT/manifest.jsonl, rejected.jsonl  all parts, in order, when a shard is finished; -00000-of-00004 with 4 shards
-    OUT/passed_over.jsonl               depth maps of the source, which are not labelled, and what cannot be read;
-                                        one list for all shards
+    OUT/passed_over.jsonl               what is not labelled: depth maps of the source, images that their licence leaves
+                                        out, and what cannot be read; one list for all shards
 
 A file appears under its name only when it is complete. Its temporary sibling has a fixed name, so that the next run
 overwrites what a killed run left.
@@ -194,7 +194,7 @@ class Job:
 
     @property
     def passed_over(self) -> Path:
-        """The lines of the source's depth maps, the same for all shards; absent where the source has none."""
+        """The lines of what is not labelled, the same for all shards; absent where the source has none."""
         return self.out / "passed_over.jsonl"
 
     @property
