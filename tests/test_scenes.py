@@ -220,6 +220,15 @@ def test_handheld_cameras_are_upright_and_at_the_height_of_a_person():
     assert np.mean((height > 0.7) & (height < 2.1)) > 0.9 and 1.2 < np.median(height) < 1.7
 
 
+def test_surround_looks_everywhere_through_wide_lenses():
+    seen = cameras_of("surround", 25)
+    pitch, lens = np.degrees([camera.pitch for camera in seen]), np.array([camera.fov_deg for camera in seen])
+    assert pitch.min() < -60 and pitch.max() > 45 and np.median(np.abs(pitch)) < 25
+    assert 65 <= lens.min() < 75 and 110 < lens.max() <= 120
+    ahead = np.abs(np.cos([camera.yaw for camera in seen]))
+    assert np.mean(ahead < 0.3) > 0.1 and np.mean(ahead > 0.95) > 0.1  # aside, and along the street
+
+
 def test_bins_are_seen_from_above_and_hold_little_or_much():
     assert max(np.degrees(camera.pitch) for camera in cameras_of("bins", 12)) < -15
     triangles = [len(FAMILIES["bins"](np.random.default_rng([5, i])).group.flattened().faces) for i in range(12)]

@@ -239,7 +239,7 @@ def synth(
     family: Annotated[
         str,
         typer.Argument(
-            help="bench, room, road, highway, indoor, street, outdoor, objects, abstract, handheld or bins."
+            help="bench, room, road, highway, indoor, street, outdoor, objects, abstract, handheld, bins or surround."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The output folder; existing renders are kept.")],

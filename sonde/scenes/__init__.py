@@ -1,10 +1,10 @@
 """Scenes: pictures with exact depth, built from nothing but a seed.
 
 Four families stand for the captures people bring: `bench` (parts before a 3D camera), `room`, `road` and `highway`.
-Five show the world at large from any viewpoint: `indoor`, `street`, `outdoor`, `objects` and `abstract`; `handheld`
-and `bins` show rooms, streets and totes as most cameras see them. Meshes by trimesh, rays by Embree. Image i of a
-family is a function of (seed, family, i) alone: the number of processes that render, and what was rendered before,
-change nothing.
+Five show the world at large from any viewpoint: `indoor`, `street`, `outdoor`, `objects` and `abstract`. `handheld`
+and `bins` show rooms, streets and totes as most cameras see them; `surround` shows rooms and streets as panoramas and
+vehicles do. Meshes by trimesh, rays by Embree. Image i of a family is a function of (seed, family, i) alone: the
+number of processes that render, and what was rendered before, change nothing.
 
 A family of your own is a function from a generator to a Scene: `FAMILIES["shelf"] = shelf`.
 """
@@ -24,7 +24,21 @@ import numpy as np
 
 from sonde import __version__
 from sonde.recipes.bounds import LONGEST_SIDE, MOST_RENDER_PIXELS, MOST_RENDERS, MOST_WORKERS
-from sonde.scenes import abstract, bench, bins, handheld, highway, indoor, layouts, objects, outdoor, road, room, town
+from sonde.scenes import (
+    abstract,
+    bench,
+    bins,
+    handheld,
+    highway,
+    indoor,
+    layouts,
+    objects,
+    outdoor,
+    road,
+    room,
+    surround,
+    town,
+)
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
 from sonde.scenes.sensor import photograph, scanned
 from sonde.scenes.shading import radiance, surfaces
@@ -232,6 +246,7 @@ FAMILIES: dict[str, Builder] = {
     "bench": bench.scene, "room": room.scene, "road": road.scene, "highway": highway.scene,
     "indoor": indoor.scene, "street": town.scene, "outdoor": outdoor.scene, "objects": objects.scene,
     "abstract": abstract.scene, "handheld": handheld.scene, "bins": bins.scene,
+    "surround": surround.scene,
 }  # fmt: skip
 """Name -> what builds a scene from a generator."""
 RIGS: dict[str, Callable[[np.random.Generator], Builder]] = {

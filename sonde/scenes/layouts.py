@@ -158,6 +158,6 @@ LAYOUTS: dict[str, Callable[[int], Pair]] = {
 FAMILY_LAYOUT = {
     "bench": "zivid", "room": "nyu", "road": "driving_stereo", "highway": "driving_stereo", "indoor": "folder",
     "street": "folder", "outdoor": "folder", "objects": "folder", "abstract": "folder", "handheld": "folder",
-    "bins": "folder",
+    "bins": "folder", "surround": "folder",
 }  # fmt: skip
 """A family's layout where none is asked for; others are written as zivid."""
