@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from sonde.architectures import depth_anything_v2, glpdepth
 from sonde.architectures.depth_anything_v2 import RELEASED, SIZES, VERSIONS, Size, depth_anything, load_encoder
+from sonde.architectures.ensemble import EnsembleConfig, ensemble
 from sonde.architectures.foreign import (
     LOADING_FAULTS,
     SAFETENSORS,
@@ -48,12 +49,14 @@ __all__ = [
     "SIZES",
     "TORCH_SUFFIXES",
     "VERSIONS",
+    "EnsembleConfig",
     "LiteConfig",
     "MiT",
     "Size",
     "complete_network",
     "depth_anything",
     "describe_glpdepth_changes",
+    "ensemble",
     "find_glpdepth_difference",
     "find_misfit",
     "fit_state",

@@ -9,6 +9,7 @@ import numpy as np
 
 from sonde import files
 from sonde.models import KEY
+from sonde.models.eight_bits import SCALE, unpack
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -25,11 +26,15 @@ class StoredTensor(NamedTuple):
 
     name: str
     kind: str
-    """F16, BF16 or F32."""
+    """A key of KINDS."""
     shape: tuple[int, ...]
     offset: int
     """From the file's first byte."""
     length: int
+
+
+KINDS = {"F16": "FLOAT16", "BF16": "BFLOAT16", "F32": "FLOAT", "I8": "INT8"}
+"""A safetensors file's kind of number → ONNX's. Each channel of I8 has a scale in another tensor."""
 
 
 def save_graph(graph: "onnx_ir.Model", path: Path, note: str) -> None:
@@ -51,8 +56,8 @@ def save_graph(graph: "onnx_ir.Model", path: Path, note: str) -> None:
 def bind_weights(graph: "onnx_ir.Model", weights: Path) -> None:
     """Replace the numbers of a graph by those of a safetensors file, which is read when the graph is; in place.
 
-    Of float16 tensors, and of those that the graph holds transposed, the graph makes its own when it is loaded. Numbers
-    that the file does not hold, such as those of a convolution that a normalisation was merged into, stay.
+    Of tensors of 8 or 16 bits, and of those that the graph holds transposed, the graph makes its own when it is loaded.
+    Numbers that the file does not hold, such as those of a convolution that a normalisation was merged into, stay.
 
     Args:
         graph: to be saved as a file beside `weights`.
@@ -63,9 +68,22 @@ def bind_weights(graph: "onnx_ir.Model", weights: Path) -> None:
     """
     import onnx_ir
 
-    known = _index_tensors(weights)
+    known, stored = _index_tensors(weights), {tensor.name: tensor for tensor in _read_header(weights)}
     made: list[Any] = []
     bound: dict[str, Any] = {}
+
+    def read(name: str) -> Any:
+        """The value of a tensor of the file, as float32."""
+        if name not in bound:
+            tensor = stored[name]
+            value = _make_external(graph, tensor, weights)
+            if tensor.kind == "I8":
+                made.append(onnx_ir.node("DequantizeLinear", [value, read(f"{name}{SCALE}")], {"axis": 0}))
+            elif tensor.kind != "F32":
+                made.append(onnx_ir.node("Cast", [value], {"to": onnx_ir.DataType.FLOAT}))
+            bound[name] = value if tensor.kind == "F32" else made[-1].outputs[0]
+        return bound[name]
+
     for name, value in list(graph.graph.initializers.items()):
         numbers = None if value.const_value is None else value.const_value.numpy()
         if numbers is None or numbers.dtype != np.float32 or numbers.size <= FEW:
@@ -73,13 +91,8 @@ def bind_weights(graph: "onnx_ir.Model", weights: Path) -> None:
         found = known.get((numbers.shape, numbers.tobytes()))
         if found is None:
             continue
-        tensor, turned = found
-        if tensor.name not in bound:
-            bound[tensor.name] = _make_external(graph, tensor, weights)
-        source = bound[tensor.name]
-        if tensor.kind != "F32":
-            made.append(onnx_ir.node("Cast", [source], {"to": onnx_ir.DataType.FLOAT}))
-            source = made[-1].outputs[0]
+        own, turned = found
+        source = read(own)
         if turned:
             made.append(onnx_ir.node("Transpose", [source], {"perm": [1, 0]}))
             source = made[-1].outputs[0]
@@ -93,12 +106,11 @@ def _make_external(graph: "onnx_ir.Model", tensor: StoredTensor, weights: Path) 
     """An initializer whose bytes are those of the file."""
     import onnx_ir
 
-    kind = {"F16": onnx_ir.DataType.FLOAT16, "BF16": onnx_ir.DataType.BFLOAT16, "F32": onnx_ir.DataType.FLOAT}
     external = onnx_ir.ExternalTensor(
         weights.name,
         tensor.offset,
         tensor.length,
-        kind[tensor.kind],
+        onnx_ir.DataType[KINDS[tensor.kind]],
         shape=onnx_ir.Shape(tensor.shape),
         name=f"stored.{tensor.name}",
         base_dir=weights.parent,
@@ -109,16 +121,16 @@ def _make_external(graph: "onnx_ir.Model", tensor: StoredTensor, weights: Path) 
     return value
 
 
-def _index_tensors(weights: Path) -> dict[tuple[tuple[int, ...], bytes], tuple[StoredTensor, bool]]:
-    """The tensors of a file by the shape and the bytes of their float32 numbers, and the matrices also transposed."""
+def _index_tensors(weights: Path) -> dict[tuple[tuple[int, ...], bytes], tuple[str, bool]]:
+    """The tensors' names by the shape and the bytes of their float32 numbers, and those of matrices also transposed."""
     from safetensors.torch import load_file
 
-    numbers, known = load_file(weights), {}
-    for tensor in _read_header(weights):
-        own = numbers[tensor.name].float().numpy()
-        known.setdefault((own.shape, own.tobytes()), (tensor, False))
+    known: dict[tuple[tuple[int, ...], bytes], tuple[str, bool]] = {}
+    for name, tensor in unpack(load_file(weights)).items():
+        own = tensor.float().numpy()
+        known.setdefault((own.shape, own.tobytes()), (name, False))
         if own.ndim == 2:
-            known.setdefault((own.T.shape, own.T.tobytes()), (tensor, True))
+            known.setdefault((own.T.shape, own.T.tobytes()), (name, True))
     return known
 
 
@@ -130,6 +142,6 @@ def _read_header(weights: Path) -> list[StoredTensor]:
         return [
             StoredTensor(name, each["dtype"], tuple(each["shape"]), 8 + length + start, end - start)
             for name, each in header.items()
-            if name != "__metadata__" and each["dtype"] in ("F16", "BF16", "F32")
+            if name != "__metadata__" and each["dtype"] in KINDS
             for start, end in [each["data_offsets"]]
         ]

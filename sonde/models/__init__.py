@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from sonde.models.bridge import as_network, check_image_size
     from sonde.models.building import build
     from sonde.models.decoding import decode_as
+    from sonde.models.eight_bits import compress_weights
     from sonde.models.hashing import fingerprint, hash_weights
+    from sonde.models.joining import join
     from sonde.models.network import (
         FAMILIES,
         DepthModel,
@@ -90,6 +92,7 @@ __all__ = [
     "check_finite",
     "check_image_size",
     "choose_device",
+    "compress_weights",
     "decode_as",
     "deepen",
     "describe_export",
@@ -100,6 +103,7 @@ __all__ = [
     "hash_weights",
     "holds_only_calibration",
     "is_weight_file",
+    "join",
     "load",
     "load_network",
     "load_strictly",
@@ -125,12 +129,14 @@ NEEDS_TORCH: dict[str, str] = {
     "build": "building",
     "check_finite": "network",
     "check_image_size": "bridge",
+    "compress_weights": "eight_bits",
     "decode_as": "decoding",
     "deepen": "start",
     "describe_use": "plain",
     "find_max_depth": "network",
     "fingerprint": "hashing",
     "hash_weights": "hashing",
+    "join": "joining",
     "load_strictly": "weights",
     "make_image_processor": "saving",
     "make_pixel_depth": "pixels",

@@ -51,7 +51,8 @@ class Family(NamedTuple):
     head: tuple[str, ...]
     """The modules of the depth head, for training it beside adapters."""
     last: str
-    """The last convolution; the closed-form start folds an affine map into it."""
+    """The last convolution, into which the closed-form start folds an affine map; empty for an ensemble, whose networks
+    are drawn and trained one at a time."""
     encoder: str
     """The module that turns pixels into features."""
     sigmoid: bool = False
@@ -365,6 +366,7 @@ FAMILIES: dict[str, Family] = {
         ModelSpec("metric", None, 32, *PLAIN), ("decoder", "head.head"), "head.head.2", "glpn", sigmoid=True
     ),
     "efficientnet_lite": Family(ModelSpec("disparity", None, 32), ("head",), "head.conv3", "encoder"),
+    "depth_ensemble": Family(ModelSpec("disparity", None, 32), (), "", "members"),
     "pixel_head": Family(ModelSpec("metric", None, 32), ("pixels",), "pixels.last", "base"),
     "zoedepth": Family(ModelSpec("metric", 384, 32, *HALF), ("metric_head",), "relative_head.conv3", "backbone"),
     "depth_pro": Family(

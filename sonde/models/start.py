@@ -16,7 +16,13 @@ def reinit_head(network: nn.Module) -> None:
     transformers draws every layer with a standard deviation of 0.02. With those weights Depth Anything's last ReLU is
     dead (the map is 0 everywhere and the loss stays constant), and in narrow encoders the residual branches return
     almost 0.
+
+    Raises:
+        ValueError: an ensemble.
     """
+    family = FAMILIES[str(network.config.model_type)]  # pyright: ignore[reportAttributeAccessIssue]
+    if not family.last:
+        raise ValueError("An ensemble has no random weights: draw its networks one at a time, and join them.")
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -24,7 +30,6 @@ def reinit_head(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-    family = FAMILIES[str(network.config.model_type)]  # pyright: ignore[reportAttributeAccessIssue]
     last = network.get_submodule(family.last)
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.normal_(last.weight, std=0.02)

@@ -11,10 +11,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 
 from sonde import architectures, files
 from sonde.files.safely import refuse_special
+from sonde.models.eight_bits import has_eight_bits, unpack
 
 COPY_AGAIN = "copy the whole folder again, or download it again"
 LARGEST_NUMBER = 1 << 20
@@ -105,7 +107,15 @@ def read_weights(folder: Path, config: PreTrainedConfig, weights: Sequence[Path]
         claimed = _count_numbers(config)
         if claimed > max(held, ALWAYS):
             raise ValueError(f"it has {held:,} bytes, and config.json claims {claimed:,} numbers")
+        if len(weights) == 1 and has_eight_bits(weights[0]):
+            return _read_eight_bits(weights[0], config)
         return load_strictly(str(folder), config)
+
+
+def _read_eight_bits(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
+    network = AutoModelForDepthEstimation.from_config(config, trust_remote_code=False)
+    network.load_state_dict(architectures.fit_state(unpack(load_file(path)), network.state_dict()))
+    return network.eval()
 
 
 def load_strictly(place: str, config: PreTrainedConfig, local_files_only: bool = True) -> PreTrainedModel:

@@ -50,6 +50,11 @@ def _load_network(wanted: ModelRecipe) -> DepthModel:
             f"model.name={wanted.name} is an adapter, which training cannot start from: merge it with `sonde export "
             "--to hf`, and set model.name to that folder."
         )
+    if not model.family.last:
+        raise ValueError(
+            f"model.name={wanted.name} is an ensemble, whose networks are trained one at a time: set model.name to one of "
+            "them, or to sonde-tiny."
+        )
     if model.calibration is not None:
         base = model.calibration.base or "what `sonde calibrate --undo` restores"
         raise ValueError(
