@@ -33,6 +33,8 @@ SYNTHETIC = {"room": 240, "bench": 120, "road": 120}
 UNLABELED, JUDGES = 480, 100
 """Road images: for the teacher to label; and with measured depth, half to choose checkpoints and half to score."""
 SEEDS = {"synthetic": 21, "unlabeled": 22, "judges": 23}
+LABELLER, VIEWS = "sonde-lite", (0.8, 1.0, 1.25)
+"""The teacher, and the sizes at which it sees each image that it labels."""
 TEACHER, ON_SYNTHETIC, ON_LABELS = "teacher", "student on synthetic", "student on pseudo-labels"
 PICTURES = 6
 """Rows of comparison.png: image, truth, teacher, both students."""
@@ -97,7 +99,7 @@ def distil(output: Path, show: Show, overrides: list[str] | None = None) -> Dist
     def show_labels(done: int, total: int) -> None:
         show("labelling", done, total, {})
 
-    labelling.label("sonde-tiny", unlabeled / "rgb", labels, size="network", progress=show_labels)
+    labelling.label(LABELLER, unlabeled / "rgb", labels, size="network", views=VIEWS, progress=show_labels)
     first, *also = ({"format": "folder", "root": str(root)} for root in synthetic)
     data: dict[str, dict[str, object]] = {
         ON_SYNTHETIC: {**first, "also": also},
@@ -148,7 +150,7 @@ def _compare_models(output: Path, runs: dict[str, Path]) -> Distillation:
     captures, ids = open_captures(run.recipe), run.parts["test"]
     scoreboard: dict[str, evaluation.Evaluation] = {}
     galleries: dict[str, Panels] = {}
-    for name, model in {TEACHER: "sonde-tiny", **runs}.items():
+    for name, model in {TEACHER: LABELLER, **runs}.items():
         galleries[name] = Panels(PICTURES)
         scoreboard[name] = evaluation.evaluate(
             models.load(model), "affine-disparity", captures, ids=ids, watch=galleries[name].add

@@ -77,11 +77,14 @@ def bind_weights(graph: "onnx_ir.Model", weights: Path) -> None:
         if name not in bound:
             tensor = stored[name]
             value = _make_external(graph, tensor, weights)
-            if tensor.kind == "I8":
-                made.append(onnx_ir.node("DequantizeLinear", [value, read(f"{name}{SCALE}")], {"axis": 0}))
-            elif tensor.kind != "F32":
+            if tensor.kind != "F32":
                 made.append(onnx_ir.node("Cast", [value], {"to": onnx_ir.DataType.FLOAT}))
-            bound[name] = value if tensor.kind == "F32" else made[-1].outputs[0]
+                value = made[-1].outputs[0]
+            if tensor.kind == "I8":
+                # Not DequantizeLinear: ONNX Runtime would compute that for each image, and not when it loads the graph.
+                made.append(onnx_ir.node("Mul", [value, read(f"{name}{SCALE}")]))
+                value = made[-1].outputs[0]
+            bound[name] = value
         return bound[name]
 
     for name, value in list(graph.graph.initializers.items()):

@@ -30,9 +30,9 @@ def compress_weights(weights: Path) -> None:
 
 
 def _pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    largest = tensor.abs().flatten(1).amax(1)
+    largest = tensor.abs().amax(tuple(range(1, tensor.ndim)), keepdim=True)
     scale = (largest / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return {name: (tensor / _over(scale, tensor)).round().to(torch.int8), f"{name}{SCALE}": scale}
+    return {name: (tensor / scale).round().to(torch.int8), f"{name}{SCALE}": scale}
 
 
 def has_eight_bits(weights: Path) -> bool:
@@ -53,11 +53,7 @@ def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if tensor.dtype == torch.int8:
             scale = state.get(f"{name}{SCALE}")
-            if scale is None or tensor.ndim < 2 or scale.shape != tensor.shape[:1]:
+            if scale is None or scale.shape != (*tensor.shape[:1], *[1] * (tensor.ndim - 1)):
                 raise ValueError(f"its {name} has 8 bits and no scale for each channel")
-            found[name] = tensor.float() * _over(scale, tensor)
+            found[name] = tensor.float() * scale
     return found
-
-
-def _over(scale: Tensor, tensor: Tensor) -> Tensor:
-    return scale.view(-1, *[1] * (tensor.ndim - 1))

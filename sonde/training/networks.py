@@ -52,8 +52,8 @@ def _load_network(wanted: ModelRecipe) -> DepthModel:
         )
     if not model.family.last:
         raise ValueError(
-            f"model.name={wanted.name} is an ensemble, whose networks are trained one at a time: set model.name to one of "
-            "them, or to sonde-tiny."
+            f"model.name={wanted.name} is an ensemble, whose networks are trained one at a time: set model.name to one "
+            "of them, or to sonde-tiny."
         )
     if model.calibration is not None:
         base = model.calibration.base or "what `sonde calibrate --undo` restores"
