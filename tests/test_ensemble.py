@@ -148,6 +148,24 @@ def test_rounding_is_within_half_a_step_of_each_channel(folder, small):
         assert bool(((read[name] - exact[name]).abs() <= 0.51 * stored[f"{name}{SCALE}"]).all()), name
 
 
+def test_packing_twice_changes_nothing(small, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes((small / weights.name).read_bytes())
+    before = load_file(weights)
+    models.compress_weights(weights)
+    torch.testing.assert_close(load_file(weights), before, rtol=1e-6, atol=0)
+    assert [path.name for path in tmp_path.iterdir()] == [weights.name]
+
+
+def test_numbers_too_large_for_half_precision_and_scales_of_a_networks_own_stay(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    own = {"norm.weight": torch.tensor([1e6]), "layer.scale": torch.tensor([0.5]), "layer.weight": torch.rand(40, 40)}
+    save_file(own, weights)
+    models.compress_weights(weights)
+    read = unpack(load_file(weights))
+    assert read.keys() == own.keys() and read["norm.weight"] == 1e6 and read["layer.scale"] == 0.5
+
+
 def test_eight_bits_without_their_scales_are_refused(small, tmp_path):
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((small / name).read_bytes())

@@ -1,4 +1,4 @@
-"""Weights of 8 bits in a safetensors file: a half of 16 bits, read as float32.
+"""Weights of 8 bits in a safetensors file: half the size of 16 bits. They are read as float32.
 
 A matrix or a convolution has a scale for each output channel, `NAME.scale`: its largest number is 127 of it. The other
 tensors stay as they are.
@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sonde import files
+
 SCALE = ".scale"
 """Follows the name of a tensor of 8 bits in the name of its scales."""
 FEW = 1024
@@ -19,14 +21,29 @@ FEW = 1024
 
 
 def compress_weights(weights: Path) -> None:
-    """Replace the large tensors of a file by tensors of 8 bits, in place, and the others by half precision."""
+    """Replace the large tensors of a file by tensors of 8 bits, and the others by half precision where it holds them.
+
+    Args:
+        weights: a safetensors file; the new one takes its place when it is whole.
+
+    Raises:
+        ValueError: a damaged file.
+    """
     packed: dict[str, Tensor] = {}
-    for name, tensor in load_file(weights).items():
+    with files.reading(weights, "copy it again"):
+        state = unpack(load_file(weights))
+    for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.ndim > 1 and tensor.numel() > FEW:
             packed |= _pack(name, tensor.float())
         else:
-            packed[name] = tensor.half() if tensor.is_floating_point() else tensor
-    save_file(packed, weights, {"format": "pt"})
+            packed[name] = _halve(tensor)
+    with files.atomic_write(weights) as part:
+        save_file(packed, part, {"format": "pt"})
+
+
+def _halve(tensor: Tensor) -> Tensor:
+    fits = tensor.is_floating_point() and bool(tensor.half().isfinite().all())
+    return tensor.half() if fits else tensor
 
 
 def _pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -49,11 +66,10 @@ def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a tensor of 8 bits without a scale for each of its channels.
     """
-    found = {name: tensor for name, tensor in state.items() if not name.endswith(SCALE)}
-    for name, tensor in found.items():
-        if tensor.dtype == torch.int8:
-            scale = state.get(f"{name}{SCALE}")
-            if scale is None or scale.shape != (*tensor.shape[:1], *[1] * (tensor.ndim - 1)):
-                raise ValueError(f"its {name} has 8 bits and no scale for each channel")
-            found[name] = tensor.float() * scale
+    found = dict(state)
+    for name in [name for name, tensor in state.items() if tensor.dtype == torch.int8]:
+        tensor, scale = state[name], found.pop(f"{name}{SCALE}", None)
+        if scale is None or scale.shape != (*tensor.shape[:1], *[1] * (tensor.ndim - 1)):
+            raise ValueError(f"its {name} has 8 bits and no scale for each channel")
+        found[name] = tensor.float() * scale
     return found
