@@ -125,9 +125,10 @@ class OpenVinoSession(Session):
 
     def find_note(self) -> str | None:
         """The text of the model's metadata under KEY."""
-        if not self.model.has_rt_info([KEY]):
-            return None
-        return str(self.model.get_rt_info([KEY]).value)
+        for place in ([KEY], ["framework", KEY]):  # the second is that of an ONNX file
+            if self.model.has_rt_info(place):
+                return str(self.model.get_rt_info(place).value)
+        return None
 
     def run(self, pixels: Input) -> Maps:
         """The raw answer (b, H, W); see `Session.run`."""
