@@ -48,6 +48,8 @@ def save_graph(graph: "onnx_ir.Model", path: Path, note: str) -> None:
     import onnx_ir
 
     graph.metadata_props[KEY] = note
+    for value in graph.graph.initializers.values():
+        value.type = value.shape = None  # each tensor states its own
     held = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
     data = f"{path.name}.data" if held >= LARGE else None
     onnx_ir.save(graph, path, external_data=data)

@@ -42,8 +42,8 @@ def compress_weights(weights: Path) -> None:
 
 
 def _halve(tensor: Tensor) -> Tensor:
-    fits = tensor.is_floating_point() and bool(tensor.half().isfinite().all())
-    return tensor.half() if fits else tensor
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if half.isfinite().all() else tensor
 
 
 def _pack(name: str, tensor: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Several relative models as one network, whose answer is the mean of theirs."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 
 from transformers import AutoModelForDepthEstimation
@@ -32,5 +31,5 @@ def join(models: Sequence[DepthModel], name: str = "ensemble") -> DepthModel:
     config = architectures.ensemble([model.network.config for model in models])
     network = AutoModelForDepthEstimation.from_config(config, trust_remote_code=False)
     for member, model in zip(network.members, models, strict=True):
-        member.load_state_dict(deepcopy(model.network.state_dict()))
+        member.load_state_dict(model.network.state_dict())
     return DepthModel(network, replace(first, multiple=step), name).eval()
