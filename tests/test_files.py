@@ -1,7 +1,10 @@
 """Files: what is written comes back, whatever a camera writes is read, and a bad file is one clear sentence."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -381,6 +384,37 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with files.atomic_write(tmp_path / "new" / "deep.txt") as sibling:
         sibling.write_text("whole")
     assert (tmp_path / "new" / "deep.txt").read_text() == "whole"
+
+
+def test_a_write_does_not_make_the_removed_folder_of_a_job_again(tmp_path: Path) -> None:
+    out = files.OutputFolder(tmp_path / "out")
+    for path in (out.path / "a.txt", out.path / "day" / "a.txt"):
+        with files.atomic_write(path) as sibling:
+            sibling.touch()
+        out.path.rename(tmp_path / uuid4().hex)
+        with pytest.raises(FileNotFoundError) as stop, files.atomic_write(path) as sibling:
+            sibling.touch()
+        assert str(out.path) in stop.value.filename and not out.path.exists()
+        out = files.OutputFolder(out.path)
+    del out
+    (tmp_path / "out").rmdir()
+    with files.atomic_write(tmp_path / "out" / "a.txt") as sibling:
+        sibling.touch()
+    assert (tmp_path / "out" / "a.txt").exists()
+
+
+def test_a_folder_that_is_moved_away_while_it_is_made_is_an_error_of_the_write(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "mkdir", raise_there)
+    with pytest.raises(FileNotFoundError) as stop, files.atomic_write(tmp_path / "out" / "a.txt") as sibling:
+        sibling.touch()
+    assert stop.value.filename == str(tmp_path / "out" / "a.txt")
+    (tmp_path / "out").touch()
+    with pytest.raises(FileExistsError), files.atomic_write(tmp_path / "out" / "a.txt"):
+        raise AssertionError
+
+
+def raise_there(folder: Path, **_: object) -> None:
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
 
 def test_intrinsics_come_back_exactly_and_from_four_numbers(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from sonde.files.png import write_drawing
 from sonde.files.safely import hear_warning, reading
 from sonde.files.sources import FOREIGN, VIDEOS, Listing, explain_foreign, explain_video, list_files, refuse_source
 from sonde.files.stated import read_array_note, read_stated_unit, write_npy
-from sonde.files.writing import OutputFolder, atomic_write, check_output, explain_os_error, writing
+from sonde.files.writing import OutputFolder, atomic_write, check_output, explain_os_error, make_folder, writing
 
 __all__ = [
     "FOREIGN",
@@ -73,6 +73,7 @@ __all__ = [
     "is_camera",
     "list_files",
     "lock_folder",
+    "make_folder",
     "parse_json",
     "parse_yaml",
     "read_array_note",

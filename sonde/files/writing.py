@@ -68,7 +68,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     tmp_path = path.with_name(f".{uuid4().hex}{path.suffix}")  # writers choose their format by the suffix
     try:
         with writing(path, tmp_path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             yield tmp_path
             tmp_path.replace(path)
     finally:
@@ -93,6 +93,26 @@ def writing(path: Path, tmp_path: Path | None = None) -> Iterator[None]:
         raise name_file(error, path, tmp_path) from error
 
 
+_HELD: list[Path] = []
+"""The folders of jobs that run, see `OutputFolder`."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, except an `OutputFolder` that was removed meanwhile.
+
+    Raises:
+        OSError: the folder cannot be made, such as where a file stands.
+    """
+    if folder in _HELD or folder == folder.parent or folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_file():
+            raise  # otherwise another thread made it, or moved it away since: then the write fails
+
+
 class OutputFolder:
     """A folder that a job writes to, made once: when it is removed meanwhile, the job ends instead of making it again.
 
@@ -107,7 +127,9 @@ class OutputFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._own = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        _HELD.append(self.path)
         finalize(self, os.close, self._own)
+        finalize(self, _HELD.remove, self.path)
 
     def check(self) -> None:
         """Raise FileNotFoundError if the folder was removed or replaced since it was made."""

@@ -336,7 +336,7 @@ def count_lines(path: Path) -> int:
 @contextmanager
 def write_whole(path: Path, mark: str = "") -> Iterator[Path]:
     """`files.atomic_write` with a temporary sibling of a fixed name: `.NAME.partial`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     tmp_path = path.with_name(f".{path.name}{mark}.partial")
     try:
         yield tmp_path
