@@ -23,6 +23,7 @@ from sonde.scenes import (
     highway,
     layouts,
     photographed,
+    prints,
     solids,
     terrain,
     tyre,
@@ -494,6 +495,82 @@ def test_a_family_of_ones_own_is_an_assignment(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.nanmin(render.depth), 1.5, rtol=1e-5)
     root = scenes.synth("cube", tmp_path / "cube", 1, workers=1, height=HEIGHT, width=WIDTH)
     assert (root / LAYOUTS["zivid"](0).depth).is_file() and "cube" not in RIGS
+
+
+@pytest.fixture
+def stripes(tmp_path):
+    """A folder of two photographs that no finish looks like: pure red and pure green."""
+    for name, colour in (("a.png", (0, 0, 255)), ("b.jpg", (0, 255, 0))):
+        cv2.imwrite(str(make(tmp_path / "photographs") / name), np.full((40, 60, 3), colour, np.uint8))
+    return tmp_path / "photographs"
+
+
+def make(folder):
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["room", "street", "bins"])
+def test_photographs_change_the_colours_and_never_the_depth(family, stripes):
+    for index in range(3):
+        plain = render(family, 3, index)
+        worn, again = (render(family, 3, index, photographs=stripes) for _ in range(2))
+        np.testing.assert_array_equal(worn.depth, plain.depth)
+        np.testing.assert_array_equal(worn.image, again.image)
+        assert (worn.image != plain.image).any(-1).mean() > 0.02
+
+
+def render(family, seed, index, **settings):
+    return scenes.render(family, seed, index, height=HEIGHT, width=WIDTH, **settings)
+
+
+def test_a_photograph_repeats_on_a_wall_without_a_seam(tmp_path):
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, :32] = 255
+    cv2.imwrite(str(tmp_path / "halves.png"), halves)
+    table = Tracer(Scene(Group().add("box", WHITE, at=(0, 5, 0), size=(4, 1, 4)), Camera((0, 0, 0)))).table
+    drawn = [prints.draw_prints(table.copy(), tmp_path, 1.0, np.random.default_rng(seed)) for seed in range(8)]
+    assert {bool(one.sky) for one in drawn} == {bool(one.row[0] >= 0) for one in drawn} == {True, False}
+    zero = np.zeros(2, np.float32)
+    for one in drawn:
+        light = np.full((3, 2), 0.25, np.float32)
+        beside = np.array([0.01, 0.99], np.float32)  # on both sides of where two tiles meet
+        one._replace(row=np.zeros(1, int)).cover(light, np.zeros(2, int), beside, zero, zero)
+        np.testing.assert_allclose(light[:, 0], light[:, 1])
+        assert light[0, 0] != 0.25
+
+
+def test_the_sky_wears_the_upper_half_of_a_photograph(tmp_path):
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32] = (255, 0, 0)  # blue above, black below
+    cv2.imwrite(str(tmp_path / "sky.png"), picture)
+    table = np.zeros((23, 1), np.float32)
+    hung = prints.draw_prints(table, tmp_path, 0.5, np.random.default_rng(0))._replace(sky=1.0)
+    light = np.full((3, 20), 0.1, np.float32)
+    hung.cover_sky(light, np.random.default_rng(0).uniform((-1, -1, 0.1), 1, (20, 3)).T.astype(np.float32))
+    np.testing.assert_allclose(light, np.repeat([[0.0], [0.0], [1.0]], 20, 1), atol=1e-3)
+    hung._replace(sky=0.0).cover_sky(light, np.ones((3, 20), np.float32))
+    assert light[2].min() > 0.99
+
+
+def test_a_set_with_photographs_is_never_mixed_with_one_without(tmp_path, stripes):
+    scenes.synth("bins", tmp_path / "set", 1, height=24, width=32, workers=1, photographs=stripes)
+    card = json.loads((tmp_path / "set" / "render.json").read_text())
+    assert card["photographs"].startswith("2 images, names ")
+    with pytest.raises(ValueError, match=r"holds renders of photographs '2 images, .*, not None"):
+        scenes.synth("bins", tmp_path / "set", 2, height=24, width=32, workers=1)
+    (tmp_path / "none").mkdir()
+    for folder, message in (
+        ("none", "none holds nothing: expected a folder of photographs"),
+        ("absent", "absent does not exist: expected a folder of photographs"),
+        ("photographs/a.png", "a.png is a file: expected a folder of photographs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scenes.synth("bins", tmp_path / "out", 1, photographs=tmp_path / folder)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "none" / "junk.png").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"junk\.png"):
+        scenes.render("bins", 0, 0, height=24, width=32, photographs=tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,9 @@ def synth(
     rigs: Annotated[
         int, typer.Option(min=0, help="Number of cameras of a bench, road or highway; 0: a new camera for every image.")
     ] = 1,
+    photographs: Annotated[
+        Path | None, typer.Option(help="A folder of photographs that posters, surfaces and skies wear: for training.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Render scenes with exact depth, in the layout of the real set that they imitate."""
@@ -271,6 +274,7 @@ def synth(
             width=width,
             layout=layout,
             rigs=rigs,
+            photographs=photographs,
             progress=lambda done: show(done, count, {}),
         )
     seconds = round(time.perf_counter() - start, 2)

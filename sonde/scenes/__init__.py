@@ -40,6 +40,7 @@ from sonde.scenes import (
     town,
 )
 from sonde.scenes.layouts import FAMILY_LAYOUT, LAYOUTS, Pair
+from sonde.scenes.prints import describe_photographs, draw_prints
 from sonde.scenes.sensor import photograph, scanned
 from sonde.scenes.shading import radiance, surfaces
 from sonde.scenes.shapes import Group
@@ -70,7 +71,16 @@ class Render(NamedTuple):
     """Pixels; the centre of the top-left pixel is (0, 0)."""
 
 
-def render(family: str, seed: int, index: int, *, height: int = 168, width: int = 224, rigs: int = 1) -> Render:
+def render(
+    family: str,
+    seed: int,
+    index: int,
+    *,
+    height: int = 168,
+    width: int = 224,
+    rigs: int = 1,
+    photographs: Path | str | None = None,
+) -> Render:
     """Picture `index` of a family.
 
     Args:
@@ -81,16 +91,21 @@ def render(family: str, seed: int, index: int, *, height: int = 168, width: int 
         width: of both, pixels.
         rigs: for a family in RIGS, how many camera set-ups the seed stands for; picture i is taken by rig
             i % rigs, and 0 builds a new one for every picture.
+        photographs: a folder of images that posters, other surfaces and skies wear. They too then fix the bytes.
 
     Raises:
-        ValueError: an unknown family.
+        ValueError: an unknown family, a folder without images, or an image that cannot be read.
     """
-    return _job(family, seed, index, rigs).render(height, width)
+    return _job(family, seed, index, rigs, photographs).render(height, width)
 
 
-def photographed(scene: Scene, rng: np.random.Generator, height: int, width: int) -> Render:
-    """The picture of a scene; `rng` moves only the noise and the jitter of shadows."""
+def photographed(
+    scene: Scene, rng: np.random.Generator, height: int, width: int, photographs: Path | None = None
+) -> Render:
+    """The picture of a scene; `rng` moves the noise and the jitter of shadows, and chooses among `photographs`."""
     tracer = Tracer(scene)
+    if photographs is not None:
+        tracer.prints = draw_prints(tracer.table, photographs, float(np.mean(scene.sky.horizon)), rng)
     if scene.others:
         settle(tracer, height, width)
         scene = tracer.scene
@@ -117,6 +132,7 @@ def synth(
     layout: str | None = None,
     workers: int | None = None,
     rigs: int = 1,
+    photographs: Path | str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Writes `count` renders as a dataset and answers its folder; pairs already there are kept.
@@ -131,22 +147,23 @@ def synth(
         layout: a name in LAYOUTS; by default the family's own.
         workers: processes; by default one per core. The bytes do not depend on it.
         rigs: as in `render`.
+        photographs: as in `render`.
         progress: called with the number of pictures done.
 
     Raises:
         ValueError: an unknown family or layout, more renders, pixels or processes than a machine can take, a folder
-            that holds renders of another kind, or processes that died.
+            that holds renders of another kind, `photographs` without images, or processes that died.
     """
     _check_amounts(count, height, width, workers)
     out, layout = Path(out), layout or FAMILY_LAYOUT.get(family, "zivid")
     if layout not in LAYOUTS:
         raise ValueError(f"Unknown layout {layout!r}; {nearest(layout, list(LAYOUTS))}")
-    first = _job(family, seed, 0, rigs)
+    first = _job(family, seed, 0, rigs, photographs)
     camera = first.scene().camera if family in RIGS and rigs == 1 else None
     card = {
         "format": layout, "family": family, "seed": seed, "count": count, "size": [height, width],
         "rigs": rigs, "intrinsics": camera.intrinsics(height, width).tolist() if camera else None,
-        "sonde": __version__,
+        "photographs": describe_photographs(first.photographs) if first.photographs else None, "sonde": __version__,
     }  # fmt: skip
     place = layouts.arrange(layout, layouts.write_card(out, card)["per_folder"])
     todo = [index for index in range(count) if not _is_written(out, place(index))]
@@ -155,7 +172,7 @@ def synth(
         with _mapping(workers, len(todo)) as mapped:
             # A pool takes all its jobs at once: a million of them would fill the memory.
             for block in (todo[start : start + BLOCK] for start in range(0, len(todo), BLOCK)):
-                jobs = [_Write(_job(family, seed, i, rigs), out, place(i), height, width) for i in block]
+                jobs = [_Write(_job(family, seed, i, rigs, photographs), out, place(i), height, width) for i in block]
                 for _ in mapped(_Write.__call__, jobs):
                     done += 1
                     if progress:
@@ -191,6 +208,7 @@ class _Job(NamedTuple):
     rig: Callable[[np.random.Generator], Builder] | None
     seeds: tuple[list[int], list[int]]
     """Of the picture, and of its rig."""
+    photographs: Path | None
 
     def scene(self, rng: np.random.Generator | None = None) -> Scene:
         rng = rng or np.random.default_rng(self.seeds[0])
@@ -199,7 +217,7 @@ class _Job(NamedTuple):
 
     def render(self, height: int, width: int) -> Render:
         rng = np.random.default_rng(self.seeds[0])
-        return photographed(self.scene(rng), rng, height, width)
+        return photographed(self.scene(rng), rng, height, width, self.photographs)
 
 
 class _Write(NamedTuple):
@@ -213,12 +231,13 @@ class _Write(NamedTuple):
         layouts.write(self.root, self.pair, *self.job.render(self.height, self.width))
 
 
-def _job(family: str, seed: int, index: int, rigs: int) -> _Job:
+def _job(family: str, seed: int, index: int, rigs: int, photographs: Path | str | None = None) -> _Job:
     if family not in FAMILIES:
         raise ValueError(f"Unknown family {family!r}; {nearest(family, list(FAMILIES))}")
     name = crc32(family.encode())
     rig_seed = [seed, name, 2**32 + (index % rigs if rigs else index)]
-    return _Job(FAMILIES[family], RIGS.get(family) if rigs else None, ([seed, name, index], rig_seed))
+    folder = None if photographs is None else Path(photographs)
+    return _Job(FAMILIES[family], RIGS.get(family) if rigs else None, ([seed, name, index], rig_seed), folder)
 
 
 @contextmanager

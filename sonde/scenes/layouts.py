@@ -26,7 +26,7 @@ FOLDERS = 20
 """Scenes or drives of a set whose folders are not full: whole ones can then be held out, as of a real set."""
 QUALITY = 92
 """Of JPEG pictures."""
-SAME = ("format", "family", "seed", "size", "rigs")
+SAME = ("format", "family", "seed", "size", "rigs", "photographs")
 """What all renders of one folder share."""
 
 

@@ -65,7 +65,7 @@ def table(materials: list[Material]) -> Float32[np.ndarray, "c k"]:
 @cache
 def atlas() -> Float32[np.ndarray, "height width"]:
     """Every pattern (downwards) at every mip level (rightwards), each tile with a wrapped border of one pixel."""
-    return np.concatenate([_mips(_drawn(name)) for name in PATTERNS])
+    return np.concatenate([make_mips(_drawn(name)) for name in PATTERNS])
 
 
 @cache
@@ -80,8 +80,9 @@ def sample(
     u: Float32[np.ndarray, " n"],
     v: Float32[np.ndarray, " n"],
     level: Float32[np.ndarray, " n"],
+    source: Float32[np.ndarray, "height width"] | None = None,
 ) -> Float32[np.ndarray, " n"]:
-    """Pattern values at texture coordinates in tiles, bilinear at the given whole mip level."""
+    """Values of patterns, or of `source`, at texture coordinates in tiles, bilinear at the given whole mip level."""
     side = np.exp2(-level) * np.float32(TILE)
     column = level_start()[level.astype(np.intp)]
     x = (u - np.floor(u)) * side + column - 0.5
@@ -91,7 +92,7 @@ def sample(
     width = 224  # remap wants two-dimensional maps narrower than 32768
     count = -(-len(x) // width) * width
     x, y = (np.resize(a, count).reshape(-1, width) for a in (x, y))
-    return cv2.remap(atlas(), x, y, cv2.INTER_LINEAR).ravel()[: len(u)]
+    return cv2.remap(atlas() if source is None else source, x, y, cv2.INTER_LINEAR).ravel()[: len(u)]
 
 
 def _column(m: Material) -> tuple[float | int, ...]:
@@ -100,7 +101,8 @@ def _column(m: Material) -> tuple[float | int, ...]:
     return *m.dark, *m.light, *m.mark, *patterns, *scales, m.contrast, m.marked, m.gloss, m.sharpness, m.glow, m.relief
 
 
-def _mips(tile: Grey) -> Float32[np.ndarray, "height width"]:
+def make_mips(tile: Grey) -> Float32[np.ndarray, "height width"]:
+    """A tile at every mip level, rightwards, each with a wrapped border of one pixel."""
     columns = []
     for level in range(LEVELS):
         side = TILE >> level

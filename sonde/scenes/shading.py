@@ -53,17 +53,24 @@ def radiance(
     visible = visibility(tracer, hits, height, width)
     v, u = np.divmod(np.arange(height * width, dtype=np.float32), np.float32(width))
     camera = tracer.scene.camera
-    image = sky_radiance(tracer.scene.sky, camera.rays(u, v, height, width), len(hits.ray))
+    image = _behind(tracer, camera.rays(u, v, height, width), len(hits.ray))
     image[:, hits.ray] = lit(tracer, hits, surface, visible.at(hits.ray))
     edge = np.flatnonzero(edges(hits, height, width))
     for du, dv in CORNERS:
         rays = camera.rays(u[edge] + np.float32(du), v[edge] + np.float32(dv), height, width)
         extra = tracer.hits(rays)
-        light = sky_radiance(tracer.scene.sky, rays, len(extra.ray))
+        light = _behind(tracer, rays, len(extra.ray))
         light[:, extra.ray] = lit(tracer, extra, surfaces(extra, tracer, width, rng), visible.at(edge[extra.ray]))
         image[:, edge] += light
     image[:, edge] *= np.float32(1 / (1 + len(CORNERS)))
     return np.ascontiguousarray(image.T).reshape(height, width, 3)
+
+
+def _behind(tracer: Tracer, rays: Vectors, hidden: int) -> Vectors:
+    light = sky_radiance(tracer.scene.sky, rays, hidden)
+    if tracer.prints is not None and hidden < rays.shape[1]:
+        tracer.prints.cover_sky(light, rays)
+    return light
 
 
 def edges(hits: Hits, height: int, width: int) -> Bool[np.ndarray, " p"]:
@@ -100,6 +107,8 @@ def surfaces(hits: Hits, tracer: Tracer, width: int, rng: np.random.Generator) -
     mix = np.clip((value - np.float32(0.5)) * m[17] + np.float32(0.5), 0, 1)
     albedo = [low + (high - low) * mix for low, high in zip(m[0:3], m[3:6], strict=True)]
     albedo = np.stack([base + (mark - base) * amount for base, mark in zip(albedo, m[6:9], strict=True)])
+    if tracer.prints is not None:
+        tracer.prints.cover(albedo, hits.material, x, y, level)
     step = np.exp2(level) * np.float32(1 / materials.TILE)
     slope_x = (materials.sample(m[9], x + step, y, level) - value) * m[22]
     slope_y = (materials.sample(m[9], x, y + step, level) - value) * m[22]

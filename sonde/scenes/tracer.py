@@ -13,6 +13,7 @@ from embreex.rtcore_scene import EmbreeScene
 from jaxtyping import Bool, Float, Float32, Int
 
 from sonde.scenes.materials import Colour, table
+from sonde.scenes.prints import Prints
 from sonde.scenes.shapes import Group, turn
 from sonde.scenes.vectors import Real, Scalars, Vectors, column, dot, rows, three, unit
 
@@ -182,6 +183,7 @@ class Tracer:
         self.corners = flat.corners.reshape(-1, 15)
         self.material = flat.material
         self.table = table(flat.materials)
+        self.prints: Prints | None = None
         self.embree = EmbreeScene(robust=True)
         TriangleMesh(self.embree, (flat.vertices - scene.camera.position).astype(np.float32), flat.faces)
 
