@@ -33,6 +33,16 @@ def test_images_of_unwanted_licences_are_not_labelled_and_are_listed(photos, tmp
         labelling.label(model, photos, out)
 
 
+def test_a_plan_measures_only_the_images_that_would_be_labelled(photos, tmp_path):
+    model = models.load(saved("glpn", tmp_path / "network"))
+    files.write_rgb(photos / "1.png", picture(0, 128, 192))
+    table = {"sources": photos / "SOURCES.csv", "leave_out": "GPL"}
+    measured = labelling.plan(model, photos, total=10, seconds=0.01, confidence=False, **table).measured
+    assert measured.megapixels == pytest.approx(64 * 96 / 1e6) and measured.images > 3
+    with pytest.raises(ValueError, match=r"leave_out=M,G,n leaves none of the 3 images"):
+        labelling.plan(model, photos, total=10, **table | {"leave_out": "M,G,n"})
+
+
 def test_a_list_of_paths_finds_its_images_in_the_table(photos, tmp_path):
     (tmp_path / "some.txt").write_text("photos/0.png\nphotos/sub/2.png\n")
     kept = leave_out(open_images(tmp_path / "some.txt"), photos / "SOURCES.csv", ["no repo"])

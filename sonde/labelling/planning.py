@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sonde.labelling.chunks import label_chunks, prepare_network
+from sonde.labelling.image_licences import leave_out
 from sonde.labelling.job import Job, LabelLine, RejectedLine, find_placement, read_part
 from sonde.labelling.request import choose_batch_size, prepare
 from sonde.labelling.teachers import load_teacher
@@ -84,15 +85,20 @@ def plan(model: DescribedModel | str | Path, images: Images | str | Path, *, opt
         options: the options below, as one value.
 
     Raises:
-        ValueError: a value outside its bounds, or a sample in which no image could be labelled.
+        ValueError: a value outside its bounds, what `leave_out` refuses, or a sample in which no image could be
+            labelled.
     """
     teacher = load_teacher(
         model, options.max_depth, device=options.device, precision=options.precision, runtime=options.runtime
     )
-    source = images if isinstance(images, Images) else open_images(images)
+    source = leave_out(
+        images if isinstance(images, Images) else open_images(images), options.sources, options.leave_out
+    )
     batch_size = options.batch_size or choose_batch_size(teacher)
-    # Small chunks: the time is read after each one.
-    small = options.convert(LabelOptions).change(batch_size=batch_size, chunk=4 * batch_size)
+    # Small chunks: the time is read after each one. The sample repeats images, so it is no longer what a table lists.
+    small = options.convert(LabelOptions).change(
+        batch_size=batch_size, chunk=4 * batch_size, sources=None, leave_out=None
+    )
     with tempfile.TemporaryDirectory() as folder:
         job = prepare(teacher, _draw_sample(source), folder, options=small)
         seen = _measure(job, teacher, options.seconds, options.workers or os.cpu_count() or 1)

@@ -71,7 +71,7 @@ def check_view_sizes(views: Sequence[int | float], given: object) -> None:
 
 @dataclass(frozen=True)
 class TeacherOptions(Options):
-    """How the teacher predicts: what a job and the plan of a job share."""
+    """How the teacher predicts, and which images: what a job and the plan of a job share."""
 
     size: str = option(
         "image",
@@ -94,6 +94,12 @@ class TeacherOptions(Options):
     also: Sequence[str] | None = option(
         None,
         "More teachers, a,b: each label is the mean of all. They must be relative, as the teacher.",
+        parse=parse_words,
+    )
+    sources: Path | None = option(None, "A CSV file with the columns file and licence: the licence of each image.")
+    leave_out: Sequence[str] | None = option(
+        None,
+        "With --sources: leave out the images whose licence holds one of these texts: GPL,no repo licence.",
         parse=parse_words,
     )
     workers: int | None = option(
@@ -129,12 +135,6 @@ class LabelOptions(TeacherOptions):
     format: str = option("png", "png: a file for each label; webdataset: tars.")
     licence: str | None = option(
         None, "Licence of the teacher's weights, for the manifest; by default the one its card names."
-    )
-    sources: Path | None = option(None, "A CSV file with the columns file and licence: the licence of each image.")
-    leave_out: Sequence[str] | None = option(
-        None,
-        "With --sources: leave out the images whose licence holds one of these texts: GPL,no repo licence.",
-        parse=parse_words,
     )
     chunk: int = option(
         64, "Images that are labelled, or repeated, together.", least=1, most=MOST_IMAGES, python_only=True
