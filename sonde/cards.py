@@ -238,7 +238,7 @@ def find_parents(recipe: Recipe, captures: DepthSet, start: str) -> list[Parent]
 def find_teachers(captures: DepthSet) -> list[Teacher]:
     """The models that labelled the captures; empty for measured or rendered depth."""
     if isinstance(captures, JoinedSet):
-        return [teacher for part in captures.parts for teacher in find_teachers(part)]
+        return list(dict.fromkeys(teacher for part in captures.distinct for teacher in find_teachers(part)))
     # A set may leave out captures twice, by data.reject and by confidence.
     if isinstance(captures, DepthSubset):
         return find_teachers(captures.captures)
@@ -250,13 +250,15 @@ def find_teachers(captures: DepthSet) -> list[Teacher]:
 def inherit_licence(parents: Iterable[Parent]) -> tuple[str, list[str]]:
     """The strictest licence of all parents (`mit`, sonde's own, without parents), and a note on each restriction."""
     parents = list(parents)
-    licence = max((parent.licence for parent in parents), key=_rank_licence, default="mit")
+    # The labels of several teachers state each licence: `apache-2.0; mit`.
+    stated = (licence for parent in parents for licence in parent.licence.split("; "))
+    licence = max(stated, key=_rank_licence, default="mit")
     notes = []
     for parent in parents:
         notes += [parent.note] if parent.note else []
         if "-nc" in parent.licence:
             notes.append(f"Not for commercial use: its {parent.role} {parent.name} is {parent.licence.upper()}.")
-        elif _rank_licence(parent.licence) == STRICTNESS.index(UNKNOWN):
+        elif max(map(_rank_licence, parent.licence.split("; "))) == STRICTNESS.index(UNKNOWN):
             notes.append(f"The licence of its {parent.role} {parent.name} is not known: ask before you pass it on.")
     return licence, notes
 
@@ -294,7 +296,7 @@ def make_card(
             {"format": part.format, "root": part.root, "licence": download.find_licence(part.format)}
             for part in (recipe.data, *recipe.data.also)
         ],
-        "captures": len(captures),
+        "captures": sum(map(len, captures.distinct)) if isinstance(captures, JoinedSet) else len(captures),
         "accuracy": accuracy,
         "recipe_sha256": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
         "weights_sha256": weights,

@@ -11,6 +11,7 @@ from small_recipes import FEW
 
 from sonde import cards, exporting, models, training
 from sonde.cards import Parent
+from sonde.datasets.joined import JoinedSet
 from sonde.datasets.zivid import open_zivid
 from sonde.recipes import ModelRecipe, Recipe
 
@@ -39,6 +40,25 @@ def test_a_student_of_a_non_commercial_teacher_says_so():
     licence, notes = cards.inherit_licence(ancestors)
     assert licence == "cc-by-nc-4.0"
     assert notes == ["Not for commercial use: its teacher big is CC-BY-NC-4.0."]
+
+
+def test_of_several_teachers_the_strictest_licence_counts():
+    def inherit(stated):
+        return cards.inherit_licence([Parent("teacher", "a + b", stated)])
+
+    assert inherit("apache-2.0; mit") == ("apache-2.0", [])
+    assert (
+        inherit("mit; cc-by-nc-4.0")[0] == "cc-by-nc-4.0"
+        and "Not for commercial use" in inherit("mit; cc-by-nc-4.0")[1][0]
+    )
+    assert inherit("mit; mine")[0] == "mine" and "not known" in inherit("mit; mine")[1][0]
+
+
+def test_a_set_that_repeats_is_one_set_on_the_card(tmp_path):
+    own, more = open_zivid(write_bench(tmp_path / "own", 2)), open_zivid(write_bench(tmp_path / "more", 3))
+    captures = JoinedSet([own, own, own, more])
+    document = cards.make_card("m", Recipe(), captures, [], versions={}, accuracy={}, weights="")
+    assert document["captures"] == 5
 
 
 def test_an_unknown_licence_is_stricter_than_a_free_one_and_said():

@@ -313,7 +313,7 @@ def _screen_part(
 def _name_place(captures: DepthSet) -> str:
     """The folder of a set; the folders of several, whose verdicts name the one that is meant."""
     if isinstance(captures, JoinedSet):
-        return f"One of {', '.join(str(part.root) for part in captures.parts)}"
+        return f"One of {', '.join(str(part.root) for part in captures.distinct)}"
     return str(captures.root)
 
 

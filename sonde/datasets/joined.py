@@ -54,6 +54,11 @@ class JoinedSet:
         """The problems of all parts."""
         return [problem for part in self.parts for problem in part.problems]
 
+    @property
+    def distinct(self) -> list[DepthSet]:
+        """The parts, each once; `data.repeat` lists a part several times."""
+        return list({id(part): part for part in self.parts}.values())
+
     def __len__(self) -> int:
         return self._starts[-1]
 
