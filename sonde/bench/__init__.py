@@ -14,6 +14,7 @@ from sonde.bench.inference import (
     measure_eval,
     measure_first_map,
     measure_folder,
+    measure_packaged,
     measure_small,
     measure_small_int8,
 )
@@ -153,6 +154,7 @@ ROWS: dict[str, Callable[[bool], BenchRow]] = {
     "small": measure_small,
     "small-int8": measure_small_int8,
     "ceiling": measure_ceiling,
+    "packaged": measure_packaged,
     "folder": measure_folder,
     "eval": measure_eval,
     "first-map": measure_first_map,

@@ -23,6 +23,8 @@ PHOTOGRAPH = (384, 512)
 """(height, width) of the photographs of a folder."""
 CAPTURE = (1200, 1944)
 """(height, width) of the published captures."""
+PACKAGED = ("sonde-lite", "sonde-tiny")
+"""The models of the package, first the one that `sonde predict` takes."""
 
 
 def measure_small(quick: bool) -> BenchRow:
@@ -82,6 +84,23 @@ def measure_ceiling(quick: bool) -> BenchRow:
         mine, theirs = time_sides(lambda: fastest(pixels), lambda: matrix @ matrix, rounds)
     own, most = counter.get_total_flops() / mine / 1e9, 2 * order**3 / theirs / 1e9
     return BenchRow(own, most, "GFLOP/s", own / most, note="share of what a product of large matrices reaches")
+
+
+def measure_packaged(quick: bool) -> BenchRow:
+    """Milliseconds from the pixels of a 252x336 image to its depth map by sonde-lite, by the fastest CPU runtime.
+
+    The plain side is the same by torch. The note says what sonde-tiny takes.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (252, 336, 3), np.uint8)
+    runtimes = ("onnx", "openvino")
+    loaded = {name: [models.load(name, runtime=runtime, device="cpu") for runtime in runtimes] for name in PACKAGED}
+    lite, tiny = (min(each, key=lambda model: _time_best(lambda: model.predict(image))) for each in loaded.values())
+    plain = models.load(PACKAGED[0], runtime="torch", device="cpu")
+    rounds = 1 if quick else 20
+    mine, theirs = time_sides(lambda: lite.predict(image), lambda: plain.predict(image), rounds)
+    other, _ = time_sides(lambda: tiny.predict(image), lambda: None, rounds)
+    note = f"{models.RUNTIMES[lite.placement.runtime]}; sonde-tiny takes {1000 * other:.3g} ms"
+    return BenchRow(1000 * mine, 1000 * theirs, "ms per image at 252x336", theirs / mine, note=note)
 
 
 def measure_folder(quick: bool) -> BenchRow:
