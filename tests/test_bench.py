@@ -4,13 +4,9 @@ import pytest
 
 from sonde.bench import ROWS, bench
 
-QUICK = ("packaged", "decoding")
-"""Rows that take a few seconds."""
 
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROWS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
 def test_a_row_compares_two_sides(name):
     (row,) = bench(name, quick=True).rows.values()
     faster = row.plain / row.sonde
