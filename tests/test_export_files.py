@@ -152,7 +152,6 @@ def trace_to(model: DepthModel, path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_depth_anything_answers_at_all_sizes(tmp_path):
     model = build_small(small_depth_anything())
     agree(model, trace_to(model, tmp_path / "it.onnx"), ((4, 4), *OTHER_SIZES))  # 4 is the size of its positions
@@ -446,6 +445,7 @@ def test_saved_weights_leave_no_graph_of_others(graph_folder, tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow  # under xdist it ended the worker twice, without a trace
 def test_the_command_of_the_release_refuses_what_holds_no_network(tmp_path):
     done = subprocess.run([sys.executable, "-m", "sonde.exporting", tmp_path], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "model.safetensors does not exist" in done.stderr

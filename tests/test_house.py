@@ -121,7 +121,6 @@ except SystemExit:
     assert not set(HEAVY) & set(loaded)
 
 
-@pytest.mark.slow
 def test_every_module_imports_on_its_own():
     program = f"""
 import sys
