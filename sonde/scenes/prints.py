@@ -70,7 +70,7 @@ def draw_prints(table: Float32[np.ndarray, "c k"], folder: Path, brightness: flo
     paths = list_photographs(folder)
     chosen = [paths[index] for index in rng.integers(len(paths), size=MOST + 1)]
     tiles = [_cut(_read(path), rng) for path in chosen[:-1]]
-    sky = cv2.resize(_read(chosen[-1])[: materials.TILE // 2], (HALF, HALF), interpolation=cv2.INTER_AREA)
+    sky = cv2.resize(_read(chosen[-1])[:HALF], (HALF, HALF), interpolation=cv2.INTER_AREA)
     count = table.shape[1]
     printed = np.isin(table[9], [materials.PATTERN_ROW[name] for name in PRINTED])
     row = np.where(printed | (rng.random(count) < WORN), rng.integers(MOST, size=count), -1)
