@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_captures import picture, write_bench
+from small_captures import picture, unpack, write_bench
 from torch import nn
 
 from sonde import evaluation, files, models, prediction
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.name: unpack(path.read_bytes()) for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_batch_gives_the_same_files_in_the_same_order_as_one_image_at_a_time(tmp_path, folder):

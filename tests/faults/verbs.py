@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from runner import Outcome, Runner
+from small_captures import unpack
 from sound import FEW, SHORT_RUN
 
 TIMES = re.compile(rb'"[a-z_]*(?:runtime|per_second|seconds|date|data_wait)": *[^,\n}]+|[0-9.]+ % of their time')
@@ -64,7 +65,8 @@ def read_tree(folder: Path) -> Tree:
 
 def differing(found: Tree, whole: Tree) -> list[str]:
     """Names of the files that are not the same."""
-    return [name for name in sorted(found | whole) if found.get(name) != whole.get(name)]
+    one, other = ({name: unpack(data) for name, data in tree.items()} for tree in (found, whole))
+    return [name for name in sorted(one | other) if one.get(name) != other.get(name)]
 
 
 def settle(folder: Path, verb: Verb) -> None:
