@@ -1,5 +1,6 @@
 """What every test may use: the real captures, or a clean skip where they are absent; the program; a small network."""
 
+import gc
 import json
 import os
 import sys
@@ -18,6 +19,12 @@ from transformers.utils import logging
 from sonde import cli
 
 REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of every later collection of garbage: each training asks for several."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

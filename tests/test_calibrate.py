@@ -450,7 +450,7 @@ def test_many_points_are_thinned_and_left_out_in_bands(photo):
     assert found.method.startswith("one of ten bands") and found.scores["scale"].errors.shape == (10,)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_twenty_true_points_beat_a_scale_alone_on_a_real_frame(realdata, tmp_path, seed):
     """sonde-tiny on a frame it never saw: AbsRel over every pixel of the frame."""
     image, depth = realdata / "tum/rgb/0.png", files.read_depth(realdata / "tum/depth/0.png", 1 / 5000)

@@ -164,7 +164,14 @@ def settings(tmp_path: Path, *more: str, **data) -> recipes.Recipe:
     return recipes.load({"data": data} if data else {}, words)
 
 
-@pytest.mark.parametrize("encoding,loss", [("inverse", "masked_l1"), ("log", "masked_l1"), ("null", "silog")])
+@pytest.mark.parametrize(
+    "encoding,loss",
+    [
+        ("inverse", "masked_l1"),
+        pytest.param("log", "masked_l1", marks=pytest.mark.slow),
+        pytest.param("null", "silog", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_scored_in_real_metres(encoding, loss, tmp_path):
     recipe = settings(tmp_path, f"model.encoding={encoding}", f"loss={{{loss}: 1.0}}", "data.range=all")
     run = training.train(recipe)

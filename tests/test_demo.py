@@ -22,7 +22,7 @@ def scores(tmp_path_factory) -> dict[str, dict[str, float]]:
 
 SHORT = [
     "model.input_size=[96,128]",
-    "train.max_steps=200",
+    "train.max_steps=100",
     "train.eval_steps=50",
     "train.save_steps=50",
 ]
@@ -41,6 +41,7 @@ def test_no_baseline_has_more_pixels_close_by(scores, share):
     assert scores[ADAPTED][share] >= max(others), scores
 
 
+@pytest.mark.slow
 def test_a_demo_that_was_stopped_goes_on_and_the_next_one_has_a_folder_of_its_own(tmp_path, monkeypatch):
     few = ["train.max_steps=3", "train.eval_steps=2", "train.save_steps=2", "model.input_size=[32,64]"]
     sizes = [

@@ -211,6 +211,7 @@ def test_every_weight_of_a_whole_network_resumes_exactly_averages_included(base,
     assert any(not torch.equal(value, best[name]) for name, value in last.items())
 
 
+@pytest.mark.slow
 def test_the_average_of_every_steps_weights_is_what_is_kept(root, tmp_path):
     base = saved("glpn", tmp_path / "glpn")
     steady = ("train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.load_best_model_at_end=false")

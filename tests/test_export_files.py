@@ -152,6 +152,7 @@ def trace_to(model: DepthModel, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_depth_anything_answers_at_all_sizes(tmp_path):
     model = build_small(small_depth_anything())
     agree(model, trace_to(model, tmp_path / "it.onnx"), ((4, 4), *OTHER_SIZES))  # 4 is the size of its positions

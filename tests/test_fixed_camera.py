@@ -132,6 +132,7 @@ def test_a_lost_bench_is_an_error_not_another_number(run, tmp_path):
         models.load(copied)
 
 
+@pytest.mark.slow
 def test_a_camera_that_moves_comes_out_as_without_a_bench(base, tmp_path, caplog):
     root = small_bench.write(tmp_path / "set", 5, moving=True)
     with caplog.at_level("WARNING", logger="sonde"):
@@ -196,7 +197,8 @@ def test_lora_goes_on_from_the_fitted_head_and_is_kept_with_its_bench(base, root
     assert np.mean(errors(model, root)) < 0.02
 
 
-@pytest.mark.parametrize("more", [pytest.param([], marks=pytest.mark.slow), ["lora={r: 2}", "train.max_steps=2"]])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["lora={r: 2}", "train.max_steps=2"]])
 def test_a_foundation_model_takes_the_same_way(root, other, tmp_path, more):
     base = saved("depth_anything", tmp_path / "base")
     size = ["model.input_size=[112,168]", "choose.steps=60"]

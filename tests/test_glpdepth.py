@@ -208,7 +208,7 @@ def test_writing_undoes_reading():
     assert all(torch.equal(written[key], value) for key, value in official.items())
 
 
-@pytest.mark.parametrize("metres", [80, 10.5])
+@pytest.mark.parametrize("metres", [pytest.param(80, marks=pytest.mark.slow), 10.5])
 def test_an_exported_b0_is_read_back_to_the_bit(metres, tmp_path, caplog):
     torch.manual_seed(3)
     model = models.build("b0", max_depth=metres)

@@ -121,6 +121,7 @@ except SystemExit:
     assert not set(HEAVY) & set(loaded)
 
 
+@pytest.mark.slow
 def test_every_module_imports_on_its_own():
     program = f"""
 import sys

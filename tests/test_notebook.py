@@ -65,10 +65,7 @@ def check_outputs(name: str, outputs: list[NotebookNode]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("baseline_inference", "lora_zivid") else pytest.param(name, marks=pytest.mark.slow)
-        for name in ENDS
-    ],
+    [name if name == "baseline_inference" else pytest.param(name, marks=pytest.mark.slow) for name in ENDS],
 )
 def test_a_notebook_runs_and_ends_in_what_it_promises(name, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -33,11 +33,10 @@ SHORT = {
     "sonde train lora-few": "choose.steps=5",
     "sonde train teacher-synthetic": "data.split.test=1 data.split.validation=1",
     "sonde train student": "data.measured.render.room=2 data.split.test=1 data.split.validation=1",
-    "sonde bench": "--quick",
 }
 """What keeps a command short here; the rest of it is run as it stands."""
-ELSEWHERE = ("sonde demo", "sonde train metric-", "sonde doctor runs/", "sonde serve")
-"""Run by other tests: test_demo, test_metric_recipes, test_recorder, test_serving_process."""
+ELSEWHERE = ("sonde demo", "sonde train metric-", "sonde doctor runs/", "sonde export", "sonde serve")
+"""Run by other tests: test_demo, test_metric_recipes, test_recorder, test_export_files, test_serving_process."""
 
 
 @pytest.fixture

@@ -149,6 +149,7 @@ def test_three_in_a_row_stop_the_run_with_the_cause_and_doctor_says_what_to_do(s
     assert "first_forward" not in first
 
 
+@pytest.mark.slow
 def test_a_stopped_run_keeps_its_best_and_resumes_as_if_nothing_had_been(settings, monkeypatch, tmp_path):
     whole = training.train(FEW, settings("train.save_steps=3", "train.eval_steps=3"))
     again = settings("train.save_steps=3", "train.eval_steps=3", f"output_dir={tmp_path / 'stopped'}")

@@ -208,7 +208,10 @@ def test_a_crop_larger_than_the_captures_is_refused_before_the_first_step(roads,
 
 @pytest.mark.parametrize(
     ("name", "schedule", "decay"),
-    [("metric-driving-plateau", "reduce_lr_on_plateau", 5e-5), ("metric-driving-cyclic", "cyclic", 0)],
+    [
+        ("metric-driving-plateau", "reduce_lr_on_plateau", 5e-5),
+        pytest.param("metric-driving-cyclic", "cyclic", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_the_forks_schedules_are_recipes(name, schedule, decay, roads, checkpoint, tmp_path):
     recipe = recipes.load(name)

@@ -70,9 +70,9 @@ FLAT = "train.lr_scheduler_kwargs.div_factor=2"
     "before,now",
     [
         ([ONE_CYCLE, FLAT], [ONE_CYCLE, FLAT, "train.learning_rate=1e-4", "train.weight_decay=0.25"]),
-        ([CYCLIC], [CYCLIC, "train.lr_scheduler_kwargs.step_size_up=2"]),
+        pytest.param([CYCLIC], [CYCLIC, "train.lr_scheduler_kwargs.step_size_up=2"], marks=pytest.mark.slow),
         ([ONE_CYCLE, FLAT], [LINEAR]),
-        ([PLATEAU], [POLY]),
+        pytest.param([PLATEAU], [POLY], marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_goes_on_at_the_rates_of_the_plan_it_records(settings, tmp_path, before, now):

@@ -96,9 +96,18 @@ def test_a_dry_run_counts_weights_without_their_memory(size, parameters, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+ALIKE = ("metric-driving-cyclic", "metric-driving-plateau", "metric-driving-short")
+"""Recipes that differ from metric-driving by their schedule alone."""
+
+
 @pytest.mark.parametrize(
-    "recipe", [name for name in recipes.list_names() if name != "lora-zivid"]
-)  # its base is on the hub
+    "recipe",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name
+        for name in recipes.list_names()
+        if name != "lora-zivid"  # its base is on the hub
+    ],
+)
 def test_every_packaged_recipe_has_a_dry_run_in_a_fresh_folder(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sonde.training.rendering._measure_seconds", lambda family, size: 0.1)
@@ -107,6 +116,7 @@ def test_every_packaged_recipe_has_a_dry_run_in_a_fresh_folder(recipe, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_rate_is_drawn_for_the_published_size_of_a_set_that_is_not_there(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO", "sonde"):

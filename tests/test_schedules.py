@@ -276,8 +276,8 @@ def logged_rates(run: Path) -> dict[int, float]:
 @pytest.mark.parametrize(
     "kind,options",
     [
-        ("cyclic", ["mode=triangle2", "step_size_up=2"]),
-        ("glp", []),
+        pytest.param("cyclic", ["mode=triangle2", "step_size_up=2"], marks=pytest.mark.slow),
+        pytest.param("glp", [], marks=pytest.mark.slow),
         pytest.param("one_cycle", ["div_factor=2"], marks=pytest.mark.slow),
         ("reduce_lr_on_plateau", ["patience=0", "factor=0.5", "threshold=0.9"]),
     ],

@@ -70,6 +70,7 @@ def test_a_run_stops_when_validations_bring_nothing_better(settings):
     assert (run / "best").is_dir() and (run / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_bit_identically_in_the_middle_of_an_epoch(settings, tmp_path):
     training.train(FEW, settings())
     whole = weights(tmp_path / "run")
@@ -200,7 +201,7 @@ def test_half_precision_is_refused_where_it_is_not_real_and_said_once(settings, 
     assert len([record for record in caplog.records if "fp32" in record.message]) == 1
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("native", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_bfloat16_is_kept_by_a_cpu_that_has_it(settings, monkeypatch, native):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, where half precision is real")
@@ -318,6 +319,7 @@ def test_validation_and_test_captures_are_never_trained_on(settings, monkeypatch
     assert len(seen | held) == len(plan.captures)
 
 
+@pytest.mark.slow
 def test_every_fold_validates_once(settings, tmp_path):
     run = training.train(FEW, settings("data.split.folds=2", "train.max_steps=2"))
     chosen = [json.loads((run / f"fold-{fold}" / "split.json").read_text())["validation"] for fold in (0, 1)]
@@ -334,6 +336,7 @@ def scored_by_steps(run: Path) -> None:
     (run / "metrics.json").write_text(json.dumps(document))
 
 
+@pytest.mark.slow
 def test_resumed_folds_are_those_of_the_recipe_or_are_refused(settings, monkeypatch):
     monkeypatch.setattr(training.report, "finish", scored_by_steps)
     words = settings("data.split.folds=2", "train.eval_steps=1", "train.save_steps=1")

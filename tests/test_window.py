@@ -193,7 +193,7 @@ def test_a_cap_of_validation_distrusts_farther_depths_there_alone(settings, root
             training.prepare(recipes.load(FEW, settings("data.max_depth_eval=950", words)))
 
 
-@pytest.mark.parametrize("epochs", [True, False])
+@pytest.mark.parametrize("epochs", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_results_of_a_validation_are_its_models_predictions(settings, root: Path, tmp_path: Path, epochs) -> None:
     by_epoch = [
         "train.max_steps=-1",
